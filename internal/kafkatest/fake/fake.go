@@ -1,0 +1,42 @@
+// Package fake runs a Kafka broker in our process, for tests that script what
+// the broker answers and for a demo without Java. It is not Kafka: what it is
+// not told to do it may do differently. It has a package of its own so that users of kafkatest do not
+// link it.
+package fake
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Cluster is a running fake. The embedded cluster's Control functions and
+// faults script its answers.
+type Cluster struct {
+	*kfake.Cluster
+}
+
+// Brokers returns the addresses of the brokers, all on 127.0.0.1.
+func (c Cluster) Brokers() []string { return c.ListenAddrs() }
+
+// New starts a fake of three brokers, unless the options say otherwise, on
+// free ports of 127.0.0.1. The caller closes it.
+func New(options ...kfake.Opt) (Cluster, error) {
+	cluster, err := kfake.NewCluster(options...)
+	if err != nil {
+		return Cluster{}, fmt.Errorf("start fake Kafka: %w", err)
+	}
+	return Cluster{Cluster: cluster}, nil
+}
+
+// Start is [New] for a test: the fake ends with it.
+func Start(t testing.TB, options ...kfake.Opt) Cluster {
+	t.Helper()
+	cluster, err := New(options...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	return cluster
+}

@@ -1,0 +1,58 @@
+package kafkatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+
+	"github.com/outboxstream/streamer/internal/testserver"
+)
+
+// Version of Apache Kafka that is run.
+const Version = "4.1.2"
+
+// launcher runs the classes of Kafka.
+type launcher interface {
+	// command prepares to run a class for the broker.
+	command(ctx context.Context, b *broker, class string, jvmOptions []string, args ...string) *exec.Cmd
+	// signal sends a signal to the running broker.
+	signal(b *broker, signal syscall.Signal) error
+}
+
+// findLauncher prefers Java, which needs no image and starts faster.
+func findLauncher(ctx context.Context, progress func(string)) (launcher, error) {
+	java, javaErr := newJavaLauncher(ctx, progress)
+	if javaErr == nil {
+		return java, nil
+	}
+	docker, dockerErr := newDockerLauncher(ctx, progress)
+	if dockerErr == nil {
+		return docker, nil
+	}
+	return nil, fmt.Errorf("%w: %w; install Java 17 and Maven, start Docker, or set STREAMER_TEST_KAFKA_BROKERS to a cluster",
+		testserver.ErrMissing, errors.Join(javaErr, dockerErr))
+}
+
+// jvmOptions make a small broker that starts quickly: the first compiler only,
+// and no threads for the garbage collector.
+func jvmOptions(b *broker, more []string) []string {
+	return append([]string{
+		"-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
+		// Files a killed broker would leave in the folder of everybody.
+		"-XX:-UsePerfData", "-Djava.io.tmpdir=" + b.folder,
+		"-Dorg.slf4j.simpleLogger.showDateTime=true",
+		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+	}, more...)
+}
+
+// run returns what a program prints on either output.
+func run(ctx context.Context, name string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	var output strings.Builder
+	cmd.Stdout, cmd.Stderr = &output, &output
+	err := testserver.RunProcess(cmd)
+	return output.String(), err
+}

@@ -1,0 +1,7 @@
+package testserver
+
+import "syscall"
+
+func setDeathSignal(attr *syscall.SysProcAttr, signal syscall.Signal) {
+	attr.Pdeathsig = signal
+}
