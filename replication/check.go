@@ -1,0 +1,307 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Finding is one thing that a check has found.
+type Finding struct {
+	// Fatal findings stop the streamer: going on would lose or invent events.
+	Fatal bool
+	// Problem is a sentence that names the thing.
+	Problem string
+	// Remedy is what to do, if possible something to paste.
+	Remedy string
+}
+
+func (f Finding) Error() string { return f.Problem + ": " + f.Remedy }
+
+// Refusal joins the fatal findings into one error that stops the process, or
+// nil.
+func Refusal(findings []Finding) error {
+	var fatal []error
+	for _, f := range findings {
+		if f.Fatal {
+			fatal = append(fatal, f)
+		}
+	}
+	return failure.Refuse(errors.Join(fatal...))
+}
+
+// CheckServer looks at settings of the server that decide whether its log can
+// be decoded, and safely.
+func CheckServer(s Server, c Config) []Finding {
+	var found []Finding
+	if s.WALLevel != "logical" {
+		found = append(found, Finding{
+			true,
+			fmt.Sprintf("wal_level of the server is %q, logical decoding needs \"logical\"", s.WALLevel),
+			"ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL (on Amazon RDS: rds.logical_replication = 1)",
+		})
+	}
+	if standbyNamesMatch(s.SynchronousStandbyNames, c.ApplicationName()) {
+		found = append(found, Finding{
+			true,
+			fmt.Sprintf("synchronous_standby_names = '%s' matches application_name %q: commits of the application would wait for us", s.SynchronousStandbyNames, c.ApplicationName()),
+			"name the standbys in synchronous_standby_names instead of '*'",
+		})
+	}
+	if known := badMinor(s.Version); known != "" {
+		found = append(found, Finding{false, "PostgreSQL " + versionText(s.Version) + " " + known, "update to the newest minor release"})
+	}
+	return found
+}
+
+// standbyNamesMatch reads synchronous_standby_names: an optional FIRST n or
+// ANY n, then a list of names, compared without regard to case.
+func standbyNamesMatch(setting, application string) bool {
+	list := setting
+	if _, after, ok := strings.Cut(setting, "("); ok {
+		list = strings.TrimSuffix(strings.TrimSpace(after), ")")
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		name = strings.Trim(strings.TrimSpace(name), `"`)
+		if name == "*" || strings.EqualFold(name, application) {
+			return true
+		}
+	}
+	return false
+}
+
+// badMinor names what is wrong with a release in which rows were seen to get
+// lost on the server's side (P-23).
+func badMinor(version int) string {
+	firstGood := map[int]int{14: 18, 15: 13, 16: 9, 17: 5}
+	minor, known := firstGood[version/10000]
+	if known && version%10000 < minor {
+		return fmt.Sprintf("can lose rows when a table is added to a publication while a transaction on it is open (fixed in %d.%d)", version/10000, minor)
+	}
+	return ""
+}
+
+func versionText(version int) string { return fmt.Sprintf("%d.%d", version/10000, version%10000) }
+
+// CheckSlot compares the slot with what we are about to do with it.
+func CheckSlot(slot Slot, s Server) []Finding {
+	var found []Finding
+	fatal := func(remedy, format string, arguments ...any) {
+		found = append(found, Finding{true, fmt.Sprintf("slot %q ", slot.Name) + fmt.Sprintf(format, arguments...), remedy})
+	}
+	switch {
+	case slot.Type != "logical":
+		fatal("choose another postgres.slot, or drop this one and run `streamer setup`", "is a %s slot, not a logical one", slot.Type)
+	case slot.Plugin != "pgoutput":
+		fatal("choose another postgres.slot, or drop this one and run `streamer setup`", "uses the output plugin %q, not pgoutput", slot.Plugin)
+	case slot.Database != s.Database:
+		fatal("connect to that database, or choose another postgres.slot", "belongs to database %q, postgres.dsn names %q", slot.Database, s.Database)
+	case slot.Temporary:
+		fatal("choose another postgres.slot", "is temporary and ends with its session")
+	case slot.Lost():
+		why := slot.InvalidationReason
+		if why == "" {
+			why = "wal_status " + slot.WALStatus
+		}
+		fatal("the WAL after its last confirmed position is gone: publish what is missing from the outbox table, then drop the slot, run `streamer setup` and move the checkpoint",
+			"is lost (%s): everything committed after %s has not been read", why, slot.Confirmed)
+	case slot.TwoPhase:
+		fatal("drop it and run `streamer setup`", "has two_phase on: prepared transactions would be published before they commit")
+	}
+	return found
+}
+
+// CheckPosition compares the stored checkpoint with the slot and the server
+// (R8): PostgreSQL itself accepts every position and silently skips.
+func CheckPosition(checkpoint LSN, slot Slot) []Finding {
+	switch {
+	case checkpoint > slot.Flushed:
+		return []Finding{{
+			true,
+			fmt.Sprintf("the checkpoint %s is ahead of the server, whose log ends at %s: this server does not have everything that was published", checkpoint, slot.Flushed),
+			"it was restored from a backup or failed over to a standby that lagged; compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		}}
+	case checkpoint < slot.Confirmed:
+		return []Finding{{
+			true,
+			fmt.Sprintf("slot %q begins at %s, after the checkpoint %s: events committed between the two would be skipped; the slot was re-created or moved by someone else", slot.Name, slot.Confirmed, checkpoint),
+			"publish what is missing from the outbox table, then accept the gap with `streamer checkpoint set`",
+		}}
+	}
+	return nil
+}
+
+// Column is a column of the outbox table.
+type Column struct {
+	Name string
+	Type string // as format_type prints it
+}
+
+// Table is what the catalog says about the outbox table and its publication.
+type Table struct {
+	Exists      bool
+	OID         uint32
+	Kind        string // r table, p partitioned table
+	Persistence string // p permanent
+	Columns     []Column
+
+	Publication  bool // exists
+	Inserts      bool
+	OtherActions []string // updates, deletes, truncates
+	ViaRoot      bool
+	AllTables    bool
+	Published    bool // the table is in the publication
+	Attributes   []string
+	RowFilter    string
+	OtherTables  []string
+}
+
+// DescribeTable reads the catalog.
+func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
+	var t Table
+	var names, types []string
+	schema, table := SplitTable(c.config.Table)
+	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
+			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
+			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum)
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
+		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return t, nil
+	case err != nil:
+		return t, fmt.Errorf("description of table %s: %w", c.config.Table, err)
+	}
+	t.Exists = true
+	for i, name := range names {
+		t.Columns = append(t.Columns, Column{Name: name, Type: types[i]})
+	}
+	return t, c.describePublication(ctx, &t, schema, table)
+}
+
+func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
+	var updates, deletes, truncates bool
+	err := c.conn.QueryRow(ctx, `select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+		from pg_publication where pubname = $1`, c.config.Publication).
+		Scan(&t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("description of publication %q: %w", c.config.Publication, err)
+	}
+	t.Publication = true
+	for name, on := range map[string]bool{"update": updates, "delete": deletes, "truncate": truncates} {
+		if on {
+			t.OtherActions = append(t.OtherActions, name)
+		}
+	}
+	slices.Sort(t.OtherActions)
+	return c.describePublished(ctx, t, schema, table)
+}
+
+// describePublished asks through JSON because attnames and rowfilter exist
+// only from PostgreSQL 15 on.
+func (c *Control) describePublished(ctx context.Context, t *Table, schema, table string) error {
+	rows, err := c.conn.Query(ctx, `select schemaname::text, tablename::text,
+			coalesce(to_jsonb(p)->>'rowfilter', ''),
+			array(select jsonb_array_elements_text(coalesce(nullif(to_jsonb(p)->'attnames', 'null'), '[]')))
+		from pg_publication_tables p where pubname = $1`, c.config.Publication)
+	if err != nil {
+		return fmt.Errorf("tables of publication %q: %w", c.config.Publication, err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s, n, filter string
+		var attributes []string
+		if err := rows.Scan(&s, &n, &filter, &attributes); err != nil {
+			return fmt.Errorf("tables of publication %q: %w", c.config.Publication, err)
+		}
+		if s == schema && n == table {
+			t.Published, t.RowFilter, t.Attributes = true, filter, attributes
+		} else {
+			t.OtherTables = append(t.OtherTables, s+"."+n)
+		}
+	}
+	return rows.Err()
+}
+
+// CheckTable compares the catalog with the configuration.
+func CheckTable(t Table, c Config) []Finding {
+	if !t.Exists {
+		return []Finding{{
+			true, fmt.Sprintf("outbox table %s does not exist", c.Table),
+			"create it (`streamer setup --print` shows the SQL), or name another in outbox.table",
+		}}
+	}
+	var found []Finding
+	if t.Persistence != "p" {
+		found = append(found, Finding{
+			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the log", c.Table),
+			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
+		})
+	}
+	for _, column := range c.Columns {
+		if !slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column }) {
+			found = append(found, Finding{
+				true, fmt.Sprintf("outbox table %s has no column %q", c.Table, column),
+				"add the column, or map another one under outbox.columns; it has " + columnNames(t.Columns),
+			})
+		}
+	}
+	return append(found, checkPublication(t, c)...)
+}
+
+func checkPublication(t Table, c Config) []Finding {
+	name := quoteIdentifier(c.Publication)
+	var found []Finding
+	add := func(fatal bool, remedy, format string, arguments ...any) {
+		found = append(found, Finding{fatal, fmt.Sprintf("publication %q ", c.Publication) + fmt.Sprintf(format, arguments...), remedy})
+	}
+	// In one transaction, so that no row falls between the two.
+	publishAgain := fmt.Sprintf("BEGIN; ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; COMMIT", name, QuoteTable(c.Table), name, QuoteTable(c.Table))
+	if !t.Publication {
+		add(true, "create it before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
+		return found
+	}
+	if !t.Inserts {
+		add(true, "ALTER PUBLICATION "+name+" SET (publish = 'insert')", "does not publish inserts")
+	}
+	if t.Kind == "p" && !t.ViaRoot {
+		add(true, "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)", "publishes the partitions of %s under their own names", c.Table)
+		return found // the catalog lists the partitions in the table's place
+	}
+	if !t.Published {
+		add(true, "ALTER PUBLICATION "+name+" ADD TABLE "+QuoteTable(c.Table), "does not contain table %s", c.Table)
+		return found
+	}
+	if t.RowFilter != "" {
+		add(true, publishAgain, "filters rows of %s: WHERE %s", c.Table, t.RowFilter)
+	}
+	for _, column := range c.Columns {
+		exists := slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column })
+		if len(t.Attributes) > 0 && exists && !slices.Contains(t.Attributes, column) {
+			add(true, publishAgain, "leaves out column %q of %s", column, c.Table)
+		}
+	}
+	if len(t.OtherActions) > 0 {
+		add(false, "ALTER PUBLICATION "+name+" SET (publish = 'insert')",
+			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail", strings.Join(t.OtherActions, ", "))
+	}
+	return found
+}
+
+func columnNames(columns []Column) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,243 @@
+package replication
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Config says which slot of which database to stream and how.
+type Config struct {
+	// DSN is a libpq URL or key=value string; the usual PG* variables fill
+	// what it leaves out. It may hold a password and is never logged.
+	DSN         string
+	Slot        string
+	Publication string
+	// Table is the outbox table, schema-qualified as in "public.outbox".
+	Table string
+	// Columns are the columns of Table that must exist and be published.
+	Columns []string
+
+	ConnectTimeout time.Duration
+	// SenderTimeout is wal_sender_timeout on our own connection: how long the
+	// server keeps a silent client, and how long we keep a silent server.
+	SenderTimeout time.Duration
+	// MaxRow bounds one message of the stream, in bytes.
+	MaxRow int
+	// Binary asks for column values in PostgreSQL's binary format.
+	Binary bool
+}
+
+// pinnedParameters make the text of column values independent of what
+// ALTER ROLE, ALTER DATABASE or the environment say (R15): start-up parameters
+// beat them. Timeouts meant for interactive use must not end a stream.
+var pinnedParameters = map[string]string{
+	"TimeZone":           "UTC",
+	"DateStyle":          "ISO",
+	"IntervalStyle":      "postgres",
+	"bytea_output":       "hex",
+	"extra_float_digits": "3",
+	"search_path":        "pg_catalog",
+	"statement_timeout":  "0",
+	"lock_timeout":       "0",
+
+	"idle_in_transaction_session_timeout": "0",
+}
+
+// connectionBuffer holds what one read of the socket brings; 64 KiB is what a
+// loopback or data-centre socket has ready under load.
+const connectionBuffer = 64 << 10
+
+func parse(c Config) (*pgconn.Config, error) {
+	config, err := pgconn.ParseConfig(c.DSN)
+	if err != nil {
+		return nil, invalidDSN(err)
+	}
+	for name, value := range pinnedParameters {
+		pin(config, name, value)
+	}
+	pin(config, "application_name", c.ApplicationName())
+	unpin(config, "client_encoding")
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = c.ConnectTimeout
+	}
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	config.DialFunc = dialer.DialContext
+	return config, nil
+}
+
+// pin sets a start-up parameter. The server takes a name in any case and the
+// last value it gets, while maps have no order: PGTZ alone brings a "timezone".
+func pin(config *pgconn.Config, name, value string) {
+	unpin(config, name)
+	config.RuntimeParams[name] = value
+}
+
+func unpin(config *pgconn.Config, name string) {
+	maps.DeleteFunc(config.RuntimeParams, func(have, _ string) bool { return strings.EqualFold(have, name) })
+}
+
+// ApplicationName is how our connections show in pg_stat_activity. It carries
+// the slot's name so that it cannot be mistaken for a synchronous standby.
+func (c Config) ApplicationName() string {
+	const longest = 63 // NAMEDATALEN - 1
+	name := "streamer:" + c.Slot
+	return name[:min(len(name), longest)]
+}
+
+func invalidDSN(err error) error {
+	return failure.Misconfigure(fmt.Errorf("postgres.dsn is not a valid connection string (%s): write postgres://user:password@host:5432/database or key=value pairs", reason(err)))
+}
+
+// reason keeps the innermost cause of a connection string error, which names
+// the part that is wrong, without anything it quotes: in a string that cannot be
+// parsed, any piece may belong to a password.
+func reason(err error) string {
+	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
+		err = inner
+	}
+	text := err.Error()
+	for _, quote := range []string{"`", `"`} {
+		first, last := strings.Index(text, quote), strings.LastIndex(text, quote)
+		if first < last {
+			text = text[:first] + "…" + text[last+len(quote):]
+		}
+	}
+	return text
+}
+
+// connectSQL opens an ordinary connection for questions and for the lock.
+func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
+	parsed, err := parse(c)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(c.DSN)
+	if err != nil {
+		return nil, invalidDSN(err)
+	}
+	config.Config = *parsed
+	pin(&config.Config, "client_encoding", "UTF8")
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, explainConnect(err)
+	}
+	return conn, nil
+}
+
+// connectReplication opens a walsender connection and the frames it reads
+// through. The encoding is the database's: a SQL_ASCII database cannot convert,
+// and one odd byte would wedge the slot for ever (P-33).
+func connectReplication(ctx context.Context, c Config, encoding string, notice pgconn.NoticeHandler) (*pgconn.PgConn, *frames, error) {
+	config, err := parse(c)
+	if err != nil {
+		return nil, nil, err
+	}
+	pin(config, "replication", "database")
+	if encoding != "SQL_ASCII" {
+		pin(config, "client_encoding", "UTF8")
+	}
+	pin(config, "wal_sender_timeout", fmt.Sprintf("%dms", c.SenderTimeout.Milliseconds()))
+	config.OnNotice = notice
+	var in *frames
+	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		in = newFrames(r, connectionBuffer, c.MaxRow+messageOverhead)
+		return pgproto3.NewFrontend(&handshake{frames: in}, w)
+	}
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, nil, explainConnect(err)
+	}
+	return conn, in, nil
+}
+
+// explainConnect turns what a connection attempt says into one sentence with a
+// remedy, and decides whether trying again can help.
+func explainConnect(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return explainServer(pgErr)
+	}
+	if unknown, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return failure.Misconfigure(fmt.Errorf("connect to PostgreSQL: the server did not answer with TLS: check sslmode in postgres.dsn: %w", unknown))
+	}
+	if invalid := certificateError(err); invalid != nil {
+		return failure.Misconfigure(fmt.Errorf("connect to PostgreSQL: server certificate not accepted: check sslrootcert and sslmode in postgres.dsn: %w", invalid))
+	}
+	if strings.Contains(err.Error(), "server refused TLS connection") {
+		return failure.Misconfigure(errors.New("connect to PostgreSQL: the server does not offer TLS: enable ssl there or lower sslmode in postgres.dsn"))
+	}
+	return fmt.Errorf("connect to PostgreSQL: %w", shortConnectError(err))
+}
+
+// certificateError finds why the server's certificate was not accepted. With
+// sslmode=verify-ca it is pgconn that verifies, and its errors come bare.
+func certificateError(err error) error {
+	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return invalid
+	}
+	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		return unknown
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		return invalid
+	}
+	return nil
+}
+
+// shortConnectError drops what pgconn says about user and database, and keeps
+// which addresses were tried and why each failed.
+func shortConnectError(err error) error {
+	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		if inner := errors.Unwrap(connect); inner != nil {
+			return inner
+		}
+	}
+	return err
+}
+
+// explainServer explains an error that the server sent while connecting.
+func explainServer(err *pgconn.PgError) error {
+	wrap := func(what, remedy string) error {
+		return fmt.Errorf("connect to PostgreSQL: %s: %s (SQLSTATE %s)", what, remedy, err.Code)
+	}
+	switch err.Code {
+	case "28P01":
+		return failure.Misconfigure(wrap(err.Message, "check user and password in postgres.dsn or PGPASSWORD"))
+	case "28000":
+		if strings.Contains(err.Message, "replication") {
+			return failure.Refuse(wrap(err.Message, "add a line for this user to pg_hba.conf, and ALTER ROLE … REPLICATION"))
+		}
+		return failure.Misconfigure(wrap(err.Message, "check user, sslmode and the server's pg_hba.conf"))
+	case "3D000":
+		return failure.Misconfigure(wrap(err.Message, "name an existing database in postgres.dsn"))
+	case "42501":
+		if strings.Contains(err.Message, "permission denied for database") {
+			return failure.Refuse(wrap(err.Message, "GRANT CONNECT ON DATABASE … TO this user"))
+		}
+		return failure.Refuse(wrap(err.Message, "grant it with ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
+	case "53300":
+		return wrap(err.Message, "raise max_wal_senders or max_connections, or stop another client")
+	case "22023", "42704":
+		return failure.Misconfigure(wrap(err.Message, "remove the unknown parameter from postgres.dsn"))
+	}
+	return fmt.Errorf("connect to PostgreSQL: %s (SQLSTATE %s)", err.Message, err.Code)
+}
+
+// isTimeout tells a passed read deadline from a broken connection.
+func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -1,0 +1,8 @@
+// Package replication owns the PostgreSQL side: the slot, its identity and its
+// stream. It connects, proves that slot, publication and checkpoint belong
+// together, hands out the bytes that the pgoutput plugin sends, and confirms
+// what has been published.
+//
+// It has not heard of CloudEvents or Kafka. Nothing here reconnects: a session
+// ends with an error, and the caller starts a new one from its checkpoint.
+package replication

@@ -1,0 +1,120 @@
+package replication
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+)
+
+// frameHeader is a type byte and a length that counts itself.
+const frameHeader = 5
+
+// frames cuts the server's byte stream into protocol messages without copying
+// them. It exists because pgconn watches a context per message and cannot say
+// whether the next message is already here, which is when batches must leave.
+type frames struct {
+	r          io.Reader
+	buf        []byte
+	start, end int // buf[start:end] has been read and not yet handed out
+	initial    int // capacity to come back to after a large message
+	max        int // largest message body accepted, in bytes
+}
+
+func newFrames(r io.Reader, capacity, maxBody int) *frames {
+	return &frames{r: r, buf: make([]byte, capacity), initial: capacity, max: maxBody}
+}
+
+// next returns the next complete message, or ok = false when more bytes are
+// needed. The body is valid until the next call of fill.
+func (f *frames) next() (kind byte, body []byte, ok bool, err error) {
+	have := f.end - f.start
+	if have < frameHeader {
+		return 0, nil, false, nil
+	}
+	head := f.buf[f.start : f.start+frameHeader]
+	size := int64(binary.BigEndian.Uint32(head[1:])) - 4
+	switch {
+	case size < 0:
+		return 0, nil, false, fmt.Errorf("message of type %q with a length of %d bytes", head[0], size+4)
+	case size > int64(f.max):
+		return 0, nil, false, &TooLargeError{Size: size, Limit: int64(f.max)}
+	case int64(have-frameHeader) < size:
+		return 0, nil, false, nil
+	}
+	body = f.buf[f.start+frameHeader : f.start+frameHeader+int(size)]
+	f.start += frameHeader + int(size)
+	return head[0], body, true, nil
+}
+
+// fill reads once. It makes room for the message that next found incomplete,
+// and gives a large buffer back when a large message has passed.
+func (f *frames) fill() error {
+	want := min(f.pending(), f.max+frameHeader) // next refuses what is larger
+	switch {
+	case f.start == f.end && len(f.buf) > f.initial && want <= f.initial:
+		f.buf, f.start, f.end = make([]byte, f.initial), 0, 0
+	case want > len(f.buf):
+		grown := make([]byte, want)
+		f.end = copy(grown, f.buf[f.start:f.end])
+		f.buf, f.start = grown, 0
+	case f.start > 0:
+		f.end = copy(f.buf, f.buf[f.start:f.end])
+		f.start = 0
+	}
+	n, err := f.r.Read(f.buf[f.end:])
+	f.end += n
+	if n > 0 {
+		return nil
+	}
+	if err == nil {
+		return io.ErrNoProgress
+	}
+	return err
+}
+
+// pending is the size of the message at the front, header included, as far as
+// it is known. next has checked it against max.
+func (f *frames) pending() int {
+	if f.end-f.start < frameHeader {
+		return frameHeader
+	}
+	return int(binary.BigEndian.Uint32(f.buf[f.start+1:])) + 1
+}
+
+// TooLargeError is a protocol message above the configured limit. It is found
+// from the message's header, before any memory is taken for it.
+type TooLargeError struct {
+	Size, Limit int64 // bytes
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("row of %d bytes is larger than outbox.max_row_bytes (%d): raise the limit, or keep the value elsewhere and publish a reference to it", e.Size, e.Limit)
+}
+
+// handshake lets pgconn read through frames while the connection is being set
+// up. It never hands out bytes of two messages at once, so pgconn's own buffer
+// is empty when the stream begins and frames loses nothing.
+type handshake struct {
+	frames *frames
+	rest   []byte // of the message being handed out
+}
+
+func (h *handshake) Read(p []byte) (int, error) {
+	for len(h.rest) == 0 {
+		before := h.frames.start
+		_, _, ok, err := h.frames.next()
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			h.rest = h.frames.buf[before:h.frames.start]
+			break
+		}
+		if err := h.frames.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, h.rest)
+	h.rest = h.rest[n:]
+	return n, nil
+}

@@ -1,0 +1,171 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+// patience is how long a test waits for what should happen at once.
+const patience = 20 * time.Second
+
+// fixture is a database with an outbox, a publication and a slot.
+type fixture struct {
+	t      *testing.T
+	server *pgtest.Server
+	config Config
+	conn   *pgx.Conn // of the application
+}
+
+func newFixture(t *testing.T, server *pgtest.Server) *fixture {
+	t.Helper()
+	f := newEmptyFixture(t, server)
+	f.exec("CREATE TABLE outbox (id int PRIMARY KEY, payload text)", "CREATE PUBLICATION p FOR TABLE outbox WITH (publish = 'insert')")
+	f.createSlot()
+	return f
+}
+
+// newEmptyFixture is only a database.
+func newEmptyFixture(t *testing.T, server *pgtest.Server) *fixture {
+	t.Helper()
+	f := &fixture{t: t, server: server}
+	f.config = Config{
+		DSN: server.CreateDatabase(t), Publication: "p", Table: "public.outbox", Columns: []string{"id", "payload"},
+		ConnectTimeout: patience, SenderTimeout: time.Minute, MaxRow: 1 << 20,
+	}
+	f.conn = connect(t, f.config.DSN)
+	f.config.Slot = query[string](f, "SELECT current_database()::text")
+	return f
+}
+
+func connect(t *testing.T, dsn string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
+	return conn
+}
+
+func (f *fixture) exec(statements ...string) {
+	f.t.Helper()
+	for _, statement := range statements {
+		_, err := f.conn.Exec(f.t.Context(), statement)
+		require.NoError(f.t, err, statement)
+	}
+}
+
+func query[T any](f *fixture, sql string, arguments ...any) (value T) {
+	f.t.Helper()
+	require.NoError(f.t, f.conn.QueryRow(f.t.Context(), sql, arguments...).Scan(&value), sql)
+	return value
+}
+
+func (f *fixture) createSlot() {
+	f.t.Helper()
+	query[string](f, "SELECT slot_name::text FROM pg_create_logical_replication_slot($1, 'pgoutput')", f.config.Slot)
+}
+
+func (f *fixture) insert(from, to int) {
+	f.t.Helper()
+	f.exec(fmt.Sprintf("INSERT INTO outbox SELECT n, 'payload ' || n FROM generate_series(%d, %d) n", from, to))
+}
+
+func (f *fixture) control() *Control {
+	f.t.Helper()
+	control, err := Connect(f.t.Context(), f.config)
+	require.NoError(f.t, err)
+	f.t.Cleanup(control.Close)
+	return control
+}
+
+// identify asks over a control connection of its own.
+func (f *fixture) identify() (Server, Slot) {
+	f.t.Helper()
+	control := f.control()
+	server, err := control.Identify(f.t.Context())
+	require.NoError(f.t, err)
+	slot, err := control.Slot(f.t.Context())
+	require.NoError(f.t, err)
+	return server, slot
+}
+
+func (f *fixture) slot() Slot {
+	f.t.Helper()
+	_, slot := f.identify()
+	return slot
+}
+
+// open streams from the slot's own position.
+func (f *fixture) open() *Stream {
+	f.t.Helper()
+	server, slot := f.identify()
+	stream, err := Open(f.t.Context(), f.config, server, slot.Confirmed)
+	require.NoError(f.t, err)
+	f.t.Cleanup(stream.Close)
+	return stream
+}
+
+// next returns the next message that is one, answering the server's questions.
+func next(stream *Stream, limit time.Duration) (Message, error) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
+		m, err := stream.Next()
+		if err != nil || m.Kind != None {
+			return m, err
+		}
+		if err := stream.Wait(deadline); err != nil {
+			return m, err
+		}
+	}
+	return Message{}, fmt.Errorf("nothing after %s", limit)
+}
+
+// nextError reads until the stream ends.
+func nextError(t *testing.T, stream *Stream) error {
+	t.Helper()
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if _, err := next(stream, patience); err != nil {
+			return err
+		}
+	}
+	require.Fail(t, "the stream goes on")
+	return nil
+}
+
+// readRows reads until n rows and their commit have come, and returns their
+// first columns and the last commit's end.
+func readRows(t *testing.T, stream *Stream, n int) (ids []string, end LSN) {
+	t.Helper()
+	for {
+		m, err := next(stream, patience)
+		require.NoErrorf(t, err, "after %d rows of %d", len(ids), n)
+		if m.Kind != Data {
+			continue
+		}
+		parsed, err := pglogrepl.Parse(m.Data)
+		require.NoError(t, err)
+		switch parsed := parsed.(type) {
+		case *pglogrepl.InsertMessage:
+			id := parsed.Tuple.Columns[0]
+			if id.DataType == pglogrepl.TupleDataTypeBinary {
+				id.Data = fmt.Append(nil, binary.BigEndian.Uint32(id.Data))
+			}
+			ids = append(ids, string(id.Data))
+		case *pglogrepl.CommitMessage:
+			stream.Received(parsed.TransactionEndLSN)
+			if len(ids) >= n {
+				return ids, parsed.TransactionEndLSN
+			}
+		}
+	}
+}

@@ -1,0 +1,217 @@
+package replication
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Server is what identifies a PostgreSQL server and what it can do.
+type Server struct {
+	SystemID  string // from initdb; the same on a primary and its standbys
+	Timeline  int32
+	Database  string
+	Version   int    // server_version_num, 150018 for 15.18
+	Encoding  string // of the database
+	Flushed   LSN    // end of the WAL that is safely on disk
+	InStandby bool   // the server is in recovery
+	WALLevel  string
+	// SynchronousStandbyNames as configured; see checkSynchronous.
+	SynchronousStandbyNames string
+	MaxSlotKeepSize         string // max_slot_wal_keep_size, as shown
+}
+
+// Control is an SQL connection to the server: for questions, and for the lock
+// that keeps a second instance waiting. Losing it must end the session. It is
+// not for concurrent use.
+type Control struct {
+	conn   *pgx.Conn
+	config Config
+}
+
+// Connect opens the SQL connection.
+func Connect(ctx context.Context, c Config) (*Control, error) {
+	conn, err := connectSQL(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &Control{conn: conn, config: c}, nil
+}
+
+// Close ends the connection, and with it the lock.
+func (c *Control) Close() { closeQuietly(c.conn) }
+
+// Conn is the connection itself, for the commands that set things up.
+func (c *Control) Conn() *pgx.Conn { return c.conn }
+
+// lockClass is the first key of our advisory locks, "strm" in ASCII.
+const lockClass = 0x7374726d
+
+// TryLock takes the session lock of the slot, or reports that another instance
+// holds it. The lock belongs to the connection and dies with it.
+func (c *Control) TryLock(ctx context.Context) (bool, error) {
+	hash := fnv.New32a()
+	hash.Write([]byte(c.config.Slot))
+	var locked bool
+	err := c.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)",
+		int32(lockClass), int32(hash.Sum32())).Scan(&locked)
+	if err != nil {
+		return false, fmt.Errorf("lock of slot %q: %w", c.config.Slot, err)
+	}
+	return locked, nil
+}
+
+// Identify asks the server who it is. It uses a short-lived replication
+// connection, because only IDENTIFY_SYSTEM is open to every replication role.
+func (c *Control) Identify(ctx context.Context) (Server, error) {
+	var s Server
+	err := c.conn.QueryRow(ctx, `select current_database(), current_setting('server_version_num')::int,
+		current_setting('server_encoding'), pg_is_in_recovery(), current_setting('wal_level'),
+		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size')`).
+		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize)
+	if err != nil {
+		return Server{}, fmt.Errorf("identify server: %w", err)
+	}
+	conn, _, err := connectReplication(ctx, c.config, s.Encoding, nil)
+	if err != nil {
+		return Server{}, err
+	}
+	defer closeQuietly(conn)
+	here, err := pglogrepl.IdentifySystem(ctx, conn)
+	if err != nil {
+		return Server{}, fmt.Errorf("identify system: %w", err)
+	}
+	s.SystemID, s.Timeline, s.Flushed = here.SystemID, here.Timeline, here.XLogPos
+	return s, nil
+}
+
+// Slot is the state of a replication slot, from pg_replication_slots. Fields
+// that a server version does not have stay at their zero value.
+type Slot struct {
+	Name               string    `json:"slot_name"`
+	Plugin             string    `json:"plugin"`
+	Type               string    `json:"slot_type"`
+	Database           string    `json:"database"`
+	Temporary          bool      `json:"temporary"`
+	Active             bool      `json:"active"`
+	ActivePID          int       `json:"active_pid"`
+	RestartText        string    `json:"restart_lsn"`
+	ConfirmedText      string    `json:"confirmed_flush_lsn"`
+	WALStatus          string    `json:"wal_status"`
+	SafeWALSize        *int64    `json:"safe_wal_size"` // bytes, nil without a limit
+	Conflicting        bool      `json:"conflicting"`
+	InvalidationReason string    `json:"invalidation_reason"`
+	Failover           bool      `json:"failover"`
+	TwoPhase           bool      `json:"two_phase"`
+	RetainedWAL        int64     `json:"-"` // bytes the slot keeps on disk
+	Lag                int64     `json:"-"` // bytes between the confirmed position and the end of the log
+	Flushed            LSN       `json:"-"` // end of the log when asked
+	Restart            LSN       `json:"-"`
+	Confirmed          LSN       `json:"-"`
+	At                 time.Time `json:"-"`
+}
+
+// Lost tells that the slot can never be read again: the server has removed
+// WAL that it needed.
+func (s Slot) Lost() bool {
+	return s.WALStatus == "lost" || s.InvalidationReason != "" || s.Conflicting
+}
+
+// Slot reads the state of the configured slot. A missing slot is ErrSlotMissing.
+func (c *Control) Slot(ctx context.Context) (Slot, error) {
+	var text []byte
+	var flushed string
+	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
+		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text
+		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot).Scan(&text, &flushed)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Slot{}, c.slotMissing()
+	}
+	if err != nil {
+		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
+	}
+	slot := Slot{At: time.Now()}
+	if err := json.Unmarshal(text, &slot); err != nil {
+		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
+	}
+	for _, field := range []struct {
+		text string
+		into *LSN
+	}{{slot.RestartText, &slot.Restart}, {slot.ConfirmedText, &slot.Confirmed}, {flushed, &slot.Flushed}} {
+		if field.text == "" {
+			continue
+		}
+		if *field.into, err = pglogrepl.ParseLSN(field.text); err != nil {
+			return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
+		}
+	}
+	if slot.Restart != 0 {
+		slot.RetainedWAL = int64(slot.Flushed) - int64(slot.Restart)
+	}
+	slot.Lag = max(0, int64(slot.Flushed)-int64(slot.Confirmed))
+	return slot, nil
+}
+
+func (c *Control) slotMissing() error {
+	return failure.Refuse(fmt.Errorf("%w: slot %q does not exist: create it with `streamer setup`; if it existed before, events committed since it was dropped can only be published from the outbox table", ErrSlotMissing, c.config.Slot))
+}
+
+// Ping proves that the connection, and with it the lock, is alive.
+func (c *Control) Ping(ctx context.Context) error {
+	if err := c.conn.Ping(ctx); err != nil {
+		return fmt.Errorf("SQL connection that holds the lock of slot %q: %w", c.config.Slot, err)
+	}
+	return nil
+}
+
+var (
+	// ErrSlotMissing tells that there is no slot of the configured name.
+	ErrSlotMissing = errors.New("replication slot is missing")
+	// ErrSlotActive tells that another client is streaming from the slot.
+	// Waiting helps.
+	ErrSlotActive = errors.New("replication slot is in use by another client")
+)
+
+// SwitchPoint is where the server's history left the given older timeline: the
+// last LSN that both have in common. ok is false when the server's history does
+// not contain that timeline at all.
+func (c *Control) SwitchPoint(ctx context.Context, s Server, timeline int32) (at LSN, ok bool, err error) {
+	if s.Timeline == 1 {
+		return 0, false, nil // the first timeline has no history file
+	}
+	conn, _, err := connectReplication(ctx, c.config, s.Encoding, nil)
+	if err != nil {
+		return 0, false, err
+	}
+	defer closeQuietly(conn)
+	history, err := pglogrepl.TimelineHistory(ctx, conn, s.Timeline)
+	if err != nil {
+		return 0, false, fmt.Errorf("history of timeline %d: %w", s.Timeline, err)
+	}
+	at, ok = switchPoint(string(history.Content), timeline)
+	return at, ok, nil
+}
+
+// switchPoint reads a timeline history file: lines of timeline, the LSN at
+// which it was left, and a reason.
+func switchPoint(history string, timeline int32) (LSN, bool) {
+	for line := range strings.Lines(history) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != strconv.Itoa(int(timeline)) {
+			continue
+		}
+		at, err := pglogrepl.ParseLSN(fields[1])
+		return at, err == nil
+	}
+	return 0, false
+}

@@ -1,0 +1,256 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// QuoteIdentifier quotes a name for SQL.
+func QuoteIdentifier(name string) string { return quoteIdentifier(name) }
+
+// TableSQL creates a table. A column's type may be followed by constraints.
+func TableSQL(table string, columns []Column) string {
+	lines := make([]string, len(columns))
+	for i, c := range columns {
+		lines[i] = "    " + quoteIdentifier(c.Name) + " " + c.Type
+	}
+	return "CREATE TABLE " + QuoteTable(table) + " (\n" + strings.Join(lines, ",\n") + "\n)"
+}
+
+// PublicationSQL creates the publication of the outbox table. Only inserts are
+// published, so that the application's own clean-up needs no replica identity;
+// the partitions of a partitioned table appear under its own name.
+func PublicationSQL(c Config) string {
+	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + " FOR TABLE " + QuoteTable(c.Table) +
+		" WITH (publish = 'insert', publish_via_partition_root = true)"
+}
+
+// SlotSQL creates the slot. failover lets standbys of PostgreSQL 17 and later
+// keep a copy of it; earlier releases know no such argument.
+func SlotSQL(c Config, failover bool) string {
+	options := ""
+	if failover {
+		options = ", failover => true"
+	}
+	return "SELECT pg_create_logical_replication_slot(" + quoteLiteral(c.Slot) + ", 'pgoutput'" + options + ")"
+}
+
+// GrantTableSQL lets a role keep checkpoints in a table.
+func GrantTableSQL(table, role string) string {
+	schema, _ := SplitTable(table)
+	return "GRANT USAGE ON SCHEMA " + quoteIdentifier(schema) + " TO " + quoteIdentifier(role) + ";\n" +
+		"GRANT SELECT, INSERT, UPDATE ON " + QuoteTable(table) + " TO " + quoteIdentifier(role)
+}
+
+// SlotExists tells whether there is a slot of the configured name, of whatever
+// kind.
+func (c *Control) SlotExists(ctx context.Context) (bool, error) {
+	return c.exists(ctx, "slot "+c.config.Slot, "select from pg_replication_slots where slot_name = $1", c.config.Slot)
+}
+
+// TableExists tells whether there is a table, view or the like of this name.
+func (c *Control) TableExists(ctx context.Context, table string) (bool, error) {
+	schema, name := SplitTable(table)
+	return c.exists(ctx, "table "+table, `select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = $1 and c.relname = $2`, schema, name)
+}
+
+func (c *Control) exists(ctx context.Context, what, query string, arguments ...any) (found bool, err error) {
+	if err := c.conn.QueryRow(ctx, "select exists("+query+")", arguments...).Scan(&found); err != nil {
+		return false, fmt.Errorf("look for %s: %w", what, err)
+	}
+	return found, nil
+}
+
+// Setting is a server setting as new sessions of this role in this database
+// have it.
+func (c *Control) Setting(ctx context.Context, name string) (value string, err error) {
+	if err := c.conn.QueryRow(ctx, "select reset_val from pg_settings where name = $1", name).Scan(&value); err != nil {
+		return "", fmt.Errorf("setting %s: %w", name, err)
+	}
+	return value, nil
+}
+
+// Limit bounds every further statement of this connection. Those that create
+// things wait for locks and for other transactions.
+func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
+	_, err := c.conn.Exec(ctx, "select set_config('statement_timeout', $1, false)", fmt.Sprintf("%dms", timeout.Milliseconds()))
+	if err != nil {
+		return fmt.Errorf("set statement_timeout: %w", err)
+	}
+	return nil
+}
+
+// CreateTable runs what TableSQL made.
+func (c *Control) CreateTable(ctx context.Context, sql string) error {
+	if _, err := c.conn.Exec(ctx, sql); err != nil {
+		return explainCreate("table "+c.config.Table, "a role that may CREATE in its schema", err)
+	}
+	return nil
+}
+
+// CreatePublication publishes the outbox table. It must come before the slot:
+// what a slot decodes from before its publication existed cannot be decoded.
+func (c *Control) CreatePublication(ctx context.Context) error {
+	if _, err := c.conn.Exec(ctx, PublicationSQL(c.config)); err != nil {
+		return explainCreate("publication "+c.config.Publication, "the owner of table "+c.config.Table+", who also needs CREATE on the database", err)
+	}
+	return nil
+}
+
+// explainCreate adds the remedy where a person has to run the statement.
+func explainCreate(what, who string, err error) error {
+	err = fmt.Errorf("create %s: %w", what, err)
+	switch sqlState(err) {
+	case "42501":
+		return failure.Refuse(fmt.Errorf("%w: run `streamer setup` as %s, or let them run what `streamer setup --print` shows", err, who))
+	case canceled:
+		return fmt.Errorf("%w: another session has a lock that this waits for: end it or wait for it, then run `streamer setup` again", err)
+	case "25006":
+		return failure.Misconfigure(fmt.Errorf("%w: the server is a standby or read-only: name the primary in postgres.dsn, or add target_session_attrs=read-write", err))
+	case "3F000":
+		return failure.Refuse(fmt.Errorf("%w: create the schema, or correct outbox.table", err))
+	}
+	return err
+}
+
+// canceled is the SQLSTATE of a statement that the Limit has ended.
+const canceled = "57014"
+
+func sqlState(err error) string {
+	pgErr, _ := errors.AsType[*pgconn.PgError](err)
+	if pgErr == nil {
+		return ""
+	}
+	return pgErr.Code
+}
+
+// waitNotice is how long the creation of a slot may take before the caller is
+// told what it waits for.
+const waitNotice = time.Second
+
+// CreateSlot creates the slot, which waits for all transactions that are
+// writing, until the Limit. waiting is called, once a second, with the oldest of
+// them.
+func (c *Control) CreateSlot(ctx context.Context, failover bool, waiting func(Transaction)) error {
+	started := time.Now()
+	pid := c.conn.PgConn().PID()
+	watching, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.watchCreation(watching, pid, waiting)
+	}()
+	_, err := c.conn.Exec(ctx, SlotSQL(c.config, failover))
+	stop()
+	<-done
+	if err != nil {
+		return c.explainSlot(ctx, time.Since(started), err)
+	}
+	return nil
+}
+
+func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err error) error {
+	described := fmt.Errorf("create slot %q: %w", c.config.Slot, err)
+	switch sqlState(err) {
+	case canceled:
+		oldest := "they have just ended"
+		if t, found, lookErr := oldestTransaction(ctx, c, c.conn.PgConn().PID()); lookErr == nil && found {
+			oldest = "the oldest is " + t.String()
+		}
+		return fmt.Errorf("create slot %q: waited %s for running transactions to end: %s: end it or wait for it, then run `streamer setup` again", c.config.Slot, waited.Round(time.Second), oldest)
+	case "42501":
+		return failure.Refuse(fmt.Errorf("%w: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)", described))
+	case "53400":
+		return failure.Refuse(fmt.Errorf("%w: raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses", described))
+	case "42883":
+		return failure.Refuse(fmt.Errorf("%w: a failover slot needs PostgreSQL 17 or later", described))
+	case "55000":
+		return failure.Refuse(fmt.Errorf("%w: a slot needs wal_level = 'logical': ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL", described))
+	}
+	return described
+}
+
+// watchCreation looks, on a connection of its own, at what the creation of the
+// slot by pid waits for. Errors only cost the notice.
+func (c *Control) watchCreation(ctx context.Context, pid uint32, waiting func(Transaction)) {
+	ticker := time.NewTicker(waitNotice)
+	defer ticker.Stop()
+	var second *Control
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if second == nil {
+			var err error
+			if second, err = Connect(ctx, c.config); err != nil {
+				return
+			}
+			defer second.Close()
+		}
+		oldest, found, err := oldestTransaction(ctx, second, pid)
+		if err != nil {
+			return
+		}
+		if found {
+			waiting(oldest)
+		}
+	}
+}
+
+// Transaction is one that writes, and that the creation of a slot waits for.
+type Transaction struct {
+	PID         int // 0: a prepared transaction
+	Prepared    string
+	User        string
+	Database    string
+	Application string
+	// Age is how long it has been running; 0 where we may not see that.
+	Age time.Duration
+}
+
+func (t Transaction) String() string {
+	who := fmt.Sprintf("of process %d (user %q, database %q, application %q)", t.PID, t.User, t.Database, t.Application)
+	if t.PID == 0 {
+		who = fmt.Sprintf("prepared as %q (user %q, database %q)", t.Prepared, t.User, t.Database)
+	}
+	if t.Age == 0 {
+		return "a transaction " + who + ", running for a time that only a member of pg_read_all_stats may see"
+	}
+	return fmt.Sprintf("a transaction %s, running for %s", who, t.Age.Round(time.Second))
+}
+
+// oldestTransaction finds writers by the lock that each has on its own
+// transaction ID, because pg_stat_activity hides backend_xid from most roles.
+func oldestTransaction(ctx context.Context, c *Control, but uint32) (oldest Transaction, found bool, err error) {
+	var seconds float64
+	rows, err := c.conn.Query(ctx, `select * from (
+			select l.pid, '' as gid, coalesce(a.usename::text, ''), coalesce(a.datname::text, ''), coalesce(a.application_name, ''),
+				coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 as age
+			from pg_locks l join pg_stat_activity a on a.pid = l.pid
+			where l.locktype = 'transactionid' and l.mode = 'ExclusiveLock' and l.granted and l.pid <> $1
+			union all
+			select 0, gid, owner::text, database::text, '', extract(epoch from clock_timestamp() - prepared)::float8 from pg_prepared_xacts
+		) writers order by age desc limit 1`, int(but))
+	if err != nil {
+		return oldest, false, fmt.Errorf("running transactions: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		found = true
+		if err := rows.Scan(&oldest.PID, &oldest.Prepared, &oldest.User, &oldest.Database, &oldest.Application, &seconds); err != nil {
+			return oldest, false, fmt.Errorf("running transactions: %w", err)
+		}
+	}
+	oldest.Age = time.Duration(seconds * float64(time.Second))
+	return oldest, found, rows.Err()
+}
