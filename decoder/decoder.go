@@ -1,0 +1,194 @@
+package decoder
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Kind tells what a message meant.
+type Kind uint8
+
+const (
+	// Other messages need nothing from the caller.
+	Other Kind = iota
+	// Begin opens a transaction: Event().Position has its commit LSN.
+	Begin
+	// Row is an insert into the outbox table: see Event.
+	Row
+	// Commit closes the transaction: see CommitEnd.
+	Commit
+)
+
+// Decoder reads the messages of one replication session. It is not for
+// concurrent use, and a new session needs a new Decoder, because the server
+// describes every relation anew.
+type Decoder struct {
+	mapping    Mapping
+	targets    []string // column names; values are filled in the same order
+	attributes []Attribute
+	extensions []string // sorted; their values follow the attributes'
+
+	relations map[uint32]*relation
+	baseTypes map[uint32]uint32 // of domains, by OID
+	values    []value
+	scratch   []byte
+
+	event         Event
+	inTransaction bool
+	commitEnd     replication.LSN
+	ignored       int64
+}
+
+// New returns a decoder for a new session.
+func New(m Mapping) *Decoder {
+	d := &Decoder{mapping: m, relations: map[uint32]*relation{}, baseTypes: map[uint32]uint32{}}
+	for _, a := range Attributes() {
+		if column := m.Columns[a]; column != "" {
+			d.attributes = append(d.attributes, a)
+			d.targets = append(d.targets, column)
+		}
+	}
+	d.extensions = slices.Sorted(maps.Keys(m.Extensions))
+	for _, name := range d.extensions {
+		d.targets = append(d.targets, m.Extensions[name])
+	}
+	d.values = make([]value, len(d.targets))
+	d.event.Extensions = make([]Extension, len(d.extensions))
+	for i, name := range d.extensions {
+		d.event.Extensions[i].Name = name
+	}
+	return d
+}
+
+// Event is the row that the last message held. Its contents change with the
+// next message.
+func (d *Decoder) Event() *Event { return &d.event }
+
+// CommitEnd is the LSN after the commit record of the last transaction: the
+// only LSN of a transaction that may be confirmed (R1).
+func (d *Decoder) CommitEnd() replication.LSN { return d.commitEnd }
+
+// InTransaction tells whether a Begin waits for its Commit.
+func (d *Decoder) InTransaction() bool { return d.inTransaction }
+
+// Ignored counts the rows of other tables, updates and deletes so far.
+func (d *Decoder) Ignored() int64 { return d.ignored }
+
+// Decode reads one message. A *PoisonError concerns only its row, and decoding
+// may go on behind it; any other error ends the session.
+func (d *Decoder) Decode(message []byte) (Kind, error) {
+	c := cursor{rest: message}
+	switch kind := c.uint8(); kind {
+	case 'I':
+		return d.insert(&c)
+	case 'B':
+		return Begin, d.begin(&c)
+	case 'C':
+		return Commit, d.commit(&c)
+	case 'R':
+		return Other, d.relationMessage(&c)
+	case 'Y':
+		return Other, d.typeMessage(&c)
+	case 'U', 'D', 'T':
+		d.ignored++
+		return Other, nil
+	case 'O', 'M':
+		return Other, nil
+	default:
+		// Skipping what we do not understand would lose rows (P-31).
+		return Other, fmt.Errorf("unknown pgoutput message %q in the transaction committing at %s", kind, d.event.Position.Commit)
+	}
+}
+
+func (d *Decoder) begin(c *cursor) error {
+	d.event.Position = replication.Position{Commit: replication.LSN(c.uint64())}
+	d.event.CommitTime = unixMicro(int64(c.uint64()))
+	c.uint32() // transaction id
+	if c.short {
+		return errShort("begin")
+	}
+	if d.inTransaction {
+		return fmt.Errorf("transaction committing at %s begins inside another", d.event.Position.Commit)
+	}
+	d.inTransaction = true
+	return nil
+}
+
+func (d *Decoder) commit(c *cursor) error {
+	c.uint8() // flags, unused
+	start := replication.LSN(c.uint64())
+	end := replication.LSN(c.uint64())
+	c.uint64() // commit time, known from Begin
+	if c.short {
+		return errShort("commit")
+	}
+	if !d.inTransaction || start != d.event.Position.Commit || end < start {
+		return fmt.Errorf("commit at %s does not fit the transaction that began for %s", start, d.event.Position.Commit)
+	}
+	d.inTransaction = false
+	d.commitEnd = end
+	return nil
+}
+
+// insert reads a row. Rows of other tables are none of our business.
+func (d *Decoder) insert(c *cursor) (Kind, error) {
+	id := c.uint32()
+	if c.uint8() != 'N' || c.short {
+		return Other, errShort("insert")
+	}
+	r := d.relations[id]
+	switch {
+	case r == nil:
+		return Other, fmt.Errorf("insert into relation %d, which the server has not described", id)
+	case !d.inTransaction:
+		return Other, fmt.Errorf("insert into relation %d outside a transaction", id)
+	case !r.outbox:
+		d.ignored++
+		return Other, nil
+	}
+	d.event.Position.Ordinal++
+	if err := d.tuple(c, r); err != nil {
+		return Other, err
+	}
+	return Row, d.fill()
+}
+
+// tuple reads the columns into d.values.
+func (d *Decoder) tuple(c *cursor, r *relation) error {
+	if count := int(c.uint16()); c.short {
+		return errShort("insert")
+	} else if count != len(r.columns) {
+		return fmt.Errorf("outbox row at %s has %d columns, its relation %d", d.event.Position, count, len(r.columns))
+	}
+	for i := range r.columns {
+		column := &r.columns[i]
+		v := value{typeOID: column.typeOID}
+		switch format := c.uint8(); format {
+		case 't', 'b':
+			v.binary = format == 'b'
+			v.bytes = c.take(int(int32(c.uint32())))
+		case 'n':
+			v.null = true
+		default:
+			if c.short {
+				return errShort("insert")
+			}
+			// 'u', an unchanged TOASTed value, cannot be in an insert (P-35).
+			return fmt.Errorf("column %q of outbox row at %s has the unknown format %q", column.name, d.event.Position, format)
+		}
+		for _, target := range column.targets {
+			d.values[target] = v
+		}
+	}
+	if c.short {
+		return errShort("insert")
+	}
+	return nil
+}
+
+func errShort(message string) error {
+	return fmt.Errorf("%s message of the server ends too early", message)
+}

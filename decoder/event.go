@@ -1,0 +1,128 @@
+package decoder
+
+import (
+	"fmt"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Attribute names a column of the outbox table by what it means.
+type Attribute int
+
+// The attributes that a column can be mapped to. The first four are the core
+// of an outbox row.
+const (
+	ID Attribute = iota
+	AggregateType
+	AggregateID
+	Type
+	Payload
+	Time
+	Subject
+	Source
+	DataSchema
+	DataContentType
+	TraceParent
+	TraceState
+	CorrelationID
+	CausationID
+	PartitionKey
+	Topic
+	attributeCount
+)
+
+var attributeNames = [attributeCount]string{
+	"id", "aggregate_type", "aggregate_id", "type", "payload", "time", "subject", "source", "dataschema",
+	"datacontenttype", "traceparent", "tracestate", "correlationid", "causationid", "partition_key", "topic",
+}
+
+// String is the attribute's name under outbox.columns.
+func (a Attribute) String() string { return attributeNames[a] }
+
+// Attributes lists all attributes in their order.
+func Attributes() []Attribute {
+	all := make([]Attribute, attributeCount)
+	for i := range all {
+		all[i] = Attribute(i)
+	}
+	return all
+}
+
+// DataKind is what a payload is made of, by the type of its column.
+type DataKind uint8
+
+const (
+	// Text is any column that is neither of the others.
+	Text DataKind = iota
+	// JSON is a json or jsonb column: PostgreSQL vouches for its syntax.
+	JSON
+	// Bytes is a bytea column.
+	Bytes
+)
+
+// ExtensionKind is the CloudEvents type of an extension's value.
+type ExtensionKind uint8
+
+const (
+	// String is every type that has no closer match.
+	String ExtensionKind = iota
+	// Integer is a smallint or integer column; a bigint does not fit
+	// CloudEvents' 32 bits and is a String.
+	Integer
+	// Boolean is a boolean column.
+	Boolean
+)
+
+// Extension is the value of a column that is mapped to a CloudEvents extension
+// attribute, in its canonical string form. A nil Value means NULL: the
+// attribute is absent.
+type Extension struct {
+	Name  string
+	Value []byte
+	Kind  ExtensionKind
+}
+
+// Event is one outbox row. Its byte slices are views that are valid until the
+// next message is decoded; nil means that the column is not mapped, NULL or
+// empty.
+type Event struct {
+	Position   replication.Position
+	CommitTime int64 // microseconds since the Unix epoch
+
+	// Time is the row's own time, or the commit time without one; in
+	// microseconds since the Unix epoch.
+	Time int64
+
+	// Data is the payload's bytes as PostgreSQL has them. HasData is false for
+	// NULL.
+	Data     []byte
+	HasData  bool
+	DataKind DataKind
+
+	// Extensions are in the order of their names, always the same set.
+	Extensions []Extension
+
+	attributes [attributeCount][]byte
+}
+
+// Attribute is the value of a text attribute, or nil. Payload and Time have
+// fields of their own.
+func (e *Event) Attribute(a Attribute) []byte { return e.attributes[a] }
+
+// SetAttribute is for callers that make events themselves: previews and tests.
+func (e *Event) SetAttribute(a Attribute, value []byte) { e.attributes[a] = value }
+
+// PoisonError is a row that cannot become an event, however often it is read.
+type PoisonError struct {
+	Position replication.Position
+	EventID  string // as far as it is known
+	Reason   string // what is wrong and the remedy; holds no row data
+}
+
+func (e *PoisonError) Error() string {
+	id := "of unknown id"
+	if e.EventID != "" {
+		id = fmt.Sprintf("%q", e.EventID)
+	}
+	return fmt.Sprintf("outbox row %s at %s: %s", id, e.Position, e.Reason)
+}

@@ -1,0 +1,146 @@
+package decoder
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+)
+
+// fill makes the event from d.values. Every error is a *PoisonError.
+func (d *Decoder) fill() error {
+	e := &d.event
+	e.attributes = [attributeCount][]byte{}
+	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
+	d.scratch = d.scratch[:0]
+	// The first problem is reported at the end, when the row's id is known.
+	var problem error
+	for i, a := range d.attributes {
+		if err := d.fillAttribute(a, &d.values[i]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", d.targets[i], err)
+		}
+	}
+	for i := range e.Extensions {
+		n := len(d.attributes) + i
+		if err := d.fillExtension(&e.Extensions[i], &d.values[n]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", d.targets[n], err)
+		}
+	}
+	if problem == nil {
+		return nil
+	}
+	return d.poison(problem)
+}
+
+func (d *Decoder) poison(err error) error {
+	p := &PoisonError{Position: d.event.Position, Reason: err.Error()}
+	if id := d.event.attributes[ID]; checkString(id) == nil {
+		p.EventID = string(id)
+	}
+	return p
+}
+
+// remedy is all that can be done about a row that is wrong in itself.
+const remedy = ": correct the application; this row must be dead-lettered or removed"
+
+var (
+	errNull     = errors.New("value is NULL, an event needs it" + remedy)
+	errEmpty    = errors.New("value is empty or blank, an event needs it" + remedy)
+	errEncoding = errors.New("value is not valid UTF-8" + remedy)
+	errControl  = errors.New("value holds control characters or noncharacters, which CloudEvents does not allow" + remedy)
+)
+
+// required are the attributes without which there is no event, if mapped.
+func required(a Attribute) bool { return a <= Type }
+
+func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
+	e := &d.event
+	switch {
+	case v.null && required(a):
+		return errNull
+	case a == Payload:
+		return d.fillData(v)
+	case v.null:
+		return nil
+	case a == Time:
+		e.Time, err = v.micro()
+		return err
+	}
+	var text []byte
+	if text, d.scratch, err = v.appendText(d.scratch); err != nil {
+		return err
+	}
+	if err := checkString(text); err != nil {
+		return err
+	}
+	switch {
+	case !blank(text):
+		e.attributes[a] = text
+	case required(a):
+		return errEmpty
+	}
+	return nil
+}
+
+func (d *Decoder) fillData(v *value) (err error) {
+	e := &d.event
+	e.DataKind = v.dataKind()
+	if v.null {
+		return nil
+	}
+	e.HasData = true
+	e.Data, d.scratch, err = v.data(d.scratch)
+	if err == nil && e.DataKind != Bytes && !utf8.Valid(e.Data) {
+		return errEncoding
+	}
+	return err
+}
+
+func (d *Decoder) fillExtension(x *Extension, v *value) (err error) {
+	x.Value, x.Kind = nil, v.extensionKind()
+	if v.null {
+		return nil
+	}
+	var text []byte
+	if text, d.scratch, err = v.appendText(d.scratch); err != nil {
+		return err
+	}
+	if err := checkString(text); err != nil || blank(text) {
+		return err
+	}
+	x.Value = text
+	return nil
+}
+
+// blank tells a value that CloudEvents takes for empty, which no attribute may
+// be: the SDKs trim white space before they look.
+func blank(text []byte) bool {
+	return len(text) == 0 || (text[0] <= ' ' || text[0] >= utf8.RuneSelf) && len(bytes.TrimSpace(text)) == 0
+}
+
+// checkString applies the rules for the CloudEvents type String: Unicode
+// without control characters and noncharacters.
+func checkString(text []byte) error {
+	for i := range text {
+		if c := text[i]; c >= utf8.RuneSelf {
+			return checkUnicode(text[i:])
+		} else if c < ' ' || c == 0x7f {
+			return errControl
+		}
+	}
+	return nil
+}
+
+func checkUnicode(text []byte) error {
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size <= 1:
+			return errEncoding
+		case r < ' ', r >= 0x7f && r <= 0x9f, r >= 0xfdd0 && r <= 0xfdef, r&0xfffe == 0xfffe:
+			return errControl
+		}
+		text = text[size:]
+	}
+	return nil
+}

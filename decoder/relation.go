@@ -1,0 +1,124 @@
+package decoder
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Mapping says where in the outbox table the parts of an event are.
+type Mapping struct {
+	// Schema and Table name the outbox table. Rows of other tables are ignored.
+	Schema, Table string
+	// RelationID is the table's OID, or 0. The log may hold rows from a time
+	// when the table had another name; they are outbox rows all the same.
+	RelationID uint32
+	// Columns are the mapped columns; an attribute that is not in it is not
+	// mapped.
+	Columns map[Attribute]string
+	// Extensions maps CloudEvents extension names to columns.
+	Extensions map[string]string
+}
+
+// ColumnNames lists every mapped column once, sorted.
+func (m Mapping) ColumnNames() []string {
+	var names []string
+	for _, column := range m.Columns {
+		names = append(names, column)
+	}
+	for _, column := range m.Extensions {
+		names = append(names, column)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// relation is the outbox table as the last Relation message described it.
+// Columns are found by name, never by place (R14).
+type relation struct {
+	outbox  bool
+	columns []column
+}
+
+type column struct {
+	name    string
+	typeOID uint32
+	// Where the value goes; a column may serve several attributes.
+	targets []int // index into Decoder.values
+}
+
+// typeMessage notes which built-in type a domain is made of: values of a domain
+// come with its own OID, but look like its base type, whose name this message
+// gives.
+func (d *Decoder) typeMessage(c *cursor) error {
+	id := c.uint32()
+	schema, name := c.text(), c.text()
+	if c.short {
+		return errShort("type")
+	}
+	base, known := builtInTypes[name]
+	if known && schema == "" { // pg_catalog, as pgoutput spells it
+		d.baseTypes[id] = base
+	} else {
+		delete(d.baseTypes, id)
+	}
+	return nil
+}
+
+func (d *Decoder) relationMessage(c *cursor) error {
+	id := c.uint32()
+	schema, table := c.text(), c.text()
+	c.uint8() // replica identity
+	count := int(c.uint16())
+	columns := make([]column, 0, min(count, 1664)) // PostgreSQL's limit
+	for range count {
+		c.uint8() // key flag
+		name := c.text()
+		typeOID := c.uint32()
+		c.uint32() // type modifier
+		if c.short {
+			break
+		}
+		if base, ok := d.baseTypes[typeOID]; ok {
+			typeOID = base
+		}
+		columns = append(columns, column{name: name, typeOID: typeOID})
+	}
+	if c.short {
+		return errShort("relation")
+	}
+	if schema == "" {
+		schema = "pg_catalog" // that is how pgoutput spells it
+	}
+	outbox := schema == d.mapping.Schema && table == d.mapping.Table || id == d.mapping.RelationID && id != 0
+	if known := d.relations[id]; known != nil && known.outbox && !outbox {
+		return failure.Refuse(fmt.Errorf("outbox table %s.%s was renamed to %s.%s in the transaction committing at %s: name it in outbox.table, or rename it back",
+			d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit))
+	}
+	r := &relation{outbox: outbox, columns: columns}
+	d.relations[id] = r
+	if outbox {
+		return d.plan(r)
+	}
+	return nil
+}
+
+// plan finds every mapped column and remembers where its value goes.
+func (d *Decoder) plan(r *relation) error {
+	var missing []string
+	for target, name := range d.targets {
+		i := slices.IndexFunc(r.columns, func(c column) bool { return c.name == name })
+		if i < 0 {
+			missing = append(missing, name)
+			continue
+		}
+		r.columns[i].targets = append(r.columns[i].targets, target)
+	}
+	if len(missing) > 0 {
+		return failure.Refuse(fmt.Errorf("outbox table %s.%s has no column %s as of the transaction committing at %s: map the column's new name under outbox.columns, or bring it back",
+			d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit))
+	}
+	return nil
+}
