@@ -1,0 +1,103 @@
+package checkpoint
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// pinned start-up parameters beat what ALTER ROLE and ALTER DATABASE say. A
+// checkpoint that the server has not flushed would be no checkpoint; the
+// context is the only timeout.
+var pinned = map[string]string{
+	"synchronous_commit": "on",
+	"client_encoding":    "UTF8",
+	"search_path":        "pg_catalog",
+	"statement_timeout":  "0",
+	"lock_timeout":       "0",
+
+	"default_transaction_read_only": "off",
+}
+
+// connectTimeout bounds the attempt at one address, so that a dead host does
+// not use up the time for the next one; connect_timeout in the DSN beats it.
+const connectTimeout = 10 * time.Second
+
+// dsnKeys tells the operator where the DSN comes from.
+const dsnKeys = "checkpoint.postgres.dsn, or postgres.dsn where that is not set"
+
+func parseDSN(dsn string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(dsn)
+	if err != nil {
+		// The error quotes parts of the DSN, and of a password that is not
+		// escaped; which part is wrong cannot be told without it.
+		return nil, failure.Misconfigure(errors.New("connection string is not valid: write postgres://user:password@host:5432/database with special characters of the password percent-encoded, or key=value pairs, in " + dsnKeys))
+	}
+	maps.Copy(config.RuntimeParams, pinned)
+	if _, ok := config.RuntimeParams["application_name"]; !ok {
+		config.RuntimeParams["application_name"] = "streamer:checkpoint"
+	}
+	if config.ConnectTimeout == 0 {
+		config.ConnectTimeout = connectTimeout
+	}
+	// One round trip for each statement, and nothing that a connection pooler
+	// would have to remember.
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
+	}}
+	config.DialFunc = dialer.DialContext
+	return config, nil
+}
+
+func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, explainConnect(err)
+	}
+	return conn, nil
+}
+
+const (
+	wrongPassword     = "28P01"
+	notAuthorised     = "28000"
+	undefinedDatabase = "3D000"
+)
+
+// explainConnect adds the remedy where trying again cannot help.
+func explainConnect(err error) error {
+	// The outer error lists user and database; the inner one says what is wrong.
+	if outer, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		err = errors.Unwrap(outer)
+	}
+	err = fmt.Errorf("connect to PostgreSQL: %w", err)
+	switch code(err) {
+	case wrongPassword, notAuthorised:
+		return failure.Misconfigure(fmt.Errorf("%w: check user and password (%s) and the server's pg_hba.conf", err, dsnKeys))
+	case undefinedDatabase:
+		return failure.Misconfigure(fmt.Errorf("%w: name an existing database (%s)", err, dsnKeys))
+	case insufficientPrivilege:
+		return failure.Refuse(fmt.Errorf("%w: GRANT CONNECT on the database to the streamer's user", err))
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return failure.Misconfigure(fmt.Errorf("%w: check sslrootcert and sslmode (%s)", err, dsnKeys))
+	}
+	return err
+}
+
+// code is the SQLSTATE of an error of the server, empty for every other.
+func code(err error) string {
+	if sent, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return sent.Code
+	}
+	return ""
+}

@@ -1,0 +1,225 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// FileStore keeps the record of one streamer in a file. The file is replaced
+// as a whole, so that a reader and a crash find the old record or the new one.
+//
+// The store holds a lock on path.lock until Close. Load may be called while
+// Save runs; Save is not for concurrent use with itself.
+type FileStore struct {
+	root *os.Root // the file's folder
+	name string   // of the file, in root
+	path string   // as the operator wrote it, for messages
+	lock *os.File
+}
+
+const (
+	lockSuffix      = ".lock"
+	temporarySuffix = ".tmp"
+	ownerOnly       = 0o600 // file mode
+)
+
+var _ Store = (*FileStore)(nil)
+
+// OpenFile locks the file at path, which need not exist, in a folder that must.
+// The error is transient when another process has the lock.
+func OpenFile(path string) (*FileStore, error) {
+	folder, name := filepath.Split(filepath.Clean(path))
+	if folder == "" {
+		folder = "."
+	}
+	root, err := os.OpenRoot(folder)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, failure.Misconfigure(fmt.Errorf("checkpoint file %q: its folder does not exist: create it, or name another in checkpoint.file.path", path))
+	}
+	if err != nil {
+		return nil, explainFile(fmt.Errorf("open the folder of checkpoint file %q: %w", path, err))
+	}
+	s := &FileStore{root: root, name: name, path: path}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *FileStore) open() error {
+	if err := s.regular(s.name); err != nil {
+		return err
+	}
+	if err := s.takeLock(); err != nil {
+		return err
+	}
+	return s.removeTemporary()
+}
+
+// regular refuses what a rename would replace or an open would follow: a
+// symbolic link, a folder, a device. A missing file is fine.
+func (s *FileStore) regular(name string) error {
+	info, err := s.root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return explainFile(fmt.Errorf("look at checkpoint file %q: %w", s.path, err))
+	case !info.Mode().IsRegular():
+		return failure.Misconfigure(fmt.Errorf("checkpoint file %q: %q is a symbolic link, a folder or a device: name a regular file in checkpoint.file.path", s.path, name))
+	}
+	return nil
+}
+
+// takeLock leaves the lock file behind on Close: removing it would let two
+// processes lock two different files of that name.
+func (s *FileStore) takeLock() error {
+	name := s.name + lockSuffix
+	if err := s.regular(name); err != nil {
+		return err
+	}
+	lock, err := s.root.OpenFile(name, os.O_CREATE|os.O_RDWR, ownerOnly)
+	if err != nil {
+		return explainFile(fmt.Errorf("open the lock of checkpoint file %q: %w", s.path, err))
+	}
+	s.lock = lock
+	held, err := lockFile(lock)
+	if err != nil {
+		return fmt.Errorf("lock checkpoint file %q: %w", s.path, err)
+	}
+	if held {
+		return fmt.Errorf("checkpoint file %q is in use: another process holds the lock %q: stop it, or give this streamer a file of its own in checkpoint.file.path", s.path, s.path+lockSuffix)
+	}
+	return nil
+}
+
+// Load reads the file.
+func (s *FileStore) Load(ctx context.Context, id Identity) (Record, error) {
+	if err := ctx.Err(); err != nil {
+		return Record{}, fmt.Errorf("load checkpoint from %s: %w", s.where(), err)
+	}
+	stored, err := s.read()
+	if err != nil {
+		return Record{}, err
+	}
+	return Decode(stored, id, s.where())
+}
+
+func (s *FileStore) read() ([]byte, error) {
+	if err := s.regular(s.name); err != nil {
+		return nil, err
+	}
+	stored, err := s.root.ReadFile(s.name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w", s.where(), ErrNone)
+	}
+	if err != nil {
+		return nil, explainFile(fmt.Errorf("read checkpoint file %q: %w", s.path, err))
+	}
+	return stored, nil
+}
+
+// Save replaces the file. It refuses to replace the record of another database
+// or slot, because the file holds only one.
+func (s *FileStore) Save(ctx context.Context, r Record) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("save checkpoint to %s: %w", s.where(), err)
+	}
+	if err := s.ours(r.Identity); err != nil {
+		return err
+	}
+	encoded, err := Encode(r)
+	if err != nil {
+		return err
+	}
+	if err := s.replace(encoded); err != nil {
+		return explainFile(fmt.Errorf("save checkpoint to %s: %w", s.where(), err))
+	}
+	return nil
+}
+
+// ours lets everything be replaced that is not a whole record of another key:
+// a damaged file and the record of a cluster that was replaced, too, because
+// only an operator's decision gets there without a Load that refuses them.
+func (s *FileStore) ours(id Identity) error {
+	stored, err := s.read()
+	if errors.Is(err, ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if found, err := parse(stored, s.where()); err == nil && found.Key() != id.Key() {
+		return foreign(found.Identity, id, s.where())
+	}
+	return nil
+}
+
+// replace writes a new file, makes its bytes durable, gives it the name, and
+// makes the name durable: in any other order a crash can leave an empty file.
+func (s *FileStore) replace(encoded []byte) error {
+	if err := s.removeTemporary(); err != nil {
+		return err
+	}
+	temporary := s.name + temporarySuffix
+	file, err := s.root.OpenFile(temporary, os.O_CREATE|os.O_EXCL|os.O_WRONLY, ownerOnly)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(encoded)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = s.root.Rename(temporary, s.name)
+	}
+	if err != nil {
+		return errors.Join(err, s.removeTemporary())
+	}
+	return s.syncFolder()
+}
+
+func (s *FileStore) syncFolder() error {
+	folder, err := s.root.Open(".")
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// removeTemporary removes what a crash has left. The lock makes sure that
+// nobody is writing it.
+func (s *FileStore) removeTemporary() error {
+	err := s.root.Remove(s.name + temporarySuffix)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return explainFile(fmt.Errorf("remove an unfinished checkpoint file: %w", err))
+	}
+	return nil
+}
+
+func (s *FileStore) where() string { return fmt.Sprintf("file %q", s.path) }
+
+// Close releases the lock. A second Close does nothing.
+func (s *FileStore) Close() error {
+	var err error
+	if s.lock != nil {
+		err = errors.Join(unlockFile(s.lock), s.lock.Close())
+		s.lock = nil
+	}
+	return errors.Join(err, s.root.Close())
+}
+
+// explainFile tells a mistake that stays until somebody repairs it, from
+// trouble that may pass, such as a full disk.
+func explainFile(err error) error {
+	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
+		return failure.Misconfigure(fmt.Errorf("%w: let the streamer's user write in that folder, or name another in checkpoint.file.path", err))
+	}
+	return err
+}

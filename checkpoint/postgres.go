@@ -1,0 +1,209 @@
+package checkpoint
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// PostgresStore keeps records in a table, one row for each Identity.Key, so
+// that many streamers can share it. The bytes are stored as text: jsonb would
+// reorder them and break the checksum.
+//
+// It has one connection, which is replaced when anything failed on it. Its
+// methods may be called from any goroutine; a context bounds each, waiting for
+// the connection included.
+type PostgresStore struct {
+	config *pgx.ConnConfig
+	table  pgx.Identifier
+	where  string
+	conn   chan *pgx.Conn // holds the connection, or nil, while nobody uses it
+}
+
+var _ Store = (*PostgresStore)(nil)
+
+// closePatience is how long a connection that is given up may take to say so.
+const closePatience = 3 * time.Second
+
+// OpenPostgres connects and makes sure that the table is there and may be
+// written. table is schema-qualified as in "public.streamer_checkpoint"; without
+// a schema it is in public. The DSN may hold a password and is in no error.
+func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error) {
+	schema, name, ok := strings.Cut(table, ".")
+	if !ok {
+		schema, name = "public", table
+	}
+	s := &PostgresStore{
+		table: pgx.Identifier{schema, name},
+		where: fmt.Sprintf("table %q", schema+"."+name),
+		conn:  make(chan *pgx.Conn, 1),
+	}
+	s.conn <- nil
+	var err error
+	if s.config, err = parseDSN(dsn); err == nil {
+		err = s.use(ctx, s.ensure)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", s.where, err)
+	}
+	return s, nil
+}
+
+// ensure tries the upsert without running it, which finds out whether table,
+// columns, key and privileges are as needed. Only a missing table is created:
+// CREATE TABLE IF NOT EXISTS needs a privilege even when there is one.
+func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
+	try := "EXPLAIN " + s.upsert("'', '', now()")
+	_, err := conn.Exec(ctx, try)
+	if code(err) != undefinedTable {
+		return s.explain(err)
+	}
+	_, err = conn.Exec(ctx, s.create())
+	// Another streamer may create it at the same moment.
+	atOnce := []string{uniqueViolation, duplicateObject, duplicateTable}
+	if err != nil && !slices.Contains(atOnce, code(err)) {
+		return s.explain(err)
+	}
+	_, err = conn.Exec(ctx, try)
+	return s.explain(err)
+}
+
+// create has a column that nothing writes yet: the epoch of the instance that
+// saved the record, for the day when an older one must not overwrite it. Adding
+// it later would take the table's owner.
+func (s *PostgresStore) create() string {
+	return "CREATE TABLE IF NOT EXISTS " + s.table.Sanitize() +
+		" (key text PRIMARY KEY, record text NOT NULL, saved_at timestamptz NOT NULL, epoch bigint NOT NULL DEFAULT 0)"
+}
+
+func (s *PostgresStore) upsert(values string) string {
+	return "INSERT INTO " + s.table.Sanitize() + " (key, record, saved_at) VALUES (" + values + ")" +
+		" ON CONFLICT (key) DO UPDATE SET record = excluded.record, saved_at = excluded.saved_at"
+}
+
+// Load selects the row of the identity.
+func (s *PostgresStore) Load(ctx context.Context, id Identity) (Record, error) {
+	var stored string
+	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		query := "SELECT record FROM " + s.table.Sanitize() + " WHERE key = $1"
+		return s.explain(conn.QueryRow(ctx, query, id.Key()).Scan(&stored))
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Record{}, fmt.Errorf("%s: %w", s.where, ErrNone)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("load checkpoint from %s: %w", s.where, err)
+	}
+	return Decode([]byte(stored), id, s.where)
+}
+
+// Save inserts or updates the row, and returns when the server has flushed it.
+func (s *PostgresStore) Save(ctx context.Context, r Record) error {
+	encoded, err := Encode(r)
+	if err != nil {
+		return err
+	}
+	err = s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, s.upsert("$1, $2, $3"), r.Key(), string(encoded), r.SavedAt)
+		return s.explain(err)
+	})
+	if err != nil {
+		return fmt.Errorf("save checkpoint to %s: %w", s.where, err)
+	}
+	return nil
+}
+
+// use runs do on the connection. What fails on a connection from earlier is
+// done once more on a fresh one, because a restart of the server shows only at
+// the next use; everything done here may be done twice.
+func (s *PostgresStore) use(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	var conn *pgx.Conn
+	select {
+	case conn = <-s.conn:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { s.conn <- conn }()
+
+	if conn != nil {
+		err := do(ctx, conn)
+		if err == nil || errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		drop(ctx, conn)
+		conn = nil
+		if ctx.Err() != nil {
+			return err
+		}
+	}
+	fresh, err := connect(ctx, s.config)
+	if err != nil {
+		return err
+	}
+	if err := do(ctx, fresh); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		drop(ctx, fresh)
+		return err
+	}
+	conn = fresh
+	return err
+}
+
+// Close closes the connection. The store opens another one when it is used
+// again.
+func (s *PostgresStore) Close() error {
+	conn := <-s.conn
+	defer func() { s.conn <- nil }()
+	if conn != nil {
+		drop(context.Background(), conn)
+	}
+	return nil
+}
+
+// drop says goodbye if the server still listens. Nothing depends on it.
+func drop(ctx context.Context, conn *pgx.Conn) {
+	ctx, cancel := context.WithTimeout(ctx, closePatience)
+	defer cancel()
+	_ = conn.Close(ctx)
+}
+
+const (
+	undefinedSchema       = "3F000"
+	undefinedTable        = "42P01"
+	undefinedColumn       = "42703"
+	wrongType             = "42804"
+	noUniqueKey           = "42P10"
+	wrongObject           = "42809"
+	uniqueViolation       = "23505"
+	duplicateObject       = "42710"
+	duplicateTable        = "42P07"
+	insufficientPrivilege = "42501"
+	readOnlyTransaction   = "25006"
+)
+
+// explain adds the remedy to what the server says.
+func (s *PostgresStore) explain(err error) error {
+	switch code(err) {
+	case insufficientPrivilege:
+		return failure.Refuse(fmt.Errorf("%w: let its owner or a superuser run: %s; GRANT USAGE ON SCHEMA %s TO %[4]s; GRANT SELECT, INSERT, UPDATE ON %[5]s TO %[4]s;",
+			err, s.create(), s.table[:1].Sanitize(), pgx.Identifier{s.config.User}.Sanitize(), s.table.Sanitize()))
+	case undefinedSchema:
+		return failure.Refuse(fmt.Errorf("%w: create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", err, s.table[:1].Sanitize()))
+	case undefinedTable:
+		return failure.Refuse(fmt.Errorf("%w: it was there and has been dropped: restore it from a backup, or start again and decide on a position with `streamer checkpoint set`", err))
+	case undefinedColumn, wrongType, noUniqueKey, wrongObject:
+		return failure.Refuse(fmt.Errorf("%w: this is not a checkpoint table: name another in checkpoint.postgres.table", err))
+	case readOnlyTransaction:
+		return fmt.Errorf("%w: the server is a standby or read-only: name the primary in the DSN, or add target_session_attrs=read-write", err)
+	}
+	return err
+}

@@ -1,0 +1,150 @@
+package checkpoint
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Identity says whose positions a record holds. A position means nothing in
+// another cluster, database or slot.
+type Identity struct {
+	SystemID string `json:"system_identifier"`
+	Database string `json:"database"`
+	Slot     string `json:"slot"`
+}
+
+// Key is the name under which a store keeps the record of this identity. It
+// leaves out the system identifier on purpose: a restored or re-created cluster
+// must find the old record and be refused, not start anew.
+func (i Identity) Key() string { return i.Database + "/" + i.Slot }
+
+// Record is a stored checkpoint.
+type Record struct {
+	Version int `json:"version"`
+	Identity
+	Timeline int32 `json:"timeline"`
+	// LSN is where to start: everything that committed below it is published.
+	LSN LSN `json:"-"`
+	// History is raised when an operator accepts another cluster or timeline.
+	History int `json:"history"`
+	// Routing is a fingerprint of what decides about topic and partition.
+	Routing string `json:"routing,omitempty"`
+	// SavedAt is for people; nothing depends on it.
+	SavedAt time.Time `json:"saved_at"`
+}
+
+// recordVersion is the format written here. A reader refuses a newer one.
+const recordVersion = 1
+
+// Store keeps one record per identity. Save returns only when the record would
+// survive a crash; a later Load, by any process, returns it or a later one.
+type Store interface {
+	// Load returns the record, or ErrNone when there has never been one.
+	Load(ctx context.Context, id Identity) (Record, error)
+	// Save replaces the record.
+	Save(ctx context.Context, r Record) error
+	// Close frees what the store holds.
+	Close() error
+}
+
+var (
+	// ErrNone means that nothing has been stored yet.
+	ErrNone = errors.New("no checkpoint is stored")
+	// ErrTorn means that the stored bytes are not what was written.
+	ErrTorn = errors.New("stored checkpoint is damaged")
+	// ErrForeign means that the record belongs to another cluster, database or
+	// slot.
+	ErrForeign = errors.New("stored checkpoint belongs to another cluster, database or slot")
+	// ErrFuture means that a newer version of streamer wrote the record.
+	ErrFuture = errors.New("stored checkpoint was written by a newer version of streamer")
+)
+
+// envelope is the stored form: the record's JSON and its checksum.
+type envelope struct {
+	Record   json.RawMessage `json:"checkpoint"`
+	Checksum string          `json:"crc32"`
+}
+
+type recordFields Record
+
+type storedRecord struct {
+	recordFields
+	LSN string `json:"lsn"`
+}
+
+// Encode is the form in which every store keeps a record: JSON that a person
+// can read, with a checksum.
+func Encode(r Record) ([]byte, error) {
+	r.Version = recordVersion
+	body, err := json.Marshal(storedRecord{recordFields(r), r.LSN.String()})
+	if err != nil {
+		return nil, fmt.Errorf("encode checkpoint: %w", err)
+	}
+	return json.Marshal(envelope{Record: body, Checksum: checksum(body)})
+}
+
+func checksum(body []byte) string {
+	return fmt.Sprintf("%08x", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
+}
+
+// Decode reads what Encode wrote and makes sure that it is whole and ours.
+// where names the place it came from.
+func Decode(stored []byte, id Identity, where string) (Record, error) {
+	r, err := parse(stored, where)
+	if err != nil {
+		return Record{}, err
+	}
+	if r.Identity != id {
+		return Record{}, foreign(r.Identity, id, where)
+	}
+	return r, nil
+}
+
+// parse reads what Encode wrote, whoever it belongs to.
+func parse(stored []byte, where string) (Record, error) {
+	var e envelope
+	if err := json.Unmarshal(stored, &e); err != nil {
+		return Record{}, torn(where, "not a checkpoint")
+	}
+	var version struct {
+		Version int `json:"version"`
+	}
+	_ = json.Unmarshal(e.Record, &version) // the checksum below finds what is wrong
+	if version.Version > recordVersion {
+		return Record{}, refuse(ErrFuture, where, fmt.Sprintf("format %d, this streamer reads up to %d; run the newer version", version.Version, recordVersion))
+	}
+	if e.Checksum != checksum(e.Record) {
+		return Record{}, torn(where, "checksum mismatch")
+	}
+	var s storedRecord
+	if err := json.Unmarshal(e.Record, &s); err != nil || s.Version < 1 {
+		return Record{}, torn(where, "not the fields of a checkpoint")
+	}
+	r := Record(s.recordFields)
+	var err error
+	if r.LSN, err = pglogrepl.ParseLSN(s.LSN); err != nil {
+		return Record{}, torn(where, "its position is not an LSN")
+	}
+	return r, nil
+}
+
+func refuse(cause error, where, detail string) error {
+	return failure.Refuse(fmt.Errorf("%w: %s: %s", cause, where, detail))
+}
+
+func torn(where, detail string) error {
+	return refuse(ErrTorn, where, detail+"; restore it from a backup, or decide on a position with `streamer checkpoint set`")
+}
+
+func foreign(found, ours Identity, where string) error {
+	return refuse(ErrForeign, where, fmt.Sprintf("it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q; give streamers that share a store slots of different names, or each a file of its own; if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
+		found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot))
+}

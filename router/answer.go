@@ -1,0 +1,241 @@
+package router
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// class is what an answer means for its batch.
+type class int
+
+const (
+	retryable  class = iota // the same batch again, after a pause and with fresh metadata
+	accepted                // written, now or by an earlier attempt
+	outOfOrder              // an earlier batch is missing; if there is none, the session is over
+	tooLarge                // in halves
+	hopeless                // one record will never be taken
+	unknown                 // topic missing or forbidden: retryable for a while
+	fenced                  // this producer may not write any more
+	refused                 // a person has to change something
+)
+
+// classify sorts Kafka's error codes. Whatever it does not know is retried:
+// a batch is never given up by mistake.
+func classify(err error) class {
+	if err == nil {
+		return accepted
+	}
+	if _, ok := errors.AsType[sarama.PacketEncodingError](err); ok {
+		return tooLarge // sarama itself refuses to send requests above 100 MB
+	}
+	code, ok := errors.AsType[sarama.KError](err)
+	if !ok {
+		return retryable // connection, timeout, malformed answer
+	}
+	switch code {
+	case sarama.ErrDuplicateSequenceNumber:
+		return accepted
+	case sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID:
+		return outOfOrder
+	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
+		return tooLarge
+	case sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrPolicyViolation:
+		return hopeless
+	case sarama.ErrUnknownTopicOrPartition, sarama.ErrTopicAuthorizationFailed:
+		return unknown
+	case sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping:
+		return fenced
+	case sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrInvalidTopic,
+		sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType:
+		return refused
+	default:
+		return retryable
+	}
+}
+
+// ErrSequenceLost tells that the broker does not know the records that went
+// before, so order can only be proven by a new producer session.
+var ErrSequenceLost = errors.New("broker has lost the producer's sequence")
+
+// ErrFenced tells that another producer has taken this one's place.
+var ErrFenced = errors.New("producer was fenced by another instance")
+
+// answered notes the answer to one batch. Nothing behind a failed batch is sent
+// until everything before and beside it has been answered; then the unfinished
+// ones go out again in their order. mu is held.
+func (p *Producer) answered(b *Batch, err error, records []sarama.ProduceResponseRecordError) {
+	part := b.partition
+	b.sending.answered = true
+	if classify(err) == accepted {
+		b.sending.err = nil
+	} else {
+		b.sending.err = &rejection{err, records}
+		part.failing = true
+	}
+	for len(part.sent) > 0 && part.sent[0].sending.answered && part.sent[0].sending.err == nil {
+		p.finish(part.sent[0])
+		part.sent = part.sent[1:]
+		part.retry.reset()
+		part.missing, part.lastErr = time.Time{}, nil
+	}
+	switch {
+	case len(part.sent) == 0 && !part.failing:
+		part.sent = nil
+		p.schedule(part)
+	case part.failing && part.settled():
+		p.recover(part)
+	default:
+		p.schedule(part)
+	}
+}
+
+// rejection is an answer that is not success.
+type rejection struct {
+	error
+	records []sarama.ProduceResponseRecordError
+}
+
+func (r *rejection) Unwrap() error { return r.error }
+
+// recover decides what happens to the failed batches of a partition, the oldest
+// of which decides for all. mu is held.
+func (p *Producer) recover(part *partition) {
+	failed := part.sent[:0:0]
+	for _, b := range part.sent {
+		if b.sending.err == nil {
+			p.finish(b)
+		} else {
+			failed = append(failed, b)
+		}
+	}
+	part.sent, part.failing = nil, false
+	if len(failed) == 0 {
+		p.schedule(part)
+		return
+	}
+	oldest := failed[0]
+	var answer *rejection
+	errors.As(oldest.sending.err, &answer)
+	part.lastErr = answer.error
+	if part.suspect == nil {
+		part.suspect = failed[len(failed)-1]
+	}
+	if classify(answer) == tooLarge && len(oldest.records) > 1 {
+		if part.suspect == oldest {
+			part.suspect = nil // it was not written, and its halves are new
+		}
+		halves := oldest.split()
+		part.queue = append(append(halves[:], failed[1:]...), part.queue...)
+		p.schedule(part)
+		return
+	}
+	part.queue = append(failed, part.queue...)
+	if err := p.judge(part, oldest, answer); err != nil {
+		p.giveUp(oldest, err)
+		return
+	}
+	p.detach(part)
+}
+
+// judge returns why production cannot go on, or nil if trying again may help.
+func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
+	switch classify(answer) {
+	case tooLarge:
+		return p.hopeless(b, 0, errors.New("is larger than the topic's max.message.bytes: raise it there (and the broker's message.max.bytes), or publish a reference to the value"))
+	case hopeless:
+		index := 0
+		if len(answer.records) > 0 {
+			index = int(answer.records[0].BatchIndex)
+		}
+		return p.hopeless(b, index, fmt.Errorf("was rejected by the broker: %w", answer.error))
+	case outOfOrder:
+		return fmt.Errorf("%w: %s: %w", ErrSequenceLost, part, answer.error)
+	case fenced:
+		return fmt.Errorf("%w: %s: %w", ErrFenced, part, answer.error)
+	case refused:
+		return failure.Refuse(fmt.Errorf("write to %s: %w", part, answer.error))
+	case unknown:
+		if part.missing.IsZero() {
+			part.missing = time.Now()
+		}
+		if time.Since(part.missing) >= p.config.UnknownGrace {
+			return failure.Refuse(fmt.Errorf("write to %s: %w", part, topicProblem(part.topic.name, answer.error)))
+		}
+	default: // trying again may help
+	}
+	return nil
+}
+
+// topicProblem says what to do about a topic that is missing or forbidden.
+func topicProblem(topic string, err error) error {
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		return fmt.Errorf("%w: allow Describe and Write on topic %q to our principal", err, topic)
+	}
+	return fmt.Errorf("%w: create topic %q (`streamer setup` can), or let the streamer do it with kafka.topics.create: true", err, topic)
+}
+
+// hopeless names the record at fault.
+func (p *Producer) hopeless(b *Batch, index int, reason error) error {
+	e := PoisonError{Position: b.first, Reason: reason}
+	if index < len(b.records) {
+		id, position := identify(b.records[index])
+		if e.EventID = id; id != "" { // a tombstone in structured mode has none
+			e.Position = position
+		}
+	}
+	return failure.Refuse(fmt.Errorf("%s: %w", b.partition, &e))
+}
+
+// identify reads event id and position back from a record of ours.
+func identify(r *sarama.Record) (id string, position replication.Position) {
+	var sequence string
+	for _, h := range r.Headers {
+		switch string(h.Key) {
+		case string(keyID):
+			id = string(h.Value)
+		case string(keySequence):
+			sequence = string(h.Value)
+		}
+	}
+	if id == "" { // structured mode
+		var envelope struct{ ID, Sequence string }
+		if json.Unmarshal(r.Value, &envelope) == nil {
+			id, sequence = envelope.ID, envelope.Sequence
+		}
+	}
+	position, _ = ParseSequence(sequence)
+	return id, position
+}
+
+// giveUp ends production, or only the one write that is not of the stream. mu
+// is held.
+func (p *Producer) giveUp(b *Batch, err error) {
+	lost := errors.Is(err, ErrSequenceLost) || errors.Is(err, ErrFenced)
+	if b.done == nil || lost {
+		b.partition.stopped = true
+		p.fail(err)
+	}
+	if b.done == nil {
+		return
+	}
+	b.done <- err
+	part := b.partition
+	part.queue = part.queue[1:]
+	// It was not written, so its sequence numbers are free: what waits behind
+	// it moves up.
+	part.sequence = b.firstSequence
+	for _, waiting := range part.queue {
+		waiting.firstSequence = part.sequence
+		part.sequence = nextSequence(part.sequence, len(waiting.records))
+	}
+	if len(part.queue) > 0 {
+		p.detach(part)
+	}
+}

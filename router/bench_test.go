@@ -1,0 +1,137 @@
+package router
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+)
+
+// prompt is a cluster that acknowledges at once.
+type prompt struct{ partitions int }
+
+func (p *prompt) Refresh(string) error                     { return nil }
+func (p *prompt) Partitions(string) (int, error)           { return p.partitions, nil }
+func (p *prompt) Leader(string, int32) (connection, error) { return p, nil }
+func (p *prompt) Create(string) error                      { return nil }
+func (p *prompt) InitProducerID() (int64, int16, error)    { return 1, 0, nil }
+func (p *prompt) Close() error                             { return nil }
+
+func (p *prompt) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {
+	response := &sarama.ProduceResponse{Blocks: map[string]map[int32]*sarama.ProduceResponseBlock{}}
+	for topic, partitions := range requestRecords(request) {
+		response.Blocks[topic] = map[int32]*sarama.ProduceResponseBlock{}
+		for id := range partitions {
+			response.Blocks[topic][id] = &sarama.ProduceResponseBlock{}
+		}
+	}
+	callback(response, nil)
+	return nil
+}
+
+// benchEvents are rows of about 300 bytes of JSON with many keys.
+func benchEvents(n int) []*decoder.Event {
+	events := make([]*decoder.Event, n)
+	for i := range events {
+		e := numbered(i, "order", fmt.Sprintf("order-%d", i*7919%n))
+		e.Data = fmt.Appendf(nil, `{"n": %d, "text": "%0270d"}`, i, i)
+		e.SetAttribute(decoder.TraceParent, []byte("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+		events[i] = e
+	}
+	return events
+}
+
+// BenchmarkEncode: what does it cost to make one record?
+func BenchmarkEncode(b *testing.B) {
+	for _, mode := range []Mode{Binary, Structured} {
+		b.Run("mode="+string(mode), func(b *testing.B) {
+			enc, batch, events := encoderFor(b, withMode(mode)), newBatch(), benchEvents(1000)
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				if n++; n%1000 == 0 {
+					batch.reset()
+				}
+				if err := tryEncode(enc, batch, events[n%1000]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// BenchmarkAppend: what does an event cost from the decoder to an acknowledged
+// batch, without compression and network?
+func BenchmarkAppend(b *testing.B) {
+	routes, err := NewRouter(someRules())
+	if err != nil {
+		b.Fatal(err)
+	}
+	config := someConfig()
+	config.MaxBatchBytes, config.MaxInFlightBytes = 512<<10, 16<<20
+	notified := make(chan struct{}, 1)
+	tracker := checkpoint.NewTracker(0)
+	p, err := NewProducer(config, &prompt{partitions: 12}, routes, tracker, nil, func() {
+		select {
+		case notified <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer p.Wait()
+	defer p.Close()
+	events := benchEvents(10_000)
+	n := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		e := events[n%len(events)]
+		n++
+		e.Position.Commit = commitOf(n)
+		for {
+			result, err := p.Append(e)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if result == Appended {
+				break
+			}
+			p.Flush()
+			<-notified
+			_ = p.Collect()
+		}
+		tracker.Mark(e.Position.Commit)
+		if p.Ready() {
+			_ = p.Collect()
+			p.Flush()
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}
+
+// BenchmarkSeal: what does a batch of one event cost beside its encoding?
+func BenchmarkSeal(b *testing.B) {
+	var mu sync.Mutex
+	enc, events := encoderFor(b, someRules()), benchEvents(10)
+	part := &partition{topic: &topic{name: orders}}
+	batch := newBatch()
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := tryEncode(enc, batch, events[0]); err != nil {
+			b.Fatal(err)
+		}
+		mu.Lock()
+		part.enqueue(batch)
+		sent := part.take()
+		mu.Unlock()
+		_ = sent.wire(&codec{}, 1, 0)
+		part.sent = part.sent[:0]
+		batch.reset()
+	}
+}

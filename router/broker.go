@@ -1,0 +1,274 @@
+package router
+
+import (
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// broker sends to one Kafka broker and takes its answers. Its goroutine is the
+// only one that sends and closes; sarama's receiving goroutine only appends to
+// answers and wakes it.
+type broker struct {
+	producer   *Producer
+	connection connection
+	wake       chan struct{}
+
+	// Guarded by Producer.mu.
+	partitions []*partition // scheduled: may have something to send, oldest first
+	requests   int          // in flight
+	answers    []answer
+	broken     error // the connection has failed and must be closed
+}
+
+// request is what was sent together.
+type request struct {
+	batches []*Batch
+	bytes   int
+}
+
+// answer is the broker's response to a request, or the error instead of one.
+type answer struct {
+	request  *request
+	response *sarama.ProduceResponse
+	err      error
+}
+
+// idle tells that nothing is on its way to the broker or waiting for it. mu is
+// held.
+func (b *broker) idle() bool { return b.requests == 0 && len(b.partitions) == 0 && b.broken == nil }
+
+func (b *broker) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+// schedule puts a partition with something to send into its broker's list. mu
+// is held.
+func (p *Producer) schedule(part *partition) {
+	switch {
+	case part.broker == nil:
+		p.lookUp(part)
+	case !part.scheduled && part.sendable():
+		part.scheduled = true
+		part.broker.partitions = append(part.broker.partitions, part)
+		part.broker.signal()
+	}
+}
+
+// attach gives a partition its leader's broker. mu is held.
+func (p *Producer) attach(part *partition, c connection) {
+	b := p.brokers[c]
+	if b == nil {
+		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1)}
+		p.brokers[c] = b
+		p.running.Go(b.run)
+	}
+	part.broker = b
+	p.schedule(part)
+	// A batch may have been left open because there was no broker to be idle.
+	p.announce()
+}
+
+// run is the broker's goroutine.
+func (b *broker) run() {
+	for {
+		select {
+		case <-b.wake:
+			b.work()
+		case <-b.producer.stop:
+			return
+		}
+	}
+}
+
+// work takes the answers in and sends until there is nothing to send or enough
+// is in flight.
+func (b *broker) work() {
+	p := b.producer
+	for {
+		p.mu.Lock()
+		answers := b.answers
+		b.answers = nil
+		for _, a := range answers {
+			b.settle(a)
+		}
+		broken := b.broken != nil
+		var r *request
+		if !broken {
+			r = b.assemble()
+		}
+		p.mu.Unlock()
+		switch {
+		case broken:
+			b.reopen()
+			return
+		case r == nil:
+			return
+		}
+		b.send(r)
+	}
+}
+
+// assemble takes at most one batch of each scheduled partition, as Kafka wants
+// it. mu is held.
+func (b *broker) assemble() *request {
+	if b.requests >= maxRequests || b.producer.closed {
+		return nil
+	}
+	r := &request{}
+	rest := b.partitions[:0:0]
+	for i, part := range b.partitions {
+		if !part.sendable() {
+			part.scheduled = false
+			continue
+		}
+		if size := part.queue[0].size; len(r.batches) > 0 && r.bytes+size > maxRequestBytes {
+			rest = append(rest, b.partitions[i:]...)
+			break
+		}
+		batch := part.take()
+		r.batches = append(r.batches, batch)
+		r.bytes += batch.size
+		if part.sendable() {
+			rest = append(rest, part)
+		} else {
+			part.scheduled = false
+		}
+	}
+	b.partitions = rest
+	if len(r.batches) == 0 {
+		return nil
+	}
+	b.requests++
+	return r
+}
+
+// send encodes, compresses and writes the request.
+func (b *broker) send(r *request) {
+	p := b.producer
+	message := &sarama.ProduceRequest{
+		RequiredAcks: sarama.WaitForAll,
+		Timeout:      int32(p.config.RequestTimeout.Milliseconds()),
+		// Version 8 tells which record of a batch was invalid; 9 and later
+		// encode everything twice.
+		Version: 8,
+	}
+	for _, batch := range r.batches {
+		message.AddBatch(batch.partition.topic.name, batch.partition.id, batch.wire(&p.codec, p.id, p.epoch))
+	}
+	err := b.connection.AsyncProduce(message, func(response *sarama.ProduceResponse, err error) {
+		b.receive(answer{r, response, err})
+	})
+	if err != nil {
+		b.receive(answer{request: r, err: err}) // no callback will come
+	}
+}
+
+// receive notes an answer. It runs on sarama's receiving goroutine, too.
+func (b *broker) receive(a answer) {
+	b.producer.mu.Lock()
+	defer b.producer.mu.Unlock()
+	b.answers = append(b.answers, a)
+	b.signal()
+}
+
+// settle hands the answer to the partitions. mu is held.
+func (b *broker) settle(a answer) {
+	b.requests--
+	if a.err != nil && b.broken == nil {
+		b.broken = a.err
+	}
+	for _, batch := range a.request.batches {
+		err := a.err
+		var records []sarama.ProduceResponseRecordError
+		if err == nil {
+			records, err = verdict(a.response, batch.partition)
+		}
+		b.producer.answered(batch, err, records)
+	}
+	if b.requests == 0 && b.broken == nil && len(b.producer.finished) == 0 {
+		b.producer.announce() // an open batch may leave now
+	}
+}
+
+// verdict is what the response says about one partition.
+func verdict(response *sarama.ProduceResponse, part *partition) ([]sarama.ProduceResponseRecordError, error) {
+	block := response.GetBlock(part.topic.name, part.id)
+	switch {
+	case block == nil:
+		return nil, sarama.ErrIncompleteResponse
+	case block.Err == sarama.ErrNoError:
+		return nil, nil
+	}
+	return block.RecordErrors, block.Err
+}
+
+// reopen closes a failed connection, which brings in the answers still
+// outstanding, and sends its partitions to look for their leaders: the
+// connection to the same broker is opened again when metadata names it.
+func (b *broker) reopen() {
+	p := b.producer
+	_ = b.connection.Close() // the failure itself has been noted
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	answers := b.answers
+	b.answers = nil
+	for _, a := range answers {
+		b.settle(a)
+	}
+	if b.requests > 0 {
+		// An answer is still on its way from sarama's receiver: it will wake us.
+		return
+	}
+	cause := b.broken
+	b.broken = nil
+	for _, t := range p.all() {
+		for _, part := range t.partitions {
+			if part.broker == b {
+				part.lastErr = cause
+				p.detach(part)
+			}
+		}
+	}
+	b.partitions = nil
+}
+
+// detach sends a partition to look for its leader, after a pause. mu is held.
+func (p *Producer) detach(part *partition) {
+	if b := part.broker; b != nil && part.scheduled {
+		// Left in the list, it could come to be in it twice; two batches of one
+		// partition in one request overwrite each other.
+		b.partitions = slices.DeleteFunc(b.partitions, func(other *partition) bool { return other == part })
+	}
+	part.broker, part.scheduled = nil, false
+	part.retry.next(&p.config)
+	p.lookUp(part)
+}
+
+// finish is a batch whose every record is acknowledged. mu is held.
+func (p *Producer) finish(b *Batch) {
+	part := b.partition
+	if b == part.suspect {
+		part.suspect = nil
+	}
+	if whole := b.sending.parent; whole != nil {
+		if whole.sending.parts--; whole.sending.parts > 0 {
+			return
+		}
+		b = whole
+	}
+	part.lastAck = earlier(time.Now(), time.UnixMilli(b.maxTime))
+	if b.done != nil {
+		b.done <- nil
+		return
+	}
+	if b.last.Compare(part.acknowledged) > 0 { // one that was written before it may be acknowledged after it
+		part.acknowledged = b.last
+	}
+	p.finished = append(p.finished, b)
+	p.announce()
+}

@@ -1,0 +1,302 @@
+package router
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/rcrowley/go-metrics"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// ClientConfig says how to reach Kafka.
+type ClientConfig struct {
+	Brokers        []string
+	ClientID       string
+	Version        string // highest protocol version; empty for the highest known
+	RequestTimeout time.Duration
+	TLS            TLSConfig
+	SASL           SASLConfig
+	Topics         TopicConfig // of topics that are created
+}
+
+// TLSConfig names the files of an encrypted connection.
+type TLSConfig struct {
+	Enabled                   bool
+	CAFile, CertFile, KeyFile string
+	ServerName                string
+	InsecureSkipVerify        bool
+}
+
+// TopicConfig is how missing topics are created.
+type TopicConfig struct {
+	Create            bool
+	Partitions        int // 0 is the broker's default
+	ReplicationFactor int // 0 is the broker's default
+	Configs           map[string]string
+}
+
+// dialTimeout bounds a connection attempt; attempts go on for ever.
+const dialTimeout = 5 * time.Second
+
+// Client is a connection to a Kafka cluster.
+type Client struct {
+	config ClientConfig
+	client sarama.Client
+}
+
+// Connect reaches the cluster once. An error of class Misconfigured means that
+// trying again will not help.
+func Connect(c ClientConfig) (*Client, error) {
+	config, err := saramaConfig(c)
+	if err != nil {
+		return nil, failure.Misconfigure(err)
+	}
+	client, err := sarama.NewClient(c.Brokers, config)
+	if err != nil {
+		return nil, explainClient(c, err)
+	}
+	// sarama has not connected yet. Asking for something proves addresses,
+	// encryption and credentials.
+	if err := client.RefreshMetadata(); err != nil {
+		_ = client.Close()
+		return nil, explainClient(c, err)
+	}
+	return &Client{config: c, client: client}, nil
+}
+
+func explainClient(c ClientConfig, err error) error {
+	described := fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
+	var invalid sarama.ConfigurationError
+	switch {
+	case errors.As(err, &invalid):
+		return failure.Misconfigure(described)
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
+		return failure.Misconfigure(fmt.Errorf("%w: check kafka.sasl", described))
+	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
+		return failure.Refuse(fmt.Errorf("%w: allow Write on the output topics to our principal", described))
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		return failure.Misconfigure(fmt.Errorf("%w: check kafka.tls.ca_file and kafka.tls.server_name", described))
+	}
+	return described
+}
+
+func saramaConfig(c ClientConfig) (*sarama.Config, error) {
+	config := sarama.NewConfig()
+	config.ClientID = c.ClientID
+	config.Version = sarama.MaxVersion
+	if c.Version != "" {
+		version, err := sarama.ParseKafkaVersion(c.Version)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.version: %q is not a version such as 3.6.0", c.Version)
+		}
+		if !version.IsAtLeast(sarama.V2_4_0_0) {
+			return nil, fmt.Errorf("kafka.version: %s is older than 2.4.0, the oldest that can be used", c.Version)
+		}
+		config.Version = version
+	}
+	config.MetricRegistry = metrics.NewRegistry()
+	config.Net.DialTimeout = dialTimeout
+	config.Net.MaxOpenRequests = maxRequests + 2
+	// An answer may take as long as the broker waits for its replicas.
+	config.Net.ReadTimeout = c.RequestTimeout + 10*time.Second
+	config.Net.WriteTimeout = c.RequestTimeout
+	// Waiting and trying again is done in one place, by the Producer.
+	config.Metadata.Retry.Max = 0
+	config.Metadata.RefreshFrequency = 0
+	config.Metadata.Full = false
+	config.Metadata.AllowAutoTopicCreation = false
+	config.Admin.Timeout = c.RequestTimeout
+	tlsConfig, err := c.TLS.build()
+	if err != nil {
+		return nil, err
+	}
+	if tlsConfig != nil {
+		config.Net.TLS.Enable, config.Net.TLS.Config = true, tlsConfig
+	}
+	return config, c.SASL.apply(config)
+}
+
+func (t TLSConfig) build() (*tls.Config, error) {
+	if !t.Enabled {
+		return nil, nil
+	}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.ca_file: %s holds no PEM certificate", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
+			return nil, fmt.Errorf("kafka.tls.cert_file and key_file: %w", err)
+		}
+		// Read again for each connection, so that renewed files are used.
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+			return &pair, err
+		}
+	}
+	return config, nil
+}
+
+// Close ends all connections.
+func (c *Client) Close() { _ = c.client.Close() }
+
+// Refresh fetches a topic's metadata. A partition without a leader is no error
+// here: the others have theirs.
+func (c *Client) Refresh(topic string) error {
+	err := c.client.RefreshMetadata(topic)
+	if errors.Is(err, sarama.ErrLeaderNotAvailable) {
+		return nil
+	}
+	return err
+}
+
+// HasTopic tells whether a topic exists.
+func (c *Client) HasTopic(topic string) (bool, error) {
+	err := c.Refresh(topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Partitions is the topic's partition count.
+func (c *Client) Partitions(topic string) (int, error) {
+	partitions, err := c.client.Partitions(topic)
+	return len(partitions), err
+}
+
+// Leader is the connection to a partition's leader.
+func (c *Client) Leader(topic string, partition int32) (connection, error) { //nolint:revive // for the Producer, which asks through an interface
+	broker, err := c.client.Leader(topic, partition)
+	if err != nil {
+		return nil, err
+	}
+	return broker, nil
+}
+
+// coordinatorPatience is how long a cluster that has just started may take to
+// load what it needs for producer ids.
+const coordinatorPatience = 5 * time.Second
+
+// InitProducerID gets a fresh producer id.
+func (c *Client) InitProducerID() (int64, int16, error) {
+	for began := time.Now(); ; {
+		response, err := c.client.InitProducerID()
+		if err == nil && response.Err == sarama.ErrNoError {
+			return response.ProducerID, response.ProducerEpoch, nil
+		}
+		if err == nil {
+			err = response.Err
+		}
+		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || time.Since(began) > coordinatorPatience {
+			return 0, 0, explainClient(c.config, err)
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+}
+
+// Create makes a missing topic as configured, and does nothing if that is off.
+func (c *Client) Create(topic string) error {
+	if !c.config.Topics.Create {
+		return nil
+	}
+	return c.CreateTopic(topic, c.config.Topics)
+}
+
+// CreateTopic creates a topic; one that exists is left as it is.
+func (c *Client) CreateTopic(topic string, t TopicConfig) error {
+	admin, err := sarama.NewClusterAdminFromClient(c.client)
+	if err != nil {
+		return fmt.Errorf("create topic %q: %w", topic, err)
+	}
+	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ConfigEntries: map[string]*string{}}
+	if t.Partitions > 0 {
+		detail.NumPartitions = int32(t.Partitions)
+	}
+	if t.ReplicationFactor > 0 {
+		detail.ReplicationFactor = int16(t.ReplicationFactor)
+	}
+	for name, value := range t.Configs {
+		detail.ConfigEntries[name] = &value
+	}
+	// The admin is not closed: that would close our client.
+	err = admin.CreateTopic(topic, detail, false)
+	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("create topic %q: %w", topic, err)
+	}
+	return nil
+}
+
+// Topics lists the cluster's topics whose names begin with prefix, sorted.
+func (c *Client) Topics(prefix string) ([]string, error) {
+	if err := c.client.RefreshMetadata(); err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	all, err := c.client.Topics()
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return len(name) < len(prefix) || name[:len(prefix)] != prefix })
+	slices.Sort(all)
+	return all, nil
+}
+
+// TopicSetting reads one setting of a topic.
+func (c *Client) TopicSetting(topic, name string) (string, error) {
+	admin, err := sarama.NewClusterAdminFromClient(c.client)
+	if err != nil {
+		return "", fmt.Errorf("settings of topic %q: %w", topic, err)
+	}
+	resource := sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}
+	described, err := admin.DescribeConfigs([]*sarama.ConfigResource{&resource}, sarama.DescribeConfigsOptions{})
+	if err != nil {
+		return "", fmt.Errorf("settings of topic %q: %w", topic, err)
+	}
+	for _, d := range described {
+		if d.ErrorCode != sarama.ErrNoError {
+			return "", fmt.Errorf("settings of topic %q: %w", topic, &sarama.DescribeConfigError{Err: d.ErrorCode, ErrMsg: d.ErrorMsg})
+		}
+		for _, entry := range d.Configs {
+			if entry.Name == name {
+				return entry.Value, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("topic %q has no setting %s", topic, name)
+}
+
+// waitTopic waits until a topic that was just created has a leader.
+func (c *Client) waitTopic(ctx context.Context, topic string) error {
+	ticker := time.NewTicker(50 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := c.client.RefreshMetadata(topic)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("topic %q: %w", topic, err)
+		case <-ticker.C:
+		}
+	}
+}

@@ -1,0 +1,295 @@
+package router
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// topic finds a topic by the name in a row. A new one is not ready until its
+// metadata has come.
+func (p *Producer) topic(name []byte) *topic {
+	if t := p.topics[string(name)]; t != nil {
+		return t
+	}
+	t := p.newTopic(string(name))
+	p.topics[t.name] = t
+	return t
+}
+
+func (p *Producer) newTopic(name string) *topic {
+	t := &topic{name: name, partitioner: partitioner(p.router.rules.Partitioner, name)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.known = append(p.known, t)
+	p.unknown[t] = struct{}{}
+	p.wakeMetadata()
+	return t
+}
+
+// outside is a partition that Write uses. It is not in the reader's map, so no
+// event can get into it. mu is held.
+func (p *Producer) outside(name string, id int32) *partition {
+	for _, t := range p.known {
+		if t.name == name && len(t.partitions) == 1 && t.partitions[0].id == id && !t.ready.Load() {
+			return t.partitions[0]
+		}
+	}
+	t := &topic{name: name}
+	t.partitions = []*partition{{topic: t, id: id}}
+	p.known = append(p.known, t)
+	return t.partitions[0]
+}
+
+// all lists every topic written to. mu is held.
+func (p *Producer) all() []*topic { return p.known }
+
+// lookUp asks for the leader of a partition. mu is held.
+func (p *Producer) lookUp(part *partition) {
+	p.lookups[part] = struct{}{}
+	p.wakeMetadata()
+}
+
+func (p *Producer) wakeMetadata() {
+	select {
+	case p.metadata <- struct{}{}:
+	default:
+	}
+}
+
+// runMetadata is the goroutine that may wait for metadata, so that nobody else
+// has to.
+func (p *Producer) runMetadata() {
+	timer := time.NewTimer(p.config.MetadataInterval)
+	defer timer.Stop()
+	watched := time.Now()
+	for {
+		select {
+		case <-p.metadata:
+		case <-timer.C:
+		case <-p.stop:
+			return
+		}
+		p.resolveTopics()
+		p.resolveLeaders()
+		if time.Since(watched) >= p.config.MetadataInterval {
+			watched = time.Now()
+			p.watchGrowth()
+		}
+		timer.Reset(p.untilNextRetry())
+	}
+}
+
+// untilNextRetry is how long nothing is due.
+func (p *Producer) untilNextRetry() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next := time.Now().Add(p.config.MetadataInterval)
+	for t := range p.unknown {
+		next = earlier(next, t.retry.at)
+	}
+	for part := range p.lookups {
+		next = earlier(next, part.retry.at)
+	}
+	return max(0, time.Until(next))
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// resolveTopics learns the partition counts of new topics.
+func (p *Producer) resolveTopics() {
+	for _, t := range p.dueTopics() {
+		err := p.cluster.Refresh(t.name)
+		count := 0
+		if err == nil {
+			count, err = p.cluster.Partitions(t.name)
+		}
+		if err != nil && errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+			err = p.create(t, err)
+		}
+		p.topicResolved(t, count, err)
+	}
+}
+
+func (p *Producer) dueTopics() []*topic {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []*topic
+	for t := range p.unknown {
+		if !time.Now().Before(t.retry.at) {
+			due = append(due, t)
+		}
+	}
+	return due
+}
+
+// create makes a missing topic, if the configuration allows it, and tries again
+// only what may get better. The next attempt finds it.
+func (p *Producer) create(t *topic, missing error) error {
+	if t.createTried {
+		return missing
+	}
+	err := p.cluster.Create(t.name)
+	t.createTried = err == nil || classify(err) != retryable
+	if err != nil {
+		return err
+	}
+	return missing
+}
+
+func (p *Producer) topicResolved(t *topic, count int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil && count == 0 {
+		err = sarama.ErrUnknownTopicOrPartition
+	}
+	if err == nil {
+		t.addPartitions(count, p.config.Written[t.name])
+		t.lastErr, t.missing = nil, time.Time{}
+		delete(p.unknown, t)
+		for _, part := range t.partitions {
+			p.lookUp(part)
+		}
+		t.ready.Store(true)
+		p.announce()
+		return
+	}
+	t.lastErr = err
+	t.retry.next(&p.config)
+	switch classify(err) {
+	case unknown:
+		if t.missing.IsZero() {
+			t.missing = time.Now()
+		}
+		if time.Since(t.missing) >= p.config.UnknownGrace {
+			p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, topicProblem(t.name, err))))
+		}
+	case refused:
+		p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
+	default: // the next try may do better
+	}
+	p.announce() // the caller may want to say what it waits for
+}
+
+func (t *topic) addPartitions(count int, written map[int32]replication.Position) {
+	for id := int32(len(t.partitions)); int(id) < count; id++ {
+		t.partitions = append(t.partitions, &partition{topic: t, id: id, written: written[id], acknowledged: written[id]})
+	}
+}
+
+// resolveLeaders finds brokers for the partitions that need one.
+func (p *Producer) resolveLeaders() {
+	due := p.dueLookups()
+	refreshed := map[string]error{}
+	for _, part := range due {
+		name := part.topic.name
+		err, done := refreshed[name]
+		if !done {
+			err = p.cluster.Refresh(name)
+			refreshed[name] = err
+		}
+		var c connection
+		if err == nil {
+			c, err = p.cluster.Leader(name, part.id)
+		}
+		p.leaderResolved(part, c, err)
+	}
+}
+
+func (p *Producer) dueLookups() []*partition {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var due []*partition
+	for part := range p.lookups {
+		if !time.Now().Before(part.retry.at) {
+			due = append(due, part)
+		}
+	}
+	return due
+}
+
+func (p *Producer) leaderResolved(part *partition, c connection, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil {
+		delete(p.lookups, part)
+		p.attach(part, c)
+		return
+	}
+	part.lastErr = err
+	part.retry.next(&p.config)
+	if len(part.queue) == 0 {
+		return
+	}
+	if err := p.judge(part, part.queue[0], &rejection{error: err}); err != nil {
+		p.giveUp(part.queue[0], err)
+	}
+	p.announce()
+}
+
+// watchGrowth looks for topics whose partition count has changed: the keys of
+// such a topic move (K-13).
+func (p *Producer) watchGrowth() {
+	p.mu.Lock()
+	topics := slices.Clone(p.known)
+	p.mu.Unlock()
+	for _, t := range topics {
+		if !t.ready.Load() {
+			continue
+		}
+		if p.cluster.Refresh(t.name) != nil {
+			continue // production itself finds out what is wrong
+		}
+		if count, err := p.cluster.Partitions(t.name); err == nil {
+			p.noteGrowth(t, count)
+		}
+	}
+}
+
+func (p *Producer) noteGrowth(t *topic, count int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if count > len(t.partitions) {
+		t.grown.Store(int32(count))
+		p.announce()
+	}
+}
+
+// grow takes new partitions into use once everything routed by the old count
+// has been acknowledged, so that no key is ever on its way to two partitions.
+// It reports whether that has happened.
+func (p *Producer) grow(t *topic) bool {
+	p.sealAll()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count := int(t.grown.Load())
+	if p.config.StopOnGrowth {
+		p.fail(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
+		return false
+	}
+	for _, part := range t.partitions {
+		if len(part.queue)+len(part.sent) > 0 {
+			return false
+		}
+	}
+	p.log.Warn("topic has new partitions, its keys move", "topic", t.name, "partitions_before", len(t.partitions), "partitions", count)
+	t.addPartitions(count, nil)
+	for _, part := range t.partitions {
+		if part.broker == nil {
+			p.lookUp(part)
+		}
+	}
+	t.grown.Store(0)
+	return true
+}

@@ -1,0 +1,188 @@
+package router
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// topic is a topic that events are routed to.
+type topic struct {
+	name        string
+	partitioner sarama.Partitioner
+	message     sarama.ProducerMessage // reused to ask the partitioner
+	key         keyEncoder
+
+	// partitions is written by the metadata goroutine before ready is set, and
+	// by the reading goroutine when the topic has grown; under mu both times.
+	partitions []*partition
+	ready      atomic.Bool
+	grown      atomic.Int32 // the new partition count, or 0
+
+	// Guarded by Producer.mu.
+	retry       retry
+	lastErr     error
+	missing     time.Time // since when the topic is unknown or forbidden
+	createTried bool
+}
+
+// keyEncoder lends a record's key to sarama's partitioners without a copy.
+type keyEncoder struct{ key []byte }
+
+func (k *keyEncoder) Encode() ([]byte, error) { return k.key, nil }
+func (k *keyEncoder) Length() int             { return len(k.key) }
+
+// partitionOf is the partition of a key, as Java's default partitioner has it.
+func (t *topic) partitionOf(key []byte) *partition {
+	t.key.key = key
+	t.message.Key = &t.key
+	id, err := t.partitioner.Partition(&t.message, int32(len(t.partitions)))
+	if err != nil {
+		id = 0 // none of the hash partitioners fails on bytes
+	}
+	return t.partitions[id]
+}
+
+func partitioner(name, topic string) sarama.Partitioner {
+	switch name {
+	case "crc32":
+		return sarama.NewConsistentCRCHashPartitioner(topic)
+	case "fnv1a":
+		return sarama.NewHashPartitioner(topic)
+	}
+	return sarama.NewMurmur2Partitioner(topic)
+}
+
+// partition is where order is kept. Its batches walk from open through queue
+// and sent to the broker's acknowledgement, and never overtake each other.
+type partition struct {
+	topic *topic
+	id    int32
+
+	// The reading goroutine's own.
+	open    *Batch
+	written replication.Position // events at or below it are not appended again
+
+	// Guarded by Producer.mu.
+	queue        []*Batch  // sealed, waiting to be sent
+	sent         []*Batch  // sent, oldest first; acknowledged ones leave from the front
+	sequence     int32     // of the next record to be sealed
+	broker       *broker   // the leader's, or nil while it is being looked up
+	scheduled    bool      // in the broker's list
+	failing      bool      // a sent batch has failed: nothing is sent until all have been answered
+	suspect      *Batch    // the last that has failed and may have been written; see window
+	stopped      bool      // nothing is sent any more
+	lastAck      time.Time // or the newest record's own time, if that is earlier: brokers go by it
+	acknowledged replication.Position
+	retry        retry
+	lastErr      error
+	missing      time.Time // since when the broker says unknown or forbidden
+}
+
+// flight is what is known of a batch on its way.
+type flight struct {
+	answered bool
+	err      error // of the last answer; nil after success
+	parent   *Batch
+	parts    int // halves of this batch not yet acknowledged
+}
+
+// retry spaces attempts with jitter, without end.
+type retry struct {
+	backoff *backoff.ExponentialBackOff
+	at      time.Time // not before
+}
+
+// next sets the time of the next attempt. The first one comes at once: brokers
+// close idle connections, and a new one is all it takes.
+func (r *retry) next(c *ProducerConfig) {
+	if r.backoff == nil {
+		r.backoff = backoff.NewExponentialBackOff()
+		r.backoff.InitialInterval, r.backoff.MaxInterval = c.RetryInitial, c.RetryMax
+		r.backoff.Reset()
+		r.at = time.Now()
+		return
+	}
+	r.at = time.Now().Add(r.backoff.NextBackOff())
+}
+
+func (r *retry) reset() { r.backoff, r.at = nil, time.Time{} }
+
+// enqueue gives a batch its sequence numbers, for good.
+func (part *partition) enqueue(b *Batch) {
+	b.firstSequence = part.sequence
+	part.sequence = nextSequence(part.sequence, len(b.records))
+	part.queue = append(part.queue, b)
+}
+
+// window is how many batches may be on their way at once. Without a recent
+// acknowledgement the broker may know nothing of this producer and would not
+// reject a gap, so a single one goes first. So do batches that are sent again:
+// new ones beside them would make the broker forget that it has them.
+func (part *partition) window() int {
+	if part.suspect != nil || part.lastAck.IsZero() || time.Since(part.lastAck) > producerMemory {
+		return 1
+	}
+	return maxInFlightBatches
+}
+
+// sendable tells whether the broker may take a batch now.
+func (part *partition) sendable() bool {
+	return !part.failing && !part.stopped && len(part.queue) > 0 && len(part.sent) < part.window()
+}
+
+// take moves the next batch on its way.
+func (part *partition) take() *Batch {
+	b := part.queue[0]
+	part.queue = part.queue[1:]
+	if len(part.queue) == 0 {
+		part.queue = nil
+	}
+	part.sent = append(part.sent, b)
+	b.sending.answered, b.sending.err = false, nil
+	return b
+}
+
+// settled tells that every sent batch has been answered.
+func (part *partition) settled() bool {
+	for _, b := range part.sent {
+		if !b.sending.answered {
+			return false
+		}
+	}
+	return true
+}
+
+// split cuts a batch that is too large into halves. Every record keeps its
+// sequence number, so nothing behind it has to change.
+func (b *Batch) split() [2]*Batch {
+	middle := len(b.records) / 2
+	whole := b
+	if b.sending.parent != nil {
+		whole = b.sending.parent
+		whole.sending.parts++
+	} else {
+		b.sending.parts = 2
+	}
+	var halves [2]*Batch
+	for i, records := range [][]*sarama.Record{b.records[:middle:middle], b.records[middle:]} {
+		halves[i] = &Batch{
+			partition: b.partition, first: b.first, last: b.last, baseTime: b.baseTime, maxTime: b.maxTime, oldest: b.oldest,
+			size: b.size / 2, records: records, firstSequence: nextSequence(b.firstSequence, i*middle),
+			sending: flight{parent: whole},
+		}
+		for offset, r := range records {
+			r.OffsetDelta = int64(offset)
+		}
+	}
+	return halves
+}
+
+func (part *partition) String() string {
+	return fmt.Sprintf("topic %q partition %d", part.topic.name, part.id)
+}

@@ -1,0 +1,1128 @@
+package router
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+const orders = "outbox.event.order"
+
+// javaMurmur2 is the hash of Java's default partitioner.
+func javaMurmur2(data []byte) uint32 {
+	const m, r = 0x5bd1e995, 24
+	h := uint32(0x9747b28c) ^ uint32(len(data))
+	for ; len(data) >= 4; data = data[4:] {
+		k := binary.LittleEndian.Uint32(data) * m
+		k ^= k >> r
+		h = h*m ^ k*m
+	}
+	switch len(data) {
+	case 3:
+		h ^= uint32(data[2]) << 16
+		fallthrough
+	case 2:
+		h ^= uint32(data[1]) << 8
+		fallthrough
+	case 1:
+		h = (h ^ uint32(data[0])) * m
+	}
+	h ^= h >> 13
+	h *= m
+	return h ^ h>>15
+}
+
+// transient are the codes that must be ridden out, whether the batch was
+// written before or not.
+var transient = []sarama.KError{
+	sarama.ErrUnknown, sarama.ErrInvalidMessage, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable,
+	sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable, sarama.ErrReplicaNotAvailable,
+	sarama.ErrNetworkException, sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrTopicAuthorizationFailed,
+	sarama.ErrNotController, sarama.ErrKafkaStorageError, sarama.ErrFencedLeaderEpoch, sarama.ErrUnknownLeaderEpoch,
+	sarama.ErrThrottlingQuotaExceeded, sarama.ErrOffsetsLoadInProgress, sarama.KError(30_000),
+}
+
+// permanent are the codes that end production, and what the error is then.
+var permanent = map[sarama.KError]error{
+	sarama.ErrInvalidRecord: nil, sarama.ErrInvalidTimestamp: nil, sarama.ErrPolicyViolation: nil,
+	sarama.ErrUnsupportedForMessageFormat: nil, sarama.ErrInvalidTopic: nil, sarama.ErrClusterAuthorizationFailed: nil,
+	sarama.ErrInvalidRequiredAcks: nil, sarama.ErrUnsupportedVersion: nil, sarama.ErrUnsupportedCompressionType: nil,
+	sarama.ErrTransactionalIDAuthorizationFailed: nil,
+	sarama.ErrInvalidProducerEpoch:               ErrFenced, sarama.ErrProducerFenced: ErrFenced, sarama.ErrInvalidProducerIDMapping: ErrFenced,
+	sarama.ErrOutOfOrderSequenceNumber: ErrSequenceLost, sarama.ErrUnknownProducerID: ErrSequenceLost,
+}
+
+func TestProducerWithoutFaults(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(3)
+		m.topic(orders, 4)
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(500, 17))
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+}
+
+// Every transient code and every kind of accident at every arrival: nothing is
+// lost, repeated or reordered.
+func TestProducerRidesOut(t *testing.T) {
+	t.Parallel()
+	type accident struct {
+		name string
+		fault
+	}
+	var accidents []accident
+	for _, code := range transient {
+		accidents = append(accidents,
+			accident{fmt.Sprintf("code %d before the append", int16(code)), fault{errorBefore, code}},
+			accident{fmt.Sprintf("code %d after the append", int16(code)), fault{errorAfter, code}})
+	}
+	accidents = append(accidents, accident{"duplicate sequence", fault{errorAfter, sarama.ErrDuplicateSequenceNumber}})
+	for kind := dropBlock; kind < faultKindEnd; kind++ {
+		accidents = append(accidents, accident{fmt.Sprintf("accident %d", kind), fault{kind: kind}})
+	}
+	for _, a := range accidents {
+		t.Run(a.name, func(t *testing.T) {
+			t.Parallel()
+			for arrival := range 14 {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(2)
+					m.topic(orders, 1)
+					m.faults[place{orders, 0, arrival}] = a.fault
+					r := newRig(t, m, someConfig())
+					require.NoError(t, r.feed(80, 5), "arrival %d", arrival)
+					r.requireComplete()
+					if a.kind != growth {
+						r.requirePrefixes()
+					}
+				})
+			}
+		})
+	}
+}
+
+// The same with the accident happening again and again.
+func TestProducerRidesOutRepeated(t *testing.T) {
+	t.Parallel()
+	for kind := errorBefore; kind < faultKindEnd; kind++ {
+		if kind == growth {
+			continue
+		}
+		for _, every := range []int{1, 2, 3, 5} {
+			t.Run(fmt.Sprintf("accident %d every %d", kind, every), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(3)
+					m.topic(orders, 3)
+					for id := range int32(3) {
+						for arrival := 0; arrival < 60; arrival += every {
+							m.faults[place{orders, id, arrival}] = fault{kind, sarama.ErrNotEnoughReplicas}
+						}
+					}
+					r := newRig(t, m, someConfig())
+					require.NoError(t, r.feed(200, 11))
+					r.requireComplete()
+					r.requirePrefixes()
+				})
+			})
+		}
+	}
+}
+
+// Every code that ends production at every arrival: the log is a prefix, the
+// rest is not written, nothing beyond is confirmed.
+func TestProducerGivesUp(t *testing.T) {
+	t.Parallel()
+	for code, sentinel := range permanent {
+		t.Run(fmt.Sprintf("code %d", int16(code)), func(t *testing.T) {
+			t.Parallel()
+			for arrival := range 10 {
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(2)
+					m.topic(orders, 1)
+					for later := arrival; later < 200; later++ {
+						m.faults[place{orders, 0, later}] = fault{errorBefore, code}
+					}
+					r := newRig(t, m, someConfig())
+					err := r.feed(100, 5)
+					if err == nil {
+						err = r.settle()
+					}
+					require.Error(t, err)
+					require.ErrorIs(t, r.producer.Err(), err)
+					require.ErrorIs(t, err, code)
+					require.ErrorContains(t, err, `topic "outbox.event.order" partition 0`)
+					if sentinel != nil {
+						require.ErrorIs(t, err, sentinel)
+						require.Equal(t, failure.Transient, failure.ClassOf(err), "a new session may help")
+					} else {
+						require.Equal(t, failure.Refused, failure.ClassOf(err))
+					}
+					pass(5 * time.Minute) // whatever is on its way arrives
+					require.Error(t, r.producer.Collect())
+					r.requirePrefixes()
+					r.confirmedNothingMissing()
+					require.Less(t, r.written(), 100)
+				})
+			}
+		})
+	}
+}
+
+// A record that is too large alone is found by halving; everything before it is
+// written, nothing from it on.
+func TestProducerTooLarge(t *testing.T) {
+	t.Parallel()
+	for poisoned := range 23 {
+		t.Run(fmt.Sprintf("event %d", poisoned), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(1)
+				m.topic(orders, 1)
+				id := fmt.Sprintf("event-%d", poisoned)
+				m.poison[id] = sarama.ErrMessageSizeTooLarge
+				r := newRig(t, m, someConfig())
+				err := r.feed(60, 5)
+				if err == nil {
+					err = r.settle()
+				}
+				require.Equal(t, failure.Refused, failure.ClassOf(err))
+				p, ok := errors.AsType[*PoisonError](err)
+				require.True(t, ok)
+				assert.Equal(t, id, p.EventID)
+				assert.Equal(t, commitOf(poisoned), p.Position.Commit)
+				require.ErrorContains(t, err, `topic "outbox.event.order" partition 0`)
+				require.ErrorContains(t, err, "max.message.bytes")
+				pass(5 * time.Minute)
+				require.Error(t, r.producer.Collect())
+				r.requirePrefixes()
+				assert.Equal(t, poisoned, r.written(), "exactly what is before the record")
+				r.confirmedNothingMissing()
+
+				m.mu.Lock()
+				clear(m.poison) // too late: whoever is behind it must wait for a new session
+				m.mu.Unlock()
+				_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
+				r.producer.Seal()
+				pass(5 * time.Minute)
+				assert.Equal(t, poisoned, r.written(), "nothing after it was given up")
+			})
+		})
+	}
+}
+
+// The broker names the invalid record of a batch; so does our error. Other
+// partitions still deliver what they have.
+func TestProducerInvalidRecord(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Binary, Structured} {
+		for _, poisoned := range []int{0, 1, 2, 3, 17, 40} {
+			t.Run(fmt.Sprintf("%s event %d", mode, poisoned), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(2)
+					m.topic(orders, 3)
+					id := fmt.Sprintf("event-%d", poisoned)
+					m.poison[id] = sarama.ErrInvalidRecord
+					r := newRigWith(t, m, someConfig(), withMode(mode))
+					err := r.feed(100, 9)
+					if err == nil {
+						err = r.settle()
+					}
+					p, ok := errors.AsType[*PoisonError](err)
+					require.True(t, ok, "%v", err)
+					assert.Equal(t, id, p.EventID)
+					assert.Equal(t, commitOf(poisoned), p.Position.Commit)
+					pass(5 * time.Minute)
+					require.Error(t, r.producer.Collect())
+					if mode == Binary {
+						r.requirePrefixes()
+					}
+					r.requireOrder()
+					r.confirmedNothingMissing()
+				})
+			})
+		}
+	}
+}
+
+func TestProducerSplitsTooLargeBatches(t *testing.T) {
+	t.Parallel()
+	for limit := 1; limit <= 5; limit++ {
+		for _, kind := range []faultKind{noFault, errorAfter, cutAfter, cutBefore, ghost, move} {
+			t.Run(fmt.Sprintf("limit %d accident %d", limit, kind), func(t *testing.T) {
+				t.Parallel()
+				for arrival := range 12 {
+					synctest.Test(t, func(t *testing.T) {
+						m := newModel(2)
+						m.topic(orders, 1)
+						m.limit = limit
+						m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrNotEnoughReplicasAfterAppend}
+						config := someConfig()
+						config.MaxBatchBytes = 8 << 10
+						r := newRig(t, m, config)
+						require.NoError(t, r.feed(100, 5))
+						r.requireComplete()
+						r.requirePrefixes()
+					})
+				}
+			})
+		}
+	}
+}
+
+func TestSplitKeepsSequences(t *testing.T) {
+	t.Parallel()
+	b, part := newBatch(), &partition{topic: &topic{name: orders}, sequence: 1<<31 - 3}
+	enc := encoderFor(t, someRules())
+	for n := range 11 {
+		encodeInto(t, enc, b, numbered(n, "order", "k"))
+	}
+	b.partition = part
+	part.enqueue(b)
+	require.EqualValues(t, 1<<31-3, b.firstSequence)
+	require.EqualValues(t, 8, part.sequence, "wrapped to 0 after 2³¹−1")
+
+	leaves := []*Batch{b}
+	for again := true; again; {
+		again = false
+		for i, leaf := range leaves {
+			if len(leaf.records) > 1 {
+				halves := leaf.split()
+				leaves = slices.Replace(leaves, i, i+1, halves[0], halves[1])
+				again = true
+				break
+			}
+		}
+	}
+	require.Len(t, leaves, 11)
+	for i, leaf := range leaves {
+		assert.Equal(t, nextSequence(1<<31-3, i), leaf.firstSequence)
+		assert.Zero(t, leaf.records[0].OffsetDelta)
+		id, position := identify(leaf.records[0])
+		assert.Equal(t, fmt.Sprintf("event-%d", i), id)
+		assert.Equal(t, commitOf(i), position.Commit)
+		wire := leaf.wire(&codec{}, 1, 0)
+		assert.Equal(t, recordTime(numbered(i, "order", "k")), wire.FirstTimestamp.Add(wire.Records[0].TimestampDelta).UnixMilli())
+		assert.Same(t, b, leaf.sending.parent)
+	}
+	assert.Equal(t, 11, b.sending.parts)
+}
+
+func TestNextSequence(t *testing.T) {
+	t.Parallel()
+	const last = 1<<31 - 1
+	for _, test := range []struct {
+		from int32
+		n    int
+		want int32
+	}{{0, 0, 0}, {0, 1, 1}, {last, 0, last}, {last, 1, 0}, {last, 2, 1}, {last - 1, 3, 1}, {5, last, 4}} {
+		assert.Equal(t, test.want, nextSequence(test.from, test.n))
+	}
+}
+
+// K-24: sequences go on at 0 while five batches are on their way.
+func TestProducerSequencesWrap(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []faultKind{noFault, cutAfter, errorAfter} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 1)
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(1, 1))
+			require.NoError(t, r.settle())
+			const near = 1<<31 - 20
+			r.producer.mu.Lock()
+			part := r.producer.topics[orders].partitions[0]
+			part.sequence = near
+			r.producer.mu.Unlock()
+			for _, s := range m.topics[orders].partitions[0].states {
+				s.next = near
+			}
+			for arrival := 3; arrival < 20; arrival += 4 {
+				m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrRequestTimedOut}
+			}
+			require.NoError(t, r.feed(80, 3))
+			r.requireComplete()
+			r.requirePrefixes()
+			assert.Less(t, part.sequence, int32(100))
+		})
+	}
+}
+
+// A broker that does not know the producer takes any sequence, so a single
+// batch goes first.
+func TestProducerWindow(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		m.latency = func(int) time.Duration { return time.Second }
+		r := newRig(t, m, someConfig())
+		inFlight := func() int {
+			r.producer.mu.Lock()
+			defer r.producer.mu.Unlock()
+			return len(r.producer.topics[orders].partitions[0].sent)
+		}
+		require.NoError(t, r.feed(60, 1))
+		pass(500 * time.Millisecond)
+		assert.Equal(t, 1, inFlight(), "before the first acknowledgement")
+		pass(time.Second)
+		assert.Equal(t, maxRequests, inFlight(), "after it; bounded by the requests of the connection")
+		require.NoError(t, r.settle())
+
+		for _, test := range []struct {
+			idle time.Duration
+			want int
+		}{{producerMemory - time.Minute, maxRequests}, {producerMemory + time.Second, 1}, {25 * time.Hour, 1}} {
+			pass(test.idle)
+			require.NoError(t, r.feed(60, 1))
+			r.producer.Seal()
+			pass(500 * time.Millisecond)
+			assert.Equal(t, test.want, inFlight(), "after %v", test.idle)
+			require.NoError(t, r.settle())
+		}
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+}
+
+// After a day of silence the broker has forgotten the producer; accidents to
+// the first batch then must not let later ones in before it.
+func TestProducerForgotten(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []faultKind{noFault, errorBefore, errorAfter, cutBefore, cutAfter, ghost, move, leaderless, dropBlock, refuseSend} {
+		t.Run(fmt.Sprintf("accident %d", kind), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(2)
+				m.topic(orders, 1)
+				r := newRig(t, m, someConfig())
+				require.NoError(t, r.feed(50, 3))
+				require.NoError(t, r.settle())
+				pass(25 * time.Hour)
+				arrivals := m.topics[orders].partitions[0].arrivals
+				m.faults[place{orders, 0, arrivals}] = fault{kind, sarama.ErrNotEnoughReplicas}
+				m.faults[place{orders, 0, arrivals + 1}] = fault{kind, sarama.ErrNotEnoughReplicas}
+				require.NoError(t, r.feed(50, 3))
+				r.requireComplete()
+				r.requirePrefixes()
+			})
+		})
+	}
+}
+
+// Kafka measures how long it remembers a producer by the time of its records,
+// not of their arrival. Events that are a day old when they are published, as
+// after a long outage, may find it forgotten at once; then a gap would be taken,
+// so nothing may be sent beside a batch without an answer.
+func TestProducerOldEvents(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []faultKind{noFault, errorBefore, cutBefore, move, leaderless, refuseSend, stall} {
+		for _, limit := range []int{0, 3} {
+			t.Run(fmt.Sprintf("accident %d limit %d", kind, limit), func(t *testing.T) {
+				t.Parallel()
+				for arrival := range 12 {
+					synctest.Test(t, func(t *testing.T) {
+						m := newModel(2)
+						m.topic(orders, 1)
+						m.limit = limit
+						m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrNotEnoughReplicas}
+						r := newRig(t, m, someConfig())
+						r.shift = time.Until(time.UnixMicro(numbered(0, "", "").CommitTime)) * -1
+						r.shift -= 30 * time.Hour
+						require.NoError(t, r.feed(80, 5))
+						r.requireComplete()
+						r.requirePrefixes()
+					})
+				}
+			})
+		}
+	}
+}
+
+// What an answered-after-append batch leaves behind: the later batch of the
+// partition is acknowledged first. What Written says must never go back.
+func TestWrittenNeverDecreases(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(20, 1))
+		require.NoError(t, r.settle())
+		arrivals := m.topics[orders].partitions[0].arrivals
+		m.faults[place{orders, 0, arrivals}] = fault{errorAfter, sarama.ErrNotEnoughReplicasAfterAppend}
+		highest := replication.Position{}
+		require.NoError(t, r.feed(16, 1)) // four batches, in flight together
+		r.producer.Seal()
+		for range 2000 {
+			at := r.producer.Written()[orders][0]
+			require.GreaterOrEqual(t, at.Compare(highest), 0, "went back from %s to %s", highest, at)
+			highest = at
+			pass(time.Millisecond)
+		}
+		require.NoError(t, r.settle())
+		assert.Equal(t, commitOf(35), r.producer.Written()[orders][0].Commit, "all is acknowledged")
+		r.requireComplete()
+	})
+}
+
+// A successor skips exactly what was acknowledged, wherever the predecessor
+// ended.
+func TestSuccessorRepeatsNothing(t *testing.T) {
+	t.Parallel()
+	for _, settled := range []bool{true, false} {
+		for _, after := range []int{1, 7, 40, 150} {
+			t.Run(fmt.Sprintf("settled %t after %d", settled, after), func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					m := newModel(2)
+					m.topic(orders, 3)
+					m.latency = func(int) time.Duration { return 30 * time.Millisecond }
+					r := newRig(t, m, someConfig())
+					require.NoError(t, r.feed(after, 7))
+					if settled {
+						require.NoError(t, r.settle())
+					} else {
+						pass(100 * time.Millisecond)
+					}
+					r.end() // whatever is not answered by now is lost
+					written, inKafka := r.producer.Written(), r.written()
+
+					r.config.Written = written
+					r.begin()
+					skipped, beginning := 0, r.stream
+					for _, e := range beginning {
+						result, err := r.append(e)
+						require.NoError(t, err)
+						if result == Skipped {
+							skipped++
+							part := written[orders][int32(partitionFor(string(e.Attribute(decoder.AggregateID)), 3))]
+							require.LessOrEqual(t, e.Position.Compare(part), 0)
+						}
+					}
+					r.next = len(r.stream)
+					require.NoError(t, r.feed(20, 7))
+					require.NoError(t, r.settle())
+					if settled {
+						assert.Equal(t, after, skipped)
+						r.requireComplete()
+						r.requirePrefixes()
+					} else {
+						assert.Equal(t, len(r.stream)+inKafka-skipped, r.written(), "repeats only what was written and not acknowledged")
+					}
+				})
+			})
+		}
+	}
+}
+
+// What a producer was told about topics that it then never touched is still
+// known to the next one.
+func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(10, 1))
+		require.NoError(t, r.settle())
+		r.end()
+		want := r.producer.Written()
+		require.Equal(t, commitOf(9), want[orders][0].Commit)
+		for range 2 { // sessions that end before the first event
+			r.config.Written = r.producer.Written()
+			r.begin()
+			r.end()
+		}
+		assert.Equal(t, want, r.producer.Written())
+	})
+}
+
+func TestProducerSelfClocking(t *testing.T) {
+	t.Parallel()
+	t.Run("one event on an idle broker leaves at once", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 1)
+			m.latency = func(int) time.Duration { return 5 * time.Millisecond }
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(1, 1))
+			require.NoError(t, r.settle())
+			for i := range 20 {
+				pass(time.Second)
+				start, before := time.Now(), m.sent()
+				require.NoError(t, r.feed(1, 1))
+				r.producer.Flush()
+				for !r.tracker.Idle() {
+					require.NoError(t, r.await())
+				}
+				assert.Equal(t, 5*time.Millisecond, time.Since(start), "event %d", i)
+				assert.Equal(t, before+1, m.sent())
+			}
+		})
+	})
+	t.Run("under load batches grow", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 1)
+			m.latency = func(int) time.Duration { return 100 * time.Millisecond }
+			config := someConfig()
+			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
+			r := newRig(t, m, config)
+			require.NoError(t, r.feed(1, 1))
+			require.NoError(t, r.settle())
+			before := m.sent()
+			for range 1000 { // one per millisecond for a second
+				require.NoError(t, r.feed(1, 1))
+				r.producer.Flush()
+				pass(time.Millisecond)
+			}
+			require.NoError(t, r.settle())
+			assert.InDelta(t, 11, m.sent()-before, 2, "requests for 1000 events at 10 round trips a second")
+			r.requireComplete()
+			r.requirePrefixes()
+		})
+	})
+	t.Run("linger holds a batch back", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 1)
+			config := someConfig()
+			config.Linger = 50 * time.Millisecond
+			r := newRig(t, m, config)
+			require.NoError(t, r.feed(1, 1))
+			require.NoError(t, r.settle())
+			before := m.sent()
+			require.NoError(t, r.feed(1, 1))
+			pass(40 * time.Millisecond)
+			r.producer.Flush()
+			pass(9 * time.Millisecond)
+			assert.Equal(t, before, m.sent())
+			pass(time.Millisecond)
+			r.producer.Flush()
+			pass(time.Millisecond)
+			assert.Equal(t, before+1, m.sent())
+			r.requireComplete()
+		})
+	})
+}
+
+func TestProducerBoundsMemory(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 5)
+		config := someConfig()
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		m.mu.Lock()
+		for _, p := range m.topics[orders].partitions {
+			p.leader = -1 // an outage
+		}
+		m.mu.Unlock()
+		blocked, n := false, 1
+		for ; n < 10_000; n++ {
+			result, err := r.producer.Append(numbered(n, "order", fmt.Sprintf("key-%d", n%20)))
+			require.NoError(t, err)
+			if blocked = result == Blocked; blocked {
+				break
+			}
+		}
+		require.True(t, blocked)
+		assert.Greater(t, r.producer.InFlight(), config.MaxInFlightBytes*3/4)
+		assert.LessOrEqual(t, r.producer.InFlight(), config.MaxInFlightBytes+4<<10)
+		pass(time.Minute)
+		result, err := r.producer.Append(numbered(n, "order", "k"))
+		require.NoError(t, err)
+		assert.Equal(t, Blocked, result, "the outage lasts")
+		assert.Contains(t, r.producer.Waiting(), "leader")
+		m.mu.Lock()
+		for _, p := range m.topics[orders].partitions {
+			p.leader = 0
+		}
+		m.mu.Unlock()
+		for i := 1; i < n; i++ {
+			r.stream = append(r.stream, numbered(i, "order", fmt.Sprintf("key-%d", i%20)))
+		}
+		r.tracker.Mark(commitOf(n - 1))
+		r.next = n
+		require.NoError(t, r.feed(100, 20))
+		r.requireComplete()
+		r.requirePrefixes()
+		kept := 0
+		for _, b := range r.producer.free {
+			kept += b.retained()
+			assert.Empty(t, b.records)
+			assert.Nil(t, b.partition)
+			for _, stale := range b.records[:cap(b.records)] {
+				assert.Nil(t, stale)
+			}
+		}
+		assert.Equal(t, kept, r.producer.freeSize)
+		assert.LessOrEqual(t, kept, config.MaxInFlightBytes/2)
+	})
+}
+
+// Growth moves keys: nothing of a key goes to its new partition before all of
+// it in the old one is acknowledged.
+func TestProducerGrowth(t *testing.T) {
+	t.Parallel()
+	for _, latency := range []time.Duration{time.Millisecond, 200 * time.Millisecond, 3 * time.Second} {
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(2)
+			topic := m.topic(orders, 2)
+			// The old partitions answer slowly, the new ones at once.
+			m.latency = func(node int) time.Duration { return latency * time.Duration(1-node) }
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(100, 13))
+			m.mu.Lock()
+			m.grow(topic, 5)
+			m.mu.Unlock()
+			for range 200 {
+				require.NoError(t, r.feed(5, 13))
+				pass(500 * time.Millisecond)
+			}
+			r.requireComplete()
+			used := 0
+			for _, p := range topic.partitions[2:] {
+				used += len(p.log)
+			}
+			assert.Positive(t, used, "the new partitions are used")
+		})
+	}
+	t.Run("may be refused", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			topic := m.topic(orders, 2)
+			config := someConfig()
+			config.StopOnGrowth = true
+			r := newRig(t, m, config)
+			require.NoError(t, r.feed(50, 13))
+			m.mu.Lock()
+			m.grow(topic, 1)
+			m.mu.Unlock()
+			pass(time.Minute)
+			err := r.feed(1, 13)
+			require.ErrorContains(t, err, "from 2 to 3 partitions")
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			r.stream = r.stream[:50]
+			r.requireOrder()
+			assert.Empty(t, topic.partitions[2].log)
+		})
+	})
+}
+
+func TestProducerMissingTopic(t *testing.T) {
+	t.Parallel()
+	t.Run("appears within the grace", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			r := newRig(t, m, someConfig())
+			time.AfterFunc(50*time.Second, func() {
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.topic(orders, 2)
+			})
+			require.NoError(t, r.feed(30, 3))
+			r.requireComplete()
+		})
+	})
+	t.Run("stays away", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, newModel(1), someConfig())
+			start := time.Now()
+			err := r.feed(1, 1)
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			require.ErrorContains(t, err, orders)
+			require.ErrorContains(t, err, "kafka.topics.create")
+			assert.WithinDuration(t, start.Add(time.Minute), time.Now(), 20*time.Second)
+		})
+	})
+	t.Run("is forbidden", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.refresh = func(string) error { return sarama.ErrTopicAuthorizationFailed }
+			err := newRig(t, m, someConfig()).feed(1, 1)
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			require.ErrorContains(t, err, "allow Describe and Write")
+		})
+	})
+	t.Run("is created", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.createParts = 3
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(30, 3))
+			r.requireComplete()
+			r.requirePrefixes()
+			assert.Equal(t, 1, m.created)
+		})
+	})
+	t.Run("is created at the second attempt", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.createParts = 3
+			m.create = func(string) error {
+				if m.created == 1 {
+					return sarama.ErrRequestTimedOut // the controller was just moving
+				}
+				return nil
+			}
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(30, 3))
+			r.requireComplete()
+		})
+	})
+	t.Run("may not be created", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.create = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
+			err := newRig(t, m, someConfig()).feed(1, 1)
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+		})
+	})
+	t.Run("metadata is out for a while", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 2)
+			start := time.Now()
+			m.refresh = func(string) error {
+				if time.Since(start) < 10*time.Minute {
+					return sarama.ErrOutOfBrokers
+				}
+				return nil
+			}
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.feed(30, 3))
+			r.requireComplete()
+		})
+	})
+}
+
+// A topic that is deleted under the producer is refused after the grace.
+func TestProducerTopicDeleted(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(30, 3))
+		require.NoError(t, r.settle())
+		m.mu.Lock()
+		delete(m.topics, orders)
+		m.mu.Unlock()
+		err := r.feed(10, 3)
+		if err == nil {
+			err = r.settle()
+		}
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.ErrorContains(t, err, "create topic")
+	})
+}
+
+// A poison row is refused before it gets into a batch.
+func TestAppendPoison(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		config := someConfig()
+		config.MaxRecordBytes = 1000
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		for name, spoil := range map[string]func(*decoder.Event){
+			"too large":       func(e *decoder.Event) { e.Data = make([]byte, 1001) },
+			"topic":           func(e *decoder.Event) { e.SetAttribute(decoder.AggregateType, []byte("no topic!")) },
+			"no aggregate id": func(e *decoder.Event) { e.SetAttribute(decoder.AggregateID, nil) },
+			"empty JSON":      func(e *decoder.Event) { e.Data = []byte{} },
+			"media type":      func(e *decoder.Event) { e.SetAttribute(decoder.DataContentType, []byte("json")) },
+		} {
+			e := numbered(7, "order", "k")
+			spoil(e)
+			_, err := r.producer.Append(e)
+			p, ok := errors.AsType[*PoisonError](err)
+			require.True(t, ok, name)
+			assert.Equal(t, e.Position, p.Position, name)
+			assert.Equal(t, "event-7", p.EventID, name)
+			assert.Zero(t, r.producer.Events(), name)
+			assert.Zero(t, r.producer.InFlight(), name)
+			assert.True(t, r.tracker.Idle(), name)
+		}
+		r.next = 8
+		r.stream = r.stream[:1]
+		require.NoError(t, r.feed(20, 1))
+		r.requireComplete()
+	})
+}
+
+func TestProducerWrite(t *testing.T) {
+	t.Parallel()
+	const checkpoints = "streamer.checkpoints"
+	t.Run("beside events, with accidents", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(2)
+			m.topic(orders, 2)
+			m.topic(checkpoints, 1)
+			for arrival := 0; arrival < 40; arrival += 3 {
+				m.faults[place{checkpoints, 0, arrival}] = fault{kind: []faultKind{cutAfter, move, cutBefore, errorAfter, leaderless}[arrival%5], code: sarama.ErrRequestTimedOut}
+			}
+			r := newRig(t, m, someConfig())
+			var writing sync.WaitGroup
+			writing.Go(func() {
+				for i := range 30 {
+					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i))) //nolint:testifylint // require belongs to the goroutine of the test
+					pass(100 * time.Millisecond)
+				}
+			})
+			for range 100 {
+				require.NoError(t, r.feed(3, 5))
+				pass(50 * time.Millisecond)
+			}
+			writing.Wait()
+			require.NoError(t, r.settle())
+			log := m.topics[checkpoints].partitions[0].log
+			require.Len(t, log, 30)
+			for i, record := range log {
+				assert.Equal(t, modelRecord{key: "slot", value: strconv.Itoa(i), stamp: record.stamp}, record)
+			}
+			m.topics[checkpoints].partitions[0].log = nil
+			r.requireComplete()
+			r.requirePrefixes()
+		})
+	})
+	t.Run("from several goroutines", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(checkpoints, 1)
+			r := newRig(t, m, someConfig())
+			var writing sync.WaitGroup
+			for i := range 20 {
+				writing.Go(func() {
+					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
+				})
+			}
+			writing.Wait()
+			require.Len(t, m.topics[checkpoints].partitions[0].log, 20)
+		})
+	})
+	t.Run("is given up alone", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 1)
+			m.topic(checkpoints, 1)
+			m.faults[place{checkpoints, 0, 0}] = fault{errorBefore, sarama.ErrInvalidRecord}
+			r := newRig(t, m, someConfig())
+			err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x"))
+			require.ErrorIs(t, err, sarama.ErrInvalidRecord)
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			require.NoError(t, r.producer.Err())
+			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next one leaves no gap behind")
+			require.Len(t, m.topics[checkpoints].partitions[0].log, 1)
+			m.topics[checkpoints].partitions[0].log = nil
+			require.NoError(t, r.feed(10, 1))
+			r.requireComplete()
+		})
+	})
+	t.Run("a lost sequence ends production", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(checkpoints, 1)
+			m.faults[place{checkpoints, 0, 0}] = fault{errorBefore, sarama.ErrOutOfOrderSequenceNumber}
+			r := newRig(t, m, someConfig())
+			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x")), ErrSequenceLost)
+			require.ErrorIs(t, r.producer.Err(), ErrSequenceLost)
+		})
+	})
+	t.Run("ends with its context", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, newModel(1), someConfig())
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errors.New("too late"))
+			defer cancel()
+			require.EqualError(t, r.producer.Write(ctx, checkpoints, 0, nil, nil), "too late")
+		})
+	})
+	t.Run("ends with the producer", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, newModel(1), someConfig())
+			time.AfterFunc(time.Second, r.producer.Close)
+			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
+			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
+			r.producer.Close() // twice is fine
+		})
+	})
+}
+
+// Any goroutine may ask for these while the reading goroutine works.
+func TestProducerIsAskedFromOutside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(2)
+		m.topic(orders, 3)
+		for arrival := range 40 {
+			m.faults[place{orders, int32(arrival % 3), arrival}] = fault{kind: leaderless}
+		}
+		r := newRig(t, m, someConfig())
+		stop := make(chan struct{})
+		var asking sync.WaitGroup
+		asking.Go(func() {
+			for !isClosed(stop) {
+				_ = r.producer.Err()
+				_ = r.producer.Written()
+				_ = r.producer.Waiting()
+				_ = r.producer.Ready()
+				pass(100 * time.Millisecond)
+			}
+		})
+		require.NoError(t, r.feed(300, 7))
+		r.requireComplete()
+		close(stop)
+		asking.Wait()
+	})
+}
+
+// A partition that lost its leader while it waited in its broker's list comes
+// back and must not be in the list twice: two batches of one partition in one
+// request overwrite each other.
+func TestPartitionIsScheduledOnce(t *testing.T) {
+	t.Parallel()
+	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[connection]*broker{}, notify: func() {}}
+	b := &broker{producer: p, wake: make(chan struct{}, 1)}
+	t1 := &topic{name: orders}
+	full := func(id int32) *partition {
+		part := &partition{topic: t1, id: id, broker: b, lastAck: time.Now()}
+		for range 4 {
+			batch := newBatch()
+			batch.partition, batch.size = part, maxRequestBytes
+			encodeInto(t, encoderFor(t, someRules()), batch, numbered(1, "order", "k"))
+			part.enqueue(batch)
+		}
+		return part
+	}
+	parts := []*partition{full(0), full(1)}
+	for _, part := range parts {
+		p.schedule(part)
+	}
+	for _, part := range parts {
+		for _, batch := range part.queue {
+			batch.size = maxRequestBytes
+		}
+	}
+	r := b.assemble()
+	require.Len(t, r.batches, 1, "the other does not fit")
+	waiting := b.partitions[0]
+	p.detach(waiting)
+	other := &broker{producer: p, wake: make(chan struct{}, 1)}
+	for _, next := range []*broker{other, b} {
+		delete(p.lookups, waiting)
+		waiting.broker = next
+		p.schedule(waiting)
+		b.assemble()
+		p.schedule(waiting)
+		for _, of := range []*broker{b, other} {
+			seen := map[*partition]int{}
+			for _, part := range of.partitions {
+				if part.broker == of {
+					seen[part]++
+				}
+			}
+			assert.LessOrEqual(t, seen[waiting], 1, "in the list of one broker")
+		}
+		p.detach(waiting)
+	}
+}
+
+// Close in the middle of everything leaves no goroutine behind; the bubble
+// would tell.
+func TestProducerClose(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []faultKind{noFault, stall, leaderless, cutAfter, slow} {
+		for _, after := range []time.Duration{0, time.Millisecond, 150 * time.Millisecond, 10 * time.Second} {
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(2)
+				m.topic(orders, 2)
+				for arrival := 2; arrival < 20; arrival++ {
+					m.faults[place{orders, 0, arrival}] = fault{kind: kind}
+				}
+				config := someConfig()
+				config.MaxInFlightBytes = 1 << 20
+				r := newRig(t, m, config)
+				require.NoError(t, r.feed(100, 5))
+				pass(after)
+				r.end()
+				require.ErrorIs(t, r.producer.Err(), errClosed)
+				r.requirePrefixes()
+				r.requireOrder()
+			})
+		}
+	}
+}
+
+// observed counts what the observer is told.
+type observed struct {
+	events, batches int
+	oldest          time.Time
+}
+
+func (o *observed) Published(topic string, _ int32, events, bytes int, oldest time.Time) {
+	if topic != orders || bytes <= 0 {
+		return
+	}
+	o.events += events
+	o.batches++
+	if o.oldest.IsZero() {
+		o.oldest = oldest
+	}
+}
+
+func TestProducerObserver(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		m.limit = 2
+		r := newRig(t, m, someConfig())
+		o := &observed{}
+		r.producer.observe = o
+		require.NoError(t, r.feed(100, 5))
+		r.requireComplete()
+		assert.Equal(t, 100, o.events)
+		assert.Equal(t, time.UnixMicro(r.stream[0].CommitTime), o.oldest)
+	})
+}

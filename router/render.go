@@ -1,0 +1,89 @@
+package router
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"time"
+	"unicode/utf8"
+
+	"github.com/IBM/sarama"
+	"github.com/cloudevents/sdk-go/protocol/kafka_sarama/v2"
+	"github.com/cloudevents/sdk-go/v2/binding"
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Rendering is a record for people: a JSON object with the CloudEvent in its
+// JSON format, whatever mode the record has, and where it is or would go. The
+// CloudEvents SDK reads the record, as a consumer would.
+type Rendering struct {
+	Topic string `json:"topic"`
+	// Partition is nil while the topic's partition count is not known.
+	Partition *int32 `json:"partition"`
+	// Offset is nil for a record that is not in Kafka.
+	Offset    *int64    `json:"offset,omitempty"`
+	Timestamp time.Time `json:"timestamp"`
+	// Key is the record's key; one that is not UTF-8 is in KeyBase64.
+	Key       *string `json:"key,omitempty"`
+	KeyBase64 []byte  `json:"key_base64,omitempty"`
+
+	Event json.RawMessage `json:"event,omitempty"`
+	// NotACloudEvent is set, and Event is not, where the SDK takes the record
+	// for no CloudEvent.
+	NotACloudEvent *RawRecord `json:"not_a_cloudevent,omitempty"`
+
+	// Type is the event's type, for filters.
+	Type string `json:"-"`
+}
+
+// RawRecord is a record that is no CloudEvent. A nil Value is Kafka's null.
+type RawRecord struct {
+	Reason  string      `json:"reason"`
+	Headers []RawHeader `json:"headers,omitempty"`
+	Value   []byte      `json:"value_base64"`
+}
+
+// RawHeader is a header of such a record.
+type RawHeader struct {
+	Name  string `json:"name"`
+	Value []byte `json:"value_base64"`
+}
+
+func render(topic string, at time.Time, key, value []byte, headers []*sarama.RecordHeader) Rendering {
+	r := Rendering{Topic: topic, Timestamp: at.UTC()}
+	switch text := string(key); {
+	case key == nil:
+	case utf8.Valid(key):
+		r.Key = &text
+	default:
+		r.KeyBase64 = bytes.Clone(key)
+	}
+	event, text, err := readEvent(value, headers)
+	if err == nil {
+		r.Event, r.Type = text, event.Type()
+		return r
+	}
+	r.NotACloudEvent = &RawRecord{Reason: err.Error(), Value: bytes.Clone(value)}
+	for _, h := range headers {
+		r.NotACloudEvent.Headers = append(r.NotACloudEvent.Headers, RawHeader{Name: string(h.Key), Value: bytes.Clone(h.Value)})
+	}
+	return r
+}
+
+// readEvent lets the SDK read a record. The text is the event's JSON format.
+func readEvent(value []byte, headers []*sarama.RecordHeader) (*cloudevents.Event, json.RawMessage, error) {
+	byName := make(map[string][]byte, len(headers))
+	for _, h := range headers {
+		byName[string(bytes.ToLower(h.Key))] = h.Value
+	}
+	message := kafka_sarama.NewMessage(value, string(byName["content-type"]), byName)
+	event, err := binding.ToEvent(context.Background(), message)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := event.Validate(); err != nil {
+		return nil, nil, err
+	}
+	text, err := json.Marshal(event)
+	return event, text, err
+}

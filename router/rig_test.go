@@ -1,0 +1,289 @@
+package router
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/replication"
+)
+
+var coreColumns = map[decoder.Attribute]string{
+	decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload",
+}
+
+// someRules are those of a plain outbox table.
+func someRules() Rules {
+	return Rules{
+		Source: "/shop/outbox", Type: "{type}", Topic: "outbox.event.{aggregate_type}", Key: "{aggregate_id}",
+		Mode: Binary, NullPayload: NullJSON, Columns: coreColumns,
+		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff", Forbidden: "streamer.checkpoints",
+	}
+}
+
+func someConfig() ProducerConfig {
+	return ProducerConfig{
+		Compression: "none", MaxBatchBytes: 2 << 10, MaxInFlightBytes: 64 << 10, RequestTimeout: 10 * time.Second,
+		UnknownGrace: time.Minute, RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, MetadataInterval: 15 * time.Second,
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// numbered is the n-th event of a stream, one transaction each.
+func numbered(n int, aggregateType, aggregateID string) *decoder.Event {
+	at := int64(1_700_000_000_000_000) + int64(n)*1234
+	e := &decoder.Event{
+		Position: replication.Position{Commit: commitOf(n), Ordinal: 1}, CommitTime: at, Time: at,
+		Data: fmt.Appendf(nil, `{"n": %d}`, n), HasData: true, DataKind: decoder.JSON,
+	}
+	e.SetAttribute(decoder.ID, fmt.Appendf(nil, "event-%d", n))
+	e.SetAttribute(decoder.AggregateType, []byte(aggregateType))
+	e.SetAttribute(decoder.AggregateID, []byte(aggregateID))
+	e.SetAttribute(decoder.Type, []byte("order.placed"))
+	return e
+}
+
+func commitOf(n int) replication.LSN { return replication.LSN(0x1000 + 16*n) }
+
+// rig is a producer with a cluster that is a model, and the goroutine that
+// reads the stream.
+type rig struct {
+	*testing.T
+	model    *model  // or nil
+	cluster  cluster // the model, or a real one
+	close    func()  // the cluster's
+	producer *Producer
+	tracker  *checkpoint.Tracker
+	notified chan struct{}
+	config   ProducerConfig
+	rules    Rules
+	shift    time.Duration    // added to the commit times
+	next     int              // number of the next event
+	stream   []*decoder.Event // everything that was appended
+	silent   bool             // has been closed
+}
+
+func newRig(t *testing.T, m *model, config ProducerConfig) *rig {
+	t.Helper()
+	return newRigWith(t, m, config, someRules())
+}
+
+func newRigWith(t *testing.T, m *model, config ProducerConfig, rules Rules) *rig {
+	t.Helper()
+	r := &rig{T: t, model: m, cluster: m, close: m.close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	r.begin()
+	return r
+}
+
+// begin starts a producer; a successor of the one before, if there was one.
+func (r *rig) begin() {
+	r.Helper()
+	routes, err := NewRouter(r.rules)
+	require.NoError(r, err)
+	r.tracker = checkpoint.NewTracker(0)
+	r.silent = false
+	r.producer, err = NewProducer(r.config, r.cluster, routes, r.tracker, nil, func() {
+		select {
+		case r.notified <- struct{}{}:
+		default:
+		}
+	})
+	require.NoError(r, err)
+	r.Cleanup(r.end)
+}
+
+func (r *rig) end() {
+	if r.silent {
+		return
+	}
+	r.silent = true
+	r.producer.Close()
+	r.close()
+	r.producer.Wait()
+}
+
+// patience is longer than anything may take; in a bubble that costs nothing.
+const patience = 30 * time.Minute
+
+// await waits for news of the producer and takes notice of it.
+func (r *rig) await() error {
+	select {
+	case <-r.notified:
+	case <-time.After(patience):
+		require.Fail(r, "stuck", "waiting: %s; in flight %d bytes, %d events", r.producer.Waiting(), r.producer.InFlight(), r.producer.Events())
+	}
+	return r.collect()
+}
+
+func (r *rig) collect() error {
+	err := r.producer.Collect()
+	if err == nil {
+		r.producer.Flush()
+	}
+	return err
+}
+
+// append gives one event to the producer as the session does.
+func (r *rig) append(e *decoder.Event) (Result, error) {
+	for {
+		result, err := r.producer.Append(e)
+		if err != nil || result != Blocked {
+			r.tracker.Mark(e.Position.Commit)
+			return result, err
+		}
+		if most := r.config.MaxInFlightBytes + 4<<10; r.producer.InFlight() > most {
+			assert.Fail(r, "in flight above its bound", "%d", r.producer.InFlight())
+		}
+		r.producer.Flush()
+		if err := r.await(); err != nil {
+			return result, err
+		}
+	}
+}
+
+// feed appends n more events whose keys take turns.
+func (r *rig) feed(n, keys int) error {
+	for range n {
+		e := numbered(r.next, "order", fmt.Sprintf("key-%d", r.next%keys))
+		e.CommitTime += r.shift.Microseconds()
+		e.Time = e.CommitTime
+		r.next++
+		r.stream = append(r.stream, e)
+		if _, err := r.append(e); err != nil {
+			return err
+		}
+		if r.producer.Ready() {
+			if err := r.collect(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// settle waits until everything is acknowledged.
+func (r *rig) settle() error {
+	r.producer.Seal()
+	for {
+		if err := r.producer.Collect(); err != nil {
+			return err
+		}
+		if r.tracker.Idle() {
+			return nil
+		}
+		if err := r.await(); err != nil {
+			return err
+		}
+	}
+}
+
+// partitionFor is where Java's partitioner puts a key.
+func partitionFor(key string, partitions int) int {
+	return int(javaMurmur2([]byte(key))&0x7fffffff) % partitions
+}
+
+// requirePrefixes checks that the log of each partition is a prefix of the
+// stream routed to it, byte for byte.
+func (r *rig) requirePrefixes() {
+	r.Helper()
+	r.model.mu.Lock()
+	defer r.model.mu.Unlock()
+	partitions := r.model.topics[orders].partitions
+	routed := make([][]modelRecord, len(partitions))
+	for _, e := range r.stream {
+		key := string(e.Attribute(decoder.AggregateID))
+		id := partitionFor(key, len(partitions))
+		routed[id] = append(routed[id], modelRecord{id: string(e.Attribute(decoder.ID)), key: key, value: string(e.Data)})
+	}
+	for id, p := range partitions {
+		require.LessOrEqual(r, len(p.log), len(routed[id]), "partition %d has more than was routed to it: %v", id, p.log)
+		for i, record := range p.log {
+			record.stamp = 0
+			require.Equal(r, routed[id][i], record, "partition %d, record %d", id, i)
+		}
+	}
+}
+
+// requireOrder checks that each key's events came in stream order, at most
+// once, even when the key has moved to another partition.
+func (r *rig) requireOrder() {
+	r.Helper()
+	r.model.mu.Lock()
+	defer r.model.mu.Unlock()
+	stamps := map[string]int{}
+	for _, p := range r.model.topics[orders].partitions {
+		for _, record := range p.log {
+			_, repeated := stamps[record.id]
+			require.False(r, repeated, "%s is there twice", record.id)
+			stamps[record.id] = record.stamp
+		}
+	}
+	last := map[string]int{}
+	for _, e := range r.stream {
+		key, id := string(e.Attribute(decoder.AggregateID)), string(e.Attribute(decoder.ID))
+		stamp, there := stamps[id]
+		switch before := last[key]; {
+		case !there:
+			last[key] = int(^uint(0) >> 1) // nothing of this key may follow
+		default:
+			require.Greater(r, stamp, before, "%s of key %s is behind a later one", id, key)
+			last[key] = stamp
+		}
+	}
+}
+
+func (r *rig) written() int {
+	r.model.mu.Lock()
+	defer r.model.mu.Unlock()
+	n := 0
+	for _, t := range r.model.topics {
+		for _, p := range t.partitions {
+			n += len(p.log)
+		}
+	}
+	return n
+}
+
+// requireComplete checks what must hold when nothing is in flight any more.
+func (r *rig) requireComplete() {
+	r.Helper()
+	require.NoError(r, r.settle())
+	r.requireOrder()
+	require.Equal(r, len(r.stream), r.written(), "events in Kafka")
+	require.Zero(r, r.producer.InFlight())
+	require.Zero(r, r.producer.Events())
+	if n := len(r.stream); n > 0 {
+		require.Equal(r, r.stream[n-1].Position.Commit, r.tracker.Confirmed())
+	}
+	require.NoError(r, r.producer.Err())
+}
+
+// confirmedNothingMissing checks that whatever lies at or below the confirmed
+// position is in Kafka.
+func (r *rig) confirmedNothingMissing() {
+	r.Helper()
+	r.model.mu.Lock()
+	defer r.model.mu.Unlock()
+	there := map[string]bool{}
+	for _, t := range r.model.topics {
+		for _, p := range t.partitions {
+			for _, record := range p.log {
+				there[record.id] = true
+			}
+		}
+	}
+	for _, e := range r.stream {
+		if e.Position.Commit <= r.tracker.Confirmed() {
+			require.True(r, there[string(e.Attribute(decoder.ID))], "%s is confirmed but not in Kafka", e.Attribute(decoder.ID))
+		}
+	}
+}
+
+// pass lets a bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }

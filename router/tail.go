@@ -1,0 +1,267 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// TailOptions say what Tail follows, and from where.
+type TailOptions struct {
+	// Topics must exist.
+	Topics []string
+	// Match adds all topics whose names it accepts, also those that are created
+	// later; these are read from their beginning. It may be nil, and is not
+	// asked about Kafka's own topics.
+	Match func(topic string) bool
+	From  From
+}
+
+// From is where to begin in each partition. The zero value is the end.
+type From struct {
+	Beginning bool
+	Time      time.Time // the first record at or after it
+	Offset    *int64    // moved to the nearest that there is
+}
+
+const (
+	tailLook  = 2 * time.Second        // how often new topics and partitions are looked for
+	tailWait  = 250 * time.Millisecond // how long a broker waits for a record
+	tailPause = 500 * time.Millisecond // after an error
+	// tailBytes bounds what a broker sends at once; only a single batch may be
+	// larger.
+	tailBytes = 4 << 20
+)
+
+type topicPartition struct {
+	topic string
+	id    int32
+}
+
+// tail follows topics. In each round every broker is asked once, for all of
+// its partitions, so what is in memory depends on the number of brokers only.
+type tail struct {
+	client  *Client
+	options TailOptions
+	next    map[topicPartition]int64
+	visit   func(Rendering) error
+}
+
+// Tail hands every record, in the order of its partition, to visit, until ctx
+// is cancelled, which is no error, or visit returns an error, which is
+// returned. Errors of brokers are waited out.
+func (c *Client) Tail(ctx context.Context, o TailOptions, visit func(Rendering) error) error {
+	t := &tail{client: c, options: o, next: map[topicPartition]int64{}, visit: visit}
+	if err := t.look(o.From); err != nil {
+		return err
+	}
+	looked := time.Now()
+	for ctx.Err() == nil {
+		if time.Since(looked) >= tailLook {
+			looked = time.Now()
+			_ = t.look(From{Beginning: true}) // the next round tries again
+		}
+		if len(t.next) == 0 {
+			pause(ctx, tailPause)
+			continue
+		}
+		if err := t.round(ctx); err != nil && !errors.Is(err, context.Canceled) {
+			return err
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// look finds partitions that are not followed yet.
+func (t *tail) look(from From) error {
+	topics := slices.Clone(t.options.Topics)
+	if t.options.Match != nil {
+		found, err := t.client.Topics("")
+		if err != nil {
+			return err
+		}
+		topics = append(topics, slices.DeleteFunc(found, func(name string) bool {
+			return strings.HasPrefix(name, "__") || !t.options.Match(name)
+		})...)
+	}
+	for _, topic := range unique(topics) {
+		if err := t.lookAt(topic, from); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *tail) lookAt(topic string, from From) error {
+	err := t.client.Refresh(topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return fmt.Errorf("topic %q does not exist", topic)
+	}
+	if err != nil {
+		return fmt.Errorf("topic %q: %w", topic, err)
+	}
+	ids, err := t.client.client.Partitions(topic)
+	if err != nil {
+		return fmt.Errorf("partitions of topic %q: %w", topic, err)
+	}
+	for _, id := range ids {
+		part := topicPartition{topic, id}
+		if _, followed := t.next[part]; followed {
+			continue
+		}
+		if t.next[part], err = t.start(part, from); err != nil {
+			delete(t.next, part)
+			return fmt.Errorf("offsets of topic %q partition %d: %w", topic, id, err)
+		}
+	}
+	return nil
+}
+
+// start is the offset at which to begin.
+func (t *tail) start(part topicPartition, from From) (int64, error) {
+	ask := func(at int64) (int64, error) { return t.client.client.GetOffset(part.topic, part.id, at) }
+	oldest, err := ask(sarama.OffsetOldest)
+	if err != nil || from.Beginning {
+		return oldest, err
+	}
+	newest, err := ask(sarama.OffsetNewest)
+	switch {
+	case err != nil:
+		return 0, err
+	case from.Offset != nil:
+		return min(max(*from.Offset, oldest), newest), nil
+	case !from.Time.IsZero():
+		if at, err := ask(from.Time.UnixMilli()); err != nil || at >= 0 {
+			return at, err
+		}
+	}
+	return newest, nil
+}
+
+// round asks every broker once.
+func (t *tail) round(ctx context.Context) error {
+	var asked sync.WaitGroup
+	var mu sync.Mutex
+	var answers []*sarama.FetchResponse
+	failed := false
+	requests, complete := t.requests()
+	for broker, request := range requests {
+		asked.Go(func() {
+			response, err := broker.Fetch(request)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				_ = broker.Close() // so that it is connected to anew
+				failed = true
+				return
+			}
+			answers = append(answers, response)
+		})
+	}
+	asked.Wait()
+	for _, answer := range answers {
+		ok, err := t.answer(ctx, answer)
+		if err != nil {
+			return err
+		}
+		failed = failed || !ok
+	}
+	if failed || !complete {
+		_ = t.client.client.RefreshMetadata() // leaders may have moved
+		pause(ctx, tailPause)
+	}
+	return nil
+}
+
+// requests are one for each leader. complete is false while one is missing.
+func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, complete bool) {
+	requests, complete = map[*sarama.Broker]*sarama.FetchRequest{}, true
+	for part, offset := range t.next {
+		broker, err := t.client.client.Leader(part.topic, part.id)
+		if err != nil {
+			complete = false
+			continue
+		}
+		request := requests[broker]
+		if request == nil {
+			// Epoch -1 asks for no fetch session, of which brokers keep only a few.
+			request = &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(tailWait.Milliseconds()), MinBytes: 1, MaxBytes: tailBytes, SessionEpoch: -1}
+			requests[broker] = request
+		}
+		request.AddBlock(part.topic, part.id, offset, fetchBytes, -1)
+	}
+	return requests, complete
+}
+
+// answer hands out what a broker has sent. ok is false when it had an error.
+func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok bool, err error) {
+	ok = true
+	for topic, blocks := range response.Blocks {
+		for id, block := range blocks {
+			part := topicPartition{topic, id}
+			if errors.Is(block.Err, sarama.ErrOffsetOutOfRange) {
+				// Retention was faster than we were, or the topic is a new one.
+				delete(t.next, part)
+				_ = t.lookAt(topic, From{Beginning: true})
+				continue
+			}
+			if errors.Is(block.Err, sarama.ErrTopicAuthorizationFailed) {
+				return false, failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", topic, block.Err))
+			}
+			ok = ok && block.Err == sarama.ErrNoError
+			for _, set := range block.RecordsSet {
+				if err := t.batch(ctx, part, set); err != nil {
+					return ok, err
+				}
+			}
+		}
+	}
+	return ok, nil
+}
+
+func (t *tail) batch(ctx context.Context, part topicPartition, set *sarama.Records) error {
+	batch := set.RecordBatch
+	if batch == nil {
+		return fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", part.topic, part.id)
+	}
+	if batch.PartialTrailingRecord {
+		return nil
+	}
+	err := visitBatch(batch, t.next[part], func(offset int64, r *sarama.Record) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		at := batch.FirstTimestamp.Add(r.TimestampDelta)
+		if batch.LogAppendTime {
+			at = batch.MaxTimestamp
+		}
+		rendering := render(part.topic, at, r.Key, r.Value, r.Headers)
+		rendering.Partition, rendering.Offset = &part.id, &offset
+		return t.visit(rendering)
+	})
+	t.next[part] = max(t.next[part], batch.LastOffset()+1)
+	return err
+}
+
+// unique sorts names and drops repeated ones.
+func unique(names []string) []string {
+	slices.Sort(names)
+	return slices.Compact(names)
+}
