@@ -1,0 +1,222 @@
+package config
+
+import (
+	"strings"
+	"time"
+)
+
+// Config is everything an operator can set. Each field carries its key (tag koanf), its meaning (doc), the values it
+// accepts (enum; an empty first item means "may be empty") and its bounds (min, max). Loading, validation, the reference
+// document and the JSON Schema are all derived from these tags, so a key is described in one place only.
+type Config struct {
+	Postgres    Postgres    `koanf:"postgres" doc:"The PostgreSQL server, the replication slot and the publication to read."`
+	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
+	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
+	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type: the first route that matches wins; what it leaves empty falls back to the general keys."`
+	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
+	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the position up to which everything is published is kept."`
+	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
+	Log         Log         `koanf:"log" doc:"What is logged, and how."`
+	Shutdown    Shutdown    `koanf:"shutdown" doc:"The end of the process."`
+	Retry       Retry       `koanf:"retry" doc:"How long to wait between two sessions after a transient error."`
+}
+
+// Postgres describes the server to read and the two things on it that belong to the streamer.
+type Postgres struct {
+	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or file: and the path of a file that holds one; what it leaves out comes from the PG* variables."`
+	Slot             string        `koanf:"slot" doc:"Logical replication slot."`
+	Publication      string        `koanf:"publication" doc:"Publication that contains the outbox table."`
+	ConnectTimeout   time.Duration `koanf:"connect_timeout" min:"1ms" doc:"Time limit for opening a connection."`
+	StatusInterval   time.Duration `koanf:"status_interval" min:"1ms" doc:"Interval of the status updates that confirm the position to the server."`
+	WALSenderTimeout time.Duration `koanf:"wal_sender_timeout" min:"1s" doc:"The server's wal_sender_timeout, set for our own connection; a server silent for longer is left and connected to anew."`
+	BlockedTimeout   time.Duration `koanf:"blocked_timeout" min:"1s" doc:"A replication connection that Kafka keeps us from reading is closed after this time, because an unread one holds back the server."`
+	Binary           bool          `koanf:"binary" doc:"Ask the server for column values in binary form."`
+}
+
+// Outbox describes the outbox table.
+type Outbox struct {
+	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog, without quotes; a bare name is in schema public."`
+	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column that is empty is not read."`
+	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: name of the extension, column that holds its value."`
+	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without value."`
+	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
+}
+
+// Columns maps what the streamer needs to know about an outbox row to column names.
+type Columns struct {
+	ID              string `koanf:"id" doc:"Event ID; unique for one source."`
+	AggregateType   string `koanf:"aggregate_type" doc:"Aggregate type, which selects the topic and the route."`
+	AggregateID     string `koanf:"aggregate_id" doc:"Aggregate ID, the partition key and subject of the event."`
+	Type            string `koanf:"type" doc:"Event type."`
+	Payload         string `koanf:"payload" doc:"Payload."`
+	Time            string `koanf:"time" doc:"Optional: time of the event; without it, the commit time."`
+	Subject         string `koanf:"subject" doc:"Optional: subject; without it, the aggregate ID."`
+	Source          string `koanf:"source" doc:"Optional: source; without it, cloudevents.source."`
+	DataSchema      string `koanf:"dataschema" doc:"Optional: URI of the schema of the payload."`
+	DataContentType string `koanf:"datacontenttype" doc:"Optional: media type of the payload."`
+	TraceParent     string `koanf:"traceparent" doc:"Optional: W3C traceparent."`
+	TraceState      string `koanf:"tracestate" doc:"Optional: W3C tracestate."`
+	CorrelationID   string `koanf:"correlationid" doc:"Optional: correlation ID."`
+	CausationID     string `koanf:"causationid" doc:"Optional: ID of the event that caused this one."`
+	PartitionKey    string `koanf:"partition_key" doc:"Optional: partition key; without it, kafka.key."`
+	Topic           string `koanf:"topic" doc:"Optional: topic; without it, kafka.topic."`
+}
+
+// CloudEvents describes the attributes and the content mode of the events.
+type CloudEvents struct {
+	Source          string `koanf:"source" doc:"Template of the attribute source, a URI-reference; {table} is schema.table."`
+	Type            string `koanf:"type" doc:"Template of the attribute type."`
+	Mode            string `koanf:"mode" enum:"binary,structured" doc:"Kafka content mode of CloudEvents."`
+	DataContentType string `koanf:"datacontenttype" doc:"Media type of the payload; empty: by the type of its column."`
+	DataSchema      string `koanf:"dataschema" doc:"Template of the attribute dataschema, an absolute URI; empty: no such attribute."`
+}
+
+// Route is an exception to the general rules for some aggregate types.
+type Route struct {
+	AggregateType string `koanf:"aggregate_type" doc:"Pattern of aggregate types (* any text, ? one character, [a-z] one of a set); required."`
+	Topic         string `koanf:"topic" doc:"Template of the topic; empty: kafka.topic."`
+	Key           string `koanf:"key" doc:"Template of the partition key; empty: kafka.key."`
+	Mode          string `koanf:"mode" enum:",binary,structured" doc:"Content mode; empty: cloudevents.mode."`
+	NullPayload   string `koanf:"null_payload" enum:",reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes; empty: outbox.null_payload."`
+}
+
+// Kafka describes the brokers and the producer.
+type Kafka struct {
+	Brokers           []string      `koanf:"brokers" doc:"Brokers to ask first, each as host:port."`
+	Topic             string        `koanf:"topic" doc:"Template of the topic."`
+	Key               string        `koanf:"key" doc:"Template of the partition key."`
+	ClientID          string        `koanf:"client_id" doc:"Client ID that the brokers log and apply quotas to."`
+	Version           string        `koanf:"version" doc:"Highest Kafka protocol version to use, for example 3.6.0; empty: the highest that both sides know."`
+	Compression       string        `koanf:"compression" enum:"none,gzip,snappy,lz4,zstd" doc:"Compression of record batches."`
+	CompressionLevel  int           `koanf:"compression_level" min:"0" max:"22" doc:"Level of gzip (1 to 9) or zstd (1 to 22); 0: the default of the codec."`
+	Partitioner       string        `koanf:"partitioner" enum:"murmur2,crc32,fnv1a" doc:"Hash of the partition key: murmur2 as in Java clients, crc32 as in librdkafka, fnv1a as in Go's sarama."`
+	MaxBatchBytes     Size          `koanf:"max_batch_bytes" min:"1KiB" max:"100MiB" doc:"Largest record batch, before compression; the brokers' message.max.bytes must not be smaller."`
+	MaxRecordBytes    Size          `koanf:"max_record_bytes" min:"0" max:"1GiB" doc:"Largest record; 0: what the topic accepts."`
+	MaxInFlightBytes  Size          `koanf:"max_in_flight_bytes" min:"1KiB" doc:"Bytes that may wait for their acknowledgement before reading pauses."`
+	Linger            time.Duration `koanf:"linger" min:"0s" max:"1m" doc:"Longest wait for a batch to fill while the broker is idle; 0s sends at once, and batches still fill under load."`
+	RequestTimeout    time.Duration `koanf:"request_timeout" min:"100ms" doc:"Time limit for one request to a broker."`
+	UnknownTopicGrace time.Duration `koanf:"unknown_topic_grace" min:"0s" doc:"How long a topic may be unknown before that is an error."`
+	OnPartitionChange string        `koanf:"on_partition_change" enum:"continue,stop" doc:"What to do when a topic has gained partitions, which moves keys to other partitions."`
+	Topics            Topics        `koanf:"topics" doc:"How missing topics are created."`
+	TLS               TLS           `koanf:"tls" doc:"Encryption of the connections to the brokers."`
+	SASL              SASL          `koanf:"sasl" doc:"Authentication to the brokers."`
+}
+
+// Topics says whether and how output topics are created.
+type Topics struct {
+	Create            bool              `koanf:"create" doc:"Create missing output topics."`
+	Partitions        int               `koanf:"partitions" min:"0" max:"100000" doc:"Number of partitions; 0: the brokers' default."`
+	ReplicationFactor int               `koanf:"replication_factor" min:"0" max:"32767" doc:"Number of replicas; 0: the brokers' default."`
+	Configs           map[string]string `koanf:"configs" doc:"Topic configuration, for example retention.ms."`
+}
+
+// TLS describes the encryption of Kafka connections.
+type TLS struct {
+	Enabled            bool   `koanf:"enabled" doc:"Use TLS."`
+	CAFile             string `koanf:"ca_file" doc:"PEM file of the certificate authorities to trust; empty: those of the system."`
+	CertFile           string `koanf:"cert_file" doc:"PEM file of the client certificate."`
+	KeyFile            string `koanf:"key_file" doc:"PEM file of the client's private key."`
+	ServerName         string `koanf:"server_name" doc:"Name to expect in the brokers' certificates; empty: the host connected to."`
+	InsecureSkipVerify bool   `koanf:"insecure_skip_verify" doc:"Accept any certificate. For tests only: it allows anybody on the way to read and alter events."`
+}
+
+// SASL describes how the streamer proves to the brokers who it is.
+type SASL struct {
+	Mechanism      string   `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" doc:"SASL mechanism; empty: no authentication."`
+	Username       string   `koanf:"username" doc:"User, for PLAIN and SCRAM."`
+	Password       Secret   `koanf:"password" doc:"Password, for PLAIN and SCRAM, or file: and the path of the file that holds it."`
+	TokenURL       string   `koanf:"token_url" doc:"OAuth 2.0 token endpoint, for OAUTHBEARER."`
+	ClientID       string   `koanf:"client_id" doc:"OAuth 2.0 client ID, for OAUTHBEARER."`
+	ClientSecret   Secret   `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or file: and the path of the file that holds it."`
+	Scopes         []string `koanf:"scopes" doc:"OAuth 2.0 scopes to ask for."`
+	AllowPlaintext bool     `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS, which sends the password readable by anybody on the way."`
+}
+
+// Checkpoint describes the checkpoint store.
+type Checkpoint struct {
+	Store    string             `koanf:"store" enum:"kafka,postgres,file" doc:"Kind of store."`
+	Interval time.Duration      `koanf:"interval" min:"10ms" doc:"Shortest time between two saves while events flow."`
+	Kafka    CheckpointKafka    `koanf:"kafka" doc:"Store kafka."`
+	Postgres CheckpointPostgres `koanf:"postgres" doc:"Store postgres."`
+	File     CheckpointFile     `koanf:"file" doc:"Store file."`
+}
+
+// CheckpointKafka keeps checkpoints in a compacted topic.
+type CheckpointKafka struct {
+	Topic             string `koanf:"topic" doc:"Compacted topic, created when missing; many streamers may share it. Its name must not look like that of an output topic."`
+	ReplicationFactor int    `koanf:"replication_factor" min:"0" max:"32767" doc:"Number of replicas of that topic; 0: the brokers' default."`
+}
+
+// CheckpointPostgres keeps checkpoints in a table.
+type CheckpointPostgres struct {
+	DSN   DSN    `koanf:"dsn" doc:"Connection URL or key=value string, or a file: reference; empty: postgres.dsn."`
+	Table string `koanf:"table" doc:"Table as schema.table; a bare name is in schema public."`
+}
+
+// CheckpointFile keeps the checkpoint of one streamer in a file.
+type CheckpointFile struct {
+	Path string `koanf:"path" doc:"File; its folder must be writable and survive a restart."`
+}
+
+// HTTP describes the operations endpoint.
+type HTTP struct {
+	Listen string `koanf:"listen" doc:"Address as host:port for /healthz, /readyz and /metrics; empty: no endpoint."`
+}
+
+// Log describes the log.
+type Log struct {
+	Level  string `koanf:"level" enum:"debug,info,warn,error" doc:"Lowest level that is written."`
+	Format string `koanf:"format" enum:"auto,text,json" doc:"Format; auto is text on a terminal and json elsewhere."`
+}
+
+// Shutdown describes how the process ends.
+type Shutdown struct {
+	DrainTimeout time.Duration `koanf:"drain_timeout" min:"0s" doc:"How long to wait for outstanding acknowledgements after a signal to stop."`
+}
+
+// Retry describes the back-off between sessions.
+type Retry struct {
+	Initial time.Duration `koanf:"initial" min:"1ms" doc:"First wait; each further one is longer."`
+	Max     time.Duration `koanf:"max" min:"1ms" doc:"Longest wait."`
+}
+
+// Values of the keys that the rest of the program branches on.
+const (
+	NullPayloadReject      = "reject"
+	NullPayloadJSONNull    = "json_null"
+	NullPayloadEmptyObject = "empty_object"
+	NullPayloadTombstone   = "tombstone"
+
+	ModeBinary     = "binary"
+	ModeStructured = "structured"
+
+	PartitionChangeContinue = "continue"
+	PartitionChangeStop     = "stop"
+
+	StoreKafka    = "kafka"
+	StorePostgres = "postgres"
+	StoreFile     = "file"
+
+	MechanismPlain       = "PLAIN"
+	MechanismSCRAMSHA256 = "SCRAM-SHA-256"
+	MechanismSCRAMSHA512 = "SCRAM-SHA-512"
+	MechanismOAuthBearer = "OAUTHBEARER"
+
+	LogFormatAuto = "auto"
+	LogFormatText = "text"
+	LogFormatJSON = "json"
+)
+
+// SplitTable returns the schema and the name of a table that Load has qualified, such as outbox.table.
+func SplitTable(table string) (schema, name string) {
+	schema, name, _ = strings.Cut(table, ".")
+	return schema, name
+}
+
+// CheckpointDSN returns where the postgres checkpoint store connects to.
+func (c Config) CheckpointDSN() DSN {
+	if c.Checkpoint.Postgres.DSN.IsZero() {
+		return c.Postgres.DSN
+	}
+	return c.Checkpoint.Postgres.DSN
+}

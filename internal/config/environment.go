@@ -1,0 +1,41 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+)
+
+// lookup returns the key that an environment variable sets and its path. Underscores separate parts of a path as well
+// as words of a name; the list of known keys tells which. The rest of a variable that begins like a table is the name
+// of an entry: in lower case, and with dots for underscores where the names have dots.
+func lookup(variable string) (*key, []string) {
+	for _, k := range root.settings() {
+		path := strings.Split(k.path, ".")
+		if k.kind != kindTable {
+			if k.environment() == variable {
+				return k, path
+			}
+			continue
+		}
+		if name, ok := strings.CutPrefix(variable, k.environment()+"_"); ok && name != "" {
+			name = strings.ToLower(name)
+			if k.path == "kafka.topics.configs" {
+				name = strings.ReplaceAll(name, "_", ".")
+			}
+			return k, append(path, name)
+		}
+	}
+	return nil, nil
+}
+
+// serviceLink matches what Kubernetes adds to every container for a service whose name begins with "streamer".
+var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// serviceURL is the value that Kubernetes gives to the variables whose names just end in PORT.
+var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
+// isIgnored reports variables with our prefix that are no keys.
+func isIgnored(variable, value string) bool {
+	return variable == FileVariable || strings.HasPrefix(variable, environmentPrefix+"TEST_") ||
+		serviceLink.MatchString(variable) || strings.HasSuffix(variable, "_PORT") && serviceURL.MatchString(value)
+}

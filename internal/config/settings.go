@@ -1,0 +1,49 @@
+package config
+
+import (
+	"fmt"
+	"reflect"
+	"strings"
+)
+
+// settings returns every key that holds a value, with its value; records are followed by the keys inside each.
+func (c Config) settings() []setting { return settingsOf(root, valueOf(c), "") }
+
+func valueOf(structure any) reflect.Value { return reflect.ValueOf(structure) }
+
+func settingsOf(k *key, structure reflect.Value, prefix string) []setting {
+	var found []setting
+	for _, c := range k.children {
+		at, value := prefix+c.name, structure.Field(c.index)
+		if c.kind == kindSection {
+			found = append(found, settingsOf(c, value, at+".")...)
+			continue
+		}
+		found = append(found, setting{key: c, at: at, value: value})
+		if c.kind == kindRecords {
+			for i := range value.Len() {
+				found = append(found, settingsOf(c, value.Index(i), fmt.Sprintf("%s[%d].", at, i))...)
+			}
+		}
+	}
+	return found
+}
+
+// normalise brings values that may be written in several ways into one form.
+func (c *Config) normalise() {
+	c.Outbox.Table = qualified(c.Outbox.Table)
+	c.Checkpoint.Postgres.Table = qualified(c.Checkpoint.Postgres.Table)
+	if len(c.Routes) == 0 {
+		c.Routes = nil
+	}
+	if len(c.Kafka.SASL.Scopes) == 0 {
+		c.Kafka.SASL.Scopes = nil
+	}
+}
+
+func qualified(table string) string {
+	if table == "" || strings.Contains(table, ".") {
+		return table
+	}
+	return "public." + table
+}

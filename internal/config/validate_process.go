@@ -1,0 +1,31 @@
+package config
+
+import "net"
+
+func (k *checker) checkpoint() {
+	c := k.Checkpoint
+	switch c.Store {
+	case StoreKafka:
+		if name := c.Kafka.Topic; name == "" || name == "." || name == ".." || len(name) > longestTopic || !topicName.MatchString(name) {
+			k.add("checkpoint.kafka.topic", name, "the name of a topic has 1 to 249 letters, digits, dots, underscores and hyphens")
+		}
+	case StorePostgres:
+		k.table("checkpoint.postgres.table", c.Postgres.Table)
+	case StoreFile:
+		if c.File.Path == "" {
+			k.addHidden("checkpoint.file.path", "must be set for the store file")
+		}
+	}
+}
+
+// process checks what concerns the process itself.
+func (k *checker) process() {
+	if listen := k.HTTP.Listen; listen != "" {
+		if _, port, err := net.SplitHostPort(listen); err != nil || !isPort(port, 0) {
+			k.add("http.listen", listen, "write host:port, such as 127.0.0.1:9180, or leave it empty for no endpoint")
+		}
+	}
+	if k.Retry.Max < k.Retry.Initial {
+		k.add("retry.max", k.Retry.Max.String(), "must not be less than retry.initial, which is "+k.Retry.Initial.String())
+	}
+}
