@@ -1,0 +1,93 @@
+// Package ops is what operators see of a running streamer: metrics, health and
+// readiness over HTTP.
+package ops
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Metrics is everything measured, in a registry of its own. Its methods are
+// called once per batch or tick, never per event.
+type Metrics struct {
+	registry *prometheus.Registry
+
+	events     *prometheus.CounterVec
+	bytes      *prometheus.CounterVec
+	latency    prometheus.Histogram
+	reconnects prometheus.Counter
+	skipped    prometheus.Counter
+	inBytes    prometheus.Gauge
+	inEvents   prometheus.Gauge
+	lag        *prometheus.GaugeVec
+	retained   *prometheus.GaugeVec
+	active     *prometheus.GaugeVec
+	lastAck    prometheus.Gauge
+}
+
+// NewMetrics registers everything.
+func NewMetrics(version string) *Metrics {
+	m := &Metrics{registry: prometheus.NewRegistry()}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		v := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "streamer_" + name, Help: help}, labels)
+		m.registry.MustRegister(v)
+		return v
+	}
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "streamer_" + name, Help: help}, labels)
+		m.registry.MustRegister(v)
+		return v
+	}
+	m.events = counter("events_produced_total", "Events acknowledged by the broker.", "topic")
+	m.bytes = counter("bytes_produced_total", "Bytes of acknowledged record batches before compression.", "topic")
+	m.reconnects = counter("reconnects_total", "Sessions that ended with a transient error.").WithLabelValues()
+	m.skipped = counter("events_skipped_total", "Events that were read again after a reconnect and not published again.").WithLabelValues()
+	m.inBytes = gauge("in_flight_bytes", "Memory of events not yet acknowledged.").WithLabelValues()
+	m.inEvents = gauge("in_flight_events", "Events not yet acknowledged.").WithLabelValues()
+	m.lastAck = gauge("last_ack_timestamp_seconds", "When the broker last acknowledged a batch.").WithLabelValues()
+	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
+	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
+	m.active = gauge("slot_active", "1 while a client streams from the slot.", "slot")
+	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
+	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "streamer_end_to_end_latency_seconds", Help: "From commit to acknowledgement, of the oldest event of each batch.",
+		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	})
+	m.registry.MustRegister(m.latency, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Published counts an acknowledged batch.
+func (m *Metrics) Published(topic string, _ int32, events, bytes int, oldestCommit time.Time) {
+	m.events.WithLabelValues(topic).Add(float64(events))
+	m.bytes.WithLabelValues(topic).Add(float64(bytes))
+	m.latency.Observe(time.Since(oldestCommit).Seconds())
+	m.lastAck.SetToCurrentTime()
+}
+
+// Reconnected counts a session that ended with a transient error.
+func (m *Metrics) Reconnected() { m.reconnects.Inc() }
+
+// Skipped counts an event that was not published again.
+func (m *Metrics) Skipped() { m.skipped.Inc() }
+
+// Position notes what is in flight.
+func (m *Metrics) Position(_ replication.LSN, inFlightBytes, inFlightEvents int) {
+	m.inBytes.Set(float64(inFlightBytes))
+	m.inEvents.Set(float64(inFlightEvents))
+}
+
+// Slot notes the slot as the server sees it.
+func (m *Metrics) Slot(s replication.Slot) {
+	m.lag.WithLabelValues(s.Name).Set(float64(s.Lag))
+	m.retained.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
+	active := 0.0
+	if s.Active {
+		active = 1
+	}
+	m.active.WithLabelValues(s.Name).Set(active)
+}

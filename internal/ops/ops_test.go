@@ -1,0 +1,93 @@
+package ops
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// serve answers on a free port until the test ends.
+func serve(t *testing.T, m *Metrics, status pipeline.Status) (address string) {
+	t.Helper()
+	s, err := Listen("127.0.0.1:0", m, func() pipeline.Status { return status })
+	require.NoError(t, err)
+	served := make(chan error, 1)
+	go func() { served <- s.Serve() }()
+	t.Cleanup(func() {
+		s.Close()
+		require.NoError(t, <-served)
+	})
+	return "http://" + s.listener.Addr().String()
+}
+
+func get(t *testing.T, url string) (code int, body string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, http.NoBody)
+	require.NoError(t, err)
+	response, err := http.DefaultClient.Do(request)
+	require.NoError(t, err)
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	require.NoError(t, err)
+	return response.StatusCode, string(text)
+}
+
+func TestReadiness(t *testing.T) {
+	t.Parallel()
+	for phase, want := range map[pipeline.Phase]int{
+		pipeline.Streaming: http.StatusOK, pipeline.Standby: http.StatusOK, pipeline.Starting: http.StatusServiceUnavailable,
+		pipeline.Blocked: http.StatusServiceUnavailable, pipeline.Waiting: http.StatusServiceUnavailable, pipeline.Draining: http.StatusServiceUnavailable,
+	} {
+		t.Run(string(phase), func(t *testing.T) {
+			t.Parallel()
+			address := serve(t, NewMetrics("test"), pipeline.Status{Phase: phase, Detail: "why", Since: time.Unix(1, 0)})
+			code, body := get(t, address+"/readyz")
+			assert.Equal(t, want, code)
+			var health Health
+			require.NoError(t, json.Unmarshal([]byte(body), &health))
+			assert.Equal(t, Health{Ready: want == http.StatusOK, Phase: phase, Detail: "why", Since: time.Unix(1, 0)}, Health{health.Ready, health.Phase, health.Detail, health.Since.Local()})
+			code, _ = get(t, address+"/healthz")
+			assert.Equal(t, http.StatusOK, code, "alive, whatever it waits for")
+		})
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("v1")
+	address := serve(t, m, pipeline.Status{})
+	m.Published("orders", 0, 3, 700, time.Now().Add(-20*time.Millisecond))
+	m.Reconnected()
+	m.Skipped()
+	m.Position(0, 42, 2)
+	m.Slot(replication.Slot{Name: "s", Lag: 7, RetainedWAL: 9, Active: true})
+	_, text := get(t, address+"/metrics")
+	for _, line := range []string{
+		`streamer_events_produced_total{topic="orders"} 3`, `streamer_bytes_produced_total{topic="orders"} 700`,
+		`streamer_end_to_end_latency_seconds_count 1`, `streamer_reconnects_total 1`, `streamer_events_skipped_total 1`,
+		`streamer_in_flight_bytes 42`, `streamer_in_flight_events 2`, `streamer_slot_lag_bytes{slot="s"} 7`,
+		`streamer_slot_retained_wal_bytes{slot="s"} 9`, `streamer_slot_active{slot="s"} 1`, `streamer_build_info{version="v1"} 1`,
+	} {
+		assert.Contains(t, text, line+"\n")
+	}
+}
+
+func TestListenOnATakenPort(t *testing.T) {
+	t.Parallel()
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close()
+	_, err = Listen(taken.Addr().String(), NewMetrics("test"), nil)
+	require.ErrorContains(t, err, "http.listen")
+	assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
+}

@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"errors"
+	"time"
+)
+
+// tick does what is done by the clock: save, confirm, look for a reason to
+// end. It never waits.
+func (s *session) tick() error {
+	s.due.Store(false)
+	s.alarm.Reset(s.interval())
+	if reason := s.external.Load(); reason != nil {
+		return *reason
+	}
+	if s.cancelled() != nil && s.stopping.IsZero() {
+		s.stopping = time.Now()
+		s.state.set(Draining, "stopping")
+		s.log.Info("stopping", "in_flight_events", s.flow.producer.Events())
+	}
+	if !s.stopping.IsZero() && time.Since(s.stopping) >= s.config.DrainTimeout {
+		cause := "the transaction being read has not ended"
+		if !s.blockedSince.IsZero() {
+			cause = s.flow.producer.Waiting()
+		}
+		return &DrainError{Events: s.flow.producer.Events(), Cause: cause}
+	}
+	s.save()
+	s.noteStall()
+	producer := s.flow.producer
+	s.config.Metrics.Position(s.confirmed, producer.InFlight(), producer.Events())
+	return s.confirm()
+}
+
+// save asks for the low watermark to be stored, if it has risen. Positions of
+// an idle server are stored less often, but at once when the server asks.
+func (s *session) save() {
+	position := s.flow.tracker.Confirmed()
+	last := s.flow.saver.lastSaved()
+	if position <= last.LSN {
+		return
+	}
+	now := time.Now()
+	switch {
+	case s.published:
+		if now.Sub(last.SavedAt) < s.config.Checkpoint.Interval {
+			return
+		}
+	case !s.replyWanted && now.Sub(s.idleSavedAt) < idleSave:
+		return
+	}
+	if s.flow.saver.save(position) {
+		s.published = false
+		s.idleSavedAt = now
+	}
+}
+
+// confirm tells the server what has been saved: when that has risen, when it
+// asks, and often enough to stay connected.
+func (s *session) confirm() error {
+	saved := s.flow.saver.lastSaved().LSN
+	since := time.Since(s.confirmedAt)
+	switch {
+	case saved > s.confirmed:
+	case s.replyWanted && since >= replyEvery:
+	case since >= confirmEvery:
+	default:
+		if s.replyWanted {
+			s.alarm.Reset(replyEvery)
+		}
+		return nil
+	}
+	silence := time.Since(s.stream.LastReceived())
+	ping := silence > s.config.Replication.SenderTimeout/2
+	if err := s.stream.Confirm(saved, ping); err != nil {
+		return err
+	}
+	s.confirmed, s.confirmedAt, s.replyWanted = saved, time.Now(), false
+	return nil
+}
+
+// drain brings what is in flight to its end, saves and confirms, so that
+// nothing acknowledged has to be repeated. With farewell it also ends the
+// stream in good order.
+func (s *session) drain(deadline time.Time, farewell bool) error {
+	settled := s.flow.settle(deadline, s.keepAlive)
+	if err := s.flow.saveLast(deadline.Add(saveGrace)); err != nil {
+		return errors.Join(settled, err)
+	}
+	saved := s.flow.saver.lastSaved().LSN
+	if err := s.stream.Confirm(saved, false); err != nil {
+		return settled // not needed: the checkpoint is stored
+	}
+	if farewell {
+		if err := s.stream.Finish(time.Now().Add(finishTimeout)); err != nil {
+			s.log.Warn("replication stream did not end in good order; the checkpoint is stored", "err", err)
+		}
+		s.log.Info("checkpoint saved and confirmed", "lsn", saved.String())
+	}
+	return settled
+}
+
+// keepAlive keeps the connection while acknowledgements are waited for. Its
+// failing changes nothing.
+func (s *session) keepAlive() {
+	if time.Since(s.confirmedAt) >= confirmEvery {
+		s.confirmedAt = time.Now()
+		_ = s.stream.Confirm(s.flow.saver.lastSaved().LSN, false)
+	}
+}

@@ -1,0 +1,109 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Decision is a stored position that a person is about to replace.
+type Decision struct {
+	// Before is the stored record; Unknown says why there is none to be used.
+	Before  checkpoint.Record
+	Unknown error
+	// After is what will be stored.
+	After checkpoint.Record
+}
+
+// Decide replaces the stored checkpoint by a person's decision: the LSN at
+// which to go on, or "slot" for the slot's confirmed position, or "end" for the
+// end of the log. It holds the lock meanwhile, so no streamer can be running.
+// approve sees the decision before anything is stored; its error ends it.
+func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
+	control, config, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if err := p.lockSoon(ctx, control); err != nil {
+		return err
+	}
+	server, err := p.check(ctx, control, config)
+	if err != nil {
+		return err
+	}
+	slot, err := p.slot(ctx, control, server)
+	if err != nil {
+		return err
+	}
+	lsn, err := choose(position, slot)
+	if err != nil {
+		return err
+	}
+	if p.flow, err = p.newFlow(ctx, server, nil); err != nil {
+		return err
+	}
+	defer p.discard()
+	return p.decide(ctx, p.record(server, lsn), approve)
+}
+
+// lockSoon takes the lock, with a little patience: a server needs a moment to
+// notice that a streamer has just gone.
+func (p *Pipeline) lockSoon(ctx context.Context, control *replication.Control) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 4*lockPoll, failure.Refuse(
+		fmt.Errorf("a streamer holds the lock of slot %q: stop it first", p.config.Replication.Slot)))
+	defer cancel()
+	err := p.lock(ctx, control)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (p *Pipeline) decide(ctx context.Context, after checkpoint.Record, approve func(Decision) error) error {
+	before, err := p.flow.load(ctx, after.Identity)
+	unusable := errors.Is(err, checkpoint.ErrNone) || failure.ClassOf(err) == failure.Refused
+	if err != nil && !unusable {
+		return err
+	}
+	after.History = before.History
+	if err != nil || before.Timeline != after.Timeline {
+		after.History++
+	}
+	after.SavedAt = time.Now().UTC()
+	if err := approve(Decision{Before: before, Unknown: err, After: after}); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := p.flow.store.Save(ctx, after); err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	return nil
+}
+
+// choose resolves a position and makes sure that the slot can start there.
+func choose(position string, slot replication.Slot) (replication.LSN, error) {
+	switch position {
+	case "slot":
+		return slot.Confirmed, nil
+	case "end":
+		return slot.Flushed, nil
+	}
+	lsn, err := pglogrepl.ParseLSN(position)
+	if err != nil || lsn.String() != position {
+		return 0, failure.Misconfigure(fmt.Errorf("%q is not a position: write an LSN such as %s, \"slot\" or \"end\"", position, slot.Confirmed))
+	}
+	if lsn < slot.Confirmed || lsn > slot.Flushed {
+		return 0, failure.Refuse(fmt.Errorf("slot %q can start from %s, its confirmed position, up to %s, the end of the log; %s is outside: what lies below can only be published from the outbox table",
+			slot.Name, slot.Confirmed, slot.Flushed, lsn))
+	}
+	return lsn, nil
+}

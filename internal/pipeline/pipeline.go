@@ -1,0 +1,175 @@
+// Package pipeline is the only place that knows all four stages. It connects
+// them, runs sessions one after the other, and decides what an error means.
+//
+//	tenure:  lock → producer id → checkpoint → checks     (who we are, and from where)
+//	session: START_REPLICATION … until something breaks   (one stream of the tenure)
+//
+// There is one way of recovery: what runs ends, and a new one starts from the
+// checkpoint after a pause. Only the producer, what it has in flight, and the
+// position of the last event handed to it live on, as long as nobody else can
+// have written in between.
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// Config is what a pipeline is made of.
+type Config struct {
+	// DSN gives the connection string each time it is needed, so that a rotated
+	// password is used.
+	DSN         func() (string, error)
+	Replication replication.Config // without DSN
+	Mapping     decoder.Mapping
+	Rules       router.Rules // without Database and StreamID
+	Client      router.ClientConfig
+	Producer    router.ProducerConfig
+	Checkpoint  CheckpointConfig
+
+	StatusInterval time.Duration // between status updates to the server
+	BlockedTimeout time.Duration // after which a connection we cannot read is closed
+	DrainTimeout   time.Duration // for what is in flight when stopping
+	RetryInitial   time.Duration
+	RetryMax       time.Duration
+	Log            *slog.Logger
+	Metrics        Metrics
+}
+
+// Metrics is told what happens. All methods may be called from the reading
+// goroutine and must not block.
+type Metrics interface {
+	router.Observer
+	// Reconnected reports that a session has ended with a transient error.
+	Reconnected()
+	// Skipped reports an event that was read again and not published again.
+	Skipped()
+	// Position reports what is confirmed and what is in flight.
+	Position(confirmed replication.LSN, inFlightBytes, inFlightEvents int)
+	// Slot reports the slot as the server sees it.
+	Slot(replication.Slot)
+}
+
+// Pipeline streams from one slot to Kafka.
+type Pipeline struct {
+	config Config
+	log    *slog.Logger
+	state  state
+	flow   *flow  // what lives on between sessions; nil before the first
+	table  uint32 // OID of the outbox table, from the last check
+}
+
+// New checks what can be checked without a server.
+func New(c Config) (*Pipeline, error) {
+	rules := c.Rules
+	rules.Database, rules.StreamID = "database", "stream"
+	if _, err := router.NewRouter(rules); err != nil {
+		return nil, err
+	}
+	return &Pipeline{config: c, log: c.Log}, nil
+}
+
+// DrainError tells that the process was stopped before everything in flight
+// was acknowledged.
+type DrainError struct {
+	Events int
+	Cause  string // what was being waited for
+}
+
+func (e *DrainError) Error() string {
+	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
+}
+
+// Run streams until ctx is cancelled, and then drains. It returns nil after a
+// clean stop; otherwise an error whose failure class says what to do, or a
+// *DrainError.
+func (p *Pipeline) Run(ctx context.Context) error {
+	defer p.discard()
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = p.config.RetryInitial, p.config.RetryMax
+	for {
+		streamed, err := p.tenure(ctx)
+		if drain, ok := errors.AsType[*DrainError](err); ok {
+			return drain
+		}
+		if ctx.Err() != nil && failure.ClassOf(err) == failure.Transient {
+			return p.stopped(err)
+		}
+		if p.final(err, streamed) {
+			return err
+		}
+		if streamed {
+			pause.Reset()
+		}
+		wait := pause.NextBackOff()
+		p.state.set(Waiting, err.Error())
+		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
+		p.config.Metrics.Reconnected()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// stopped ends a run that was asked to stop while err, if anything, had ended
+// the session: what is in flight still gets its chance.
+func (p *Pipeline) stopped(err error) error {
+	if err == nil || p.flow == nil || !p.flow.begun() || p.flow.failed() {
+		return nil
+	}
+	return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+}
+
+// final tells whether an error ends the process. What looks like a mistake in
+// the configuration is one only before anything has worked: later it is more
+// likely a password being rotated or a server being replaced.
+func (p *Pipeline) final(err error, streamed bool) bool {
+	switch failure.ClassOf(err) {
+	case failure.Refused:
+		return true
+	case failure.Misconfigured:
+		return !streamed && p.flow == nil
+	default:
+		return false
+	}
+}
+
+// discard ends what lives on between sessions.
+func (p *Pipeline) discard() {
+	if p.flow != nil {
+		p.flow.close()
+		p.flow = nil
+	}
+}
+
+// connect opens the SQL connection with the connection string as it is now.
+func (p *Pipeline) connect(ctx context.Context) (*replication.Control, replication.Config, error) {
+	c := p.config.Replication
+	dsn, err := p.config.DSN()
+	if err != nil {
+		return nil, c, failure.Misconfigure(fmt.Errorf("postgres.dsn: %w", err))
+	}
+	c.DSN = dsn
+	timed, cancel := context.WithTimeout(ctx, 2*c.ConnectTimeout)
+	defer cancel()
+	control, err := replication.Connect(timed, c)
+	return control, c, err
+}
+
+// identity is whose checkpoint we keep.
+func identity(s replication.Server, slot string) checkpoint.Identity {
+	return checkpoint.Identity{SystemID: s.SystemID, Database: s.Database, Slot: slot}
+}

@@ -1,0 +1,334 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+const (
+	// idleSave is how often a checkpoint is saved that only follows an idle
+	// server.
+	idleSave = 10 * time.Second
+	// confirmEvery is the longest time between two status updates: the server
+	// must hear from us well within wal_sender_timeout.
+	confirmEvery = 5 * time.Second
+	// replyEvery bounds how often a server that asks is answered: one that is
+	// shutting down asks again at once.
+	replyEvery = 100 * time.Millisecond
+	// shutdownGrace is how long a server that shuts down waits for us at most
+	// (R7): it would wait for our acknowledgements for ever.
+	shutdownGrace = 10 * time.Second
+	// finishTimeout bounds the farewell.
+	finishTimeout = 3 * time.Second
+	// saveGrace is what the last checkpoint may take beyond the drain deadline.
+	saveGrace = 2 * time.Second
+	// stallAfter is how long events may be in flight without a single
+	// acknowledgement before that shows.
+	stallAfter = 5 * time.Second
+	// failedDrain is how long acknowledgements are waited for when the session
+	// has failed: what arrives need not be repeated.
+	failedDrain = 3 * time.Second
+)
+
+var (
+	errBlocked  = errors.New("broker does not acknowledge")
+	errShutdown = errors.New("server is shutting down and waits for us: disconnected")
+)
+
+// session is one stream, from START_REPLICATION to its end. Everything in it
+// belongs to the goroutine in run, but for the flags that others set to be
+// noticed.
+type session struct {
+	*Pipeline
+	flow    *flow
+	stream  *replication.Stream
+	decoder *decoder.Decoder
+
+	due      atomic.Bool // tick wants to run
+	alarm    *time.Timer
+	external atomic.Pointer[error] // why somebody else wants the session to end
+
+	cancelled func() error // the caller's wish to stop, once it has come
+	readUntil time.Time
+
+	stopping     time.Time // since when, once asked to stop
+	blockedSince time.Time // since when the producer takes nothing
+	warned       bool      // that it is blocked
+	progressAt   time.Time // when something was acknowledged last, or nothing was in flight
+	stalled      bool      // nothing has been acknowledged for a while
+	replyWanted  bool
+	asking       struct{ since, last time.Time } // the server's run of questions
+	confirmed    replication.LSN
+	confirmedAt  time.Time
+	idleSavedAt  time.Time
+	published    bool // events were acknowledged since the last save
+}
+
+func newSession(p *Pipeline, stream *replication.Stream) *session {
+	mapping := p.config.Mapping
+	mapping.RelationID = p.table
+	s := &session{Pipeline: p, flow: p.flow, stream: stream, decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
+	s.alarm = time.AfterFunc(s.interval(), s.nudge)
+	return s
+}
+
+// interval is how often the session ticks at least.
+func (s *session) interval() time.Duration {
+	return min(s.config.StatusInterval, s.config.Checkpoint.Interval)
+}
+
+// nudge makes the session tick soon. Any goroutine may call it.
+func (s *session) nudge() {
+	s.due.Store(true)
+	s.stream.Wake()
+	select {
+	case s.flow.notified <- struct{}{}:
+	default:
+	}
+}
+
+// end makes the session end with err. Any goroutine may call it.
+func (s *session) end(err error) {
+	s.external.CompareAndSwap(nil, &err)
+	s.nudge()
+}
+
+// run streams until ctx is cancelled or something breaks, and then brings what
+// is in flight to a good end.
+func (s *session) run(ctx context.Context) error {
+	wake := s.stream.Wake
+	s.flow.wake.Store(&wake)
+	defer s.flow.wake.Store(nil)
+	defer s.alarm.Stop()
+	defer context.AfterFunc(ctx, s.nudge)()
+	s.cancelled = ctx.Err
+	s.state.set(Streaming, "")
+	err := s.loop()
+	switch {
+	case err == nil:
+		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
+	case errors.Is(err, errBlocked):
+		return err
+	}
+	patience := failedDrain
+	if !s.stopping.IsZero() {
+		patience = min(patience, time.Until(s.stopping.Add(s.config.DrainTimeout)))
+	}
+	// The error itself is what counts; what arrives until then is saved.
+	_ = s.drain(time.Now().Add(patience), failure.ClassOf(err) == failure.Refused)
+	return err
+}
+
+// loop is the path of every event. It returns nil when it was asked to stop
+// and no transaction is open.
+func (s *session) loop() error {
+	for {
+		m, err := s.stream.Next()
+		if err != nil {
+			return err
+		}
+		switch m.Kind {
+		case replication.Data:
+			err = s.data(m)
+		case replication.Keepalive:
+			err = s.keepalive(m)
+		case replication.None:
+			err = s.idle()
+		}
+		if err != nil {
+			return err
+		}
+		if s.flow.producer.Ready() {
+			if err := s.collect(); err != nil {
+				return err
+			}
+		}
+		if s.due.Load() {
+			if err := s.tick(); err != nil {
+				return err
+			}
+		}
+		if !s.stopping.IsZero() && !s.decoder.InTransaction() {
+			return nil
+		}
+	}
+}
+
+// idle runs when everything received has been handled: what is open leaves, if
+// its broker has nothing else to do.
+func (s *session) idle() error {
+	s.flow.producer.Flush()
+	if s.flow.producer.Ready() || s.due.Load() {
+		return nil
+	}
+	// The alarm ends a wait in time; a read deadline that rarely changes saves
+	// setting it for every read.
+	if now := time.Now(); s.readUntil.Sub(now) < time.Minute {
+		s.readUntil = now.Add(2 * time.Minute)
+	}
+	return s.stream.Wait(s.readUntil)
+}
+
+// data handles one pgoutput message.
+func (s *session) data(m replication.Message) error {
+	kind, err := s.decoder.Decode(m.Data)
+	if err != nil {
+		return s.undecodable(err, m)
+	}
+	switch kind {
+	case decoder.Row:
+		return s.row(s.decoder.Event())
+	case decoder.Commit:
+		end := s.decoder.CommitEnd()
+		s.stream.Received(end)
+		s.flow.tracker.Mark(end)
+	default: // nothing to publish or confirm
+	}
+	return nil
+}
+
+func (s *session) undecodable(err error, m replication.Message) error {
+	if _, ok := errors.AsType[*decoder.PoisonError](err); ok {
+		return failure.Refuse(err)
+	}
+	if failure.ClassOf(err) != failure.Transient {
+		return err
+	}
+	// Reading it again will give the same: better to stop with the position
+	// than to loop.
+	return failure.Refuse(fmt.Errorf("message at WAL position %s cannot be decoded: %w", m.LSN, err))
+}
+
+// row gives an event to the producer, waiting as long as it must.
+func (s *session) row(e *decoder.Event) error {
+	if e.Position.Compare(s.flow.handed) <= 0 {
+		s.config.Metrics.Skipped()
+		return nil
+	}
+	for {
+		result, err := s.flow.producer.Append(e)
+		switch {
+		case err != nil:
+			return failure.Refuse(err)
+		case result == router.Blocked:
+			if err := s.blocked(); err != nil {
+				return err
+			}
+			continue
+		case result == router.Skipped:
+			s.config.Metrics.Skipped()
+		}
+		s.flow.handed = e.Position
+		s.unblocked()
+		return nil
+	}
+}
+
+// blocked waits until the producer has news. Status updates go on meanwhile,
+// with the old position; after a while the connection is given up, because a
+// walsender that is not read holds back the server.
+func (s *session) blocked() error {
+	now := time.Now()
+	if s.blockedSince.IsZero() {
+		s.blockedSince = now
+	}
+	s.flow.producer.Flush()
+	<-s.flow.notified
+	if err := s.collect(); err != nil {
+		return err
+	}
+	if s.due.Load() {
+		if err := s.tick(); err != nil {
+			return err
+		}
+	}
+	waited := now.Sub(s.blockedSince)
+	if waited >= time.Second && !s.warned {
+		s.warned = true
+		why := s.flow.producer.Waiting()
+		s.state.set(Blocked, why)
+		s.log.Warn("reading is paused", "reason", why, "in_flight_bytes", s.flow.producer.InFlight())
+	}
+	if waited >= s.config.BlockedTimeout {
+		return errBlocked
+	}
+	return nil
+}
+
+func (s *session) unblocked() {
+	if s.blockedSince.IsZero() {
+		return
+	}
+	s.blockedSince = time.Time{}
+	if s.warned {
+		s.warned = false
+		s.state.set(Streaming, "")
+		s.log.Info("reading goes on")
+	}
+}
+
+// noteStall shows an outage of the broker that does not block the reading,
+// because everything that waits fits into memory.
+func (s *session) noteStall() {
+	if s.flow.producer.Events() == 0 {
+		s.progressAt = time.Now()
+	}
+	stalled := time.Since(s.progressAt) >= stallAfter
+	if stalled == s.stalled || !s.blockedSince.IsZero() || !s.stopping.IsZero() {
+		return
+	}
+	s.stalled = stalled
+	if !stalled {
+		s.state.set(Streaming, "")
+		s.log.Info("broker acknowledges again")
+		return
+	}
+	why := s.flow.producer.Unacknowledged()
+	s.state.set(Blocked, why)
+	s.log.Warn("broker does not acknowledge", "reason", why, "in_flight_events", s.flow.producer.Events())
+}
+
+// keepalive notes an idle position. Inside a transaction it says nothing about
+// what is still to come of it.
+func (s *session) keepalive(m replication.Message) error {
+	if !s.decoder.InTransaction() {
+		s.flow.tracker.Mark(m.LSN)
+	}
+	if !m.ReplyRequested {
+		return nil
+	}
+	now := time.Now()
+	if now.Sub(s.asking.last) > 2*time.Second {
+		s.asking.since = now
+	}
+	s.asking.last = now
+	if now.Sub(s.asking.since) > shutdownGrace {
+		return errShutdown
+	}
+	s.replyWanted = true
+	s.due.Store(true)
+	return nil
+}
+
+// collect takes notice of acknowledgements and lets the next batches leave.
+func (s *session) collect() error {
+	before := s.flow.producer.Events()
+	err := s.flow.producer.Collect()
+	if s.flow.producer.Events() < before {
+		s.published = true
+		s.progressAt = time.Now()
+	}
+	s.flow.producer.Flush()
+	if saved := s.flow.saver.lastSaved().LSN; saved > s.confirmed {
+		s.due.Store(true) // a save has come through: confirm it
+	}
+	return err
+}

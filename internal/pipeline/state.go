@@ -1,0 +1,55 @@
+package pipeline
+
+import (
+	"sync"
+	"time"
+)
+
+// Phase is what the pipeline is doing, for people and health checks.
+type Phase string
+
+// The phases.
+const (
+	Starting  Phase = "starting"
+	Standby   Phase = "standby" // another instance holds the lock or the slot
+	Streaming Phase = "streaming"
+	Blocked   Phase = "blocked" // the broker does not acknowledge
+	Waiting   Phase = "waiting" // between two sessions, after an error
+	Draining  Phase = "draining"
+)
+
+// Status is a snapshot of the pipeline.
+type Status struct {
+	Phase  Phase
+	Detail string    // why, where there is a reason to give
+	Since  time.Time // of the phase
+}
+
+// Ready tells whether the instance does what it is there for: streaming, or
+// standing by.
+func (s Status) Ready() bool { return s.Phase == Streaming || s.Phase == Standby }
+
+type state struct {
+	mu     sync.Mutex
+	status Status
+}
+
+func (s *state) set(phase Phase, detail string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.status.Phase != phase {
+		s.status.Since = time.Now()
+	}
+	s.status.Phase, s.status.Detail = phase, detail
+}
+
+// Status tells what the pipeline is doing. Any goroutine may ask.
+func (p *Pipeline) Status() Status {
+	p.state.mu.Lock()
+	defer p.state.mu.Unlock()
+	status := p.state.status
+	if status.Phase == "" {
+		status.Phase = Starting
+	}
+	return status
+}

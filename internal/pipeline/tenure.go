@@ -1,0 +1,334 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+const (
+	lockPoll    = 500 * time.Millisecond // how often a standby tries
+	askTimeout  = 10 * time.Second       // for questions to the server
+	pingEvery   = 3 * time.Second
+	tableEvery  = 30 * time.Second
+	pingTimeout = 5 * time.Second
+)
+
+// tenure holds the lock and streams, session after session, until something
+// ends it. streamed tells whether a stream was ever opened.
+func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
+	control, config, err := p.connect(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer control.Close()
+	if err := p.lock(ctx, control); err != nil {
+		return false, err
+	}
+	server, err := p.check(ctx, control, config)
+	if err != nil {
+		return false, err
+	}
+	start, err := p.prepare(ctx, control, server)
+	if err != nil {
+		return false, err
+	}
+	for {
+		opened, err := p.stream(ctx, control, config, server, start)
+		streamed = streamed || opened
+		if !errors.Is(err, errBlocked) {
+			return streamed, err
+		}
+		if err := p.unblock(ctx, control); err != nil {
+			return streamed, err
+		}
+		start = p.flow.saver.lastSaved().LSN
+	}
+}
+
+// stream opens the stream and runs a session on it.
+func (p *Pipeline) stream(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (opened bool, err error) {
+	stream, err := p.open(ctx, control, config, server, start)
+	if err != nil {
+		return false, err
+	}
+	defer stream.Close()
+	p.log.Info("streaming", "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
+	return true, p.watched(ctx, control, stream)
+}
+
+// unblock waits, holding the lock, until the broker takes events again.
+func (p *Pipeline) unblock(ctx context.Context, control *replication.Control) error {
+	p.log.Warn("broker does not acknowledge, replication connection closed until it does", "waiting_for", p.flow.producer.Waiting(), "in_flight_bytes", p.flow.producer.InFlight())
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	for {
+		if err := p.flow.producer.Collect(); err != nil {
+			return err
+		}
+		if p.flow.producer.Accepts() {
+			p.log.Info("broker acknowledges again")
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+		case <-p.flow.notified:
+		case <-ticker.C:
+			timed, cancel := context.WithTimeout(ctx, pingTimeout)
+			err := control.Ping(timed)
+			cancel()
+			if err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+	}
+}
+
+// lock takes the instance lock, or stands by until it is free.
+func (p *Pipeline) lock(ctx context.Context, control *replication.Control) error {
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for {
+		locked, err := control.TryLock(ctx)
+		if err != nil || locked {
+			return err
+		}
+		p.standBy("another instance holds the lock of slot " + p.config.Replication.Slot)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// standBy says once what is being waited for.
+func (p *Pipeline) standBy(reason string) {
+	if p.Status().Phase != Standby {
+		p.log.Info("standing by", "reason", reason)
+	}
+	p.state.set(Standby, reason)
+}
+
+// check proves that server, publication and table are what we need.
+func (p *Pipeline) check(ctx context.Context, control *replication.Control, config replication.Config) (replication.Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	server, err := control.Identify(ctx)
+	if err != nil {
+		return server, err
+	}
+	table, err := control.DescribeTable(ctx)
+	if err != nil {
+		return server, err
+	}
+	p.table = table.OID
+	findings := append(replication.CheckServer(server, config), replication.CheckTable(table, config)...)
+	for _, f := range findings {
+		if !f.Fatal {
+			p.log.Warn("server could be set up better", "problem", f.Problem, "remedy", f.Remedy)
+		}
+	}
+	return server, replication.Refusal(findings)
+}
+
+// prepare gets producer and checkpoint ready, in the order that keeps two
+// instances apart, and returns where to start.
+func (p *Pipeline) prepare(ctx context.Context, control *replication.Control, server replication.Server) (replication.LSN, error) {
+	slot, err := p.slot(ctx, control, server)
+	if err != nil {
+		return 0, err
+	}
+	left, err := p.ensureFlow(ctx, server)
+	if err != nil {
+		return 0, err
+	}
+	stored, err := p.flow.load(ctx, identity(server, slot.Name))
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+		return p.firstStart(ctx, server, slot)
+	case err != nil:
+		return 0, err
+	}
+	if err := p.sameHistory(ctx, control, server, stored); err != nil {
+		return 0, err
+	}
+	if err := replication.Refusal(replication.CheckPosition(stored.LSN, slot)); err != nil {
+		return 0, err
+	}
+	return stored.LSN, p.resume(ctx, server, stored, left)
+}
+
+// ensureFlow makes sure that there is a producer that can write. What a failed
+// one leaves comes back as well.
+func (p *Pipeline) ensureFlow(ctx context.Context, server replication.Server) (left *heir, err error) {
+	if p.flow != nil && !p.flow.failed() {
+		return nil, nil
+	}
+	var acknowledged written
+	if p.flow != nil && p.flow.begun() {
+		acknowledged = p.flow.producer.Written()
+		left = &heir{saved: p.flow.saver.lastSaved(), acknowledged: acknowledged}
+	}
+	return left, p.renewFlow(ctx, server, acknowledged)
+}
+
+// slot reads and checks the slot.
+func (p *Pipeline) slot(ctx context.Context, control *replication.Control, server replication.Server) (replication.Slot, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	slot, err := control.Slot(ctx)
+	if err != nil {
+		return slot, err
+	}
+	return slot, replication.Refusal(replication.CheckSlot(slot, server))
+}
+
+// firstStart begins where the slot begins, and stores that before anything
+// else, so that from now on the checkpoint is never behind the slot.
+func (p *Pipeline) firstStart(ctx context.Context, server replication.Server, slot replication.Slot) (replication.LSN, error) {
+	record := p.record(server, slot.Confirmed)
+	if err := p.flow.begin(ctx, record); err != nil {
+		return 0, err
+	}
+	p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
+	return slot.Confirmed, nil
+}
+
+// resume continues with what is in flight if nobody has moved the checkpoint
+// meanwhile, and with a producer that knows nothing otherwise.
+func (p *Pipeline) resume(ctx context.Context, server replication.Server, stored checkpoint.Record, left *heir) error {
+	if p.flow.follows(stored) {
+		return nil
+	}
+	stale := p.flow.begun() || left != nil && (left.saved.LSN != stored.LSN || left.saved.Timeline != stored.Timeline)
+	if stale {
+		if err := p.renewFlow(ctx, server, nil); err != nil {
+			return err
+		}
+	}
+	stored.Timeline, stored.Routing = server.Timeline, p.config.Rules.Fingerprint()
+	p.flow.resume(stored)
+	return nil
+}
+
+func (p *Pipeline) renewFlow(ctx context.Context, server replication.Server, written written) error {
+	p.discard()
+	var err error
+	p.flow, err = interruptible(ctx, func() (*flow, error) { return p.newFlow(ctx, server, written) })
+	return err
+}
+
+func (p *Pipeline) record(server replication.Server, lsn replication.LSN) checkpoint.Record {
+	return checkpoint.Record{
+		Identity: identity(server, p.config.Replication.Slot), Timeline: server.Timeline, LSN: lsn,
+		Routing: p.config.Rules.Fingerprint(),
+	}
+}
+
+// sameHistory compares timelines. After a failover the new primary may never
+// have had what was published last, and new commits may reuse its LSNs, so
+// comparing LSNs alone would skip them.
+func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control, server replication.Server, stored checkpoint.Record) error {
+	if stored.Timeline == server.Timeline {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	at, known, err := control.SwitchPoint(ctx, server, stored.Timeline)
+	switch {
+	case err != nil:
+		return err
+	case !known:
+		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+			server.Timeline, stored.Timeline, stored.LSN))
+	case stored.LSN > at:
+		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+			server.Timeline, stored.Timeline, at, stored.Timeline, stored.LSN))
+	}
+	p.log.Warn("server has changed its timeline", "timeline_before", stored.Timeline, "timeline", server.Timeline, "switch_lsn", at.String(), "lsn", stored.LSN.String())
+	return nil
+}
+
+// open starts the stream, waiting while another client uses the slot. The slot
+// is checked again each time, because that client may move it.
+func (p *Pipeline) open(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (*replication.Stream, error) {
+	ticker := time.NewTicker(lockPoll)
+	defer ticker.Stop()
+	for {
+		timed, cancel := context.WithTimeout(ctx, 2*config.ConnectTimeout)
+		stream, err := replication.Open(timed, config, server, start)
+		cancel()
+		if !errors.Is(err, replication.ErrSlotActive) {
+			return stream, err
+		}
+		p.standBy(err.Error())
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-ticker.C:
+		}
+		slot, err := p.slot(ctx, control, server)
+		if err != nil {
+			return nil, err
+		}
+		if err := replication.Refusal(replication.CheckPosition(start, slot)); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// watched runs the session, and beside it the goroutine that asks the server
+// how the slot is and notices when the lock is lost.
+func (p *Pipeline) watched(ctx context.Context, control *replication.Control, stream *replication.Stream) error {
+	s := newSession(p, stream)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := p.watch(watching, control); err != nil {
+			s.end(err)
+		}
+	}()
+	err := s.run(ctx)
+	stop()
+	<-done
+	return err
+}
+
+// watch asks the server at intervals; it owns the SQL connection meanwhile.
+func (p *Pipeline) watch(ctx context.Context, control *replication.Control) error {
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	lastTable := time.Now()
+	for {
+		timed, cancel := context.WithTimeout(ctx, pingTimeout)
+		slot, err := control.Slot(timed)
+		var table replication.Table
+		if err == nil && time.Since(lastTable) >= tableEvery {
+			lastTable = time.Now()
+			if table, err = control.DescribeTable(timed); err == nil {
+				err = replication.Refusal(replication.CheckTable(table, p.config.Replication))
+			}
+		}
+		cancel()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		p.config.Metrics.Slot(slot)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}
