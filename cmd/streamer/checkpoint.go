@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/ops"
+	"github.com/outboxstream/streamer/internal/pipeline"
+)
+
+type checkpointCommand struct {
+	Show checkpointShowCommand `cmd:"" help:"Print the stored position."`
+	Set  checkpointSetCommand  `cmd:"" help:"Decide where to go on when a start was refused."`
+}
+
+// Help is shown by streamer checkpoint --help.
+func (checkpointCommand) Help() string {
+	return `Example:
+  streamer checkpoint show
+  streamer checkpoint set slot --yes`
+}
+
+type checkpointShowCommand struct {
+	JSON bool `help:"Print JSON."`
+}
+
+// Help is shown by streamer checkpoint show --help.
+func (checkpointShowCommand) Help() string {
+	return `Prints the position up to which everything is published, as it is stored, and whose
+it is. It may be asked while a streamer runs.
+
+Example:
+  streamer checkpoint show --json | jq -r .lsn`
+}
+
+// Run is the command.
+func (command checkpointShowCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	control, _, err := connectPostgres(ctx, loaded.Config)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	server, err := control.Identify(timed)
+	if err != nil {
+		return err
+	}
+	record, err := loadCheckpoint(ctx, loaded.Config, identityOf(server, loaded.Config))
+	if err != nil {
+		return err
+	}
+	shown := showCheckpoint(record, checkpointPlace(loaded.Config))
+	if command.JSON {
+		return env.writeJSON(shown)
+	}
+	env.table(shown.rows())
+	return nil
+}
+
+// shownCheckpoint is a record for people and scripts.
+type shownCheckpoint struct {
+	LSN      string    `json:"lsn"`
+	SavedAt  time.Time `json:"saved_at"`
+	Store    string    `json:"store"`
+	SystemID string    `json:"system_identifier"`
+	Timeline int32     `json:"timeline"`
+	Database string    `json:"database"`
+	Slot     string    `json:"slot"`
+	History  int       `json:"history"`
+	Routing  string    `json:"routing"`
+}
+
+func showCheckpoint(r checkpoint.Record, place string) shownCheckpoint {
+	return shownCheckpoint{
+		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
+		SystemID: r.SystemID, Timeline: r.Timeline, Database: r.Database, Slot: r.Slot,
+		History: r.History, Routing: r.Routing,
+	}
+}
+
+func (s shownCheckpoint) rows() [][2]string {
+	return [][2]string{
+		{"checkpoint", s.LSN},
+		{"saved", fmt.Sprintf("%s (%s ago)", s.SavedAt.Format(time.RFC3339), time.Since(s.SavedAt).Round(time.Second))},
+		{"kept in", s.Store},
+		{"of", fmt.Sprintf("system %s, timeline %d, database %q, slot %q", s.SystemID, s.Timeline, s.Database, s.Slot)},
+	}
+}
+
+type checkpointSetCommand struct {
+	Position string `arg:"" help:"An LSN, slot (the slot's confirmed position: publishes everything the slot has), or end (the end of the log: skips everything committed so far)."`
+	Yes      bool   `help:"Do it. Without this, only what would happen is shown."`
+}
+
+// Help is shown by streamer checkpoint set --help.
+func (checkpointSetCommand) Help() string {
+	return `Replaces the stored position, whatever it is: damaged, of another cluster or timeline,
+ahead of or behind the slot. It is for the moment when streamer run has refused to
+start (exit code 3) and you have decided what to do about the events in doubt. No
+streamer may be running on the slot. Without --yes it only says what would happen.
+
+Example:
+  streamer checkpoint set slot --yes`
+}
+
+// Run is the command.
+func (command checkpointSetCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), ops.NewMetrics(version())))
+	if err != nil {
+		return err
+	}
+	return p.Decide(ctx, command.Position, func(d pipeline.Decision) error {
+		fmt.Fprintln(env.stdout, consequence(d))
+		if !command.Yes {
+			return failure.Refuse(errors.New("nothing was changed: add --yes to do it"))
+		}
+		return nil
+	})
+}
+
+// consequence says in a sentence what a decision means for events.
+func consequence(d pipeline.Decision) string {
+	after := d.After.LSN
+	switch before := d.Before.LSN; {
+	case d.Unknown != nil:
+		return fmt.Sprintf("checkpoint: none that can be used (%s) → %s: everything committed from there on is published, some of it perhaps again; nothing below is", d.Unknown, after)
+	case after > before:
+		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two and not yet published will never be published from the log", before, after)
+	case after < before:
+		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two is published again, with the same ids", before, after)
+	}
+	return fmt.Sprintf("checkpoint: stays at %s, now of system %s, timeline %d", after, d.After.SystemID, d.After.Timeline)
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"github.com/outboxstream/streamer/internal/config"
+)
+
+type configCommand struct {
+	Schema bool `xor:"form" help:"Print the JSON Schema of the configuration file instead, with which editors complete and check keys."`
+	JSON   bool `xor:"form" help:"Print JSON instead of YAML."`
+}
+
+// Help is shown by streamer config --help.
+func (configCommand) Help() string {
+	return `Checks the configuration and prints what applies, with the origin of each value;
+secrets are masked. Everything that is wrong is listed, and the exit code is then 2.
+
+Examples:
+  streamer config --config streamer.yaml
+  streamer config --schema > streamer.schema.json`
+}
+
+// Run is the command.
+func (command configCommand) Run(c *cli, env environment) error {
+	if command.Schema {
+		_, err := env.stdout.Write(config.Schema())
+		return err
+	}
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	format := config.FormatYAML
+	if command.JSON {
+		format = config.FormatJSON
+	}
+	return config.WriteEffective(env.stdout, loaded, format)
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestHelp(t *testing.T) {
+	t.Parallel()
+	commands := []string{"", "run", "setup", "doctor", "status", "preview", "tail", "checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version"}
+	for _, name := range commands {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := execute(t, nil, append(strings.Fields(name), "--help")...)
+			assert.Zero(t, got.code)
+			assert.Empty(t, got.stderr)
+			golden(t, "help/"+strings.ReplaceAll("streamer "+name, " ", "-"), got.stdout)
+			hasExample := strings.Contains(got.stdout, "Example:") || strings.Contains(got.stdout, "Examples:")
+			assert.True(t, hasExample || name == "", "the help of every command has an example")
+		})
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for name, arguments := range map[string][]string{
+		"unknown command":    {"dance"},
+		"no command":         {},
+		"unknown flag":       {"status", "--loud"},
+		"set without value":  {"config", "--set", "kafka.topic"},
+		"set of unknown key": {"config", "--set", "kafka.topik=x"},
+		"from":               {"tail", "--from", "yesterday"},
+		"timeout":            {"setup", "--timeout", "1ms"},
+		"two forms":          {"config", "--json", "--schema"},
+		"missing file":       {"config", "--config", "/does/not/exist.yaml"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got := execute(t, nil, arguments...)
+			assert.Equal(t, exitUsage, got.code, got.stderr)
+			assert.Contains(t, got.stderr, "streamer: ")
+		})
+	}
+}

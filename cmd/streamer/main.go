@@ -1,0 +1,125 @@
+// Command streamer publishes the rows of a PostgreSQL outbox table to Kafka as
+// CloudEvents.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+)
+
+// Exit codes. A supervisor should restart after 1 and 4; 2 and 3 need a person.
+const (
+	exitOK      = 0
+	exitFailed  = 1
+	exitUsage   = 2
+	exitRefused = 3
+	exitDrain   = 4
+)
+
+// cli is the command line. Every configuration key can be set with --set.
+type cli struct {
+	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML or JSON). Default: ./streamer.yaml, if it exists." env:"STREAMER_CONFIG"`
+	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Beats environment and file."`
+
+	Run        runCommand        `cmd:"" help:"Stream until stopped."`
+	Setup      setupCommand      `cmd:"" help:"Create what is missing: publication, slot, topics."`
+	Doctor     doctorCommand     `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
+	Status     statusCommand     `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
+	Preview    previewCommand    `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
+	Tail       tailCommand       `cmd:"" help:"Follow the CloudEvents in Kafka."`
+	Checkpoint checkpointCommand `cmd:"" help:"Look at the stored position."`
+	ShowConfig configCommand     `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
+	Health     healthCommand     `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
+}
+
+// environment is what a command gets from the process, so that tests can run
+// commands without one.
+type environment struct {
+	stdout, stderr io.Writer
+	environ        []string
+}
+
+func main() {
+	os.Exit(run(os.Args[1:], environment{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
+}
+
+// run is the program: arguments in, exit code out.
+func run(arguments []string, env environment) int {
+	// The first signal stops in good order, a second one at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+
+	var c cli
+	leave := -1
+	parser, err := kong.New(&c, kong.Name("streamer"),
+		kong.Description("Publishes the rows of a PostgreSQL outbox table to Kafka as CloudEvents, in commit order, keyed by aggregate ID."),
+		kong.UsageOnError(), kong.Writers(env.stdout, env.stderr), kong.Exit(func(code int) { leave = code }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}))
+	if err != nil {
+		fmt.Fprintln(env.stderr, "streamer:", err)
+		return exitFailed
+	}
+	parsed, err := parser.Parse(arguments)
+	if leave >= 0 { // --help has been printed
+		return leave
+	}
+	if err != nil {
+		fmt.Fprintln(env.stderr, "streamer:", err)
+		return exitUsage
+	}
+	parsed.BindTo(ctx, (*context.Context)(nil))
+	err = parsed.Run(&c, env)
+	if err != nil {
+		fmt.Fprintln(env.stderr, "streamer:", err)
+	}
+	return exitCode(err)
+}
+
+func exitCode(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	if _, ok := errors.AsType[*pipeline.DrainError](err); ok {
+		return exitDrain
+	}
+	switch failure.ClassOf(err) {
+	case failure.Misconfigured:
+		return exitUsage
+	case failure.Refused:
+		return exitRefused
+	default:
+		return exitFailed
+	}
+}
+
+// load reads the configuration as all commands do.
+func (c *cli) load(env environment) (*config.Loaded, error) {
+	flags := map[string]string{}
+	for _, set := range c.Set {
+		key, value, ok := strings.Cut(set, "=")
+		if !ok {
+			return nil, failure.Misconfigure(fmt.Errorf("--set %s: write KEY=VALUE", key))
+		}
+		flags[key] = value
+	}
+	file := c.Config
+	if file == "" {
+		file = config.DefaultFile
+	}
+	loaded, err := config.Load(config.Options{File: file, FileExplicit: c.Config != "", Environ: env.environ, Flags: flags})
+	return loaded, failure.Misconfigure(err)
+}

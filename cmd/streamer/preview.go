@@ -1,0 +1,196 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+type previewCommand struct {
+	Limit uint `default:"10" placeholder:"N" help:"Number of rows to show; 0 shows all."`
+	JSON  bool `help:"Print JSON lines, which is the only form."`
+}
+
+// Help is shown by streamer preview --help.
+func (previewCommand) Help() string {
+	return `Shows what waits in the slot as it would be published: each row as one line of JSON
+with the CloudEvent and the topic, key and partition it would get. Nothing is consumed.
+Rows that cannot be published are shown with the reason under "poison". A streamer that
+uses the slot must be stopped first.
+
+Example:
+  streamer preview --limit 3 | jq .event`
+}
+
+// Run is the command.
+func (command previewCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	cfg := loaded.Config
+	control, replicationConfig, err := connectPostgres(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	server, err := previewable(ctx, control, replicationConfig)
+	if err != nil {
+		return err
+	}
+	routes, err := newRouter(cfg, server.Database)
+	if err != nil {
+		return err
+	}
+	counts := &partitionCounts{cfg: cfg, env: env}
+	defer counts.close()
+	p := &previewer{env: env, cfg: cfg, routes: routes, partitions: counts.of, limit: int(command.Limit)}
+	return p.run(ctx, control, server)
+}
+
+// previewable makes the checks that run makes before it reads.
+func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	server, err := control.Identify(ctx)
+	if err != nil {
+		return server, err
+	}
+	table, err := control.DescribeTable(ctx)
+	if err != nil {
+		return server, err
+	}
+	if err := replication.Refusal(replication.CheckTable(table, c)); err != nil {
+		return server, err
+	}
+	slot, err := control.Slot(ctx)
+	if err != nil {
+		return server, err
+	}
+	return server, replication.Refusal(replication.CheckSlot(slot, server))
+}
+
+// previewer turns what waits in the slot into lines.
+type previewer struct {
+	env        environment
+	cfg        config.Config
+	routes     *router.Router
+	partitions func(topic string) (int, error)
+	limit      int // 0: none
+	shown      int
+}
+
+// run asks for more and more of the slot until there are enough rows: how many
+// messages a row takes is not known before, and the server prepares everything
+// that it is asked for.
+func (p *previewer) run(ctx context.Context, control *replication.Control, server replication.Server) error {
+	const messagesPerRow, atLeast, growth = 4, 100, 8
+	for ask := atLeast + messagesPerRow*p.limit; ; ask *= growth {
+		if p.limit == 0 {
+			ask = 0
+		}
+		seen, err := p.pass(ctx, control, server, ask)
+		switch {
+		case errors.Is(err, replication.ErrEnough):
+			return nil
+		case err != nil:
+			return err
+		case ask == 0 || seen < ask:
+			if p.shown == 0 {
+				fmt.Fprintln(p.env.stderr, "streamer: nothing waits in slot", p.cfg.Postgres.Slot)
+			}
+			return nil
+		}
+	}
+}
+
+// pass reads from the beginning of the slot and shows what earlier passes have
+// not.
+func (p *previewer) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
+	d := decoder.New(mapping(p.cfg.Outbox))
+	row := 0
+	return control.Peek(ctx, server, ask, func(_ replication.LSN, data []byte) error {
+		kind, err := d.Decode(data)
+		poison, isPoison := errors.AsType[*decoder.PoisonError](err)
+		if err != nil && !isPoison {
+			return err
+		}
+		if kind != decoder.Row && !isPoison {
+			return nil
+		}
+		if row++; row <= p.shown {
+			return nil
+		}
+		if err := p.show(d.Event(), poison); err != nil {
+			return err
+		}
+		if p.shown++; p.shown == p.limit {
+			return replication.ErrEnough
+		}
+		return nil
+	})
+}
+
+// poisonLine is a row that cannot be published.
+type poisonLine struct {
+	Position string `json:"position"`
+	ID       string `json:"id,omitempty"`
+	Poison   string `json:"poison"`
+}
+
+func (p *previewer) show(e *decoder.Event, poison *decoder.PoisonError) error {
+	if poison != nil {
+		return p.env.writeLine(poisonLine{poison.Position.String(), poison.EventID, poison.Reason})
+	}
+	line, err := p.routes.Preview(e, p.partitions)
+	if poison, ok := errors.AsType[*router.PoisonError](err); ok {
+		return p.env.writeLine(poisonLine{poison.Position.String(), poison.EventID, poison.Reason.Error()})
+	}
+	if err != nil {
+		return err
+	}
+	return p.env.writeLine(line)
+}
+
+// partitionCounts asks Kafka how many partitions topics have, once each, and
+// says once why that is not known.
+type partitionCounts struct {
+	cfg    config.Config
+	env    environment
+	client *router.Client
+	failed error
+	known  map[string]int
+}
+
+func (p *partitionCounts) of(topic string) (int, error) {
+	if p.client == nil && p.failed == nil {
+		p.known = map[string]int{}
+		if p.client, p.failed = connectKafka(p.cfg); p.failed != nil {
+			fmt.Fprintln(p.env.stderr, "streamer: partitions are not known:", p.failed)
+		}
+	}
+	if p.failed != nil {
+		return 0, p.failed
+	}
+	count, asked := p.known[topic]
+	if !asked {
+		var err error
+		if count, err = p.client.Partitions(topic); err != nil {
+			fmt.Fprintf(p.env.stderr, "streamer: partitions of topic %q are not known: %v\n", topic, err)
+			count = 0
+		}
+		p.known[topic] = count
+	}
+	return count, nil
+}
+
+func (p *partitionCounts) close() {
+	if p.client != nil {
+		p.client.Close()
+	}
+}

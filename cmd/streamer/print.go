@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// outboxColumns is a table that fits the configuration. A column that serves
+// several purposes gets the type of the first.
+func outboxColumns(o config.Outbox) []replication.Column {
+	m := mapping(o)
+	var columns []replication.Column
+	add := func(name, typ string) {
+		if name != "" && !slices.ContainsFunc(columns, func(c replication.Column) bool { return c.Name == name }) {
+			columns = append(columns, replication.Column{Name: name, Type: typ})
+		}
+	}
+	for _, a := range decoder.Attributes() {
+		add(m.Columns[a], columnType(a))
+	}
+	for _, extension := range slices.Sorted(maps.Keys(m.Extensions)) {
+		add(m.Extensions[extension], "text")
+	}
+	return columns
+}
+
+func columnType(a decoder.Attribute) string {
+	switch a {
+	case decoder.ID:
+		return "uuid PRIMARY KEY DEFAULT gen_random_uuid()"
+	case decoder.AggregateType, decoder.AggregateID, decoder.Type:
+		return "text NOT NULL"
+	case decoder.Payload:
+		return "jsonb"
+	case decoder.Time:
+		return "timestamptz NOT NULL DEFAULT now()"
+	default:
+		return "text"
+	}
+}
+
+// checkpointColumns are what the checkpoint store makes when it may create
+// tables. A test compares the two.
+var checkpointColumns = []replication.Column{
+	{Name: "key", Type: "text PRIMARY KEY"},
+	{Name: "record", Type: "text NOT NULL"},
+	{Name: "saved_at", Type: "timestamptz NOT NULL"},
+	{Name: "epoch", Type: "bigint NOT NULL DEFAULT 0"},
+}
+
+// role is whom the printed statements let stream.
+const role = "streamer"
+
+// print writes what setup would do, for people who do it themselves. It needs
+// no server.
+func (command setupCommand) print(cfg config.Config, env environment) error {
+	known, prefixes, err := knownTopics(cfg, "")
+	if err != nil {
+		return err
+	}
+	c := replicationConfig(cfg)
+	var b strings.Builder
+	statement := func(comment, sql string) {
+		fmt.Fprintf(&b, "%s\n%s;\n\n", comment, sql)
+	}
+	b.WriteString("-- PostgreSQL. Run it in this order, in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
+	statement("-- The outbox table, unless you have one. Applications need INSERT on it.", schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
+	statement("-- As the owner of the table, who also needs CREATE on the database.", replication.PublicationSQL(c))
+	statement("-- As a superuser. The role needs no right on any table, but REPLICATION lets it read\n-- the changes of all of them: guard its password, and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
+		"CREATE ROLE "+replication.QuoteIdentifier(role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
+	if cfg.Checkpoint.Store == config.StorePostgres {
+		table := cfg.Checkpoint.Postgres.Table
+		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- rights that the role needs.",
+			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, role))
+	}
+	statement("-- After the publication, as this role or a superuser. It waits for running\n-- transactions; what has been committed before is not in the slot.", replication.SlotSQL(c, command.Failover))
+	topics := slices.Concat(known, command.Topic)
+	slices.Sort(topics)
+	writeTopics(&b, cfg, slices.Compact(topics), prefixes)
+	_, err = env.stdout.Write([]byte(b.String()))
+	return err
+}
+
+// schemaSQL creates a table's schema, unless that is public.
+func schemaSQL(table string) string {
+	schema, _ := replication.SplitTable(table)
+	if schema == "public" {
+		return ""
+	}
+	return "CREATE SCHEMA IF NOT EXISTS " + replication.QuoteIdentifier(schema) + ";\n"
+}
+
+// writeTopics writes the commands for Kafka's own tool.
+func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
+	create := func(topic string, partitions, replicas int, configs map[string]string) {
+		fmt.Fprintf(b, "kafka-topics.sh --bootstrap-server %s --create --if-not-exists --topic %s", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), quoteShell(topic))
+		if partitions > 0 {
+			b.WriteString(" --partitions " + strconv.Itoa(partitions))
+		}
+		if replicas > 0 {
+			b.WriteString(" --replication-factor " + strconv.Itoa(replicas))
+		}
+		for _, name := range slices.Sorted(maps.Keys(configs)) {
+			b.WriteString(" --config " + quoteShell(name+"="+configs[name]))
+		}
+		b.WriteString("\n")
+	}
+	b.WriteString("# Kafka.\n")
+	if cfg.Checkpoint.Store == config.StoreKafka {
+		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact"})
+	}
+	t := cfg.Kafka.Topics
+	for _, topic := range topics {
+		create(topic, t.Partitions, t.ReplicationFactor, t.Configs)
+	}
+	for _, prefix := range prefixes {
+		how := "which are not created automatically: kafka.topics.create is false"
+		if t.Create {
+			how = "which are created when their first event comes"
+		}
+		fmt.Fprintf(b, "# Events also go to topics that begin with %s, %s.\n", quoteShell(prefix), how)
+	}
+}
+
+// quoteShell quotes a word where a shell would take it for more than that.
+func quoteShell(word string) string {
+	plain := strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-,:=/") == ""
+	if plain && word != "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"math"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/ops"
+	"github.com/outboxstream/streamer/internal/pipeline"
+)
+
+type runCommand struct{}
+
+// Help is shown by streamer run --help.
+func (runCommand) Help() string {
+	return `Streams until stopped by SIGTERM or SIGINT; then publishes what is in flight, saves
+and confirms the position, and exits with code 0. A second signal stops at once.
+
+Example:
+  streamer run --config streamer.yaml`
+}
+
+// memoryLimit keeps the garbage collector within what the process is promised
+// to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
+const memoryLimit = 24 << 20
+
+// Run is the command.
+func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	cfg := loaded.Config
+	log := newLogger(env.stderr, cfg.Log)
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(memoryLimit + int64(cfg.Kafka.MaxInFlightBytes))
+	}
+	metrics := ops.NewMetrics(version())
+	p, err := pipeline.New(pipelineConfig(cfg, log, metrics))
+	if err != nil {
+		return err
+	}
+	if cfg.HTTP.Listen != "" {
+		server, err := ops.Listen(cfg.HTTP.Listen, metrics, p.Status)
+		if err != nil {
+			return err
+		}
+		served := make(chan error, 1)
+		go func() { served <- server.Serve() }()
+		defer func() {
+			server.Close()
+			if err := <-served; err != nil {
+				log.Error("HTTP endpoint failed", "err", err)
+			}
+		}()
+	}
+	log.Info("starting", "version", version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
+		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
+	err = p.Run(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}
+
+// newLogger writes text on a terminal and JSON elsewhere, unless told.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
+	options := &slog.HandlerOptions{Level: level}
+	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !isTerminal(w) {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+type versionCommand struct{}
+
+// Help is shown by streamer version --help.
+func (versionCommand) Help() string {
+	return `Example:
+  streamer version`
+}
+
+// Run is the command.
+func (versionCommand) Run(env environment) error {
+	_, err := fmt.Fprintln(env.stdout, "streamer", version())
+	return err
+}
+
+// version is what the build recorded.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(text, s.Value[:min(12, len(s.Value))]) {
+			text += " (" + s.Value[:min(12, len(s.Value))] + ")"
+		}
+	}
+	if text == "" || text == "(devel)" {
+		return "development"
+	}
+	return text
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+type setupCommand struct {
+	Print       bool          `help:"Create nothing; print the SQL and the commands for Kafka, with least-privilege grants."`
+	CreateTable bool          `help:"Create the outbox table too, if it is missing."`
+	Failover    bool          `help:"Create the slot so that standbys keep a copy of it (PostgreSQL 17 or later)."`
+	Topic       []string      `sep:"," placeholder:"NAME" help:"An output topic to create; may be repeated."`
+	Timeout     time.Duration `default:"60s" help:"How long each step may wait, the slot's creation above all: it waits for running transactions."`
+}
+
+// Help is shown by streamer setup --help.
+func (setupCommand) Help() string {
+	return `Creates what is missing: publication, slot, checkpoint store, and the output topics
+that are named with --topic or in the configuration without placeholders. What exists is
+left as it is; if something is wrong with it, that is said and the exit code is 3. May be
+run again. Only the owner of the outbox table can create the publication, and they need
+CREATE on the database.
+
+Examples:
+  streamer setup --topic outbox.event.order
+  streamer setup --print | less`
+}
+
+// Validate is called by kong.
+func (command setupCommand) Validate() error {
+	if command.Timeout < time.Second {
+		return errors.New("--timeout must be at least 1s")
+	}
+	return nil
+}
+
+// Run is the command.
+func (command setupCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	cfg := loaded.Config
+	if command.Print {
+		return command.print(cfg, env)
+	}
+	s := &setup{setupCommand: command, cfg: cfg, env: env}
+	database, err := s.postgres(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.checkpointTable(ctx); err != nil {
+		return err
+	}
+	if err := s.kafka(ctx, database); err != nil {
+		return err
+	}
+	return failure.Refuse(errors.Join(s.wrong...))
+}
+
+// setup creates things in the order in which they need each other.
+type setup struct {
+	setupCommand
+	cfg   config.Config
+	env   environment
+	wrong []error // found and not changed
+}
+
+// report says what has become of a thing.
+func (s *setup) report(what, name string, existed bool) {
+	verb := "created"
+	if existed {
+		verb = "exists "
+	}
+	fmt.Fprintf(s.env.stdout, "%s  %s %s\n", verb, what, name)
+}
+
+// findings are said at once where they are warnings, and at the end where they
+// stop the streamer.
+func (s *setup) findings(found []replication.Finding) {
+	for _, f := range found {
+		if f.Fatal {
+			s.wrong = append(s.wrong, f)
+			continue
+		}
+		fmt.Fprintf(s.env.stdout, "warning  %s\n", f)
+	}
+}
+
+func (s *setup) postgres(ctx context.Context) (database string, err error) {
+	control, c, err := connectPostgres(ctx, s.cfg)
+	if err != nil {
+		return "", err
+	}
+	defer control.Close()
+	if err := control.Limit(ctx, s.Timeout); err != nil {
+		return "", err
+	}
+	server, err := control.Identify(ctx)
+	if err != nil {
+		return "", err
+	}
+	found := replication.CheckServer(server, c)
+	s.findings(found)
+	if err := replication.Refusal(found); err != nil {
+		return "", err // nothing can be created for a log that cannot be decoded
+	}
+	table, err := s.table(ctx, control, c)
+	if err != nil {
+		return "", err
+	}
+	slotExists, err := control.SlotExists(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !table.Publication && slotExists {
+		return "", failure.Refuse(fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded: if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again",
+			c.Slot, c.Publication, c.Slot))
+	}
+	if err := s.publication(ctx, control, c, table); err != nil {
+		return "", err
+	}
+	return server.Database, s.slot(ctx, control, server, slotExists)
+}
+
+// table makes sure that there is an outbox table.
+func (s *setup) table(ctx context.Context, control *replication.Control, c replication.Config) (replication.Table, error) {
+	table, err := control.DescribeTable(ctx)
+	if err != nil {
+		return table, err
+	}
+	existed := table.Exists
+	if !existed && !s.CreateTable {
+		return table, failure.Refuse(fmt.Errorf("outbox table %s does not exist: create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table", c.Table))
+	}
+	if !existed {
+		if err := control.CreateTable(ctx, replication.TableSQL(c.Table, outboxColumns(s.cfg.Outbox))); err != nil {
+			return table, err
+		}
+		table, err = control.DescribeTable(ctx)
+	}
+	s.report("table", c.Table, existed)
+	return table, err
+}
+
+func (s *setup) publication(ctx context.Context, control *replication.Control, c replication.Config, table replication.Table) error {
+	existed := table.Publication
+	if !existed {
+		if err := control.CreatePublication(ctx); err != nil {
+			return err
+		}
+		var err error
+		if table, err = control.DescribeTable(ctx); err != nil {
+			return err
+		}
+	}
+	s.report("publication", c.Publication, existed)
+	s.findings(replication.CheckTable(table, c))
+	return nil
+}
+
+func (s *setup) slot(ctx context.Context, control *replication.Control, server replication.Server, existed bool) error {
+	name := s.cfg.Postgres.Slot
+	if !existed {
+		if len(s.wrong) > 0 {
+			return failure.Refuse(fmt.Errorf("slot %q is not created before this is corrected: %w", name, errors.Join(s.wrong...)))
+		}
+		err := control.CreateSlot(ctx, s.Failover, func(oldest replication.Transaction) {
+			fmt.Fprintf(s.env.stderr, "streamer: creation of slot %q waits for running transactions, the oldest is %s\n", name, oldest)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	s.report("slot", name, existed)
+	slot, err := control.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	s.findings(replication.CheckSlot(slot, server))
+	if existed && s.Failover && !slot.Failover {
+		s.wrong = append(s.wrong, fmt.Errorf("slot %q is no failover slot: ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)", name))
+	}
+	return nil
+}
+
+func (s *setup) checkpointTable(ctx context.Context) error {
+	if s.cfg.Checkpoint.Store != config.StorePostgres {
+		return nil
+	}
+	existed, err := checkpointTableExists(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	store, err := openCheckpointTable(ctx, s.cfg)
+	if err != nil {
+		return err
+	}
+	s.report("checkpoint table", s.cfg.Checkpoint.Postgres.Table, existed)
+	return store.Close()
+}
+
+// kafka creates topics. Kafka is not asked if there is none to create.
+func (s *setup) kafka(ctx context.Context, database string) error {
+	topics, err := s.topics(database)
+	if err != nil {
+		return err
+	}
+	if len(topics) == 0 && s.cfg.Checkpoint.Store != config.StoreKafka {
+		return nil
+	}
+	client, err := connectKafka(s.cfg)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if s.cfg.Checkpoint.Store == config.StoreKafka {
+		if err := s.checkpointTopic(ctx, client); err != nil {
+			return err
+		}
+	}
+	for _, topic := range topics {
+		existed, err := client.HasTopic(topic)
+		if err == nil && !existed {
+			err = client.CreateTopic(topic, clientConfig(s.cfg).Topics)
+		}
+		if err != nil {
+			return fmt.Errorf("output topic %q: %w", topic, err)
+		}
+		s.report("topic", topic, existed)
+	}
+	return nil
+}
+
+func (s *setup) checkpointTopic(ctx context.Context, client *router.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	topic := router.NewCompactedTopic(client, s.cfg.Checkpoint.Kafka.Topic)
+	existed, err := client.HasTopic(topic.Name())
+	if err != nil {
+		return fmt.Errorf("checkpoint topic %q: %w", topic.Name(), err)
+	}
+	err = topic.Ensure(ctx, s.cfg.Checkpoint.Kafka.ReplicationFactor)
+	if failure.ClassOf(err) == failure.Refused {
+		s.wrong = append(s.wrong, err)
+		return nil
+	}
+	if err == nil {
+		s.report("checkpoint topic", topic.Name(), existed)
+	}
+	return err
+}
+
+// topics are those named on the command line and those of templates without
+// placeholders.
+func (s *setup) topics(database string) ([]string, error) {
+	known, _, err := knownTopics(s.cfg, database)
+	topics := slices.Concat(known, s.Topic)
+	slices.Sort(topics)
+	return slices.Compact(topics), err
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/replication"
+)
+
+type statusCommand struct {
+	JSON  bool `help:"Print JSON."`
+	Watch bool `short:"w" help:"Repeat every two seconds until stopped."`
+}
+
+// Help is shown by streamer status --help.
+func (statusCommand) Help() string {
+	return `Shows the slot, the stored checkpoint and, if a streamer answers at http.listen, what
+it is doing. What cannot be found out is said; if that is the slot or the checkpoint, the
+exit code is not 0.
+
+Examples:
+  streamer status --watch
+  streamer status --json | jq .slot.lag_bytes`
+}
+
+const watchEvery = 2 * time.Second
+
+// Run is the command.
+func (command statusCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	for {
+		s, err := readStatus(ctx, loaded.Config)
+		if err := command.write(s, env); err != nil {
+			return err
+		}
+		if !command.Watch {
+			return err
+		}
+		timer := time.NewTimer(watchEvery)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-timer.C:
+		}
+	}
+}
+
+func (command statusCommand) write(s status, env environment) error {
+	switch {
+	case command.JSON && command.Watch:
+		return env.writeLine(s)
+	case command.JSON:
+		return env.writeJSON(s)
+	}
+	if command.Watch {
+		fmt.Fprintln(env.stdout, s.At.Format(time.TimeOnly))
+	}
+	env.table(s.rows())
+	return nil
+}
+
+// status is what can be known from outside. Parts that are not known are nil.
+type status struct {
+	At         time.Time        `json:"at"`
+	Server     *serverStatus    `json:"server"`
+	Slot       *slotStatus      `json:"slot"`
+	Checkpoint *shownCheckpoint `json:"checkpoint"`
+	Streamer   *streamerStatus  `json:"streamer"`
+	Unknown    []string         `json:"unknown,omitempty"` // why parts are missing
+}
+
+type serverStatus struct {
+	SystemID string `json:"system_identifier"`
+	Timeline int32  `json:"timeline"`
+	Database string `json:"database"`
+	Version  int    `json:"server_version_num"`
+}
+
+type slotStatus struct {
+	Name        string `json:"slot"`
+	Confirmed   string `json:"confirmed_flush_lsn"`
+	Flushed     string `json:"wal_flush_lsn"`
+	Lag         int64  `json:"lag_bytes"`
+	RetainedWAL int64  `json:"retained_wal_bytes"`
+	WALStatus   string `json:"wal_status"`
+	SafeWALSize *int64 `json:"safe_wal_size_bytes"` // null without a limit
+	Active      bool   `json:"active"`
+	ActivePID   int    `json:"active_pid,omitempty"`
+	Lost        bool   `json:"lost"`
+}
+
+type streamerStatus struct {
+	Phase          string                 `json:"phase"`
+	Detail         string                 `json:"detail,omitempty"`
+	Ready          bool                   `json:"ready"`
+	Since          time.Time              `json:"since,omitzero"`
+	InFlightEvents int64                  `json:"in_flight_events"`
+	InFlightBytes  int64                  `json:"in_flight_bytes"`
+	Reconnects     int64                  `json:"reconnects"`
+	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
+	Topics         map[string]topicStatus `json:"topics"` // since the process started
+}
+
+type topicStatus struct {
+	Events int64 `json:"events"`
+	Bytes  int64 `json:"bytes"`
+}
+
+// readStatus asks everybody. The error is the first of those that matter.
+func readStatus(ctx context.Context, cfg config.Config) (status, error) {
+	s := status{At: time.Now().UTC()}
+	var failed []error
+	failed = append(failed, s.readPostgres(ctx, cfg))
+	if s.Server != nil {
+		server := replication.Server{SystemID: s.Server.SystemID, Database: s.Server.Database}
+		record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
+		if err == nil {
+			shown := showCheckpoint(record, checkpointPlace(cfg))
+			s.Checkpoint = &shown
+		}
+		if errors.Is(err, checkpoint.ErrNone) { // nothing has been streamed yet
+			s.Unknown = append(s.Unknown, "checkpoint: "+err.Error())
+			err = nil
+		}
+		failed = append(failed, err)
+	}
+	failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil })
+	for _, err := range failed {
+		s.Unknown = append(s.Unknown, err.Error())
+	}
+	streamer, err := askStreamer(ctx, cfg.HTTP.Listen)
+	if err != nil {
+		s.Unknown = append(s.Unknown, "streamer: "+err.Error())
+	}
+	s.Streamer = streamer
+	if len(failed) == 0 {
+		return s, nil
+	}
+	return s, failed[0]
+}
+
+func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
+	control, _, err := connectPostgres(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	server, err := control.Identify(ctx)
+	if err != nil {
+		return err
+	}
+	s.Server = &serverStatus{SystemID: server.SystemID, Timeline: server.Timeline, Database: server.Database, Version: server.Version}
+	slot, err := control.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	s.Slot = &slotStatus{
+		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
+		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Lost: slot.Lost(),
+	}
+	return nil
+}
+
+// askStreamer asks the running streamer how it is and reads its metrics.
+func askStreamer(ctx context.Context, listen string) (*streamerStatus, error) {
+	health, err := askHealth(ctx, listen)
+	if err != nil {
+		return nil, err
+	}
+	s := &streamerStatus{Phase: string(health.Phase), Detail: health.Detail, Ready: health.Ready, Since: health.Since}
+	err = ask(ctx, listen, "/metrics", func(body io.Reader) error {
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err := parser.TextToMetricFamilies(body)
+		if err == nil {
+			s.readMetrics(families)
+		}
+		return err
+	})
+	return s, err
+}
+
+func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
+	s.InFlightEvents = int64(sum(families["streamer_in_flight_events"]))
+	s.InFlightBytes = int64(sum(families["streamer_in_flight_bytes"]))
+	s.Reconnects = int64(sum(families["streamer_reconnects_total"]))
+	if at := sum(families["streamer_last_ack_timestamp_seconds"]); at > 0 {
+		s.LastAck = time.UnixMilli(int64(at * 1000)).UTC()
+	}
+	s.Topics = map[string]topicStatus{}
+	for _, m := range families["streamer_events_produced_total"].GetMetric() {
+		s.Topics[topicOf(m)] = topicStatus{Events: int64(m.GetCounter().GetValue())}
+	}
+	for _, m := range families["streamer_bytes_produced_total"].GetMetric() {
+		t := s.Topics[topicOf(m)]
+		t.Bytes = int64(m.GetCounter().GetValue())
+		s.Topics[topicOf(m)] = t
+	}
+}
+
+func sum(family *dto.MetricFamily) (total float64) {
+	for _, m := range family.GetMetric() {
+		total += m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is not there
+	}
+	return total
+}
+
+func topicOf(m *dto.Metric) string {
+	for _, label := range m.GetLabel() {
+		if label.GetName() == "topic" {
+			return label.GetValue()
+		}
+	}
+	return ""
+}
+
+func (s status) rows() [][2]string {
+	var rows [][2]string
+	if v := s.Server; v != nil {
+		rows = append(rows, [2]string{"server", fmt.Sprintf("PostgreSQL %d.%d, system %s, timeline %d, database %q", v.Version/10000, v.Version%10000, v.SystemID, v.Timeline, v.Database)})
+	}
+	if s.Slot != nil {
+		rows = append(rows, s.Slot.rows()...)
+	}
+	if s.Checkpoint != nil {
+		rows = append(rows, s.Checkpoint.rows()[:3]...)
+	}
+	if s.Streamer != nil {
+		rows = append(rows, s.Streamer.rows()...)
+	}
+	for _, why := range s.Unknown {
+		rows = append(rows, [2]string{"unknown", strings.ReplaceAll(why, "\n", "; ")})
+	}
+	return rows
+}
+
+func (s *slotStatus) rows() [][2]string {
+	used := "by nobody"
+	if s.Active {
+		used = fmt.Sprintf("by server process %d", s.ActivePID)
+	}
+	left := "without limit"
+	if s.SafeWALSize != nil {
+		left = "lost after " + size(*s.SafeWALSize) + " more"
+	}
+	return [][2]string{
+		{"slot", s.Name + ", used " + used},
+		{"confirmed", s.Confirmed + " of " + s.Flushed},
+		{"lag", size(s.Lag)},
+		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
+	}
+}
+
+func (s *streamerStatus) rows() [][2]string {
+	phase := s.Phase
+	if s.Detail != "" {
+		phase += ": " + s.Detail
+	}
+	rows := [][2]string{
+		{"streamer", phase},
+		{"in flight", fmt.Sprintf("%d events, %s", s.InFlightEvents, size(s.InFlightBytes))},
+		{"reconnects", strconv.FormatInt(s.Reconnects, 10)},
+	}
+	if !s.LastAck.IsZero() {
+		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
+	}
+	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
+		t := s.Topics[topic]
+		rows = append(rows, [2]string{"topic", fmt.Sprintf("%s: %d events, %s since the start", topic, t.Events, size(t.Bytes))})
+	}
+	return rows
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// metadataInterval is how often topics are looked at for new partitions.
+const metadataInterval = time.Minute
+
+// pipelineConfig fills each stage's configuration from ours: the only place
+// where the two meet.
+func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipeline.Config {
+	return pipeline.Config{
+		DSN:         c.Postgres.DSN.Reveal,
+		Replication: replicationConfig(c),
+		Mapping:     mapping(c.Outbox),
+		Rules:       rules(c),
+		Client:      clientConfig(c),
+		Producer: router.ProducerConfig{
+			Compression: c.Kafka.Compression, CompressionLevel: c.Kafka.CompressionLevel,
+			MaxBatchBytes: int(c.Kafka.MaxBatchBytes), MaxRecordBytes: int(c.Kafka.MaxRecordBytes), MaxInFlightBytes: int(c.Kafka.MaxInFlightBytes),
+			Linger: c.Kafka.Linger, RequestTimeout: c.Kafka.RequestTimeout, UnknownGrace: c.Kafka.UnknownTopicGrace,
+			StopOnGrowth: c.Kafka.OnPartitionChange == config.PartitionChangeStop,
+			RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max, MetadataInterval: metadataInterval, Log: log,
+		},
+		Checkpoint: pipeline.CheckpointConfig{
+			Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
+			Topic: c.Checkpoint.Kafka.Topic, ReplicationFactor: c.Checkpoint.Kafka.ReplicationFactor,
+			DSN: c.CheckpointDSN().Reveal, Table: c.Checkpoint.Postgres.Table, Path: c.Checkpoint.File.Path,
+		},
+		StatusInterval: c.Postgres.StatusInterval, BlockedTimeout: c.Postgres.BlockedTimeout,
+		DrainTimeout: c.Shutdown.DrainTimeout, RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max,
+		Log: log, Metrics: m,
+	}
+}
+
+func replicationConfig(c config.Config) replication.Config {
+	return replication.Config{
+		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: mapping(c.Outbox).ColumnNames(),
+		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
+		MaxRow: int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
+	}
+}
+
+func mapping(o config.Outbox) decoder.Mapping {
+	schema, table := config.SplitTable(o.Table)
+	columns := map[decoder.Attribute]string{
+		decoder.ID: o.Columns.ID, decoder.AggregateType: o.Columns.AggregateType, decoder.AggregateID: o.Columns.AggregateID,
+		decoder.Type: o.Columns.Type, decoder.Payload: o.Columns.Payload, decoder.Time: o.Columns.Time,
+		decoder.Subject: o.Columns.Subject, decoder.Source: o.Columns.Source, decoder.DataSchema: o.Columns.DataSchema,
+		decoder.DataContentType: o.Columns.DataContentType, decoder.TraceParent: o.Columns.TraceParent, decoder.TraceState: o.Columns.TraceState,
+		decoder.CorrelationID: o.Columns.CorrelationID, decoder.CausationID: o.Columns.CausationID,
+		decoder.PartitionKey: o.Columns.PartitionKey, decoder.Topic: o.Columns.Topic,
+	}
+	maps.DeleteFunc(columns, func(_ decoder.Attribute, column string) bool { return column == "" })
+	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
+}
+
+func rules(c config.Config) router.Rules {
+	m := mapping(c.Outbox)
+	r := router.Rules{
+		Source: c.CloudEvents.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
+		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
+		Topic: c.Kafka.Topic, Key: c.Kafka.Key, Partitioner: c.Kafka.Partitioner,
+		NullPayload: router.NullPayload(c.Outbox.NullPayload),
+		Columns:     m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)), Schema: m.Schema, Table: m.Table,
+	}
+	if c.Checkpoint.Store == config.StoreKafka {
+		r.Forbidden = c.Checkpoint.Kafka.Topic
+	}
+	for _, route := range c.Routes {
+		r.Routes = append(r.Routes, router.Rule{
+			AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key,
+			Mode: router.Mode(route.Mode), NullPayload: router.NullPayload(route.NullPayload),
+		})
+	}
+	return r
+}
+
+func clientConfig(c config.Config) router.ClientConfig {
+	k := c.Kafka
+	return router.ClientConfig{
+		Brokers: k.Brokers, ClientID: k.ClientID, Version: k.Version, RequestTimeout: k.RequestTimeout,
+		TLS: router.TLSConfig{
+			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile,
+			ServerName: k.TLS.ServerName, InsecureSkipVerify: k.TLS.InsecureSkipVerify,
+		},
+		SASL: router.SASLConfig{
+			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
+			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
+		},
+		Topics: router.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
+	}
+}
