@@ -1,0 +1,83 @@
+package consumer
+
+import (
+	"github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Verdict is what an [Inbox] says about an event.
+type Verdict string
+
+// The verdicts of an [Inbox].
+const (
+	New        Verdict = "new"          // handle it
+	Repeated   Verdict = "repeated"     // handled before: skip it
+	OutOfOrder Verdict = "out of order" // a new event behind a later one: something is wrong
+)
+
+// Inbox remembers the events of one partition. It is not safe for concurrent
+// use; give each partition its own.
+//
+// This one keeps its memory in the process, which is enough to see how it works
+// and not enough for a real consumer: that one stores source and id in its own
+// database, under a unique constraint and in the transaction that stores the
+// effect of the event. Then a repeated event finds its row and changes nothing,
+// even when the consumer was restarted in between.
+type Inbox struct {
+	capacity int
+	known    map[identity]struct{}
+	ring     []identity // the known ones; the oldest is at next once the ring is full
+	next     int
+
+	highest map[string]string // sequence of the latest event, by source
+}
+
+// identity is what makes an event the same event. The id alone is not enough:
+// two services may number their events alike.
+type identity struct {
+	source string
+	id     string
+}
+
+// NewInbox returns an inbox that remembers the given number of events, at least one.
+func NewInbox(capacity int) *Inbox {
+	return &Inbox{
+		capacity: max(capacity, 1),
+		known:    make(map[identity]struct{}),
+		highest:  make(map[string]string),
+	}
+}
+
+// Check says what to do with an event, and remembers it.
+//
+// A repetition that is older than the inbox's memory is reported as out of
+// order: its sequence tells that it is not news.
+func (i *Inbox) Check(e event.Event) Verdict {
+	who := identity{source: e.Source(), id: e.ID()}
+	if _, found := i.known[who]; found {
+		return Repeated
+	}
+	i.remember(who)
+
+	sequence, present := e.Extensions()["sequence"].(string)
+	if !present {
+		return New // written by somebody else; there is no order to check
+	}
+	// The text has a fixed width, so comparing text compares positions. Gaps are
+	// normal: the numbers in between went to other partitions.
+	if sequence <= i.highest[who.source] {
+		return OutOfOrder
+	}
+	i.highest[who.source] = sequence
+	return New
+}
+
+func (i *Inbox) remember(who identity) {
+	i.known[who] = struct{}{}
+	if len(i.ring) < i.capacity {
+		i.ring = append(i.ring, who)
+		return
+	}
+	delete(i.known, i.ring[i.next])
+	i.ring[i.next] = who
+	i.next = (i.next + 1) % i.capacity
+}
