@@ -1,0 +1,107 @@
+package archtest
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/outboxstream/streamer/"
+
+// mayImport lists, for each production package, the packages of this module
+// that it may know. A package that is not listed here fails the test: whoever
+// adds one decides where it stands.
+var mayImport = map[string][]string{
+	"internal/failure":  {},
+	"replication":       {"internal/failure"},
+	"decoder":           {"internal/failure", "replication"},
+	"checkpoint":        {"internal/failure"},
+	"router":            {"internal/failure", "replication", "decoder"},
+	"internal/pipeline": {"internal/failure", "replication", "decoder", "checkpoint", "router"},
+	"internal/config":   {},
+	"internal/ops":      {"internal/failure", "internal/pipeline", "replication"},
+	"cmd/streamer":      {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "replication", "decoder", "checkpoint", "router"},
+}
+
+// homes says who may import a foreign module. Test servers and examples are
+// clients of their own and stand outside.
+var homes = map[string][]string{
+	"github.com/IBM/sarama":         {"router"},
+	"github.com/jackc/pgx/v5":       {"replication", "checkpoint"},
+	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
+	"github.com/cloudevents/sdk-go": {"router", "cmd/streamer"},
+	"github.com/alecthomas/kong":    {"cmd/streamer"},
+	"github.com/knadh/koanf":        {"internal/config"},
+	"github.com/prometheus":         {"internal/ops", "cmd/streamer"},
+	"github.com/twmb/franz-go":      {},
+	"github.com/stretchr/testify":   {},
+	"testing":                       {},
+}
+
+// outside are packages that are no part of the streamer binary.
+var outside = []string{"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest", "internal/pgtest", "internal/testserver"}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func list(t *testing.T, arguments ...string) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, arguments...)...)
+	cmd.Dir = "../.."
+	output, err := cmd.Output()
+	require.NoError(t, err)
+	var packages []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(output))); ; {
+		var p goPackage
+		err := decoder.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return packages
+		}
+		require.NoError(t, err)
+		packages = append(packages, p)
+	}
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		if slices.ContainsFunc(outside, func(prefix string) bool { return strings.HasPrefix(name, prefix) }) {
+			continue
+		}
+		allowed, known := mayImport[name]
+		if !assert.True(t, known, "package %s has no place in mayImport", name) {
+			continue
+		}
+		for _, imported := range p.Imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok {
+				assert.Contains(t, allowed, ours, "%s must not import %s", name, ours)
+			}
+			for foreign, home := range homes {
+				if imported == foreign || strings.HasPrefix(imported, foreign+"/") {
+					assert.Contains(t, home, name, "%s must not import %s", name, imported)
+				}
+			}
+		}
+	}
+}
+
+// What only tests and the demo need must not be in the binary.
+func TestBinaryLinksNoTestServers(t *testing.T) {
+	t.Parallel()
+	for _, dependency := range list(t, "./cmd/streamer")[0].Deps {
+		for _, unwanted := range []string{"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/testserver"} {
+			assert.False(t, dependency == unwanted || strings.HasPrefix(dependency, unwanted+"/"), "the binary links %s", dependency)
+		}
+	}
+}
