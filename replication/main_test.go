@@ -3,6 +3,7 @@ package replication
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -127,8 +128,28 @@ func next(stream *Stream, limit time.Duration) (Message, error) {
 			return m, err
 		}
 	}
-	return Message{}, fmt.Errorf("nothing after %s", limit)
+	return Message{}, fmt.Errorf("%w for %s", errNothing, limit)
 }
+
+// nextNudging is next with a status update every second, as a streamer sends
+// them. Since version 16 a walsender looks for new WAL, and only then prepares
+// to be woken by it: a commit in between is noticed at the next status update,
+// or at half of wal_sender_timeout.
+func nextNudging(stream *Stream) (m Message, err error) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		if m, err = next(stream, time.Second); !errors.Is(err, errNothing) {
+			return m, err
+		}
+		// The lowest position confirms nothing.
+		status := pglogrepl.StandbyStatusUpdate{WALWritePosition: 1, WALFlushPosition: 1, WALApplyPosition: 1}
+		if err := pglogrepl.SendStandbyStatusUpdate(context.Background(), stream.conn, status); err != nil {
+			return m, err
+		}
+	}
+	return m, fmt.Errorf("%w for %s", errNothing, patience)
+}
+
+var errNothing = errors.New("nothing received")
 
 // nextError reads until the stream ends.
 func nextError(t *testing.T, stream *Stream) error {
@@ -147,7 +168,7 @@ func nextError(t *testing.T, stream *Stream) error {
 func readRows(t *testing.T, stream *Stream, n int) (ids []string, end LSN) {
 	t.Helper()
 	for {
-		m, err := next(stream, patience)
+		m, err := nextNudging(stream)
 		require.NoErrorf(t, err, "after %d rows of %d", len(ids), n)
 		if m.Kind != Data {
 			continue

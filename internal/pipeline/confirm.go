@@ -56,14 +56,17 @@ func (s *session) save() {
 }
 
 // confirm tells the server what has been saved: when that has risen, when it
-// asks, and often enough to stay connected.
+// asks, and at every status interval. The last is not only for staying
+// connected: since version 16 a walsender looks for new WAL and only then
+// prepares to be woken by it, so a commit in between would go unnoticed until
+// somebody speaks to it.
 func (s *session) confirm() error {
 	saved := s.flow.saver.lastSaved().LSN
 	since := time.Since(s.confirmedAt)
 	switch {
 	case saved > s.confirmed:
 	case s.replyWanted && since >= replyEvery:
-	case since >= confirmEvery:
+	case since >= s.config.StatusInterval:
 	default:
 		if s.replyWanted {
 			s.alarm.Reset(replyEvery)
@@ -103,7 +106,7 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 // keepAlive keeps the connection while acknowledgements are waited for. Its
 // failing changes nothing.
 func (s *session) keepAlive() {
-	if time.Since(s.confirmedAt) >= confirmEvery {
+	if time.Since(s.confirmedAt) >= s.config.StatusInterval {
 		s.confirmedAt = time.Now()
 		_ = s.stream.Confirm(s.flow.saver.lastSaved().LSN, false)
 	}

@@ -17,9 +17,6 @@ const (
 	// idleSave is how often a checkpoint is saved that only follows an idle
 	// server.
 	idleSave = 10 * time.Second
-	// confirmEvery is the longest time between two status updates: the server
-	// must hear from us well within wal_sender_timeout.
-	confirmEvery = 5 * time.Second
 	// replyEvery bounds how often a server that asks is answered: one that is
 	// shutting down asks again at once.
 	replyEvery = 100 * time.Millisecond
