@@ -41,6 +41,7 @@ func conform(t *testing.T, intact, broken func(t *testing.T) place) {
 		"every field comes back":                                      everyField,
 		"the last save wins":                                          lastWins,
 		"records of two identities do not mix":                        twoIdentities,
+		"a claim changes nothing for the claimant":                    claimed,
 		"a record survives close and open":                            survives,
 		"a record that is not ours or not whole is refused by name":   refusals,
 		"a refused record can be replaced":                            replaceRefused,
@@ -86,6 +87,9 @@ func everyField(t *testing.T, p place) {
 	store := opened(t, p)
 	want := record(0xFFFFFFFF_FFFFFFFE)
 	want.Database = "shöp \"<&>'/\\\u2028 %s"
+	want.Producer = checkpoint.Producer{Generation: 1, ID: 1 << 40, Epoch: 32767}
+	want.Topics = map[string]checkpoint.Topic{"orders": {ID: "AAAA", Offsets: []int64{0, 1 << 60}}, "new": {Offsets: []int64{7}}}
+	want.AtLeastOnce = "transactional id not allowed"
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {
 		require.False(t, fields.Field(i).IsZero(), "the test forgets field %s", fields.Type().Field(i).Name)
@@ -101,6 +105,19 @@ func lastWins(t *testing.T, p place) {
 	store := opened(t, p)
 	for _, lsn := range []checkpoint.LSN{100, 300, 200, 200} { // an operator may move it back
 		require.NoError(t, store.Save(t.Context(), record(lsn)))
+		got, err := store.Load(t.Context(), ours)
+		require.NoError(t, err)
+		assert.Equal(t, lsn, got.LSN)
+	}
+}
+
+func claimed(t *testing.T, p place) {
+	t.Helper()
+	store := opened(t, p)
+	require.NoError(t, store.Claim(t.Context(), ours), "before there is a record")
+	for lsn := checkpoint.LSN(100); lsn < 103; lsn++ {
+		require.NoError(t, store.Save(t.Context(), record(lsn)))
+		require.NoError(t, store.Claim(t.Context(), ours))
 		got, err := store.Load(t.Context(), ours)
 		require.NoError(t, err)
 		assert.Equal(t, lsn, got.LSN)

@@ -15,6 +15,9 @@ import (
 // as a whole, so that a reader and a crash find the old record or the new one.
 //
 // The store holds a lock on path.lock until Close. Load may be called while
+// Claim does nothing: the file is locked while the store is open.
+func (s *FileStore) Claim(context.Context, Identity) error { return nil }
+
 // Save runs; Save is not for concurrent use with itself.
 type FileStore struct {
 	root *os.Root // the file's folder

@@ -37,11 +37,12 @@ func compactedTopic(t *testing.T, brokers []string, name string) *router.Compact
 		UnknownGrace: 10 * time.Second, RetryInitial: 50 * time.Millisecond, RetryMax: time.Second,
 		MetadataInterval: time.Minute, Log: slog.New(slog.DiscardHandler),
 	}
-	var producer *router.Producer
+	var owner *router.Owner
 	require.Eventually(t, func() bool { // a broker that has just started has no producer ids yet
-		producer, err = router.NewProducer(config, client, routes, checkpoint.NewTracker(0), unobserved{}, func() {})
+		owner, err = client.Anonymous()
 		return err == nil
 	}, time.Minute, 100*time.Millisecond)
+	producer := router.NewProducer(config, owner, routes, checkpoint.NewTracker(0), unobserved{}, func() {})
 	t.Cleanup(func() {
 		producer.Close()
 		client.Close()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,6 +26,7 @@ type PostgresStore struct {
 	table  pgx.Identifier
 	where  string
 	conn   chan *pgx.Conn // holds the connection, or nil, while nobody uses it
+	epoch  atomic.Int64   // of our claim
 }
 
 var _ Store = (*PostgresStore)(nil)
@@ -60,7 +62,7 @@ func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error
 // columns, key and privileges are as needed. Only a missing table is created:
 // CREATE TABLE IF NOT EXISTS needs a privilege even when there is one.
 func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
-	try := "EXPLAIN " + s.upsert("'', '', now()")
+	try := "EXPLAIN " + s.upsert("'', '', now(), 0")
 	_, err := conn.Exec(ctx, try)
 	if code(err) != undefinedTable {
 		return s.explain(err)
@@ -75,17 +77,16 @@ func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
 	return s.explain(err)
 }
 
-// create has a column that nothing writes yet: the epoch of the instance that
-// saved the record, for the day when an older one must not overwrite it. Adding
-// it later would take the table's owner.
+// create has a column that counts claims: a Save by an earlier claimant changes
+// nothing.
 func (s *PostgresStore) create() string {
 	return "CREATE TABLE IF NOT EXISTS " + s.table.Sanitize() +
 		" (key text PRIMARY KEY, record text NOT NULL, saved_at timestamptz NOT NULL, epoch bigint NOT NULL DEFAULT 0)"
 }
 
 func (s *PostgresStore) upsert(values string) string {
-	return "INSERT INTO " + s.table.Sanitize() + " (key, record, saved_at) VALUES (" + values + ")" +
-		" ON CONFLICT (key) DO UPDATE SET record = excluded.record, saved_at = excluded.saved_at"
+	return "INSERT INTO " + s.table.Sanitize() + " AS stored (key, record, saved_at, epoch) VALUES (" + values + ")" +
+		" ON CONFLICT (key) DO UPDATE SET record = excluded.record, saved_at = excluded.saved_at WHERE stored.epoch = excluded.epoch"
 }
 
 // Load selects the row of the identity.
@@ -104,6 +105,21 @@ func (s *PostgresStore) Load(ctx context.Context, id Identity) (Record, error) {
 	return Decode([]byte(stored), id, s.where)
 }
 
+// Claim counts the row's epoch up. Where there is no row yet, the first Save
+// makes it.
+func (s *PostgresStore) Claim(ctx context.Context, id Identity) error {
+	epoch := int64(0)
+	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		claim := "UPDATE " + s.table.Sanitize() + " SET epoch = epoch + 1 WHERE key = $1 RETURNING epoch"
+		return s.explain(conn.QueryRow(ctx, claim, id.Key()).Scan(&epoch))
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("claim checkpoint in %s: %w", s.where, err)
+	}
+	s.epoch.Store(epoch)
+	return nil
+}
+
 // Save inserts or updates the row, and returns when the server has flushed it.
 func (s *PostgresStore) Save(ctx context.Context, r Record) error {
 	encoded, err := Encode(r)
@@ -111,7 +127,10 @@ func (s *PostgresStore) Save(ctx context.Context, r Record) error {
 		return err
 	}
 	err = s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, s.upsert("$1, $2, $3"), r.Key(), string(encoded), r.SavedAt)
+		done, err := conn.Exec(ctx, s.upsert("$1, $2, $3, $4"), r.Key(), string(encoded), r.SavedAt, s.epoch.Load())
+		if err == nil && done.RowsAffected() == 0 {
+			return ErrClaimed
+		}
 		return s.explain(err)
 	})
 	if err != nil {

@@ -269,3 +269,22 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 		})
 	}
 }
+
+// An instance that was frozen cannot put its old position over that of the one
+// which took over.
+func TestPostgresStoreClaim(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Shared(t).CreateDatabase(t)
+	frozen, successor := openPostgres(t, dsn), openPostgres(t, dsn)
+	require.NoError(t, frozen.Claim(t.Context(), ours))
+	require.NoError(t, frozen.Save(t.Context(), record(100)))
+	require.NoError(t, successor.Claim(t.Context(), ours))
+	require.ErrorIs(t, frozen.Save(t.Context(), record(101)), checkpoint.ErrClaimed)
+	require.NoError(t, successor.Save(t.Context(), record(200)))
+	require.ErrorIs(t, frozen.Save(t.Context(), record(300)), checkpoint.ErrClaimed)
+	got, err := frozen.Load(t.Context(), ours)
+	require.NoError(t, err)
+	assert.EqualValues(t, 200, got.LSN)
+	require.NoError(t, frozen.Claim(t.Context(), ours))
+	require.NoError(t, frozen.Save(t.Context(), record(400)))
+}

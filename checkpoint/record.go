@@ -37,8 +37,31 @@ type Record struct {
 	History int `json:"history"`
 	// Routing is a fingerprint of what decides about topic and partition.
 	Routing string `json:"routing,omitempty"`
+	// Producer is who published up to here.
+	Producer Producer `json:"producer,omitzero"`
+	// Topics say from where on each partition may hold events above LSN, so that
+	// the next start can read them back and repeat none.
+	Topics map[string]Topic `json:"topics,omitempty"`
+	// AtLeastOnce is why a start from here may repeat events, empty where it
+	// repeats none.
+	AtLeastOnce string `json:"at_least_once,omitempty"`
 	// SavedAt is for people; nothing depends on it.
 	SavedAt time.Time `json:"saved_at"`
+}
+
+// Producer is a producer id of Kafka's and its epoch. Generation counts the
+// transactional ids that were used up: an epoch has 16 bits.
+type Producer struct {
+	Generation int   `json:"generation,omitempty"`
+	ID         int64 `json:"id"`
+	Epoch      int16 `json:"epoch"`
+}
+
+// Topic is what a checkpoint says of a topic: Kafka's id of it, and an offset
+// for each partition.
+type Topic struct {
+	ID      string  `json:"id,omitempty"`
+	Offsets []int64 `json:"offsets"`
 }
 
 // recordVersion is the format written here. A reader refuses a newer one.
@@ -49,6 +72,10 @@ const recordVersion = 1
 type Store interface {
 	// Load returns the record, or ErrNone when there has never been one.
 	Load(ctx context.Context, id Identity) (Record, error)
+	// Claim makes every later Save of whoever claimed the record before fail, so
+	// that a frozen instance cannot overwrite it when it wakes. Stores that keep
+	// others out by other means do nothing.
+	Claim(ctx context.Context, id Identity) error
 	// Save replaces the record.
 	Save(ctx context.Context, r Record) error
 	// Close frees what the store holds.
@@ -63,6 +90,8 @@ var (
 	// ErrForeign means that the record belongs to another cluster, database or
 	// slot.
 	ErrForeign = errors.New("stored checkpoint belongs to another cluster, database or slot")
+	// ErrClaimed means that another instance has claimed the record since.
+	ErrClaimed = errors.New("stored checkpoint has been claimed by another instance")
 	// ErrFuture means that a newer version of streamer wrote the record.
 	ErrFuture = errors.New("stored checkpoint was written by a newer version of streamer")
 )

@@ -33,6 +33,10 @@ type Config struct {
 	Columns []string
 
 	ConnectTimeout time.Duration
+	// LockTimeout is idle_session_timeout on the SQL connection, which holds the
+	// lock: the server ends the session, and frees the lock, when nothing has
+	// been asked for so long. 0 leaves it to the server.
+	LockTimeout time.Duration
 	// SenderTimeout is wal_sender_timeout on our own connection: how long the
 	// server keeps a silent client, and how long we keep a silent server.
 	SenderTimeout time.Duration
@@ -134,6 +138,9 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 	}
 	config.Config = *parsed
 	pin(&config.Config, "client_encoding", "UTF8")
+	if c.LockTimeout > 0 {
+		pin(&config.Config, "idle_session_timeout", fmt.Sprintf("%dms", c.LockTimeout.Milliseconds()))
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, explainConnect(err)

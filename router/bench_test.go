@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -18,15 +19,21 @@ func (p *prompt) Refresh(string) error                     { return nil }
 func (p *prompt) Partitions(string) (int, error)           { return p.partitions, nil }
 func (p *prompt) Leader(string, int32) (connection, error) { return p, nil }
 func (p *prompt) Create(string) error                      { return nil }
-func (p *prompt) InitProducerID() (int64, int16, error)    { return 1, 0, nil }
+func (p *prompt) ID() (int64, int16)                       { return 1, 0 }
+func (p *prompt) Renew() (time.Duration, error)            { return time.Hour, nil }
+func (p *prompt) Lapsed() error                            { return nil }
 func (p *prompt) Close() error                             { return nil }
+
+func (p *prompt) Admit(_ string, n int) (FoundTopic, error) {
+	return FoundTopic{Partitions: make([]FoundPartition, n)}, nil
+}
 
 func (p *prompt) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {
 	response := &sarama.ProduceResponse{Blocks: map[string]map[int32]*sarama.ProduceResponseBlock{}}
 	for topic, partitions := range requestRecords(request) {
 		response.Blocks[topic] = map[int32]*sarama.ProduceResponseBlock{}
 		for id := range partitions {
-			response.Blocks[topic][id] = &sarama.ProduceResponseBlock{}
+			response.Blocks[topic][id] = &sarama.ProduceResponseBlock{Offset: -1}
 		}
 	}
 	callback(response, nil)
@@ -76,15 +83,12 @@ func BenchmarkAppend(b *testing.B) {
 	config.MaxBatchBytes, config.MaxInFlightBytes = 512<<10, 16<<20
 	notified := make(chan struct{}, 1)
 	tracker := checkpoint.NewTracker(0)
-	p, err := NewProducer(config, &prompt{partitions: 12}, routes, tracker, nil, func() {
+	p := NewProducer(config, &prompt{partitions: 12}, routes, tracker, nil, func() {
 		select {
 		case notified <- struct{}{}:
 		default:
 		}
 	})
-	if err != nil {
-		b.Fatal(err)
-	}
 	defer p.Wait()
 	defer p.Close()
 	events := benchEvents(10_000)
@@ -102,6 +106,7 @@ func BenchmarkAppend(b *testing.B) {
 			if result == Appended {
 				break
 			}
+			p.Stored(p.Marks(0))
 			p.Flush()
 			<-notified
 			_ = p.Collect()

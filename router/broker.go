@@ -109,6 +109,12 @@ func (b *broker) work() {
 		case r == nil:
 			return
 		}
+		if err := p.cluster.Lapsed(); err != nil {
+			p.mu.Lock()
+			p.fail(err)
+			p.mu.Unlock()
+			return
+		}
 		b.send(r)
 	}
 }
@@ -185,8 +191,9 @@ func (b *broker) settle(a answer) {
 	for _, batch := range a.request.batches {
 		err := a.err
 		var records []sarama.ProduceResponseRecordError
+		batch.sending.offset = -1
 		if err == nil {
-			records, err = verdict(a.response, batch.partition)
+			batch.sending.offset, records, err = verdict(a.response, batch.partition)
 		}
 		b.producer.answered(batch, err, records)
 	}
@@ -195,16 +202,17 @@ func (b *broker) settle(a answer) {
 	}
 }
 
-// verdict is what the response says about one partition.
-func verdict(response *sarama.ProduceResponse, part *partition) ([]sarama.ProduceResponseRecordError, error) {
+// verdict is what the response says about one partition: where the batch was
+// written, if it was.
+func verdict(response *sarama.ProduceResponse, part *partition) (offset int64, records []sarama.ProduceResponseRecordError, err error) {
 	block := response.GetBlock(part.topic.name, part.id)
 	switch {
 	case block == nil:
-		return nil, sarama.ErrIncompleteResponse
+		return -1, nil, sarama.ErrIncompleteResponse
 	case block.Err == sarama.ErrNoError:
-		return nil, nil
+		return block.Offset, nil, nil
 	}
-	return block.RecordErrors, block.Err
+	return -1, block.RecordErrors, block.Err
 }
 
 // reopen closes a failed connection, which brings in the answers still
@@ -249,9 +257,23 @@ func (p *Producer) detach(part *partition) {
 	p.lookUp(part)
 }
 
+// logged notes where a batch was written. mu is held.
+func (p *Producer) logged(part *partition, b *Batch) {
+	if !part.topic.admitted {
+		return
+	}
+	w := written{base: b.sending.offset, end: b.sending.offset + int64(len(b.records)), last: b.last}
+	again := part.suspect != nil // it may have been written before what came behind it
+	if before := part.log.end; part.log.add(w) > 0 && !again {
+		p.log.Error("log of a partition has gone back: the broker has lost acknowledged events, or the topic was deleted and created again",
+			"topic", part.topic.name, "partition", part.id, "ended_at", before, "goes_on_at", w.base)
+	}
+}
+
 // finish is a batch whose every record is acknowledged. mu is held.
 func (p *Producer) finish(b *Batch) {
 	part := b.partition
+	p.logged(part, b)
 	if b == part.suspect {
 		part.suspect = nil
 	}

@@ -182,7 +182,9 @@ func newLiveRig(t *testing.T, brokers []string, config ProducerConfig, rules Rul
 		_, _, err := client.InitProducerID() // not before the coordinator is ready
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	r := &rig{T: t, cluster: client, close: client.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	owner, err := client.Anonymous()
+	require.NoError(t, err)
+	r := &rig{T: t, cluster: owner, close: client.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
 	r.begin()
 	// Kafka forgets producers whose records are a day old.
 	r.shift = time.Since(time.UnixMicro(numbered(0, "", "").CommitTime))

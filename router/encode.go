@@ -28,14 +28,14 @@ const sequenceLength = 16 + 1 + 8
 
 // appendSequence appends the position in a form whose order as text is the
 // order of the stream.
-func appendSequence(b []byte, e *decoder.Event) []byte {
+func appendSequence(b []byte, p replication.Position) []byte {
 	const digits = "0123456789abcdef"
 	for shift := 60; shift >= 0; shift -= 4 {
-		b = append(b, digits[e.Position.Commit>>shift&15])
+		b = append(b, digits[p.Commit>>shift&15])
 	}
 	b = append(b, '-')
 	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, digits[e.Position.Ordinal>>shift&15])
+		b = append(b, digits[p.Ordinal>>shift&15])
 	}
 	return b
 }
@@ -282,7 +282,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	j = appendMember(j, "subject", subject(e))
 	j = appendMember(j, "dataschema", d.dataSchema)
 	j = append(j, `,"sequence":"`...)
-	j = append(appendSequence(j, e), '"')
+	j = append(appendSequence(j, e.Position), '"')
 	j = appendMember(j, "partitionkey", d.Key)
 	for _, o := range optionalAttributes {
 		j = appendMember(j, o.name, e.Attribute(o.attribute))
@@ -424,7 +424,7 @@ func (w *writer) time(key []byte, micro int64) {
 }
 
 func (w *writer) sequence(key []byte, e *decoder.Event) {
-	text := appendSequence(w.batch.slab.take(sequenceLength)[:0], e)
+	text := appendSequence(w.batch.slab.take(sequenceLength)[:0], e.Position)
 	w.size += len(text)
 	w.own(key, text)
 }

@@ -78,12 +78,28 @@ func (p *Producer) runMetadata() {
 		}
 		p.resolveTopics()
 		p.resolveLeaders()
+		again := p.renew()
 		if time.Since(watched) >= p.config.MetadataInterval {
 			watched = time.Now()
 			p.watchGrowth()
 		}
-		timer.Reset(p.untilNextRetry())
+		timer.Reset(min(again, p.untilNextRetry()))
 	}
+}
+
+// renew keeps predecessors out. An outage of Kafka makes this take a moment,
+// and then leaders wait to be looked up.
+func (p *Producer) renew() time.Duration {
+	again, err := p.cluster.Renew()
+	if err != nil {
+		p.log.Warn("fence against other instances could not be renewed", "err", err)
+	}
+	if classify(err) == fenced {
+		p.mu.Lock()
+		p.fail(err)
+		p.mu.Unlock()
+	}
+	return again
 }
 
 // untilNextRetry is how long nothing is due.
@@ -118,8 +134,24 @@ func (p *Producer) resolveTopics() {
 		if err != nil && errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			err = p.create(t, err)
 		}
-		p.topicResolved(t, count, err)
+		var found FoundTopic
+		if err == nil && count > 0 {
+			found, err = p.admit(t, count)
+		}
+		p.topicResolved(t, found, err)
 	}
+}
+
+// admit gets the partitions of a topic ready to be written to. Those that were
+// read back at the start are.
+func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
+	p.mu.Lock()
+	found, known := p.dormant[t.name]
+	p.mu.Unlock()
+	if known && len(found.Partitions) == count {
+		return found, nil
+	}
+	return p.cluster.Admit(t.name, count)
 }
 
 func (p *Producer) dueTopics() []*topic {
@@ -148,21 +180,20 @@ func (p *Producer) create(t *topic, missing error) error {
 	return missing
 }
 
-func (p *Producer) topicResolved(t *topic, count int, err error) {
+func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err == nil && count == 0 {
+	if err == nil && len(found.Partitions) == 0 {
 		err = sarama.ErrUnknownTopicOrPartition
 	}
 	if err == nil {
-		t.addPartitions(count, p.config.Written[t.name])
+		t.addPartitions(found, p.config.Written[t.name])
 		t.lastErr, t.missing = nil, time.Time{}
 		delete(p.unknown, t)
 		for _, part := range t.partitions {
 			p.lookUp(part)
 		}
-		t.ready.Store(true)
-		p.announce()
+		p.put(t)
 		return
 	}
 	t.lastErr = err
@@ -177,14 +208,35 @@ func (p *Producer) topicResolved(t *topic, count int, err error) {
 		}
 	case refused:
 		p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
+	case fenced:
+		p.fail(err)
 	default: // the next try may do better
 	}
 	p.announce() // the caller may want to say what it waits for
 }
 
-func (t *topic) addPartitions(count int, written map[int32]replication.Position) {
-	for id := int32(len(t.partitions)); int(id) < count; id++ {
-		t.partitions = append(t.partitions, &partition{topic: t, id: id, written: written[id], acknowledged: written[id]})
+// put makes a topic usable: at once if a stored checkpoint has its marks,
+// otherwise when one has been stored. mu is held.
+func (p *Producer) put(t *topic) {
+	stored, known := p.dormant[t.name]
+	delete(p.dormant, t.name)
+	if known && len(stored.Partitions) == len(t.partitions) {
+		t.ready.Store(true)
+	} else {
+		t.ready.Store(false)
+		p.unstored[t] = struct{}{}
+	}
+	p.announce()
+}
+
+func (t *topic) addPartitions(found FoundTopic, written map[int32]replication.Position) {
+	t.id, t.admitted = found.ID, true
+	for id := len(t.partitions); id < len(found.Partitions); id++ {
+		at := found.Partitions[id].Written
+		if before := written[int32(id)]; before.Compare(at) > 0 {
+			at = before
+		}
+		t.partitions = append(t.partitions, &partition{topic: t, id: int32(id), written: at, acknowledged: at, log: newLog(found.Partitions[id])})
 	}
 }
 
@@ -251,19 +303,31 @@ func (p *Producer) watchGrowth() {
 		if p.cluster.Refresh(t.name) != nil {
 			continue // production itself finds out what is wrong
 		}
-		if count, err := p.cluster.Partitions(t.name); err == nil {
+		if count, err := p.cluster.Partitions(t.name); err == nil && count > p.count(t) {
 			p.noteGrowth(t, count)
 		}
 	}
 }
 
-func (p *Producer) noteGrowth(t *topic, count int) {
+func (p *Producer) count(t *topic) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if count > len(t.partitions) {
-		t.grown.Store(int32(count))
-		p.announce()
+	return len(t.partitions)
+}
+
+// noteGrowth gets the new partitions ready; the reading goroutine takes them
+// into use.
+func (p *Producer) noteGrowth(t *topic, count int) {
+	found, err := p.cluster.Admit(t.name, count)
+	if err != nil {
+		p.log.Warn("new partitions are not ready yet", "topic", t.name, "partitions", count, "err", err)
+		return
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t.larger = found
+	t.grown.Store(int32(count))
+	p.announce()
 }
 
 // grow takes new partitions into use once everything routed by the old count
@@ -284,12 +348,13 @@ func (p *Producer) grow(t *topic) bool {
 		}
 	}
 	p.log.Warn("topic has new partitions, its keys move", "topic", t.name, "partitions_before", len(t.partitions), "partitions", count)
-	t.addPartitions(count, nil)
+	t.addPartitions(t.larger, nil)
 	for _, part := range t.partitions {
 		if part.broker == nil {
 			p.lookUp(part)
 		}
 	}
 	t.grown.Store(0)
-	return true
+	p.put(t)
+	return t.ready.Load()
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"reflect"
 	"slices"
@@ -9,6 +10,9 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/replication"
 )
 
 // model is a Kafka cluster in memory that keeps Kafka's rules for idempotent
@@ -190,11 +194,46 @@ func (m *model) Create(topic string) error {
 	return nil
 }
 
-func (m *model) InitProducerID() (int64, int16, error) {
+// ID is another one for each producer.
+func (m *model) ID() (int64, int16) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.ids++
-	return m.ids, 0, nil
+	return m.ids, 0
+}
+
+func (m *model) Admit(topic string, partitions int) (FoundTopic, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found := FoundTopic{Partitions: make([]FoundPartition, partitions)}
+	for i := range found.Partitions {
+		end := int64(len(m.topics[topic].partitions[i].log))
+		found.Partitions[i] = FoundPartition{Mark: end, End: end}
+	}
+	return found, nil
+}
+
+func (m *model) Renew() (time.Duration, error) { return time.Hour, nil }
+func (m *model) Lapsed() error                 { return nil }
+
+// checkMarks proves that every event above the checkpoint lies at or above the
+// mark of its partition, but for those inherited from a predecessor.
+func (m *model) checkMarks(t require.TestingT, marks map[string]Marks, checkpoint replication.LSN, inherited map[string]map[int32]replication.Position) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for name, topic := range m.topics {
+		for id, p := range topic.partitions {
+			if id >= len(marks[name].Offsets) {
+				continue // nothing has been written to it
+			}
+			for offset, r := range p.log[:min(int64(len(p.log)), marks[name].Offsets[id])] {
+				var n int
+				if _, err := fmt.Sscanf(r.id, "event-%d", &n); err == nil && commitOf(n) > inherited[name][int32(id)].Commit {
+					require.Less(t, commitOf(n), checkpoint, "%s of topic %s partition %d lies at %d, below the mark", r.id, name, id, offset)
+				}
+			}
+		}
+	}
 }
 
 // sent is the number of requests so far.
@@ -423,7 +462,7 @@ func (m *model) apply(n *modelNode, call *modelCall) *sarama.ProduceResponse {
 }
 
 func (m *model) applyBatch(n *modelNode, b *modelBatch) *sarama.ProduceResponseBlock {
-	block := &sarama.ProduceResponseBlock{}
+	block := &sarama.ProduceResponseBlock{Offset: -1}
 	p := m.partition(b)
 	if p == nil {
 		block.Err = sarama.ErrUnknownTopicOrPartition
@@ -439,7 +478,10 @@ func (m *model) applyBatch(n *modelNode, b *modelBatch) *sarama.ProduceResponseB
 		return block
 	}
 	if block.Err = m.judge(b, block); block.Err == sarama.ErrNoError {
-		block.Err = m.write(p, b)
+		end := int64(len(p.log))
+		if block.Err = m.write(p, b); int64(len(p.log)) > end {
+			block.Offset = end // of one that it has already, the model says nothing
+		}
 	}
 	if b.fault.kind == errorAfter {
 		block.Err = b.fault.code

@@ -25,6 +25,9 @@ type topic struct {
 	grown      atomic.Int32 // the new partition count, or 0
 
 	// Guarded by Producer.mu.
+	id          string     // Kafka's, empty where it has none
+	admitted    bool       // partitions have their marks
+	larger      FoundTopic // what it has grown to
 	retry       retry
 	lastErr     error
 	missing     time.Time // since when the topic is unknown or forbidden
@@ -79,6 +82,7 @@ type partition struct {
 	stopped      bool      // nothing is sent any more
 	lastAck      time.Time // or the newest record's own time, if that is earlier: brokers go by it
 	acknowledged replication.Position
+	log          log
 	retry        retry
 	lastErr      error
 	missing      time.Time // since when the broker says unknown or forbidden
@@ -87,6 +91,7 @@ type partition struct {
 // flight is what is known of a batch on its way.
 type flight struct {
 	answered bool
+	offset   int64 // of the first record, from the last answer; -1 where the broker does not say
 	err      error // of the last answer; nil after success
 	parent   *Batch
 	parts    int // halves of this batch not yet acknowledged

@@ -37,8 +37,15 @@ type cluster interface {
 	Leader(topic string, partition int32) (connection, error)
 	// Create makes a missing topic, if the configuration allows it.
 	Create(topic string) error
-	// InitProducerID gets a producer id that nobody else has.
-	InitProducerID() (id int64, epoch int16, err error)
+	// ID is the producer id to write with, and its epoch.
+	ID() (id int64, epoch int16)
+	// Admit gets a topic's partitions ready for their first event.
+	Admit(topic string, partitions int) (FoundTopic, error)
+	// Renew keeps predecessors out, when that is due, and tells when it is due
+	// again.
+	Renew() (time.Duration, error)
+	// Lapsed is why nothing may be written any more, or nil. It never blocks.
+	Lapsed() error
 }
 
 // connection is a *sarama.Broker.
@@ -64,7 +71,9 @@ type ProducerConfig struct {
 	// Written is what a predecessor has had acknowledged, from its Written:
 	// those events are skipped.
 	Written map[string]map[int32]replication.Position
-	Log     *slog.Logger
+	// Found is what has been read back from Kafka: those events are skipped, too.
+	Found Found
+	Log   *slog.Logger
 }
 
 const (
@@ -107,7 +116,8 @@ type Producer struct {
 	inFlight int          // bytes
 	events   int          // appended and not yet collected
 	free     []*Batch
-	freeSize int // bytes retained by free
+	freeSize int         // bytes retained by free
+	resuming *resumption // nil once everything read back has come by again
 
 	ready atomic.Bool // Collect has something
 
@@ -118,6 +128,8 @@ type Producer struct {
 	lookups  map[*partition]struct{} // partitions without a leader
 	unknown  map[*topic]struct{}     // topics without a partition count
 	known    []*topic
+	dormant  map[string]FoundTopic // read back, and no event has come for them yet
+	unstored map[*topic]struct{}   // admitted, waiting for Stored
 	closed   bool
 	blocked  string // why Append was last blocked
 
@@ -133,23 +145,21 @@ type Observer interface {
 	Published(topic string, partition int32, events, bytes int, oldestCommit time.Time)
 }
 
-// NewProducer starts a producer with an id of its own. notify is called, from
+// NewProducer starts a producer with the owner's id. notify is called, from
 // any goroutine and without a lock held, when Collect has something to do; it
 // must not block.
-func NewProducer(config ProducerConfig, c cluster, r *Router, t Tracker, o Observer, notify func()) (*Producer, error) {
-	id, epoch, err := c.InitProducerID()
-	if err != nil {
-		return nil, fmt.Errorf("producer id: %w", err)
-	}
+func NewProducer(config ProducerConfig, c cluster, r *Router, t Tracker, o Observer, notify func()) *Producer {
+	id, epoch := c.ID()
 	p := &Producer{
 		config: config, cluster: c, router: r, encoder: newEncoder(r), codec: codecOf(config), tracker: t, notify: notify,
 		log: config.Log, observe: o, id: id, epoch: epoch,
 		topics: map[string]*topic{}, brokers: map[connection]*broker{},
-		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{},
+		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
+		dormant: maps.Clone(config.Found.Topics), resuming: newResumption(config.Found),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	p.running.Go(p.runMetadata)
-	return p, nil
+	return p
 }
 
 func codecOf(config ProducerConfig) codec {
@@ -195,7 +205,7 @@ func poison(e *decoder.Event, reason error) error {
 }
 
 // Append puts an event into the batch of its partition. It copies what it
-// needs. An error is a *PoisonError.
+// needs. An error is a *PoisonError, or ErrOtherHistory.
 func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	d, err := p.router.Route(e)
 	if err != nil {
@@ -212,6 +222,15 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return p.block("waiting for a topic with new partitions to drain")
 	}
 	part := t.partitionOf(d.Key)
+	if p.resuming != nil {
+		published, err := p.resuming.pass(e, part)
+		if p.resuming.over() {
+			p.resuming = nil
+		}
+		if err != nil || published {
+			return Skipped, err
+		}
+	}
 	if e.Position.Compare(part.written) <= 0 {
 		return Skipped, nil
 	}
@@ -385,7 +404,7 @@ func (p *Producer) InFlight() int { return p.inFlight }
 func (p *Producer) Accepts() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.inFlight <= p.config.MaxInFlightBytes/2 && len(p.unknown) == 0
+	return p.inFlight <= p.config.MaxInFlightBytes/2 && len(p.unknown)+len(p.unstored) == 0
 }
 
 // Events is the number of events not yet acknowledged.

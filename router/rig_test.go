@@ -88,13 +88,12 @@ func (r *rig) begin() {
 	require.NoError(r, err)
 	r.tracker = checkpoint.NewTracker(0)
 	r.silent = false
-	r.producer, err = NewProducer(r.config, r.cluster, routes, r.tracker, nil, func() {
+	r.producer = NewProducer(r.config, r.cluster, routes, r.tracker, nil, func() {
 		select {
 		case r.notified <- struct{}{}:
 		default:
 		}
 	})
-	require.NoError(r, err)
 	r.Cleanup(r.end)
 }
 
@@ -123,6 +122,14 @@ func (r *rig) await() error {
 
 func (r *rig) collect() error {
 	err := r.producer.Collect()
+	confirmed := r.tracker.Confirmed()
+	marks := r.producer.Marks(confirmed)
+	if r.model != nil {
+		r.model.checkMarks(r, marks, confirmed, r.config.Written)
+	}
+	if r.producer.Unstored() {
+		r.producer.Stored(marks)
+	}
 	if err == nil {
 		r.producer.Flush()
 	}

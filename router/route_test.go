@@ -263,7 +263,7 @@ func TestPartitioner(t *testing.T) {
 	}
 	for name, want := range map[string]int32{"murmur2": 0, "": 0, "fnv1a": 8, "crc32": 10} {
 		at := &topic{name: "t", partitioner: partitioner(name, "t")}
-		at.addPartitions(12, nil)
+		at.addPartitions(FoundTopic{Partitions: make([]FoundPartition, 12)}, nil)
 		assert.Equal(t, want, at.partitionOf([]byte("order-42")).id, name)
 		for i := range 1000 {
 			key := fmt.Appendf(nil, "%d%s", i, strings.Repeat("ü", i%30))

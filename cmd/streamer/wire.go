@@ -21,7 +21,7 @@ const metadataInterval = time.Minute
 func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipeline.Config {
 	return pipeline.Config{
 		DSN:         c.Postgres.DSN.Reveal,
-		Replication: replicationConfig(c),
+		Replication: locking(replicationConfig(c)),
 		Mapping:     mapping(c.Outbox),
 		Rules:       rules(c),
 		Client:      clientConfig(c),
@@ -32,6 +32,7 @@ func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			StopOnGrowth: c.Kafka.OnPartitionChange == config.PartitionChangeStop,
 			RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max, MetadataInterval: metadataInterval, Log: log,
 		},
+		Resume: pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
 		Checkpoint: pipeline.CheckpointConfig{
 			Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
 			Topic: c.Checkpoint.Kafka.Topic, ReplicationFactor: c.Checkpoint.Kafka.ReplicationFactor,
@@ -49,6 +50,15 @@ func replicationConfig(c config.Config) replication.Config {
 		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
 		MaxRow: int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
 	}
+}
+
+// lockTimeout is how long the server keeps the lock of an instance that does not
+// ask it anything: one that is frozen, or cut off.
+const lockTimeout = 15 * time.Second
+
+func locking(c replication.Config) replication.Config {
+	c.LockTimeout = lockTimeout
+	return c
 }
 
 func mapping(o config.Outbox) decoder.Mapping {

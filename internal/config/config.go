@@ -97,6 +97,8 @@ type Kafka struct {
 	RequestTimeout    time.Duration `koanf:"request_timeout" min:"100ms" doc:"Time limit for one request to a broker."`
 	UnknownTopicGrace time.Duration `koanf:"unknown_topic_grace" min:"0s" doc:"How long a topic may be unknown before that is an error."`
 	OnPartitionChange string        `koanf:"on_partition_change" enum:"continue,stop" doc:"What to do when a topic has gained partitions, which moves keys to other partitions."`
+	Resume            string        `koanf:"resume" enum:"auto,exactly_once,at_least_once" doc:"What a start does about events published after its checkpoint: exactly_once keeps other instances out, reads back what is there and repeats nothing; at_least_once repeats them; auto: exactly_once where Kafka allows it, with a warning where not."`
+	TransactionalID   string        `koanf:"transactional_id_prefix" doc:"Beginning of the transactional ID that keeps other instances out; slot, database and system identifier follow."`
 	Topics            Topics        `koanf:"topics" doc:"How missing topics are created."`
 	TLS               TLS           `koanf:"tls" doc:"Encryption of the connections to the brokers."`
 	SASL              SASL          `koanf:"sasl" doc:"Authentication to the brokers."`

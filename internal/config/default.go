@@ -44,6 +44,8 @@ func Default() Config {
 			RequestTimeout:    30 * time.Second, // the default of the Java producer
 			UnknownTopicGrace: 10 * time.Second, // metadata of a new topic needs a moment to reach every broker
 			OnPartitionChange: PartitionChangeContinue,
+			Resume:            "auto",
+			TransactionalID:   "streamer-", // one ACL on a prefix serves all
 		},
 		Checkpoint: Checkpoint{
 			Store:    StoreKafka, // needs no disk and no write access to the database

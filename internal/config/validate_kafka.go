@@ -43,6 +43,9 @@ func (k *checker) producer() {
 	if !clientID.MatchString(c.ClientID) {
 		k.add("kafka.client_id", c.ClientID, "use letters, digits, dots, underscores and hyphens")
 	}
+	if !topicName.MatchString(c.TransactionalID) {
+		k.add("kafka.transactional_id_prefix", c.TransactionalID, "use letters, digits, dots, underscores and hyphens")
+	}
 	if c.Version != "" && !kafkaVersion.MatchString(c.Version) {
 		k.add("kafka.version", c.Version, "write a version with three numbers, such as 3.6.0, or leave it empty")
 	}

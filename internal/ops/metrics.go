@@ -27,6 +27,7 @@ type Metrics struct {
 	retained   *prometheus.GaugeVec
 	active     *prometheus.GaugeVec
 	lastAck    prometheus.Gauge
+	exactly    prometheus.Gauge
 }
 
 // NewMetrics registers everything.
@@ -49,6 +50,7 @@ func NewMetrics(version string) *Metrics {
 	m.inBytes = gauge("in_flight_bytes", "Memory of events not yet acknowledged.").WithLabelValues()
 	m.inEvents = gauge("in_flight_events", "Events not yet acknowledged.").WithLabelValues()
 	m.lastAck = gauge("last_ack_timestamp_seconds", "When the broker last acknowledged a batch.").WithLabelValues()
+	m.exactly = gauge("exactly_once", "1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.").WithLabelValues()
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
 	m.active = gauge("slot_active", "1 while a client streams from the slot.", "slot")
@@ -74,6 +76,14 @@ func (m *Metrics) Reconnected() { m.reconnects.Inc() }
 
 // Skipped counts an event that was not published again.
 func (m *Metrics) Skipped() { m.skipped.Inc() }
+
+// Resuming notes whether a crash would repeat anything.
+func (m *Metrics) Resuming(exactlyOnce bool) {
+	m.exactly.Set(0)
+	if exactlyOnce {
+		m.exactly.Set(1)
+	}
+}
 
 // Position notes what is in flight.
 func (m *Metrics) Position(_ replication.LSN, inFlightBytes, inFlightEvents int) {

@@ -49,7 +49,7 @@ func (s *session) save() {
 	case !s.replyWanted && now.Sub(s.idleSavedAt) < idleSave:
 		return
 	}
-	if s.flow.saver.save(position) {
+	if s.flow.save(position) {
 		s.published = false
 		s.idleSavedAt = now
 	}

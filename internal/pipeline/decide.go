@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
 )
 
 // Decision is a stored position that a person is about to replace.
@@ -27,6 +28,7 @@ type Decision struct {
 // end of the log. It holds the lock meanwhile, so no streamer can be running.
 // approve sees the decision before anything is stored; its error ends it.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
+	p.config.Replication.LockTimeout = 0 // a person takes time
 	control, config, err := p.connect(ctx)
 	if err != nil {
 		return err
@@ -47,11 +49,17 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
-	if p.flow, err = p.newFlow(ctx, server, nil); err != nil {
+	h, err := p.takeOver(ctx, identity(server, slot.Name), true)
+	if err != nil {
+		return err
+	}
+	after := checkpoint.Record{Identity: identity(server, slot.Name), Timeline: server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
+	if p.flow, err = p.newFlow(h, after, router.Found{}, nil); err != nil {
+		h.close()
 		return err
 	}
 	defer p.discard()
-	return p.decide(ctx, p.record(server, lsn), approve)
+	return p.decide(ctx, h, after, approve)
 }
 
 // lockSoon takes the lock, with a little patience: a server needs a moment to
@@ -67,15 +75,21 @@ func (p *Pipeline) lockSoon(ctx context.Context, control *replication.Control) e
 	return err
 }
 
-func (p *Pipeline) decide(ctx context.Context, after checkpoint.Record, approve func(Decision) error) error {
-	before, err := p.flow.load(ctx, after.Identity)
+func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Record, approve func(Decision) error) error {
+	// Asked again, for the reason why there may be none.
+	before, err := h.store.Load(ctx, after.Identity)
 	unusable := errors.Is(err, checkpoint.ErrNone) || failure.ClassOf(err) == failure.Refused
 	if err != nil && !unusable {
-		return err
+		return fmt.Errorf("load checkpoint: %w", err)
 	}
-	after.History = before.History
+	producer, epoch := h.owner.ID()
+	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
+	after.History, after.AtLeastOnce = before.History, h.atLeastOnce
 	if err != nil || before.Timeline != after.Timeline {
 		after.History++
+	} else if after.LSN >= before.LSN {
+		// Going back is a wish to publish again; going forward is none.
+		after.Topics = before.Topics
 	}
 	after.SavedAt = time.Now().UTC()
 	if err := approve(Decision{Before: before, Unknown: err, After: after}); err != nil {
@@ -83,7 +97,7 @@ func (p *Pipeline) decide(ctx context.Context, after checkpoint.Record, approve 
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := p.flow.store.Save(ctx, after); err != nil {
+	if err := h.store.Save(ctx, after); err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)
 	}
 	return nil

@@ -2,16 +2,12 @@ package pipeline
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -47,84 +43,117 @@ type flow struct {
 	wake     atomic.Pointer[func()]
 }
 
-// newFlow connects to Kafka and gets a producer id. That comes before the
-// checkpoint is loaded: whoever held it before cannot change it any more once
-// producers are fenced.
-func (p *Pipeline) newFlow(ctx context.Context, server replication.Server, acknowledged written) (*flow, error) {
+// newFlow makes a flow that writes as h's owner and continues from record. What
+// was found in Kafka, and what a predecessor in this process leaves, is not
+// written again.
+func (p *Pipeline) newFlow(h *holding, record checkpoint.Record, found router.Found, acknowledged written) (*flow, error) {
 	rules := p.config.Rules
-	rules.Database = server.Database
-	rules.StreamID = streamID(server, p.config.Replication.Slot)
+	rules.Database = record.Database
+	rules.StreamID = streamID(record.Identity, record.History)
 	routes, err := router.NewRouter(rules)
 	if err != nil {
 		return nil, err
 	}
-	client, err := router.Connect(p.config.Client)
-	if err != nil {
-		return nil, err
-	}
-	f := &flow{client: client, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(0)}
+	f := &flow{client: h.client, store: h.store, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(record.LSN)}
 	config := p.config.Producer
-	config.Written = acknowledged
-	f.producer, err = router.NewProducer(config, client, routes, f.tracker, p.config.Metrics, f.notify)
-	if err != nil {
-		client.Close()
-		return nil, err
-	}
-	if f.store, err = p.openStore(ctx, f); err != nil {
-		f.close()
-		return nil, err
+	config.Found, config.Written = found, acknowledged
+	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
+	if h.topic != nil {
+		h.topic.UseProducer(f.producer)
 	}
 	return f, nil
 }
 
-// streamID tells our records from those of any other slot, database or cluster.
-func streamID(server replication.Server, slot string) string {
-	const history, shard = 0, 0 // of a first history, unsharded
-	sum := sha256.Sum256([]byte(server.SystemID + "\x00" + server.Database + "\x00" + slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)))
-	return hex.EncodeToString(sum[:8])
-}
-
-func (p *Pipeline) openStore(ctx context.Context, f *flow) (checkpoint.Store, error) {
-	c := p.config.Checkpoint
-	switch c.Store {
-	case "file":
-		return checkpoint.OpenFile(c.Path)
-	case "postgres":
-		dsn, err := c.DSN()
-		if err != nil {
-			return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
-		}
-		return checkpoint.OpenPostgres(ctx, dsn, c.Table)
-	}
-	topic := router.NewCompactedTopic(f.client, c.Topic)
-	topic.UseProducer(f.producer)
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	if err := topic.Ensure(timed, c.ReplicationFactor); err != nil {
+// begin reads back what was published after the checkpoint in record, and stores
+// the record before anything else is written: from now on the checkpoint is
+// never behind the slot, and says who writes.
+func (p *Pipeline) begin(ctx context.Context, h *holding, record checkpoint.Record, acknowledged written) (*flow, error) {
+	found, err := p.readBack(ctx, h, record)
+	if err != nil {
+		h.close()
 		return nil, err
 	}
-	return checkpoint.NewKafka(topic), nil
+	f, err := p.newFlow(h, record, found, acknowledged)
+	if err != nil {
+		h.close()
+		return nil, err
+	}
+	id, epoch := h.owner.ID()
+	record.Producer = checkpoint.Producer{Generation: h.generation, ID: id, Epoch: epoch}
+	record.Routing, record.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
+	record.Topics = f.marks(record.LSN)
+	record.SavedAt = time.Now().UTC()
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := f.store.Save(timed, record); err != nil {
+		f.close()
+		return nil, fmt.Errorf("save checkpoint: %w", err)
+	}
+	f.saver = newSaver(f.store, record, f.notify)
+	return f, nil
 }
+
+// marks are what a checkpoint says about the topics.
+func (f *flow) marks(lsn checkpoint.LSN) map[string]checkpoint.Topic {
+	topics := map[string]checkpoint.Topic{}
+	for name, m := range f.producer.Marks(lsn) {
+		topics[name] = checkpoint.Topic(m)
+	}
+	return topics
+}
+
+// collect takes notice of acknowledgements, and lets topics in that were waiting
+// for a checkpoint that names them.
+func (f *flow) collect() error {
+	err := f.producer.Collect()
+	if !f.producer.Unstored() {
+		return err
+	}
+	stored := map[string]router.Marks{}
+	for name, t := range f.saver.lastSaved().Topics {
+		stored[name] = router.Marks(t)
+	}
+	f.producer.Stored(stored)
+	if f.producer.Unstored() {
+		f.save(f.saver.lastSaved().LSN)
+	}
+	return err
+}
+
+// save asks for a checkpoint to be stored. It reports whether the request was
+// taken.
+func (f *flow) save(lsn checkpoint.LSN) bool { return f.saver.save(lsn, f.marks(lsn)) }
 
 // interruptible waits for what talks to Kafka, which a context cannot interrupt
 // everywhere: a broker that does not answer must not hold up a stop. What has
-// not returned when ctx ends is left behind, to end by its own timeout.
-func interruptible[T any](ctx context.Context, talk func() (T, error)) (T, error) {
+// not returned when ctx ends is left behind, to end by its own timeout. keep is
+// called at intervals meanwhile, and ends the wait if it fails.
+func interruptible[T any](ctx context.Context, keep func(context.Context) error, talk func(context.Context) (T, error)) (T, error) {
 	type outcome struct {
 		value T
 		err   error
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	done := make(chan outcome, 1)
 	go func() {
-		value, err := talk()
+		value, err := talk(ctx)
 		done <- outcome{value, err}
 	}()
-	select {
-	case o := <-done:
-		return o.value, o.err
-	case <-ctx.Done():
-		var none T
-		return none, context.Cause(ctx)
+	ticker := time.NewTicker(pingEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case o := <-done:
+			return o.value, o.err
+		case <-ctx.Done():
+			var none T
+			return none, context.Cause(ctx)
+		case <-ticker.C:
+			if err := keep(ctx); err != nil {
+				cancel(err)
+			}
+		}
 	}
 }
 
@@ -139,20 +168,18 @@ func (f *flow) notify() {
 	}
 }
 
-func (f *flow) load(ctx context.Context, id checkpoint.Identity) (checkpoint.Record, error) {
-	if f.begun() {
-		f.saver.rest()
-	}
+func (f *flow) load(ctx context.Context, keep func(context.Context) error, id checkpoint.Identity) (checkpoint.Record, error) {
+	f.saver.rest()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	r, err := interruptible(ctx, func() (checkpoint.Record, error) { return f.store.Load(ctx, id) })
+	r, err := interruptible(ctx, keep, func(ctx context.Context) (checkpoint.Record, error) { return f.store.Load(ctx, id) })
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return r, fmt.Errorf("load checkpoint: %w", err)
 	}
 	return r, err
 }
 
-// heir is what a failed flow leaves to the next one: what the partitions have
+// heir is what a flow leaves to the next one: what the partitions have
 // acknowledged, which holds as long as the checkpoint is still this one.
 type heir struct {
 	saved        checkpoint.Record
@@ -162,32 +189,10 @@ type heir struct {
 // failed tells whether the producer can never write again.
 func (f *flow) failed() bool { return f.producer.Err() != nil }
 
-// begun tells whether events may have gone through this flow.
-func (f *flow) begun() bool { return f.saver != nil }
-
-// follows tells whether the stored checkpoint is the one this flow saved last,
-// so that nobody else can have been at work.
-func (f *flow) follows(stored checkpoint.Record) bool {
-	return f.begun() && f.saver.lastSaved().LSN == stored.LSN && f.saver.lastSaved().Timeline == stored.Timeline
-}
-
-// begin stores the very first checkpoint.
-func (f *flow) begin(ctx context.Context, r checkpoint.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	r.SavedAt = time.Now().UTC()
-	if err := f.store.Save(ctx, r); err != nil {
-		return fmt.Errorf("save checkpoint: %w", err)
-	}
-	f.resume(r)
-	return nil
-}
-
-// resume makes the flow continue from a stored checkpoint.
-func (f *flow) resume(r checkpoint.Record) {
-	*f.tracker = *checkpoint.NewTracker(r.LSN)
-	f.handed = replication.Position{}
-	f.saver = newSaver(f.store, r, f.notify)
+// follows tells whether the stored checkpoint is the one saved last, so that
+// nobody else can have been at work.
+func follows(stored, last checkpoint.Record) bool {
+	return last.LSN == stored.LSN && last.Timeline == stored.Timeline && last.Producer == stored.Producer
 }
 
 func (f *flow) close() {
@@ -220,7 +225,7 @@ func (f *flow) await(deadline time.Time) {
 func (f *flow) settle(deadline time.Time, each func()) error {
 	f.producer.Seal()
 	for {
-		if err := f.producer.Collect(); err != nil {
+		if err := f.collect(); err != nil {
 			return err
 		}
 		if f.tracker.Idle() {
@@ -242,7 +247,7 @@ func (f *flow) saveLast(deadline time.Time) error {
 			return fmt.Errorf("last checkpoint %s was not stored in time: %w", position, f.saver.problem())
 		}
 		if !asked || f.saver.failed() != nil {
-			asked = f.saver.save(position)
+			asked = f.save(position)
 		}
 	}
 	return nil

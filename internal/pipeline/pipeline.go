@@ -37,6 +37,9 @@ type Config struct {
 	Client      router.ClientConfig
 	Producer    router.ProducerConfig
 	Checkpoint  CheckpointConfig
+	Resume      Resume
+	// TransactionalIDPrefix begins the name by which predecessors are kept out.
+	TransactionalIDPrefix string
 
 	StatusInterval time.Duration // between status updates to the server
 	BlockedTimeout time.Duration // after which a connection we cannot read is closed
@@ -57,6 +60,9 @@ type Metrics interface {
 	Skipped()
 	// Position reports what is confirmed and what is in flight.
 	Position(confirmed replication.LSN, inFlightBytes, inFlightEvents int)
+	// Resuming reports whether predecessors are kept out, so that nothing is
+	// repeated after a crash.
+	Resuming(exactlyOnce bool)
 	// Slot reports the slot as the server sees it.
 	Slot(replication.Slot)
 }
@@ -68,6 +74,8 @@ type Pipeline struct {
 	state  state
 	flow   *flow  // what lives on between sessions; nil before the first
 	table  uint32 // OID of the outbox table, from the last check
+	// switched is where the server left the checkpoint's timeline, or 0.
+	switched replication.LSN
 }
 
 // New checks what can be checked without a server.
@@ -127,7 +135,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 // stopped ends a run that was asked to stop while err, if anything, had ended
 // the session: what is in flight still gets its chance.
 func (p *Pipeline) stopped(err error) error {
-	if err == nil || p.flow == nil || !p.flow.begun() || p.flow.failed() {
+	if err == nil || p.flow == nil || p.flow.failed() {
 		return nil
 	}
 	return p.flow.stop(time.Now().Add(p.config.DrainTimeout))

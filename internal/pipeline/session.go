@@ -318,7 +318,7 @@ func (s *session) keepalive(m replication.Message) error {
 // collect takes notice of acknowledgements and lets the next batches leave.
 func (s *session) collect() error {
 	before := s.flow.producer.Events()
-	err := s.flow.producer.Collect()
+	err := s.flow.collect()
 	if s.flow.producer.Events() < before {
 		s.published = true
 		s.progressAt = time.Now()

@@ -68,7 +68,7 @@ func (p *Pipeline) unblock(ctx context.Context, control *replication.Control) er
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	for {
-		if err := p.flow.producer.Collect(); err != nil {
+		if err := p.flow.collect(); err != nil {
 			return err
 		}
 		if p.flow.producer.Accepts() {
@@ -145,38 +145,56 @@ func (p *Pipeline) prepare(ctx context.Context, control *replication.Control, se
 	if err != nil {
 		return 0, err
 	}
-	left, err := p.ensureFlow(ctx, server)
+	if p.flow != nil && !p.flow.failed() {
+		stored, err := p.flow.load(ctx, control.Ping, identity(server, slot.Name))
+		if err != nil && !errors.Is(err, checkpoint.ErrNone) {
+			return 0, err
+		}
+		if err == nil && follows(stored, p.flow.saver.lastSaved()) {
+			return stored.LSN, p.usable(ctx, control, server, slot, stored)
+		}
+	}
+	return p.startOver(ctx, control, server, slot)
+}
+
+// usable tells whether the stream can go on from the stored checkpoint.
+func (p *Pipeline) usable(ctx context.Context, control *replication.Control, server replication.Server, slot replication.Slot, stored checkpoint.Record) error {
+	if err := p.sameHistory(ctx, control, server, stored); err != nil {
+		return err
+	}
+	return replication.Refusal(replication.CheckPosition(stored.LSN, slot))
+}
+
+// startOver gets a new producer, and with it the stored checkpoint.
+func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, server replication.Server, slot replication.Slot) (replication.LSN, error) {
+	var left *heir
+	if p.flow != nil {
+		left = &heir{saved: p.flow.saver.lastSaved(), acknowledged: p.flow.producer.Written()}
+		p.discard()
+	}
+	id := identity(server, slot.Name)
+	h, err := interruptible(ctx, control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) })
 	if err != nil {
 		return 0, err
 	}
-	stored, err := p.flow.load(ctx, identity(server, slot.Name))
-	switch {
-	case errors.Is(err, checkpoint.ErrNone):
-		return p.firstStart(ctx, server, slot)
-	case err != nil:
-		return 0, err
+	record := h.stored
+	if h.found {
+		err = p.usable(ctx, control, server, slot, record)
+	} else {
+		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed}
+		p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
 	}
-	if err := p.sameHistory(ctx, control, server, stored); err != nil {
+	if err != nil {
+		h.close()
 		return 0, err
-	}
-	if err := replication.Refusal(replication.CheckPosition(stored.LSN, slot)); err != nil {
-		return 0, err
-	}
-	return stored.LSN, p.resume(ctx, server, stored, left)
-}
-
-// ensureFlow makes sure that there is a producer that can write. What a failed
-// one leaves comes back as well.
-func (p *Pipeline) ensureFlow(ctx context.Context, server replication.Server) (left *heir, err error) {
-	if p.flow != nil && !p.flow.failed() {
-		return nil, nil
 	}
 	var acknowledged written
-	if p.flow != nil && p.flow.begun() {
-		acknowledged = p.flow.producer.Written()
-		left = &heir{saved: p.flow.saver.lastSaved(), acknowledged: acknowledged}
+	if left != nil && left.saved.LSN == record.LSN && left.saved.Timeline == record.Timeline {
+		acknowledged = left.acknowledged
 	}
-	return left, p.renewFlow(ctx, server, acknowledged)
+	record.Timeline = server.Timeline
+	p.flow, err = interruptible(ctx, control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, record, acknowledged) })
+	return record.LSN, err
 }
 
 // slot reads and checks the slot.
@@ -190,52 +208,11 @@ func (p *Pipeline) slot(ctx context.Context, control *replication.Control, serve
 	return slot, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// firstStart begins where the slot begins, and stores that before anything
-// else, so that from now on the checkpoint is never behind the slot.
-func (p *Pipeline) firstStart(ctx context.Context, server replication.Server, slot replication.Slot) (replication.LSN, error) {
-	record := p.record(server, slot.Confirmed)
-	if err := p.flow.begin(ctx, record); err != nil {
-		return 0, err
-	}
-	p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
-	return slot.Confirmed, nil
-}
-
-// resume continues with what is in flight if nobody has moved the checkpoint
-// meanwhile, and with a producer that knows nothing otherwise.
-func (p *Pipeline) resume(ctx context.Context, server replication.Server, stored checkpoint.Record, left *heir) error {
-	if p.flow.follows(stored) {
-		return nil
-	}
-	stale := p.flow.begun() || left != nil && (left.saved.LSN != stored.LSN || left.saved.Timeline != stored.Timeline)
-	if stale {
-		if err := p.renewFlow(ctx, server, nil); err != nil {
-			return err
-		}
-	}
-	stored.Timeline, stored.Routing = server.Timeline, p.config.Rules.Fingerprint()
-	p.flow.resume(stored)
-	return nil
-}
-
-func (p *Pipeline) renewFlow(ctx context.Context, server replication.Server, written written) error {
-	p.discard()
-	var err error
-	p.flow, err = interruptible(ctx, func() (*flow, error) { return p.newFlow(ctx, server, written) })
-	return err
-}
-
-func (p *Pipeline) record(server replication.Server, lsn replication.LSN) checkpoint.Record {
-	return checkpoint.Record{
-		Identity: identity(server, p.config.Replication.Slot), Timeline: server.Timeline, LSN: lsn,
-		Routing: p.config.Rules.Fingerprint(),
-	}
-}
-
 // sameHistory compares timelines. After a failover the new primary may never
 // have had what was published last, and new commits may reuse its LSNs, so
 // comparing LSNs alone would skip them.
 func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control, server replication.Server, stored checkpoint.Record) error {
+	p.switched = 0
 	if stored.Timeline == server.Timeline {
 		return nil
 	}
@@ -252,6 +229,7 @@ func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control
 		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 			server.Timeline, stored.Timeline, at, stored.Timeline, stored.LSN))
 	}
+	p.switched = at
 	p.log.Warn("server has changed its timeline", "timeline_before", stored.Timeline, "timeline", server.Timeline, "switch_lsn", at.String(), "lsn", stored.LSN.String())
 	return nil
 }

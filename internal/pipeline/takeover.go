@@ -1,0 +1,265 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// Resume says what a start does about events that were published after the
+// checkpoint it starts from.
+type Resume string
+
+// The ways to resume.
+const (
+	// ResumeAuto is ResumeExactlyOnce where Kafka allows it.
+	ResumeAuto Resume = "auto"
+	// ResumeExactlyOnce keeps predecessors out, reads back what they have
+	// published, and repeats none of it.
+	ResumeExactlyOnce Resume = "exactly_once"
+	// ResumeAtLeastOnce repeats what was published after the checkpoint.
+	ResumeAtLeastOnce Resume = "at_least_once"
+)
+
+// holding is what a tenure has of the Kafka side before anything is written:
+// nobody who came before can write any more, so what is stored stays.
+type holding struct {
+	client *router.Client
+	owner  *router.Owner
+	store  checkpoint.Store
+	topic  *router.CompactedTopic // of the store, if it is a topic
+
+	stored      checkpoint.Record
+	found       bool // something is stored
+	generation  int  // of the transactional id
+	atLeastOnce string
+}
+
+func (h *holding) close() {
+	if h.store != nil {
+		_ = h.store.Close() // everything that was saved is durable
+	}
+	h.client.Close()
+}
+
+// takeOver connects to Kafka, keeps every predecessor out, and only then loads
+// the checkpoint: whoever held it before cannot change it any more. The caller
+// holds the lock. With anew, a checkpoint that cannot be used does not matter.
+func (p *Pipeline) takeOver(ctx context.Context, id checkpoint.Identity, anew bool) (*holding, error) {
+	client, err := router.Connect(p.config.Client)
+	if err != nil {
+		return nil, err
+	}
+	h := &holding{client: client}
+	if err := p.hold(ctx, h, id, anew); err != nil {
+		h.close()
+		return nil, err
+	}
+	return h, nil
+}
+
+func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity, anew bool) error {
+	if err := p.openStore(ctx, h); err != nil {
+		return err
+	}
+	// This first look tells which transactional id to take and what to fence.
+	if err := h.load(ctx, id, anew); err != nil {
+		return err
+	}
+	for {
+		h.generation = h.stored.Producer.Generation
+		if err := p.own(ctx, h, id); err != nil {
+			return err
+		}
+		fenced, err := h.fence(ctx, p.config.Checkpoint.Topic, nil)
+		if err != nil {
+			return err
+		}
+		if err := h.store.Claim(ctx, id); err != nil {
+			return err
+		}
+		if err := h.load(ctx, id, anew); err != nil {
+			return err
+		}
+		if h.stored.Producer.Generation != h.generation {
+			continue // a predecessor went on to the next one until a moment ago
+		}
+		if _, err := h.fence(ctx, p.config.Checkpoint.Topic, fenced); err != nil {
+			return err
+		}
+		if !h.owner.Exhausted() {
+			break
+		}
+		p.log.Info("transactional id is used up, going on with the next one", "generation", h.generation+1)
+		h.generation++
+		if err := p.own(ctx, h, id); err != nil {
+			return err
+		}
+		if _, err := h.fence(ctx, p.config.Checkpoint.Topic, nil); err != nil {
+			return err
+		}
+		break
+	}
+	p.noteOwner(h)
+	return nil
+}
+
+// load reads the stored checkpoint, if there is one.
+func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) error {
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	stored, err := h.store.Load(timed, id)
+	switch {
+	case errors.Is(err, checkpoint.ErrNone), anew && failure.ClassOf(err) == failure.Refused:
+		h.stored, h.found = checkpoint.Record{}, false
+	case err != nil:
+		return fmt.Errorf("load checkpoint: %w", err)
+	default:
+		h.stored, h.found = stored, true
+	}
+	return nil
+}
+
+// own gets the right to write.
+func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
+	h.atLeastOnce = "kafka.resume is at_least_once"
+	if p.config.Resume != ResumeAtLeastOnce {
+		name := p.transactionalID(id, h.generation)
+		h.owner, err = h.client.TakeOver(ctx, name)
+		if err == nil {
+			h.atLeastOnce = ""
+			return nil
+		}
+		if !errors.Is(err, router.ErrNoTransactions) {
+			return err
+		}
+		if p.config.Resume == ResumeExactlyOnce {
+			return failure.Refuse(fmt.Errorf("kafka.resume is exactly_once, but %w", err))
+		}
+		h.atLeastOnce = err.Error()
+	}
+	h.owner, err = h.client.Anonymous()
+	return err
+}
+
+// transactionalID is one for each slot, and another for each cluster, so that
+// two streamers never fence each other by accident.
+func (p *Pipeline) transactionalID(id checkpoint.Identity, generation int) string {
+	name := fmt.Sprintf("%s%s-%s-%s", p.config.TransactionalIDPrefix, id.Slot, id.Database, id.SystemID)
+	if generation > 0 {
+		name += "-" + strconv.Itoa(generation)
+	}
+	return name
+}
+
+// fence keeps predecessors out of everything that the checkpoint names, but for
+// what has been fenced before, and returns all of it.
+func (h *holding) fence(ctx context.Context, topic string, before map[string][]int32) (map[string][]int32, error) {
+	names := slices.Collect(maps.Keys(h.stored.Topics))
+	if h.topic != nil {
+		names = append(names, topic)
+	}
+	partitions, err := h.client.Existing(names)
+	if err != nil {
+		return nil, err
+	}
+	missing := maps.Clone(partitions)
+	maps.DeleteFunc(missing, func(topic string, ids []int32) bool { return len(before[topic]) == len(ids) })
+	return partitions, h.owner.Fence(ctx, missing)
+}
+
+// noteOwner says what kind of start this is going to be.
+func (p *Pipeline) noteOwner(h *holding) {
+	id, _ := h.owner.ID()
+	before := h.stored.Producer
+	switch {
+	case p.config.Resume == ResumeAtLeastOnce:
+	case h.atLeastOnce != "":
+		p.log.Warn("other instances cannot be kept out, events may be repeated after a crash", "reason", h.atLeastOnce)
+	case before.ID != 0 && before.ID != id && before.Generation == h.generation:
+		p.log.Warn("Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out", "producer_id_before", before.ID, "producer_id", id)
+	}
+	p.config.Metrics.Resuming(h.atLeastOnce == "")
+}
+
+// streamID tells our records from those of any other slot, database, cluster or
+// history.
+func streamID(id checkpoint.Identity, history int) string {
+	const shard = 0 // unsharded
+	sum := sha256.Sum256([]byte(id.SystemID + "\x00" + id.Database + "\x00" + id.Slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)))
+	return hex.EncodeToString(sum[:8])
+}
+
+func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
+	c := p.config.Checkpoint
+	switch c.Store {
+	case "file":
+		h.store, err = checkpoint.OpenFile(c.Path)
+		return err
+	case "postgres":
+		dsn, err := c.DSN()
+		if err != nil {
+			return failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+		}
+		h.store, err = checkpoint.OpenPostgres(ctx, dsn, c.Table)
+		return err
+	}
+	h.topic = router.NewCompactedTopic(h.client, c.Topic)
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := h.topic.Ensure(timed, c.ReplicationFactor); err != nil {
+		return err
+	}
+	h.store = checkpoint.NewKafka(h.topic)
+	return nil
+}
+
+// readBack learns what was published after the checkpoint.
+func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.Record) (router.Found, error) {
+	if !h.found || p.config.Resume == ResumeAtLeastOnce {
+		return router.Found{}, nil
+	}
+	began := time.Now()
+	marks := map[string]router.Marks{}
+	for name, t := range record.Topics {
+		marks[name] = router.Marks(t)
+	}
+	found, err := h.client.ReadBack(ctx, router.ReadBack{
+		StreamID: streamID(record.Identity, record.History), Marks: marks, Above: record.LSN, Log: p.log,
+		Rerouted: record.Routing != p.config.Rules.Fingerprint(),
+	})
+	if err != nil {
+		return found, fmt.Errorf("read back what was published: %w", err)
+	}
+	for _, gap := range found.Gaps {
+		p.log.Error("events above the checkpoint may be repeated", "reason", gap)
+	}
+	if highest := len(found.Landmarks) - 1; highest >= 0 {
+		last := found.Landmarks[highest].Position
+		p.log.Info("events above the checkpoint were published before and will be passed over", "records_read", found.Records, "up_to", last.String(), "took", time.Since(began).Round(time.Millisecond).String())
+		if err := p.beyond(last); err != nil {
+			return found, err
+		}
+	}
+	return found, nil
+}
+
+// beyond refuses what was published on a timeline that this server has left.
+func (p *Pipeline) beyond(last replication.Position) error {
+	if p.switched == 0 || last.Commit < p.switched {
+		return nil
+	}
+	return failure.Refuse(fmt.Errorf("the server has left the timeline on which events were published at %s, but Kafka holds events up to %s: what was published between the two does not exist on this server: compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`",
+		p.switched, last))
+}

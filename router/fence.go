@@ -1,0 +1,330 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Owner is who writes to Kafka: a producer id of which, by its transactional
+// id, there is one at a time. Data does not go out in transactions; taking over
+// is what the transactional id is for. The new owner gets the next epoch, and
+// one empty aborted transaction carries that epoch, in its markers, into every
+// partition, where from then on a predecessor is refused whatever it still has
+// on its way.
+//
+// Kafka forgets: an idle transactional id after transactional.id.expiration.ms
+// (7 days), an idle producer in a partition after producer.id.expiration.ms
+// (24 h). So the empty transaction is repeated, and an owner that has not been
+// able to for too long stops writing by itself.
+//
+// An Owner without a transactional id has a producer id like any other and
+// fences nobody.
+type Owner struct {
+	*Client
+	transactional string // id, or empty
+	id            int64
+	epoch         int16
+
+	mu         sync.Mutex
+	partitions map[string][]int32
+	fenced     elapsed // since when all predecessors are surely kept out
+	attempted  elapsed
+	interval   time.Duration
+	lapse      time.Duration
+}
+
+const (
+	// transactionTimeout bounds an empty transaction whose owner dies between
+	// its two requests.
+	transactionTimeout = time.Minute
+	// takeOverPatience is how long coordinators may take to load, and a
+	// transaction that was left behind to be aborted.
+	takeOverPatience = 30 * time.Second
+	coordinatorPause = 5 * time.Millisecond
+	// renewPatience is short, because leaders wait to be looked up meanwhile.
+	renewPatience = 3 * time.Second
+	admitPatience = 15 * time.Second
+	// fenceChunk is how many partitions are added to a transaction at once.
+	fenceChunk = 1000
+	// exhausting is the epoch from which on a transactional id is given up for
+	// the next one: epochs have 16 bits, and Kafka would hand out another
+	// producer id, for which the markers of this one mean nothing.
+	exhausting = 30_000
+	// defaultExpiry is Kafka's default of producer.id.expiration.ms, the
+	// shorter of the two.
+	defaultExpiry = 24 * time.Hour
+	longestFence  = 6 * time.Hour
+)
+
+// ErrNoTransactions tells that Kafka does not let us use a transactional id.
+var ErrNoTransactions = errors.New("transactional id cannot be used")
+
+// ErrLapsed tells that the fence could not be renewed for so long that Kafka
+// may have forgotten it: a successor might not be kept apart from us.
+var ErrLapsed = errors.New("producer's fence could not be renewed in time")
+
+// TakeOver makes this process the owner of a transactional id. Whoever had it
+// can start no transaction any more; Fence keeps them out of the partitions.
+// The caller must hold the lock of the slot, because this ends a healthy owner.
+// ErrNoTransactions means that an Owner without transactional id is all that
+// can be had.
+func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, error) {
+	o := &Owner{Client: c, transactional: transactionalID, partitions: map[string][]int32{}}
+	o.interval, o.lapse = c.fenceTimes()
+	err := o.coordinate(ctx, "take over", func(coordinator *sarama.Broker) (sarama.KError, error) {
+		request := &sarama.InitProducerIDRequest{
+			Version: 4, TransactionalID: &transactionalID, TransactionTimeout: transactionTimeout, ProducerID: -1, ProducerEpoch: -1,
+		}
+		response, err := coordinator.InitProducerID(request)
+		if err != nil {
+			return 0, err
+		}
+		o.id, o.epoch = response.ProducerID, response.ProducerEpoch
+		return response.Err, nil
+	})
+	switch {
+	case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
+		return nil, fmt.Errorf("%w: %w: allow Describe and Write on transactional id %q to our principal", ErrNoTransactions, err, transactionalID)
+	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidTransactionTimeout):
+		return nil, fmt.Errorf("%w: %w", ErrNoTransactions, err)
+	case err != nil:
+		return nil, err
+	}
+	return o, nil
+}
+
+// Anonymous is an owner that fences nobody.
+func (c *Client) Anonymous() (*Owner, error) {
+	id, epoch, err := c.InitProducerID()
+	if err != nil {
+		return nil, fmt.Errorf("producer id: %w", err)
+	}
+	return &Owner{Client: c, id: id, epoch: epoch, partitions: map[string][]int32{}}, nil
+}
+
+// ID is the producer id and its epoch.
+func (o *Owner) ID() (id int64, epoch int16) { return o.id, o.epoch }
+
+// Fences tells whether predecessors are kept out.
+func (o *Owner) Fences() bool { return o.transactional != "" }
+
+// Exhausted tells that the transactional id should be given up for the next
+// one: fence with this owner, then take over that.
+func (o *Owner) Exhausted() bool { return o.epoch >= exhausting }
+
+// Fence keeps every predecessor out of these partitions from the moment it
+// returns, and from now on includes them when the fence is renewed.
+func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error {
+	if !o.Fences() || len(partitions) == 0 {
+		return nil
+	}
+	began := now()
+	if err := o.emptyTransaction(ctx, partitions); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.partitions) == 0 {
+		o.fenced, o.attempted = began, began
+	}
+	maps.Copy(o.partitions, partitions)
+	return nil
+}
+
+// Renew repeats the fence when that is due, and returns when it is due again.
+func (o *Owner) Renew() (time.Duration, error) {
+	o.mu.Lock()
+	partitions := maps.Clone(o.partitions)
+	due := o.interval - since(o.attempted)
+	o.mu.Unlock()
+	if !o.Fences() || len(partitions) == 0 {
+		return longestFence, nil
+	}
+	if due > 0 {
+		return due, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), renewPatience)
+	defer cancel()
+	began := now()
+	err := o.emptyTransaction(ctx, o.existing(partitions))
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if err != nil {
+		again := min(o.interval/4, time.Minute)
+		o.attempted = now().minus(o.interval - again)
+		return again, fmt.Errorf("renew fence: %w", err)
+	}
+	o.fenced, o.attempted = began, began
+	return o.interval, nil
+}
+
+// existing leaves out topics that have been deleted meanwhile: a transaction
+// takes all its partitions or none.
+func (o *Owner) existing(partitions map[string][]int32) map[string][]int32 {
+	maps.DeleteFunc(partitions, func(topic string, _ []int32) bool {
+		return errors.Is(o.Refresh(topic), sarama.ErrUnknownTopicOrPartition)
+	})
+	return partitions
+}
+
+// Lapsed is why nothing may be written any more, or nil. It is asked before
+// each request, because a process that was frozen does not know it.
+func (o *Owner) Lapsed() error {
+	if !o.Fences() {
+		return nil
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if age := since(o.fenced); len(o.partitions) > 0 && age > o.lapse {
+		return fmt.Errorf("%w: last renewed %s ago, Kafka may forget it after %s", ErrLapsed, age.Round(time.Second), 2*o.lapse)
+	}
+	return nil
+}
+
+// Admit gets a topic's partitions ready for their first event: predecessors are
+// kept out, and it is known where they end.
+func (o *Owner) Admit(topic string, partitions int) (FoundTopic, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), admitPatience)
+	defer cancel()
+	ids := make([]int32, partitions)
+	parts := make([]topicPartition, partitions)
+	for i := range ids {
+		ids[i] = int32(i)
+		parts[i] = topicPartition{topic, int32(i)}
+	}
+	described, err := o.topicIDs([]string{topic})
+	if err != nil {
+		return FoundTopic{}, err
+	}
+	if err := o.Fence(ctx, map[string][]int32{topic: ids}); err != nil {
+		return FoundTopic{}, err
+	}
+	ends, err := o.offsets(ctx, parts, sarama.OffsetNewest)
+	if err != nil {
+		return FoundTopic{}, err
+	}
+	found := FoundTopic{ID: described[topic].id, Partitions: make([]FoundPartition, partitions)}
+	for i, part := range parts {
+		found.Partitions[i] = FoundPartition{Mark: ends[part], End: ends[part]}
+	}
+	return found, nil
+}
+
+// emptyTransaction writes an abort marker with our epoch into each partition.
+func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]int32) error {
+	for _, chunk := range chunks(partitions, fenceChunk) {
+		if err := o.add(ctx, chunk); err != nil {
+			return err
+		}
+	}
+	// The first answer says that the abort is decided. Only the second says that
+	// its markers are written; until then predecessors still get through.
+	for range 2 {
+		err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
+			response, err := coordinator.EndTxn(&sarama.EndTxnRequest{Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch})
+			if err != nil {
+				return 0, err
+			}
+			return response.Err, nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add puts partitions into the transaction, all or none.
+func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
+	var at string
+	err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
+		response, err := coordinator.AddPartitionsToTxn(&sarama.AddPartitionsToTxnRequest{
+			Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch, TopicPartitions: partitions,
+		})
+		if err != nil {
+			return 0, err
+		}
+		code := sarama.ErrNoError
+		for topic, errs := range response.Errors {
+			for _, e := range errs {
+				// One that was not attempted says nothing about itself.
+				if e.Err != sarama.ErrNoError && e.Err != sarama.ErrOperationNotAttempted {
+					code, at = e.Err, fmt.Sprintf("topic %q partition %d: ", topic, e.Partition)
+				}
+			}
+		}
+		return code, nil
+	})
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		return failure.Refuse(fmt.Errorf("%s%w: allow Describe, Read and Write on it to our principal", at, err))
+	}
+	if err != nil {
+		return fmt.Errorf("%s%w", at, err)
+	}
+	return nil
+}
+
+// coordinate asks the transaction coordinator, again and again while it says
+// that it is not ready.
+func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Broker) (sarama.KError, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	for {
+		coordinator, err := o.coordinator(o.transactional)
+		if err == nil {
+			var code sarama.KError
+			if code, err = ask(coordinator); err != nil {
+				_ = coordinator.Close() // the next attempt opens it again
+			} else if code == sarama.ErrNoError {
+				return nil
+			} else {
+				err = code
+			}
+		}
+		if code, known := errors.AsType[sarama.KError](err); known && !slices.Contains(passing, code) {
+			if code == sarama.ErrInvalidProducerEpoch || code == sarama.ErrProducerFenced || code == sarama.ErrInvalidProducerIDMapping {
+				err = fmt.Errorf("%w: %w", ErrFenced, err)
+			}
+			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
+		case <-time.After(coordinatorPause):
+		}
+	}
+}
+
+// passing are answers that change by themselves.
+var passing = []sarama.KError{
+	sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrOffsetsLoadInProgress,
+	sarama.ErrConcurrentTransactions, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition,
+	sarama.ErrRequestTimedOut, sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrNetworkException,
+	sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError,
+}
+
+// chunks cuts a set of partitions into sets of at most n.
+func chunks(partitions map[string][]int32, n int) []map[string][]int32 {
+	var all []map[string][]int32
+	room := 0
+	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
+		for ids := partitions[topic]; len(ids) > 0; {
+			if room == 0 {
+				all, room = append(all, map[string][]int32{}), n
+			}
+			m := min(room, len(ids))
+			all[len(all)-1][topic] = ids[:m:m]
+			ids, room = ids[m:], room-m
+		}
+	}
+	return all
+}

@@ -1,0 +1,123 @@
+package router
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// written is a run of acknowledged records in a partition's log.
+type written struct {
+	base, end int64 // offsets; base is -1 where the broker did not say
+	last      replication.Position
+}
+
+// log is what is known of a partition's log: what a checkpoint has to say so
+// that the next start can read back what lies above it.
+type log struct {
+	mark  int64     // nothing of ours above the last checkpoint lies before it
+	end   int64     // of what was acknowledged
+	above []written // acknowledged, not yet below a checkpoint
+}
+
+// mostRuns bounds log.above; beyond it neighbours are taken together, and more
+// is read back than would be needed.
+const mostRuns = 1024
+
+// add notes an acknowledgement. lost is how many offsets the log has gone back.
+func (l *log) add(w written) (lost int64) {
+	if w.base >= 0 {
+		lost = l.end - w.base
+		l.mark = min(l.mark, w.base)
+		l.end = w.end
+	}
+	l.above = append(l.above, w)
+	if n := len(l.above); n > 1 && l.above[n-2].base > w.base {
+		// One that was sent again is acknowledged after what came behind it. It
+		// comes first, too, where the broker does not say where it lies.
+		slices.SortStableFunc(l.above, func(a, b written) int { return cmp.Compare(a.base, b.base) })
+	}
+	if len(l.above) >= mostRuns {
+		half := l.above[:0]
+		for i := 0; i+1 < len(l.above); i += 2 {
+			half = append(half, written{l.above[i].base, l.above[i+1].end, l.above[i+1].last})
+		}
+		l.above = half
+	}
+	return lost
+}
+
+// markAt moves the mark to where events above a checkpoint can begin.
+func (l *log) markAt(checkpoint replication.LSN) int64 {
+	for len(l.above) > 0 && l.above[0].last.Commit < checkpoint {
+		l.mark = max(l.mark, l.above[0].end)
+		l.above = l.above[1:]
+	}
+	if len(l.above) > 0 {
+		l.mark = max(l.mark, l.above[0].base)
+	}
+	return l.mark
+}
+
+func newLog(f FoundPartition) log {
+	l := log{mark: f.Mark, end: f.End}
+	if f.End > f.Mark {
+		l.above = []written{{base: f.Mark, end: f.End, last: f.Written}}
+	}
+	return l
+}
+
+// Marks are to be stored with a checkpoint at lsn: from which offset on each
+// partition may hold an event above it. An lsn must not be lower than the one
+// before.
+func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	marks := map[string]Marks{}
+	for name, found := range p.dormant {
+		m := Marks{ID: found.ID, Offsets: make([]int64, len(found.Partitions))}
+		for i, part := range found.Partitions {
+			l := newLog(part)
+			m.Offsets[i] = l.markAt(lsn)
+		}
+		marks[name] = m
+	}
+	for _, t := range p.known {
+		if !t.admitted {
+			continue
+		}
+		m := Marks{ID: t.id, Offsets: make([]int64, len(t.partitions))}
+		for i, part := range t.partitions {
+			if part.suspect == nil { // else something may lie there that is not acknowledged
+				part.log.markAt(lsn)
+			}
+			m.Offsets[i] = part.log.mark
+		}
+		marks[t.name] = m
+	}
+	return marks
+}
+
+// Unstored tells whether events wait for a topic until a checkpoint with its
+// marks is stored. Without that, a successor would not know that there is
+// something to read back.
+func (p *Producer) Unstored() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.unstored) > 0
+}
+
+// Stored tells that a checkpoint with these marks is stored.
+func (p *Producer) Stored(marks map[string]Marks) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for t := range maps.Clone(p.unstored) {
+		if len(marks[t.name].Offsets) == len(t.partitions) {
+			delete(p.unstored, t)
+			t.ready.Store(true)
+			p.announce()
+		}
+	}
+}

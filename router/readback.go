@@ -1,0 +1,340 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// ReplayHeader marks a record that was published again on purpose. It says
+// nothing about how far the stream has come.
+const ReplayHeader = "streamer-replay"
+
+// Marks say, for one topic, from which offset on each partition may hold an
+// event above a checkpoint. ID is Kafka's id of the topic, empty where it has
+// none: a topic that was deleted and created again has another.
+type Marks struct {
+	ID      string
+	Offsets []int64
+}
+
+// ReadBack says what to learn from Kafka: the suffix that was written after a
+// checkpoint was saved.
+type ReadBack struct {
+	StreamID string
+	Marks    map[string]Marks
+	// Rerouted tells that rows may go to other topics or partitions than when
+	// the marks were made.
+	Rerouted bool
+	// Scattered tells of a topic whose partitions hold no prefix of the stream.
+	Scattered func(topic string) bool
+	// Above is the checkpoint: what is not above it was published before.
+	Above replication.LSN
+	Log   *slog.Logger
+}
+
+// Found is what a predecessor has written. The events in it will come by again
+// and must be passed over.
+type Found struct {
+	Topics map[string]FoundTopic
+	// Published holds single events, of topics whose partitions hold no prefix.
+	Published map[replication.Position]struct{}
+	// Landmarks are events that must come by again, in stream order: if one
+	// does not, this is not the history that was published.
+	Landmarks []Landmark
+	// Gaps say where Kafka has lost what would be needed to repeat nothing.
+	Gaps []string
+	// Records is how many were read.
+	Records int
+}
+
+// FoundTopic is what is known of a topic's partitions after reading back.
+type FoundTopic struct {
+	ID         string
+	Partitions []FoundPartition
+}
+
+// FoundPartition is a partition's part of it.
+type FoundPartition struct {
+	Mark    int64 // events above the checkpoint lie from here
+	End     int64 // to here, exclusively
+	Written replication.Position
+}
+
+// Landmark is an event that must come by again.
+type Landmark struct {
+	Position  replication.Position
+	EventID   string
+	Topic     string
+	Partition int32 // or -1 for any
+}
+
+const (
+	// firstWindow is how many offsets at a partition's end are looked at first;
+	// usually its last record is ours.
+	firstWindow = 64
+	// mostPublished bounds Found.Published, in events. One takes about 40 bytes.
+	mostPublished = 2 << 20
+	progressEvery = 5 * time.Second
+)
+
+// reading is a ReadBack at work.
+type reading struct {
+	ReadBack
+	client  *Client
+	found   Found
+	logged  time.Time
+	expired map[topicPartition]int64    // marks that lie before what is left
+	highest map[topicPartition]Landmark // among the prefixes
+	last    Landmark                    // among the single events
+}
+
+// ReadBack reads what lies between the marks and the ends of the partitions.
+// Topics that are gone are left out.
+func (c *Client) ReadBack(ctx context.Context, r ReadBack) (Found, error) {
+	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[topicPartition]int64{}, highest: map[topicPartition]Landmark{}}
+	w.found.Topics, w.found.Published = map[string]FoundTopic{}, map[replication.Position]struct{}{}
+	prefixes, scattered, err := w.plan(ctx)
+	if err != nil {
+		return w.found, err
+	}
+	if err := w.readScattered(ctx, scattered); err != nil {
+		return w.found, err
+	}
+	if err := w.searchBackwards(ctx, prefixes); err != nil {
+		return w.found, err
+	}
+	w.conclude(prefixes)
+	return w.found, nil
+}
+
+// plan finds out what there is to read: spans of partitions that hold a prefix
+// of the stream, and of those that do not.
+func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err error) {
+	ids, err := w.client.topicIDs(slices.Sorted(maps.Keys(w.Marks)))
+	if err != nil {
+		return nil, nil, err
+	}
+	var partitions []topicPartition
+	for topic, described := range ids {
+		for id := range int32(described.partitions) {
+			partitions = append(partitions, topicPartition{topic, id})
+		}
+	}
+	oldest, err := w.client.offsets(ctx, partitions, sarama.OffsetOldest)
+	if err != nil {
+		return nil, nil, err
+	}
+	newest, err := w.client.offsets(ctx, partitions, sarama.OffsetNewest)
+	if err != nil {
+		return nil, nil, err
+	}
+	for topic, marks := range w.Marks {
+		described, exists := ids[topic]
+		if !exists {
+			w.Log.Warn("topic has been deleted", "topic", topic)
+			continue
+		}
+		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || len(marks.Offsets) != described.partitions
+		t := FoundTopic{ID: described.id, Partitions: make([]FoundPartition, described.partitions)}
+		same := marks.ID == "" || described.id == "" || marks.ID == described.id
+		if !same {
+			w.Log.Warn("topic has been deleted and created again, what was published to it before is gone", "topic", topic)
+		}
+		for id := range int32(described.partitions) {
+			part := topicPartition{topic, id}
+			from, end := oldest[part], newest[part]
+			if same && int(id) < len(marks.Offsets) {
+				from = w.from(part, marks.Offsets[id], from, end)
+			}
+			t.Partitions[id] = FoundPartition{Mark: from, End: end}
+			s := &span{topicPartition: part, next: from, end: end}
+			if whole {
+				scattered = append(scattered, s)
+			} else {
+				prefixes = append(prefixes, s)
+			}
+		}
+		w.found.Topics[topic] = t
+	}
+	return prefixes, scattered, nil
+}
+
+// from is where to begin in a partition whose log may have been cut at either
+// end since the mark was made.
+func (w *reading) from(part topicPartition, mark, oldest, newest int64) int64 {
+	switch {
+	case mark > newest:
+		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events", part.topic, part.id, newest, mark)
+		return oldest
+	case mark < oldest:
+		w.expired[part] = mark
+		return oldest
+	}
+	return mark
+}
+
+func (w *reading) gap(format string, arguments ...any) {
+	w.found.Gaps = append(w.found.Gaps, fmt.Sprintf(format, arguments...))
+}
+
+// ours reads position and id from a record of this stream.
+func (w *reading) ours(s *span, r *sarama.Record) (Landmark, bool) {
+	w.found.Records++
+	stream := false
+	for _, h := range r.Headers {
+		switch string(h.Key) {
+		case ReplayHeader:
+			return Landmark{}, false
+		case StreamHeader:
+			stream = string(h.Value) == w.StreamID
+		}
+	}
+	if !stream {
+		return Landmark{}, false
+	}
+	id, position := identify(r)
+	return Landmark{Position: position, EventID: id, Topic: s.topic, Partition: s.id}, position != replication.Position{}
+}
+
+// readScattered reads all of the spans and notes each event above the
+// checkpoint.
+func (w *reading) readScattered(ctx context.Context, spans []*span) error {
+	overflow := false
+	err := w.client.readSpans(ctx, spans, func(s *span, offset int64, r *sarama.Record) error {
+		w.progress(s, offset)
+		l, ours := w.ours(s, r)
+		if !ours || l.Position.Commit < w.Above || overflow {
+			return nil
+		}
+		w.found.Published[l.Position] = struct{}{}
+		if l.Position.Compare(w.last.Position) > 0 {
+			w.last = l
+			w.last.Partition = -1
+		}
+		overflow = len(w.found.Published) > mostPublished
+		return nil
+	})
+	if overflow {
+		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", mostPublished)
+		clear(w.found.Published)
+		w.last = Landmark{}
+	}
+	return err
+}
+
+// searchBackwards finds the last event of ours in each span. In a prefix that
+// is the highest, so what lies before it need not be read.
+func (w *reading) searchBackwards(ctx context.Context, spans []*span) error {
+	floor := map[topicPartition]int64{}
+	var pending []*span
+	for _, s := range spans {
+		floor[s.topicPartition] = s.next
+		if !s.done() {
+			pending = append(pending, s)
+		}
+	}
+	for window := int64(firstWindow); len(pending) > 0; window *= 8 {
+		windows := make([]*span, len(pending))
+		for i, s := range pending {
+			windows[i] = &span{topicPartition: s.topicPartition, next: max(floor[s.topicPartition], s.end-window), end: s.end}
+			s.end = windows[i].next // what the next, larger window is for
+		}
+		err := w.client.readSpans(ctx, windows, func(s *span, offset int64, r *sarama.Record) error {
+			w.progress(s, offset)
+			if l, ours := w.ours(s, r); ours && l.Position.Compare(w.highest[s.topicPartition].Position) > 0 {
+				w.highest[s.topicPartition] = l
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		pending = slices.DeleteFunc(pending, func(s *span) bool {
+			_, found := w.highest[s.topicPartition]
+			return found || s.end <= floor[s.topicPartition]
+		})
+	}
+	return nil
+}
+
+// conclude makes of what was read what a producer needs.
+func (w *reading) conclude(prefixes []*span) {
+	for part, mark := range w.expired {
+		if _, found := w.highest[part]; !found { // the highest is the last to expire
+			w.gap("topic %q partition %d has expired up to offset %d, events above the checkpoint began at %d", part.topic, part.id, w.found.Topics[part.topic].Partitions[part.id].Mark, mark)
+		}
+	}
+	for _, s := range prefixes {
+		l, found := w.highest[s.topicPartition]
+		if !found || l.Position.Commit < w.Above {
+			continue
+		}
+		w.found.Topics[s.topic].Partitions[s.id].Written = l.Position
+		w.found.Landmarks = append(w.found.Landmarks, l)
+	}
+	if w.last.EventID != "" {
+		w.found.Landmarks = append(w.found.Landmarks, w.last)
+	}
+	slices.SortFunc(w.found.Landmarks, func(a, b Landmark) int { return a.Position.Compare(b.Position) })
+}
+
+// progress tells an operator who waits that something happens.
+func (w *reading) progress(s *span, offset int64) {
+	if time.Since(w.logged) >= progressEvery {
+		w.logged = time.Now()
+		w.Log.Info("reading back what was published after the checkpoint", "records", w.found.Records, "topic", s.topic, "partition", s.id, "offset", offset, "end", s.end)
+	}
+}
+
+type topicDescription struct {
+	id         string
+	partitions int
+}
+
+// topicIDs describes those of the topics that exist.
+func (c *Client) topicIDs(topics []string) (map[string]topicDescription, error) {
+	described := map[string]topicDescription{}
+	if len(topics) == 0 {
+		return described, nil
+	}
+	// Afterwards the leaders are known, too.
+	if err := c.client.RefreshMetadata(topics...); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
+	}
+	broker := c.client.LeastLoadedBroker()
+	if broker == nil {
+		return nil, sarama.ErrOutOfBrokers
+	}
+	response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
+	if err != nil {
+		_ = broker.Close() // so that it is connected to anew
+		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
+	}
+	for _, t := range response.Topics {
+		switch t.Err {
+		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
+		case sarama.ErrUnknownTopicOrPartition:
+			continue
+		case sarama.ErrTopicAuthorizationFailed:
+			return nil, failure.Refuse(fmt.Errorf("topic %q: %w: allow Describe, Read and Write on it to our principal", t.Name, t.Err))
+		default:
+			return nil, fmt.Errorf("metadata of topic %q: %w", t.Name, t.Err)
+		}
+		d := topicDescription{partitions: len(t.Partitions)}
+		if t.Uuid != (sarama.Uuid{}) {
+			d.id = t.Uuid.String()
+		}
+		described[t.Name] = d
+	}
+	return described, nil
+}

@@ -1,0 +1,244 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Log is what a partition held when it was asked for.
+type Log struct {
+	Topic     string
+	Partition int32
+	// Start is the first offset that retention has left, End the one after the
+	// last.
+	Start, End int64
+	// From is where Scan begins; Logs sets it to Start.
+	From int64
+}
+
+// LogRecord is a record as Scan hands it out. Its byte slices are valid during
+// the call only.
+type LogRecord struct {
+	Offset int64
+	// Time is the record's timestamp; of our records, the commit time.
+	Time    time.Time
+	Key     []byte
+	Value   []byte // nil is Kafka's null
+	Headers []LogHeader
+	// AfterGap tells that retention was faster than the scan: records before
+	// this one were deleted without having been seen.
+	AfterGap bool
+}
+
+// LogHeader is a header of a record.
+type LogHeader struct{ Key, Value []byte }
+
+// scanPatience is how long a scan waits for a partition that answers with
+// errors, or with nothing.
+const scanPatience = time.Minute
+
+// Logs asks for the extent of every partition of a topic. A topic that does not
+// exist has none.
+func (c *Client) Logs(topic string) ([]Log, error) {
+	found, err := c.HasTopic(topic)
+	if err != nil || !found {
+		return nil, explainScan(topic, err)
+	}
+	ids, err := c.client.Partitions(topic)
+	if err != nil {
+		return nil, fmt.Errorf("partitions of topic %q: %w", topic, err)
+	}
+	slices.Sort(ids)
+	logs := make([]Log, 0, len(ids))
+	for _, id := range ids {
+		log := Log{Topic: topic, Partition: id}
+		if err := c.extent(&log); err != nil {
+			return nil, err
+		}
+		logs = append(logs, log)
+	}
+	return logs, nil
+}
+
+func (c *Client) extent(log *Log) (err error) {
+	if log.End, err = c.client.GetOffset(log.Topic, log.Partition, sarama.OffsetNewest); err == nil {
+		log.Start, err = c.client.GetOffset(log.Topic, log.Partition, sarama.OffsetOldest)
+	}
+	if err != nil {
+		return fmt.Errorf("offsets of topic %q partition %d: %w", log.Topic, log.Partition, err)
+	}
+	log.From = log.Start
+	return nil
+}
+
+// Seek moves From to the first record whose timestamp is at or after a time, or
+// to the end.
+func (c *Client) Seek(log *Log, at time.Time) error {
+	offset, err := c.client.GetOffset(log.Topic, log.Partition, at.UnixMilli())
+	if err != nil {
+		return fmt.Errorf("offset of topic %q partition %d at %s: %w", log.Topic, log.Partition, at.UTC().Format(time.RFC3339), err)
+	}
+	if offset < 0 {
+		offset = log.End
+	}
+	log.From = min(max(offset, log.Start), log.End)
+	return nil
+}
+
+// PartitionOf is the partition that a key belongs to in a topic with this many.
+func PartitionOf(name, topic string, key []byte, count int) int32 {
+	message := sarama.ProducerMessage{Topic: topic, Key: &keyEncoder{key}}
+	id, err := partitioner(name, topic).Partition(&message, int32(count))
+	if err != nil {
+		return 0 // as in partitionOf
+	}
+	return id
+}
+
+// ScanAll reads logs, each from From to End, a few at a time. open is called for
+// each before its first record, from one of several goroutines, and returns what
+// gets the records of this log, one after the other. The first error ends
+// everything and is returned.
+func (c *Client) ScanAll(ctx context.Context, logs []Log, parallel int, open func(Log) func(*LogRecord) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	next := make(chan Log)
+	var readers sync.WaitGroup
+	for range max(1, min(parallel, len(logs))) {
+		readers.Go(func() {
+			for log := range next {
+				if err := c.Scan(ctx, log, open(log)); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		})
+	}
+	for _, log := range logs {
+		select {
+		case next <- log:
+		case <-ctx.Done():
+		}
+	}
+	close(next)
+	readers.Wait()
+	return context.Cause(ctx)
+}
+
+// Scan hands the records of a log from From to End to visit. Control records are
+// passed over. A leader that moves is waited for; what retention deletes
+// meanwhile is passed over, and the next record says so.
+func (c *Client) Scan(ctx context.Context, log Log, visit func(*LogRecord) error) error {
+	s := scan{client: c, log: log, visit: visit, next: log.From, progress: time.Now()}
+	for s.next < log.End {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type scan struct {
+	client   *Client
+	log      Log
+	visit    func(*LogRecord) error
+	next     int64
+	progress time.Time // when next was moved last
+	record   LogRecord // reused for each
+}
+
+func (s *scan) step(ctx context.Context) error {
+	batches, err := s.client.fetch(s.log.Topic, s.log.Partition, s.next)
+	if errors.Is(err, sarama.ErrOffsetOutOfRange) {
+		return s.jump()
+	}
+	if err != nil {
+		return s.wait(ctx, err)
+	}
+	before := s.next
+	for _, batch := range batches {
+		if batch.PartialTrailingRecord {
+			continue
+		}
+		if err := s.batch(batch); err != nil {
+			return err
+		}
+		s.next = max(s.next, batch.LastOffset()+1)
+	}
+	if s.next == before {
+		return s.wait(ctx, errors.New("the broker answers with nothing"))
+	}
+	s.progress = time.Now()
+	return nil
+}
+
+func (s *scan) batch(batch *sarama.RecordBatch) error {
+	return visitBatch(batch, s.next, func(offset int64, r *sarama.Record) error {
+		if offset >= s.log.End {
+			return nil
+		}
+		at := batch.FirstTimestamp.Add(r.TimestampDelta)
+		if batch.LogAppendTime {
+			at = batch.MaxTimestamp
+		}
+		s.record.Offset, s.record.Time, s.record.Key, s.record.Value = offset, at, r.Key, r.Value
+		s.record.Headers = s.record.Headers[:0]
+		for _, h := range r.Headers {
+			s.record.Headers = append(s.record.Headers, LogHeader(*h))
+		}
+		err := s.visit(&s.record)
+		s.record.AfterGap = false
+		return err
+	})
+}
+
+// jump goes on where the log begins now.
+func (s *scan) jump() error {
+	now := Log{Topic: s.log.Topic, Partition: s.log.Partition}
+	if err := s.client.extent(&now); err != nil {
+		return err
+	}
+	if now.Start <= s.next {
+		return fmt.Errorf("read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile: run this again",
+			s.log.Topic, s.log.Partition, s.log.End, now.End)
+	}
+	s.next, s.record.AfterGap = now.Start, true
+	return nil
+}
+
+// wait lets leaders settle.
+func (s *scan) wait(ctx context.Context, cause error) error {
+	if errors.Is(cause, sarama.ErrTopicAuthorizationFailed) || errors.Is(cause, sarama.ErrUnknownTopicOrPartition) || time.Since(s.progress) > scanPatience {
+		return explainScan(s.log.Topic, fmt.Errorf("partition %d at offset %d: %w", s.log.Partition, s.next, cause))
+	}
+	if broker, err := s.client.client.Leader(s.log.Topic, s.log.Partition); err == nil {
+		if _, isAnswer := errors.AsType[sarama.KError](cause); !isAnswer {
+			_ = broker.Close() // so that it is connected to anew
+		}
+	}
+	_ = s.client.client.RefreshMetadata(s.log.Topic) // the next attempt tells
+	pause(ctx, tailPause)
+	return nil
+}
+
+func explainScan(topic string, err error) error {
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("read topic %q: %w", topic, err)
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		return failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
+	}
+	return err
+}

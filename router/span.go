@@ -1,0 +1,221 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// span is a range of offsets of one partition that is being read.
+type span struct {
+	topicPartition
+	next, end int64
+}
+
+func (s *span) done() bool { return s.next >= s.end }
+
+const (
+	// spanPartitions bounds how many partitions are asked for at once, and with
+	// spanBytes what a broker sends at once; only a single batch may be larger.
+	spanPartitions = 128
+	spanBytes      = 8 << 20
+	// spanPatience is how long brokers may have nothing to say.
+	spanPatience = 30 * time.Second
+	spanPause    = 50 * time.Millisecond
+)
+
+// readSpans hands every record of the spans to visit, in the order of their
+// partitions. Each round asks every leader once; leaders are asked at the same
+// time, visit is called by one goroutine. Brokers that do not answer are asked
+// again for a while.
+func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span, int64, *sarama.Record) error) error {
+	heard := time.Now()
+	for ctx.Err() == nil {
+		requests, byPartition, missing := c.spanRequests(spans)
+		if len(requests) == 0 && missing == nil {
+			return nil
+		}
+		progress, err := c.spanRound(requests, byPartition, visit)
+		switch {
+		case failure.ClassOf(err) == failure.Refused:
+			return err
+		case progress:
+			heard = time.Now()
+			continue
+		case time.Since(heard) > spanPatience:
+			return fmt.Errorf("read back: %w", errors.Join(err, missing, errNoProgress))
+		}
+		_ = c.client.RefreshMetadata(topicsOf(spans)...) // leaders may have moved
+		pause(ctx, spanPause)
+	}
+	return ctx.Err()
+}
+
+var errNoProgress = errors.New("brokers send nothing")
+
+func topicsOf(spans []*span) []string {
+	var topics []string
+	for _, s := range spans {
+		if !s.done() {
+			topics = append(topics, s.topic)
+		}
+	}
+	return unique(topics)
+}
+
+// spanRequests are one for each leader. missing is why one has none.
+func (c *Client) spanRequests(spans []*span) (requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[topicPartition]*span, missing error) {
+	requests, byPartition = map[*sarama.Broker]*sarama.FetchRequest{}, map[topicPartition]*span{}
+	for _, s := range spans {
+		if s.done() {
+			continue
+		}
+		if len(byPartition) == spanPartitions {
+			break
+		}
+		leader, err := c.client.Leader(s.topic, s.id)
+		if err != nil {
+			missing = fmt.Errorf("leader of topic %q partition %d: %w", s.topic, s.id, err)
+			continue
+		}
+		request := requests[leader]
+		if request == nil {
+			request = &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(tailWait.Milliseconds()), MinBytes: 1, MaxBytes: spanBytes, SessionEpoch: -1}
+			requests[leader] = request
+		}
+		request.AddBlock(s.topic, s.id, s.next, fetchBytes, -1)
+		byPartition[s.topicPartition] = s
+	}
+	return requests, byPartition, missing
+}
+
+func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[topicPartition]*span, visit func(*span, int64, *sarama.Record) error) (progress bool, err error) {
+	var asked sync.WaitGroup
+	var mu sync.Mutex
+	var answers []*sarama.FetchResponse
+	for broker, request := range requests {
+		asked.Go(func() {
+			response, failed := broker.Fetch(request)
+			mu.Lock()
+			defer mu.Unlock()
+			if failed != nil {
+				_ = broker.Close() // so that it is connected to anew
+				err = failed
+				return
+			}
+			answers = append(answers, response)
+		})
+	}
+	asked.Wait()
+	for _, answer := range answers {
+		for topic, blocks := range answer.Blocks {
+			for id, block := range blocks {
+				s := byPartition[topicPartition{topic, id}]
+				before := s.next
+				if failed := s.take(block, visit); failed != nil {
+					err = failed
+				}
+				progress = progress || s.next > before
+			}
+		}
+	}
+	return progress, err
+}
+
+// take hands out what a broker sent of the span.
+func (s *span) take(block *sarama.FetchResponseBlock, visit func(*span, int64, *sarama.Record) error) error {
+	switch block.Err {
+	case sarama.ErrNoError:
+	case sarama.ErrOffsetOutOfRange:
+		if block.LogStartOffset > s.next { // retention was faster
+			s.next = block.LogStartOffset
+			return nil
+		}
+		s.next = s.end // the log has been cut off below us
+		return nil
+	case sarama.ErrTopicAuthorizationFailed:
+		return failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", s.topic, block.Err))
+	default:
+		return fmt.Errorf("read topic %q partition %d: %w", s.topic, s.id, block.Err)
+	}
+	for _, set := range block.RecordsSet {
+		batch := set.RecordBatch
+		if batch == nil {
+			return failure.Refuse(fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", s.topic, s.id))
+		}
+		if batch.PartialTrailingRecord {
+			continue
+		}
+		err := visitBatch(batch, s.next, func(offset int64, r *sarama.Record) error {
+			if offset >= s.end {
+				return nil
+			}
+			return visit(s, offset, r)
+		})
+		if err != nil {
+			return err
+		}
+		s.next = max(s.next, batch.LastOffset()+1)
+	}
+	return nil
+}
+
+// offsets asks the leaders where partitions begin (sarama.OffsetOldest) or end
+// (sarama.OffsetNewest).
+func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at int64) (map[topicPartition]int64, error) {
+	found := map[topicPartition]int64{}
+	for began := time.Now(); ; {
+		err := c.askOffsets(partitions, at, found)
+		if err == nil || classify(err) == refused || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+			return found, err
+		}
+		if time.Since(began) > spanPatience || ctx.Err() != nil {
+			return found, err
+		}
+		_ = c.client.RefreshMetadata()
+		pause(ctx, spanPause)
+	}
+}
+
+func (c *Client) askOffsets(partitions []topicPartition, at int64, found map[topicPartition]int64) error {
+	requests := map[*sarama.Broker]*sarama.OffsetRequest{}
+	asked := map[*sarama.Broker][]topicPartition{}
+	for _, part := range partitions {
+		if _, known := found[part]; known {
+			continue
+		}
+		leader, err := c.client.Leader(part.topic, part.id)
+		if err != nil {
+			return fmt.Errorf("leader of topic %q partition %d: %w", part.topic, part.id, err)
+		}
+		if requests[leader] == nil {
+			requests[leader] = sarama.NewOffsetRequest(c.client.Config().Version)
+		}
+		requests[leader].AddBlock(part.topic, part.id, at, 1)
+		asked[leader] = append(asked[leader], part)
+	}
+	for leader, request := range requests {
+		response, err := leader.GetAvailableOffsets(request)
+		if err != nil {
+			_ = leader.Close() // so that it is connected to anew
+			return fmt.Errorf("offsets of %d partitions: %w", len(asked[leader]), err)
+		}
+		for _, part := range asked[leader] {
+			block := response.GetBlock(part.topic, part.id)
+			if block == nil {
+				return fmt.Errorf("offsets of topic %q partition %d: %w", part.topic, part.id, sarama.ErrIncompleteResponse)
+			}
+			if block.Err != sarama.ErrNoError {
+				return fmt.Errorf("offsets of topic %q partition %d: %w", part.topic, part.id, block.Err)
+			}
+			found[part] = block.Offset
+		}
+	}
+	return nil
+}
