@@ -121,6 +121,8 @@ func TestServerShutdownWhileTheBrokerIsAway(t *testing.T) {
 	assert.Len(t, messages, 100)
 }
 
+// Whatever was acknowledged, or written and not acknowledged, is read back at
+// the next start, so nothing is lost and nothing repeated.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -134,22 +136,10 @@ func TestKilledAgainAndAgain(t *testing.T) {
 	wait()
 	p := r.startReady()
 	r.confirmed(p)
-	first := map[string][]int{}
-	seen := map[int]bool{}
-	repeated := 0
+	published := 0
 	for key, numbers := range byKey(t, r.records("order")) {
-		for _, n := range numbers {
-			if seen[n] {
-				repeated++
-				continue
-			}
-			seen[n] = true
-			first[key] = append(first[key], n)
-		}
+		assert.IsIncreasing(t, numbers, "in order, and none twice: "+key)
+		published += len(numbers)
 	}
-	assert.Len(t, seen, total, "every committed row is published")
-	for key, numbers := range first {
-		assert.IsIncreasing(t, numbers, "first publications of "+key)
-	}
-	t.Logf("%d of %d repeated after 10 kills", repeated, total)
+	assert.Equal(t, total, published)
 }

@@ -24,6 +24,9 @@ func (d *demo) audit(ctx context.Context) error {
 	report := audit.Compare(d.ledger, messages) //nolint:contextcheck // decoding records waits for nothing
 	d.showReport(&report, waiting)
 	problem := report.Err()
+	if report.Repeated > 0 {
+		problem = errors.Join(problem, fmt.Errorf("%d events were published twice", report.Repeated))
+	}
 	if waiting > 0 {
 		problem = errors.Join(problem, fmt.Errorf("%d events are still waiting in the slot after a graceful stop", waiting))
 	}
@@ -66,9 +69,5 @@ func (d *demo) showReport(report *audit.Report, waiting int) {
 	mustBeZero("rolled back but published", report.Count[audit.Phantom], fmt.Sprintf("of %s events in %s transactions", grouped(report.RolledBack), grouped(len(d.ledger.RolledBack))))
 	mustBeZero("altered or unknown", report.Count[audit.Altered]+report.Count[audit.Unknown]+report.Count[audit.Invalid], "type, subject, key and payload are what the shop wrote")
 	mustBeZero("left in the slot", waiting, "a graceful stop repeats nothing")
-	if report.Repeated == 0 {
-		row(plain, " ", "repeated", 0, "this time; after kill -9 it can happen (at least once), with the same bytes and ids")
-	} else {
-		row(yellow, "!", "repeated", report.Repeated, "after kill -9: at least once, so far; same bytes, same ids, same order: consumers skip by id")
-	}
+	mustBeZero("repeated", report.Repeated, "kill -9 included: what was there was read back and passed over")
 }
