@@ -148,13 +148,13 @@ func (p *Producer) recover(part *partition) {
 func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 	switch classify(answer) {
 	case tooLarge:
-		return p.hopeless(b, 0, errors.New("is larger than the topic's max.message.bytes: raise it there (and the broker's message.max.bytes), or publish a reference to the value"))
+		return p.hopeless(b, 0, PoisonSize, errors.New("is larger than the topic's max.message.bytes: raise it there (and the broker's message.max.bytes), or publish a reference to the value"))
 	case hopeless:
 		index := 0
 		if len(answer.records) > 0 {
 			index = int(answer.records[0].BatchIndex)
 		}
-		return p.hopeless(b, index, fmt.Errorf("was rejected by the broker: %w", answer.error))
+		return p.hopeless(b, index, PoisonRejected, fmt.Errorf("was rejected by the broker: %w", answer.error))
 	case outOfOrder:
 		return fmt.Errorf("%w: %s: %w", ErrSequenceLost, part, answer.error)
 	case fenced:
@@ -182,8 +182,8 @@ func topicProblem(topic string, err error) error {
 }
 
 // hopeless names the record at fault.
-func (p *Producer) hopeless(b *Batch, index int, reason error) error {
-	e := PoisonError{Position: b.first, Reason: reason}
+func (p *Producer) hopeless(b *Batch, index int, class PoisonClass, reason error) error {
+	e := PoisonError{Position: b.first, Class: class, Reason: reason, Late: !b.partition.topic.deadLetters}
 	if index < len(b.records) {
 		id, position := identify(b.records[index])
 		if e.EventID = id; id != "" { // a tombstone in structured mode has none
@@ -196,15 +196,18 @@ func (p *Producer) hopeless(b *Batch, index int, reason error) error {
 // identify reads event id and position back from a record of ours.
 func identify(r *sarama.Record) (id string, position replication.Position) {
 	var sequence string
+	letter := false // it may have no id
 	for _, h := range r.Headers {
 		switch string(h.Key) {
-		case string(keyID):
+		case DeadLetterClass:
+			letter = true
+		case string(keyID), deadLetterEventID:
 			id = string(h.Value)
-		case string(keySequence):
+		case string(keySequence), deadLetterSequence:
 			sequence = string(h.Value)
 		}
 	}
-	if id == "" { // structured mode
+	if id == "" && !letter { // structured mode
 		var envelope struct{ ID, Sequence string }
 		if json.Unmarshal(r.Value, &envelope) == nil {
 			id, sequence = envelope.ID, envelope.Sequence

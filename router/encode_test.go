@@ -677,7 +677,7 @@ func TestIdentify(t *testing.T) {
 	encodeInto(t, encoderFor(t, rules), b, e)
 	b.partition = &partition{topic: &topic{name: orders}}
 	p := &Producer{}
-	require.ErrorContains(t, p.hopeless(b, 0, errNullPayload), e.Position.String())
+	require.ErrorContains(t, p.hopeless(b, 0, PoisonEvent, errNullPayload), e.Position.String())
 }
 
 func TestParseSequenceRefuses(t *testing.T) {

@@ -64,7 +64,7 @@ func (l *log) markAt(checkpoint replication.LSN) int64 {
 func newLog(f FoundPartition) log {
 	l := log{mark: f.Mark, end: f.End}
 	if f.End > f.Mark {
-		l.above = []written{{base: f.Mark, end: f.End, last: f.Written}}
+		l.above = []written{{base: f.Mark, end: f.End, last: f.Last}}
 	}
 	return l
 }

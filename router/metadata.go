@@ -24,7 +24,7 @@ func (p *Producer) topic(name []byte) *topic {
 }
 
 func (p *Producer) newTopic(name string) *topic {
-	t := &topic{name: name, partitioner: partitioner(p.router.rules.Partitioner, name)}
+	t := &topic{name: name, partitioner: partitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = append(p.known, t)
@@ -189,6 +189,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	if err == nil {
 		t.addPartitions(found, p.config.Written[t.name])
 		t.lastErr, t.missing = nil, time.Time{}
+		t.hopeless.Store(nil)
 		delete(p.unknown, t)
 		for _, part := range t.partitions {
 			p.lookUp(part)
@@ -204,7 +205,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 			t.missing = time.Now()
 		}
 		if time.Since(t.missing) >= p.config.UnknownGrace {
-			p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, topicProblem(t.name, err))))
+			p.giveUpTopic(t, fmt.Errorf("route to topic %q: %w", t.name, topicProblem(t.name, err)))
 		}
 	case refused:
 		p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
@@ -213,6 +214,16 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	default: // the next try may do better
 	}
 	p.announce() // the caller may want to say what it waits for
+}
+
+// giveUpTopic ends production, or makes poison of the rows that go to the topic
+// where those become dead letters. mu is held.
+func (p *Producer) giveUpTopic(t *topic, err error) {
+	if p.router.rules.DeadLetterTopic == "" || t.deadLetters {
+		p.fail(failure.Refuse(err))
+		return
+	}
+	t.hopeless.Store(&err)
 }
 
 // put makes a topic usable: at once if a stored checkpoint has its marks,
@@ -233,7 +244,8 @@ func (t *topic) addPartitions(found FoundTopic, written map[int32]replication.Po
 	t.id, t.admitted = found.ID, true
 	for id := len(t.partitions); id < len(found.Partitions); id++ {
 		at := found.Partitions[id].Written
-		if before := written[int32(id)]; before.Compare(at) > 0 {
+		// Dead letters are no prefix: a row may become one after later ones have.
+		if before := written[int32(id)]; before.Compare(at) > 0 && !t.deadLetters {
 			at = before
 		}
 		t.partitions = append(t.partitions, &partition{topic: t, id: int32(id), written: at, acknowledged: at, log: newLog(found.Partitions[id])})
@@ -303,13 +315,13 @@ func (p *Producer) watchGrowth() {
 		if p.cluster.Refresh(t.name) != nil {
 			continue // production itself finds out what is wrong
 		}
-		if count, err := p.cluster.Partitions(t.name); err == nil && count > p.count(t) {
+		if count, err := p.cluster.Partitions(t.name); err == nil && count > p.partitionCount(t) {
 			p.noteGrowth(t, count)
 		}
 	}
 }
 
-func (p *Producer) count(t *topic) int {
+func (p *Producer) partitionCount(t *topic) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(t.partitions)

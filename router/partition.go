@@ -20,9 +20,11 @@ type topic struct {
 
 	// partitions is written by the metadata goroutine before ready is set, and
 	// by the reading goroutine when the topic has grown; under mu both times.
-	partitions []*partition
-	ready      atomic.Bool
-	grown      atomic.Int32 // the new partition count, or 0
+	partitions  []*partition
+	ready       atomic.Bool
+	grown       atomic.Int32          // the new partition count, or 0
+	hopeless    atomic.Pointer[error] // why rows for it are poison
+	deadLetters bool                  // never changes
 
 	// Guarded by Producer.mu.
 	id          string     // Kafka's, empty where it has none

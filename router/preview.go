@@ -15,11 +15,11 @@ import (
 func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, error)) (Rendering, error) {
 	d, err := r.Route(e)
 	if err != nil {
-		return Rendering{}, poison(e, err)
+		return Rendering{}, poison(e, PoisonRoute, err)
 	}
 	b := newBatch()
 	if err := newEncoder(r).encode(b, e, &d); err != nil {
-		return Rendering{}, poison(e, err)
+		return Rendering{}, poison(e, PoisonEvent, err)
 	}
 	record := b.records[0]
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)

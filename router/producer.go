@@ -118,6 +118,7 @@ type Producer struct {
 	free     []*Batch
 	freeSize int         // bytes retained by free
 	resuming *resumption // nil once everything read back has come by again
+	buried   *partition  // where a dead letter is on its way to
 
 	ready atomic.Bool // Collect has something
 
@@ -191,7 +192,11 @@ const (
 type PoisonError struct {
 	Position replication.Position
 	EventID  string
+	Class    PoisonClass
 	Reason   error
+	// Late tells that the broker said so, after events behind it had been
+	// appended: the producer cannot go on.
+	Late bool
 }
 
 func (e *PoisonError) Error() string {
@@ -200,22 +205,28 @@ func (e *PoisonError) Error() string {
 
 func (e *PoisonError) Unwrap() error { return e.Reason }
 
-func poison(e *decoder.Event, reason error) error {
-	return &PoisonError{Position: e.Position, EventID: string(e.Attribute(decoder.ID)), Reason: reason}
+func poison(e *decoder.Event, class PoisonClass, reason error) error {
+	return &PoisonError{Position: e.Position, EventID: string(e.Attribute(decoder.ID)), Class: class, Reason: reason}
 }
 
 // Append puts an event into the batch of its partition. It copies what it
 // needs. An error is a *PoisonError, or ErrOtherHistory.
 func (p *Producer) Append(e *decoder.Event) (Result, error) {
+	if p.buried != nil && p.burying() {
+		return p.block(waitingForDeadLetter)
+	}
 	d, err := p.router.Route(e)
 	if err != nil {
-		return Appended, poison(e, err)
+		return Appended, poison(e, PoisonRoute, err)
 	}
 	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
-		return Appended, poison(e, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
+		return Appended, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
 	}
 	t := p.topic(d.Topic)
 	if !t.ready.Load() {
+		if hopeless := t.hopeless.Load(); hopeless != nil {
+			return Appended, poison(e, PoisonTopic, *hopeless)
+		}
 		return p.block("waiting for the metadata of a topic")
 	}
 	if t.grown.Load() != 0 && !p.grow(t) {
@@ -223,11 +234,7 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	}
 	part := t.partitionOf(d.Key)
 	if p.resuming != nil {
-		published, err := p.resuming.pass(e, part)
-		if p.resuming.over() {
-			p.resuming = nil
-		}
-		if err != nil || published {
+		if published, err := p.passed(e.Position, string(e.Attribute(decoder.ID)), part); err != nil || published {
 			return Skipped, err
 		}
 	}
@@ -264,22 +271,44 @@ func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Resul
 		if fresh {
 			p.recycle(b)
 		}
-		return Appended, poison(e, err)
+		return Appended, poison(e, PoisonEvent, err)
 	}
 	if fresh {
-		b.partition, b.opened = part, time.Now()
-		b.ticket = p.tracker.Open()
-		part.open = b
-		p.open = append(p.open, part)
+		p.place(part, b)
 	}
-	p.tracker.Add()
-	p.inFlight += b.memory - before
-	p.events++
-	part.written = e.Position
+	p.count(part, b, before, e.Position)
 	if b.size >= p.config.MaxBatchBytes {
 		p.seal(part)
 	}
 	return Appended, nil
+}
+
+// place makes b the partition's open batch.
+func (p *Producer) place(part *partition, b *Batch) {
+	b.partition, b.opened = part, time.Now()
+	b.ticket = p.tracker.Open()
+	part.open = b
+	p.open = append(p.open, part)
+}
+
+// count notes an event that was put into a batch of so much memory before.
+func (p *Producer) count(part *partition, b *Batch, before int, at replication.Position) {
+	p.tracker.Add()
+	p.inFlight += b.memory - before
+	p.events++
+	part.written = at
+}
+
+// passed tells whether the event was published before this start.
+func (p *Producer) passed(at replication.Position, eventID string, part *partition) (bool, error) {
+	if p.resuming == nil {
+		return false, nil
+	}
+	published, err := p.resuming.pass(at, eventID, part)
+	if p.resuming.over() {
+		p.resuming = nil
+	}
+	return published, err
 }
 
 // take gives an empty batch.

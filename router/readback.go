@@ -65,9 +65,11 @@ type FoundTopic struct {
 
 // FoundPartition is a partition's part of it.
 type FoundPartition struct {
-	Mark    int64 // events above the checkpoint lie from here
-	End     int64 // to here, exclusively
-	Written replication.Position
+	Mark int64 // events above the checkpoint lie from here
+	End  int64 // to here, exclusively
+	// Last is the highest of them. Everything up to Written was published, which
+	// is the same where the partition holds a prefix of the stream.
+	Last, Written replication.Position
 }
 
 // Landmark is an event that must come by again.
@@ -217,6 +219,10 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 			return nil
 		}
 		w.found.Published[l.Position] = struct{}{}
+		part := &w.found.Topics[s.topic].Partitions[s.id]
+		if l.Position.Compare(part.Last) > 0 {
+			part.Last = l.Position
+		}
 		if l.Position.Compare(w.last.Position) > 0 {
 			w.last = l
 			w.last.Partition = -1
@@ -279,7 +285,8 @@ func (w *reading) conclude(prefixes []*span) {
 		if !found || l.Position.Commit < w.Above {
 			continue
 		}
-		w.found.Topics[s.topic].Partitions[s.id].Written = l.Position
+		part := &w.found.Topics[s.topic].Partitions[s.id]
+		part.Last, part.Written = l.Position, l.Position
 		w.found.Landmarks = append(w.found.Landmarks, l)
 	}
 	if w.last.EventID != "" {

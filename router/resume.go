@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -30,11 +29,11 @@ func newResumption(f Found) *resumption {
 // partition must come by again as it was published, else what has been read
 // back says nothing about this stream, and skipping by it would lose events.
 // part is nil where the partition does not matter.
-func (r *resumption) pass(e *decoder.Event, part *partition) (published bool, err error) {
+func (r *resumption) pass(at replication.Position, eventID string, part *partition) (published bool, err error) {
 	if len(r.landmarks) > 0 {
 		next := r.landmarks[0]
-		order := e.Position.Compare(next.Position)
-		same := order == 0 && string(e.Attribute(decoder.ID)) == next.EventID &&
+		order := at.Compare(next.Position)
+		same := order == 0 && eventID == next.EventID &&
 			(next.Partition < 0 || part == nil || part.topic.name == next.Topic && part.id == next.Partition)
 		if order > 0 || order == 0 && !same {
 			return false, failure.Refuse(fmt.Errorf("%w: topic %q holds event %q with sequence %s, but the slot has something else there: this server lacks what was published: compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`",
@@ -44,8 +43,8 @@ func (r *resumption) pass(e *decoder.Event, part *partition) (published bool, er
 			r.landmarks = r.landmarks[1:]
 		}
 	}
-	_, published = r.published[e.Position]
-	delete(r.published, e.Position)
+	_, published = r.published[at]
+	delete(r.published, at)
 	return published, nil
 }
 

@@ -64,6 +64,10 @@ type Rules struct {
 	StreamID string
 	// Forbidden is a topic that no row may choose: the checkpoints'.
 	Forbidden string
+	// Poison is what happens to rows that can never be published, and
+	// DeadLetterTopic where they go, empty if none does. No row may choose it.
+	Poison          Policy
+	DeadLetterTopic string
 }
 
 // Rule overrides the general rules for some aggregate types. The first match
@@ -73,6 +77,7 @@ type Rule struct {
 	Topic, Key    string
 	Mode          Mode
 	NullPayload   NullPayload
+	Poison        Policy
 }
 
 // Fingerprint changes when events may go to other topics or partitions than
@@ -109,6 +114,7 @@ type route struct {
 	topic, key  template
 	mode        Mode
 	nullPayload NullPayload
+	poison      Policy
 }
 
 // Router finds topic and key of an event. It is not for concurrent use.
@@ -160,7 +166,10 @@ func NewRouter(rules Rules) (*Router, error) {
 		}
 		ready := route{
 			pattern: rule.AggregateType, topic: parse(topicKey, topic), key: parse(partitionKeyKey, partitionKey),
-			mode: rule.Mode, nullPayload: rule.NullPayload,
+			mode: rule.Mode, nullPayload: rule.NullPayload, poison: rule.Poison,
+		}
+		if ready.poison == "" {
+			ready.poison = rules.Poison
 		}
 		if ready.mode == "" {
 			ready.mode = rules.Mode
@@ -269,6 +278,9 @@ func (r *Router) checkTopic(topic []byte) error {
 	}
 	if string(topic) == r.rules.Forbidden {
 		return fmt.Errorf("topic %q keeps the streamer's checkpoints and takes no events", r.rules.Forbidden)
+	}
+	if r.rules.DeadLetterTopic != "" && string(topic) == r.rules.DeadLetterTopic {
+		return fmt.Errorf("topic %q keeps the dead letters and takes no events", r.rules.DeadLetterTopic)
 	}
 	return nil
 }

@@ -46,26 +46,29 @@ type LogHeader struct{ Key, Value []byte }
 const scanPatience = time.Minute
 
 // Logs asks for the extent of every partition of a topic. A topic that does not
-// exist has none.
-func (c *Client) Logs(topic string) ([]Log, error) {
-	found, err := c.HasTopic(topic)
-	if err != nil || !found {
-		return nil, explainScan(topic, err)
-	}
-	ids, err := c.client.Partitions(topic)
-	if err != nil {
-		return nil, fmt.Errorf("partitions of topic %q: %w", topic, err)
-	}
-	slices.Sort(ids)
-	logs := make([]Log, 0, len(ids))
-	for _, id := range ids {
-		log := Log{Topic: topic, Partition: id}
-		if err := c.extent(&log); err != nil {
-			return nil, err
+// exist has none. Leaders that move are waited for.
+func (c *Client) Logs(ctx context.Context, topic string) (logs []Log, err error) {
+	err = c.settled(ctx, topic, func() error {
+		found, err := c.HasTopic(topic)
+		if err != nil || !found {
+			return err
 		}
-		logs = append(logs, log)
-	}
-	return logs, nil
+		ids, err := c.client.Partitions(topic)
+		if err != nil {
+			return err
+		}
+		slices.Sort(ids)
+		logs = logs[:0]
+		for _, id := range ids {
+			log := Log{Topic: topic, Partition: id}
+			if err := c.extent(&log); err != nil {
+				return err
+			}
+			logs = append(logs, log)
+		}
+		return nil
+	})
+	return logs, err
 }
 
 func (c *Client) extent(log *Log) (err error) {
@@ -73,7 +76,7 @@ func (c *Client) extent(log *Log) (err error) {
 		log.Start, err = c.client.GetOffset(log.Topic, log.Partition, sarama.OffsetOldest)
 	}
 	if err != nil {
-		return fmt.Errorf("offsets of topic %q partition %d: %w", log.Topic, log.Partition, err)
+		return fmt.Errorf("offsets of partition %d: %w", log.Partition, err)
 	}
 	log.From = log.Start
 	return nil
@@ -81,16 +84,34 @@ func (c *Client) extent(log *Log) (err error) {
 
 // Seek moves From to the first record whose timestamp is at or after a time, or
 // to the end.
-func (c *Client) Seek(log *Log, at time.Time) error {
-	offset, err := c.client.GetOffset(log.Topic, log.Partition, at.UnixMilli())
-	if err != nil {
-		return fmt.Errorf("offset of topic %q partition %d at %s: %w", log.Topic, log.Partition, at.UTC().Format(time.RFC3339), err)
+func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
+	return c.settled(ctx, log.Topic, func() error {
+		offset, err := c.client.GetOffset(log.Topic, log.Partition, at.UnixMilli())
+		if err != nil {
+			return fmt.Errorf("offset of partition %d at %s: %w", log.Partition, at.UTC().Format(time.RFC3339), err)
+		}
+		if offset < 0 {
+			offset = log.End
+		}
+		log.From = min(max(offset, log.Start), log.End)
+		return nil
+	})
+}
+
+// settled asks until there is an answer, for a while.
+func (c *Client) settled(ctx context.Context, topic string, ask func() error) error {
+	for began := time.Now(); ; pause(ctx, tailPause) {
+		err := ask()
+		if err == nil || ctx.Err() != nil || final(err) || time.Since(began) > scanPatience {
+			return explainScan(topic, err)
+		}
+		_ = c.client.RefreshMetadata(topic) // the next attempt tells
 	}
-	if offset < 0 {
-		offset = log.End
-	}
-	log.From = min(max(offset, log.Start), log.End)
-	return nil
+}
+
+// final tells errors that waiting does not help against.
+func final(err error) bool {
+	return errors.Is(err, sarama.ErrTopicAuthorizationFailed) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
 }
 
 // PartitionOf is the partition that a key belongs to in a topic with this many.
@@ -161,7 +182,7 @@ type scan struct {
 func (s *scan) step(ctx context.Context) error {
 	batches, err := s.client.fetch(s.log.Topic, s.log.Partition, s.next)
 	if errors.Is(err, sarama.ErrOffsetOutOfRange) {
-		return s.jump()
+		return s.jump(ctx)
 	}
 	if err != nil {
 		return s.wait(ctx, err)
@@ -204,9 +225,9 @@ func (s *scan) batch(batch *sarama.RecordBatch) error {
 }
 
 // jump goes on where the log begins now.
-func (s *scan) jump() error {
+func (s *scan) jump(ctx context.Context) error {
 	now := Log{Topic: s.log.Topic, Partition: s.log.Partition}
-	if err := s.client.extent(&now); err != nil {
+	if err := s.client.settled(ctx, now.Topic, func() error { return s.client.extent(&now) }); err != nil {
 		return err
 	}
 	if now.Start <= s.next {
@@ -219,7 +240,7 @@ func (s *scan) jump() error {
 
 // wait lets leaders settle.
 func (s *scan) wait(ctx context.Context, cause error) error {
-	if errors.Is(cause, sarama.ErrTopicAuthorizationFailed) || errors.Is(cause, sarama.ErrUnknownTopicOrPartition) || time.Since(s.progress) > scanPatience {
+	if final(cause) || time.Since(s.progress) > scanPatience {
 		return explainScan(s.log.Topic, fmt.Errorf("partition %d at offset %d: %w", s.log.Partition, s.next, cause))
 	}
 	if broker, err := s.client.client.Leader(s.log.Topic, s.log.Partition); err == nil {

@@ -84,13 +84,17 @@ func rules(c config.Config) router.Rules {
 		NullPayload: router.NullPayload(c.Outbox.NullPayload),
 		Columns:     m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)), Schema: m.Schema, Table: m.Table,
 	}
+	r.Poison = router.Policy(c.Poison.Policy)
+	if c.HasDeadLetters() {
+		r.DeadLetterTopic = c.Poison.Topic
+	}
 	if c.Checkpoint.Store == config.StoreKafka {
 		r.Forbidden = c.Checkpoint.Kafka.Topic
 	}
 	for _, route := range c.Routes {
 		r.Routes = append(r.Routes, router.Rule{
 			AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key,
-			Mode: router.Mode(route.Mode), NullPayload: router.NullPayload(route.NullPayload),
+			Mode: router.Mode(route.Mode), NullPayload: router.NullPayload(route.NullPayload), Poison: router.Policy(route.Poison),
 		})
 	}
 	return r

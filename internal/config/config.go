@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,6 +14,7 @@ type Config struct {
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
 	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type: the first route that matches wins; what it leaves empty falls back to the general keys."`
+	Poison      Poison      `koanf:"poison" doc:"Rows that can never be published."`
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
 	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the position up to which everything is published is kept."`
 	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
@@ -78,6 +80,13 @@ type Route struct {
 	Key           string `koanf:"key" doc:"Template of the partition key; empty: kafka.key."`
 	Mode          string `koanf:"mode" enum:",binary,structured" doc:"Content mode; empty: cloudevents.mode."`
 	NullPayload   string `koanf:"null_payload" enum:",reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes; empty: outbox.null_payload."`
+	Poison        string `koanf:"poison" enum:",stop,dead-letter" doc:"What happens to rows that can never be published; empty: poison.policy."`
+}
+
+// Poison says what happens to rows that can never be published.
+type Poison struct {
+	Policy string `koanf:"policy" enum:"stop,dead-letter" doc:"stop ends the process with exit code 3 and names the row; dead-letter writes the row as it is to poison.topic, and goes on when that is acknowledged."`
+	Topic  string `koanf:"topic" doc:"Dead letter topic. No row can choose it."`
 }
 
 // Kafka describes the brokers and the producer.
@@ -176,6 +185,11 @@ type Shutdown struct {
 	DrainTimeout time.Duration `koanf:"drain_timeout" min:"0s" doc:"How long to wait for outstanding acknowledgements after a signal to stop."`
 }
 
+// HasDeadLetters tells whether any row can become a dead letter.
+func (c Config) HasDeadLetters() bool {
+	return c.Poison.Policy == PoisonDeadLetter || slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Poison == PoisonDeadLetter })
+}
+
 // Retry describes the back-off between sessions.
 type Retry struct {
 	Initial time.Duration `koanf:"initial" min:"1ms" doc:"First wait; each further one is longer."`
@@ -194,6 +208,9 @@ const (
 
 	PartitionChangeContinue = "continue"
 	PartitionChangeStop     = "stop"
+
+	PoisonStop       = "stop"
+	PoisonDeadLetter = "dead-letter"
 
 	StoreKafka    = "kafka"
 	StorePostgres = "postgres"

@@ -47,6 +47,7 @@ func Default() Config {
 			Resume:            "auto",
 			TransactionalID:   "streamer-", // one ACL on a prefix serves all
 		},
+		Poison: Poison{Policy: PoisonStop, Topic: "outbox.dead-letters"}, // a person decides, unless told otherwise
 		Checkpoint: Checkpoint{
 			Store:    StoreKafka, // needs no disk and no write access to the database
 			Interval: time.Second,

@@ -37,6 +37,9 @@ var (
 const longestTopic = 249
 
 func (k *checker) producer() {
+	if t := k.Poison.Topic; t == "" || len(t) > longestTopic || !topicName.MatchString(t) {
+		k.add("poison.topic", t, "write the name of one topic: letters, digits, dots, underscores and hyphens")
+	}
 	c := k.Kafka
 	k.topicTemplate("kafka.topic", c.Topic)
 	k.template("kafka.key", c.Key)

@@ -28,6 +28,7 @@ type Metrics struct {
 	active     *prometheus.GaugeVec
 	lastAck    prometheus.Gauge
 	exactly    prometheus.Gauge
+	letters    *prometheus.CounterVec
 }
 
 // NewMetrics registers everything.
@@ -50,6 +51,7 @@ func NewMetrics(version string) *Metrics {
 	m.inBytes = gauge("in_flight_bytes", "Memory of events not yet acknowledged.").WithLabelValues()
 	m.inEvents = gauge("in_flight_events", "Events not yet acknowledged.").WithLabelValues()
 	m.lastAck = gauge("last_ack_timestamp_seconds", "When the broker last acknowledged a batch.").WithLabelValues()
+	m.letters = counter("dead_letters_total", "Rows that could not be published and went to the dead letter topic.", "class")
 	m.exactly = gauge("exactly_once", "1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.").WithLabelValues()
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
@@ -76,6 +78,9 @@ func (m *Metrics) Reconnected() { m.reconnects.Inc() }
 
 // Skipped counts an event that was not published again.
 func (m *Metrics) Skipped() { m.skipped.Inc() }
+
+// DeadLetter counts a row that went to the dead letters.
+func (m *Metrics) DeadLetter(class string) { m.letters.WithLabelValues(class).Inc() }
 
 // Resuming notes whether a crash would repeat anything.
 func (m *Metrics) Resuming(exactlyOnce bool) {

@@ -60,6 +60,8 @@ type Metrics interface {
 	Skipped()
 	// Position reports what is confirmed and what is in flight.
 	Position(confirmed replication.LSN, inFlightBytes, inFlightEvents int)
+	// DeadLetter reports a row that went to the dead letters.
+	DeadLetter(class string)
 	// Resuming reports whether predecessors are kept out, so that nothing is
 	// repeated after a crash.
 	Resuming(exactlyOnce bool)
@@ -76,6 +78,9 @@ type Pipeline struct {
 	table  uint32 // OID of the outbox table, from the last check
 	// switched is where the server left the checkpoint's timeline, or 0.
 	switched replication.LSN
+	// condemned are rows that the broker has refused, by position, until they
+	// have become dead letters.
+	condemned map[replication.Position]*router.PoisonError
 }
 
 // New checks what can be checked without a server.
@@ -121,6 +126,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			pause.Reset()
 		}
 		wait := pause.NextBackOff()
+		if failure.ClassOf(err) == failure.Refused {
+			wait = 0 // a condemned row
+		}
 		p.state.set(Waiting, err.Error())
 		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()
@@ -147,7 +155,7 @@ func (p *Pipeline) stopped(err error) error {
 func (p *Pipeline) final(err error, streamed bool) bool {
 	switch failure.ClassOf(err) {
 	case failure.Refused:
-		return true
+		return !p.condemn(err)
 	case failure.Misconfigured:
 		return !streamed && p.flow == nil
 	default:

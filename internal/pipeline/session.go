@@ -178,7 +178,7 @@ func (s *session) idle() error {
 func (s *session) data(m replication.Message) error {
 	kind, err := s.decoder.Decode(m.Data)
 	if err != nil {
-		return s.undecodable(err, m)
+		return s.undecodable(kind, err, m)
 	}
 	switch kind {
 	case decoder.Row:
@@ -192,9 +192,13 @@ func (s *session) data(m replication.Message) error {
 	return nil
 }
 
-func (s *session) undecodable(err error, m replication.Message) error {
-	if _, ok := errors.AsType[*decoder.PoisonError](err); ok {
-		return failure.Refuse(err)
+func (s *session) undecodable(kind decoder.Kind, err error, m replication.Message) error {
+	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok && kind == decoder.Row {
+		if poison.Position.Compare(s.flow.handed) <= 0 {
+			s.config.Metrics.Skipped()
+			return nil
+		}
+		return s.poisoned(err, router.PoisonRow, poison.Position)
 	}
 	if failure.ClassOf(err) != failure.Transient {
 		return err
@@ -210,22 +214,36 @@ func (s *session) row(e *decoder.Event) error {
 		s.config.Metrics.Skipped()
 		return nil
 	}
+	if poison := s.condemned[e.Position]; poison != nil {
+		return s.poisoned(poison, poison.Class, e.Position)
+	}
+	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
+	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
+		return s.poisoned(err, poison.Class, e.Position)
+	}
+	if err == nil {
+		s.flow.handed = e.Position
+	}
+	return err
+}
+
+// hand gives something to the producer, waiting as long as it must.
+func (s *session) hand(try func() (router.Result, error)) (router.Result, error) {
 	for {
-		result, err := s.flow.producer.Append(e)
+		result, err := try()
 		switch {
 		case err != nil:
-			return failure.Refuse(err)
+			return result, err
 		case result == router.Blocked:
 			if err := s.blocked(); err != nil {
-				return err
+				return result, err
 			}
 			continue
 		case result == router.Skipped:
 			s.config.Metrics.Skipped()
 		}
-		s.flow.handed = e.Position
 		s.unblocked()
-		return nil
+		return result, nil
 	}
 }
 

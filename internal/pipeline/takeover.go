@@ -237,7 +237,8 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 	}
 	found, err := h.client.ReadBack(ctx, router.ReadBack{
 		StreamID: streamID(record.Identity, record.History), Marks: marks, Above: record.LSN, Log: p.log,
-		Rerouted: record.Routing != p.config.Rules.Fingerprint(),
+		Rerouted:  record.Routing != p.config.Rules.Fingerprint(),
+		Scattered: func(topic string) bool { return topic == p.config.Rules.DeadLetterTopic },
 	})
 	if err != nil {
 		return found, fmt.Errorf("read back what was published: %w", err)

@@ -1,0 +1,63 @@
+package pipeline
+
+import (
+	"errors"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// condemn notes a row that the broker will never take, so that it becomes a
+// dead letter when it comes by again. It reports whether that can help: what
+// went out behind the row has to be cleared away first, which takes a new
+// producer.
+func (p *Pipeline) condemn(err error) bool {
+	poison, ok := errors.AsType[*router.PoisonError](err)
+	if !ok || !poison.Late || p.config.Rules.DeadLetterTopic == "" {
+		return false
+	}
+	if _, again := p.condemned[poison.Position]; again {
+		return false
+	}
+	if p.condemned == nil {
+		p.condemned = map[replication.Position]*router.PoisonError{}
+	}
+	p.condemned[poison.Position] = poison
+	return true
+}
+
+// poisoned decides about a row that can never be published: it goes to the dead
+// letters, or err ends the process.
+func (s *session) poisoned(err error, class router.PoisonClass, at replication.Position) error {
+	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
+	if !s.flow.producer.Buries(letter.AggregateType) {
+		return failure.Refuse(err)
+	}
+	letter.Position, letter.CommitTime = at, s.decoder.Event().CommitTime
+	letter.Class, letter.Reason = class, reason(err)
+	result, err := s.hand(func() (router.Result, error) { return s.flow.producer.Bury(&letter) })
+	if err != nil {
+		return err
+	}
+	s.flow.handed = at
+	delete(s.condemned, at)
+	if result == router.Appended {
+		s.config.Metrics.DeadLetter(string(class))
+		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
+			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", at.String(), "class", string(class), "reason", letter.Reason)
+	}
+	return nil
+}
+
+// reason is what is wrong, without which row it is wrong with.
+func reason(err error) string {
+	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
+		return p.Reason
+	}
+	if p, ok := errors.AsType[*router.PoisonError](err); ok {
+		return p.Reason.Error()
+	}
+	return err.Error()
+}

@@ -1,0 +1,237 @@
+package router
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Policy says what happens to a row that can never be published.
+type Policy string
+
+// The policies.
+const (
+	// PolicyStop ends the process, so that a person decides.
+	PolicyStop Policy = "stop"
+	// PolicyDeadLetter writes the row as it is to the dead letter topic, and
+	// goes on when that is acknowledged.
+	PolicyDeadLetter Policy = "dead-letter"
+)
+
+// PoisonClass tells why a row cannot be published.
+type PoisonClass string
+
+// The classes.
+const (
+	PoisonRow      PoisonClass = "invalid_row"   // its columns make no event
+	PoisonRoute    PoisonClass = "unroutable"    // it has no topic, key or source
+	PoisonEvent    PoisonClass = "invalid_event" // CloudEvents does not allow it
+	PoisonSize     PoisonClass = "too_large"
+	PoisonRejected PoisonClass = "rejected" // by the broker
+	PoisonTopic    PoisonClass = "unknown_topic"
+)
+
+// DeadLetter is a row that went to the dead letter topic instead of its own.
+type DeadLetter struct {
+	StreamID   string // of the stream it was in
+	Position   replication.Position
+	CommitTime int64 // microseconds since the Unix epoch
+	EventID    string
+	Class      PoisonClass
+	Reason     string // holds no row data
+	// Columns are the row as PostgreSQL gave it, but for the payload, which is
+	// Payload.
+	Columns       []decoder.Column
+	Payload       decoder.Column
+	AggregateType string
+	Key           []byte // the aggregate ID, nil where it is not known
+}
+
+// NewDeadLetter sorts a row's columns.
+func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
+	l := DeadLetter{Payload: decoder.Column{Null: true}}
+	for _, c := range columns {
+		switch c.Name {
+		case rules.Columns[decoder.Payload]:
+			l.Payload = c
+			continue
+		case rules.Columns[decoder.AggregateID]:
+			l.Key = c.Bytes
+		case rules.Columns[decoder.AggregateType]:
+			l.AggregateType = string(c.Bytes)
+		case rules.Columns[decoder.ID]:
+			l.EventID = strings.ToValidUTF8(string(c.Bytes), "")
+			if c.Binary {
+				l.EventID = ""
+			}
+		}
+		l.Columns = append(l.Columns, c)
+	}
+	return l
+}
+
+// The headers of a dead letter. Those of columns are followed by the column's
+// name; a NULL column has none. Formats is JSON: what the bytes mean.
+const (
+	DeadLetterClass      = "streamer-dead-letter"
+	deadLetterReason     = "streamer-reason"
+	deadLetterSequence   = "streamer-sequence"
+	deadLetterCommitTime = "streamer-commit-time"
+	deadLetterEventID    = "streamer-event-id"
+	deadLetterColumn     = "streamer-column-"
+	deadLetterFormats    = "streamer-formats"
+)
+
+// columnFormat is the type of a column's bytes.
+type columnFormat struct {
+	TypeOID uint32 `json:"type"`
+	Binary  bool   `json:"binary,omitempty"`
+	Payload bool   `json:"payload,omitempty"`
+}
+
+// headers are all but the payload.
+func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
+	formats := map[string]columnFormat{}
+	for _, c := range l.Columns {
+		formats[c.Name] = columnFormat{TypeOID: c.TypeOID, Binary: c.Binary}
+	}
+	if l.Payload.Name != "" {
+		formats[l.Payload.Name] = columnFormat{TypeOID: l.Payload.TypeOID, Binary: l.Payload.Binary, Payload: true}
+	}
+	meaning, err := json.Marshal(formats)
+	if err != nil {
+		meaning = nil // column names are text, numbers are numbers
+	}
+	list := []sarama.RecordHeader{
+		{Key: []byte(DeadLetterClass), Value: []byte(l.Class)},
+		{Key: []byte(deadLetterReason), Value: []byte(l.Reason)},
+		{Key: []byte(deadLetterSequence), Value: []byte(sequenceText(l.Position))},
+		{Key: []byte(deadLetterCommitTime), Value: strconv.AppendInt(nil, l.CommitTime, 10)},
+		{Key: []byte(deadLetterEventID), Value: []byte(l.EventID)},
+		{Key: []byte(deadLetterFormats), Value: meaning},
+		{Key: []byte(StreamHeader), Value: []byte(streamID)},
+	}
+	for _, c := range l.Columns {
+		if !c.Null {
+			list = append(list, sarama.RecordHeader{Key: []byte(deadLetterColumn + c.Name), Value: c.Bytes})
+		}
+	}
+	return list
+}
+
+// errNoDeadLetter tells that a record is something else.
+var errNoDeadLetter = errors.New("record is no dead letter of this streamer")
+
+// ParseDeadLetter reads a dead letter back.
+func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLetter, error) {
+	l := DeadLetter{Key: key, Payload: decoder.Column{Null: value == nil, Bytes: value}}
+	var formats map[string]columnFormat
+	values := map[string][]byte{}
+	for _, h := range headers {
+		name, text := string(h.Key), string(h.Value)
+		var err error
+		switch name {
+		case DeadLetterClass:
+			l.Class = PoisonClass(text)
+		case deadLetterReason:
+			l.Reason = text
+		case deadLetterSequence:
+			l.Position, err = ParseSequence(text)
+		case deadLetterCommitTime:
+			l.CommitTime, err = strconv.ParseInt(text, 10, 64)
+		case deadLetterEventID:
+			l.EventID = text
+		case deadLetterFormats:
+			err = json.Unmarshal(h.Value, &formats)
+		case StreamHeader:
+			l.StreamID = text
+		default:
+			if column, ok := strings.CutPrefix(name, deadLetterColumn); ok {
+				values[column] = h.Value
+			}
+		}
+		if err != nil {
+			return l, fmt.Errorf("%w: header %s: %w", errNoDeadLetter, name, err)
+		}
+	}
+	if l.Class == "" || formats == nil {
+		return l, errNoDeadLetter
+	}
+	for name, f := range formats {
+		if f.Payload {
+			l.Payload.Name, l.Payload.TypeOID, l.Payload.Binary = name, f.TypeOID, f.Binary
+			continue
+		}
+		bytes, present := values[name]
+		l.Columns = append(l.Columns, decoder.Column{Name: name, TypeOID: f.TypeOID, Binary: f.Binary, Null: !present, Bytes: bytes})
+	}
+	return l, nil
+}
+
+// Buries tells whether a row of this aggregate type that cannot be published
+// goes to the dead letters.
+func (p *Producer) Buries(aggregateType string) bool {
+	return p.router.rules.DeadLetterTopic != "" && p.router.match([]byte(aggregateType)).poison == PolicyDeadLetter
+}
+
+// Bury appends a dead letter. It is like Append, and nothing can be appended
+// behind it until it is acknowledged.
+func (p *Producer) Bury(l *DeadLetter) (Result, error) {
+	t := p.topic([]byte(p.router.rules.DeadLetterTopic))
+	switch {
+	case p.burying():
+		return p.block(waitingForDeadLetter)
+	case !t.ready.Load():
+		return p.block("waiting for the dead letter topic")
+	case t.grown.Load() != 0 && !p.grow(t):
+		return p.block("waiting for a topic with new partitions to drain")
+	}
+	if published, err := p.passed(l.Position, l.EventID, nil); err != nil || published {
+		return Skipped, err
+	}
+	part := t.partitionOf(l.Key)
+	if l.Position.Compare(part.written) <= 0 {
+		return Skipped, nil
+	}
+	b := p.take()
+	before := b.memory
+	headers := l.headers(p.router.rules.StreamID)
+	w := b.begin(&decoder.Event{Position: l.Position, CommitTime: l.CommitTime}, len(headers))
+	for _, h := range headers {
+		w.own(h.Key, w.bytes(h.Value))
+	}
+	w.record.Key = w.bytes(l.Key)
+	if !l.Payload.Null {
+		w.record.Value = w.bytes(l.Payload.Bytes)
+	}
+	b.end(w)
+	p.place(part, b)
+	p.count(part, b, before, l.Position)
+	p.seal(part)
+	p.buried = part
+	return Appended, nil
+}
+
+const waitingForDeadLetter = "waiting for a dead letter to be acknowledged"
+
+// burying tells whether a dead letter is on its way. What is behind the row must
+// wait until it is known to be safe.
+func (p *Producer) burying() bool {
+	if p.buried == nil {
+		return false
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.buried.queue)+len(p.buried.sent) > 0 {
+		return true
+	}
+	p.buried = nil
+	return false
+}
