@@ -136,6 +136,9 @@ func (p *Producer) recover(part *partition) {
 		p.schedule(part)
 		return
 	}
+	if classify(answer) == retryable {
+		failed = p.sabotage(part, failed)
+	}
 	part.queue = append(failed, part.queue...)
 	if err := p.judge(part, oldest, answer); err != nil {
 		p.giveUp(oldest, err)

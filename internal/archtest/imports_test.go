@@ -20,14 +20,16 @@ const module = "github.com/outboxstream/streamer/"
 // adds one decides where it stands.
 var mayImport = map[string][]string{
 	"internal/failure":  {},
+	"internal/mutation": {},
 	"replication":       {"internal/failure"},
 	"decoder":           {"internal/failure", "replication"},
 	"checkpoint":        {"internal/failure"},
-	"router":            {"internal/failure", "replication", "decoder"},
-	"internal/pipeline": {"internal/failure", "replication", "decoder", "checkpoint", "router"},
+	"router":            {"internal/failure", "internal/mutation", "replication", "decoder"},
+	"internal/pipeline": {"internal/failure", "internal/mutation", "replication", "decoder", "checkpoint", "router"},
 	"internal/config":   {},
 	"internal/ops":      {"internal/failure", "internal/pipeline", "replication"},
-	"cmd/streamer":      {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "replication", "decoder", "checkpoint", "router"},
+	"internal/verify":   {"replication", "router"},
+	"cmd/streamer":      {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/verify", "replication", "decoder", "checkpoint", "router"},
 }
 
 // homes says who may import a foreign module. Test servers and examples are
@@ -46,7 +48,7 @@ var homes = map[string][]string{
 }
 
 // outside are packages that are no part of the streamer binary.
-var outside = []string{"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest", "internal/pgtest", "internal/testserver"}
+var outside = []string{"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest", "internal/pgtest", "internal/proxytest", "internal/testserver"}
 
 type goPackage struct {
 	ImportPath string
@@ -100,7 +102,7 @@ func TestImports(t *testing.T) {
 func TestBinaryLinksNoTestServers(t *testing.T) {
 	t.Parallel()
 	for _, dependency := range list(t, "./cmd/streamer")[0].Deps {
-		for _, unwanted := range []string{"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/testserver"} {
+		for _, unwanted := range []string{"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest", module + "internal/testserver"} {
 			assert.False(t, dependency == unwanted || strings.HasPrefix(dependency, unwanted+"/"), "the binary links %s", dependency)
 		}
 	}

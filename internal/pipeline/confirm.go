@@ -3,6 +3,8 @@ package pipeline
 import (
 	"errors"
 	"time"
+
+	"github.com/outboxstream/streamer/internal/mutation"
 )
 
 // tick does what is done by the clock: save, confirm, look for a reason to
@@ -36,6 +38,9 @@ func (s *session) tick() error {
 // an idle server are stored less often, but at once when the server asks.
 func (s *session) save() {
 	position := s.flow.tracker.Confirmed()
+	if mutation.Active(mutation.ConfirmBeforeAcknowledgement) {
+		position = max(position, s.decoder.CommitEnd())
+	}
 	last := s.flow.saver.lastSaved()
 	if position <= last.LSN {
 		return
@@ -62,6 +67,9 @@ func (s *session) save() {
 // somebody speaks to it.
 func (s *session) confirm() error {
 	saved := s.flow.saver.lastSaved().LSN
+	if mutation.Active(mutation.ConfirmBeforeSave) {
+		saved = max(saved, s.flow.tracker.Confirmed())
+	}
 	since := time.Since(s.confirmedAt)
 	switch {
 	case saved > s.confirmed:

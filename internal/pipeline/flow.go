@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -73,6 +74,7 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, record checkpoint.Reco
 		h.close()
 		return nil, err
 	}
+	mutation.PauseBeforeWriting()
 	f, err := p.newFlow(h, record, found, acknowledged)
 	if err != nil {
 		h.close()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -48,6 +49,7 @@ type session struct {
 	flow    *flow
 	stream  *replication.Stream
 	decoder *decoder.Decoder
+	start   replication.LSN
 
 	due      atomic.Bool // tick wants to run
 	alarm    *time.Timer
@@ -69,10 +71,10 @@ type session struct {
 	published    bool // events were acknowledged since the last save
 }
 
-func newSession(p *Pipeline, stream *replication.Stream) *session {
+func newSession(p *Pipeline, stream *replication.Stream, start replication.LSN) *session {
 	mapping := p.config.Mapping
 	mapping.RelationID = p.table
-	s := &session{Pipeline: p, flow: p.flow, stream: stream, decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
+	s := &session{Pipeline: p, flow: p.flow, stream: stream, start: start, decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
 	s.alarm = time.AfterFunc(s.interval(), s.nudge)
 	return s
 }
@@ -178,10 +180,16 @@ func (s *session) idle() error {
 func (s *session) data(m replication.Message) error {
 	kind, err := s.decoder.Decode(m.Data)
 	if err != nil {
+		if mutation.Active(mutation.SwallowDecodeError) {
+			return nil
+		}
 		return s.undecodable(kind, err, m)
 	}
 	switch kind {
 	case decoder.Row:
+		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.start {
+			return nil
+		}
 		return s.row(s.decoder.Event())
 	case decoder.Commit:
 		end := s.decoder.CommitEnd()

@@ -59,7 +59,7 @@ func (p *Pipeline) stream(ctx context.Context, control *replication.Control, con
 	}
 	defer stream.Close()
 	p.log.Info("streaming", "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
-	return true, p.watched(ctx, control, stream)
+	return true, p.watched(ctx, control, newSession(p, stream, start))
 }
 
 // unblock waits, holding the lock, until the broker takes events again.
@@ -264,8 +264,7 @@ func (p *Pipeline) open(ctx context.Context, control *replication.Control, confi
 
 // watched runs the session, and beside it the goroutine that asks the server
 // how the slot is and notices when the lock is lost.
-func (p *Pipeline) watched(ctx context.Context, control *replication.Control, stream *replication.Stream) error {
-	s := newSession(p, stream)
+func (p *Pipeline) watched(ctx context.Context, control *replication.Control, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {

@@ -1,0 +1,9 @@
+//go:build !mutation
+
+package mutation
+
+// Active tells whether the streamer is broken in this way: never.
+func Active(Name) bool { return false }
+
+// PauseBeforeWriting does nothing.
+func PauseBeforeWriting() {}

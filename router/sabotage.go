@@ -1,0 +1,29 @@
+package router
+
+import (
+	"slices"
+
+	"github.com/outboxstream/streamer/internal/mutation"
+)
+
+// sabotage does with batches that are to be sent again what it must not, in
+// builds that are made to be caught. In others it is nothing. mu is held.
+func (p *Producer) sabotage(part *partition, failed []*Batch) []*Batch {
+	oldest := failed[0]
+	switch {
+	case mutation.Active(mutation.ReorderOnRetry):
+		slices.Reverse(oldest.records)
+		for i, r := range oldest.records {
+			r.OffsetDelta = int64(i)
+		}
+	case mutation.Active(mutation.DropOnRetry):
+		p.finish(oldest)
+		failed = failed[1:]
+		for _, b := range slices.Concat(failed, part.queue) {
+			b.firstSequence = nextSequence(b.firstSequence, -len(oldest.records))
+		}
+		part.sequence = nextSequence(part.sequence, -len(oldest.records))
+		part.suspect = nil
+	}
+	return failed
+}
