@@ -25,6 +25,9 @@ type ClientConfig struct {
 	TLS            TLSConfig
 	SASL           SASLConfig
 	Topics         TopicConfig // of topics that are created
+	// TopicSettings are those of topics that are not created like the others, by
+	// their names.
+	TopicSettings map[string]map[string]string
 }
 
 // TLSConfig names the files of an encrypted connection.
@@ -64,8 +67,9 @@ func Connect(c ClientConfig) (*Client, error) {
 		return nil, explainClient(c, err)
 	}
 	// sarama has not connected yet. Asking for something proves addresses,
-	// encryption and credentials.
-	if err := client.RefreshMetadata(); err != nil {
+	// encryption and credentials. Somebody's partition without a leader does not
+	// matter here.
+	if err := client.RefreshMetadata(); err != nil && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		_ = client.Close()
 		return nil, explainClient(c, err)
 	}
@@ -216,7 +220,11 @@ func (c *Client) Create(topic string) error {
 	if !c.config.Topics.Create {
 		return nil
 	}
-	return c.CreateTopic(topic, c.config.Topics)
+	t := c.config.Topics
+	if own, ok := c.config.TopicSettings[topic]; ok {
+		t.Configs = own
+	}
+	return c.CreateTopic(topic, t)
 }
 
 // CreateTopic creates a topic; one that exists is left as it is.

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,13 +69,24 @@ func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
 			l.AggregateType = string(c.Bytes)
 		case rules.Columns[decoder.ID]:
 			l.EventID = strings.ToValidUTF8(string(c.Bytes), "")
-			if c.Binary {
-				l.EventID = ""
-			}
 		}
 		l.Columns = append(l.Columns, c)
 	}
 	return l
+}
+
+// Name takes id and key from the event as far as the row made one: its columns
+// may be in PostgreSQL's binary format.
+func (l *DeadLetter) Name(e *decoder.Event) {
+	if id := e.Attribute(decoder.ID); id != nil {
+		l.EventID = string(id)
+	}
+	if id := e.Attribute(decoder.AggregateID); id != nil {
+		l.Key = bytes.Clone(id)
+	}
+	if t := e.Attribute(decoder.AggregateType); t != nil {
+		l.AggregateType = string(t)
+	}
 }
 
 // The headers of a dead letter. Those of columns are followed by the column's

@@ -156,7 +156,10 @@ func (o *Owner) Renew() (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), renewPatience)
 	defer cancel()
 	began := now()
-	err := o.emptyTransaction(ctx, o.existing(partitions))
+	partitions, err := o.existing(partitions)
+	if err == nil {
+		err = o.emptyTransaction(ctx, partitions)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if err != nil {
@@ -168,13 +171,18 @@ func (o *Owner) Renew() (time.Duration, error) {
 	return o.interval, nil
 }
 
-// existing leaves out topics that have been deleted meanwhile: a transaction
-// takes all its partitions or none.
-func (o *Owner) existing(partitions map[string][]int32) map[string][]int32 {
-	maps.DeleteFunc(partitions, func(topic string, _ []int32) bool {
-		return errors.Is(o.Refresh(topic), sarama.ErrUnknownTopicOrPartition)
-	})
-	return partitions
+// existing leaves out what has been deleted meanwhile: a transaction takes all
+// its partitions or none.
+func (o *Owner) existing(partitions map[string][]int32) (map[string][]int32, error) {
+	described, err := o.topicIDs(slices.Sorted(maps.Keys(partitions)))
+	left := map[string][]int32{}
+	for topic, ids := range partitions {
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return int(id) >= described[topic].partitions })
+		if len(ids) > 0 {
+			left[topic] = ids
+		}
+	}
+	return left, err
 }
 
 // Lapsed is why nothing may be written any more, or nil. It is asked before
@@ -222,7 +230,14 @@ func (o *Owner) Admit(topic string, partitions int) (FoundTopic, error) {
 
 // emptyTransaction writes an abort marker with our epoch into each partition.
 func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]int32) error {
-	for _, chunk := range chunks(partitions, fenceChunk) {
+	all := chunks(partitions, fenceChunk)
+	if len(all) == 0 {
+		return nil
+	}
+	if err := o.led(ctx, partitions); err != nil {
+		return err
+	}
+	for _, chunk := range all {
 		if err := o.add(ctx, chunk); err != nil {
 			return err
 		}
@@ -238,7 +253,36 @@ func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]in
 			return response.Err, nil
 		})
 		if err != nil {
-			return err
+			return errors.Join(err, o.leaderless(partitions))
+		}
+	}
+	return nil
+}
+
+// led waits until each partition has a leader. A marker cannot be written where
+// there is none, and until it is, the coordinator does nothing else for us.
+func (o *Owner) led(ctx context.Context, partitions map[string][]int32) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	for {
+		err := o.leaderless(partitions)
+		if err == nil {
+			return nil
+		}
+		if pause(ctx, spanPause); ctx.Err() != nil {
+			return fmt.Errorf("fence transactional id %q: %w", o.transactional, err)
+		}
+		_ = o.client.RefreshMetadata(slices.Sorted(maps.Keys(partitions))...) // there may be one now
+	}
+}
+
+// leaderless names a partition that has no leader, as far as is known.
+func (o *Owner) leaderless(partitions map[string][]int32) error {
+	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
+		for _, id := range partitions[topic] {
+			if _, err := o.client.Leader(topic, id); errors.Is(err, sarama.ErrLeaderNotAvailable) {
+				return fmt.Errorf("topic %q partition %d: %w", topic, id, err)
+			}
 		}
 	}
 	return nil
@@ -255,6 +299,7 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 			return 0, err
 		}
 		code := sarama.ErrNoError
+		at = ""
 		for topic, errs := range response.Errors {
 			for _, e := range errs {
 				// One that was not attempted says nothing about itself.
@@ -299,6 +344,9 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(err, sarama.ErrConcurrentTransactions) {
+				err = fmt.Errorf("%w: the one before does not end while a partition of it has no leader", err)
+			}
 			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
 		case <-time.After(coordinatorPause):
 		}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -144,19 +145,44 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	return nil // without DescribeConfigs permission the policy cannot be seen
 }
 
-// Last returns the newest value stored under key, or nil.
+// firstLast is how many offsets at the end of the topic Last looks at first. A
+// value names every partition that is written to, so it may be large.
+const firstLast = 16
+
+// Last returns the newest value stored under key, or nil. It looks for it
+// backwards from the end, because a topic that many share may be large.
 func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
-	var last []byte
-	err := t.client.ReadPartition(ctx, t.name, 0, func(_ int64, r *sarama.Record) error {
-		if string(r.Key) == string(key) {
-			last = r.Value
-		}
-		return nil
-	})
+	last, err := t.last(ctx, key)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		err = failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
 	}
 	return last, err
+}
+
+func (t *CompactedTopic) last(ctx context.Context, key []byte) (value []byte, err error) {
+	floor, err := t.client.client.GetOffset(t.name, 0, sarama.OffsetOldest)
+	if err != nil {
+		return nil, fmt.Errorf("first offset of topic %q partition 0: %w", t.name, err)
+	}
+	end, err := t.client.client.GetOffset(t.name, 0, sarama.OffsetNewest)
+	if err != nil {
+		return nil, fmt.Errorf("end of topic %q partition 0: %w", t.name, err)
+	}
+	found := false
+	for window := int64(firstLast); !found && end > floor; window *= 8 {
+		s := &span{topicPartition: topicPartition{t.name, 0}, next: max(floor, end-window), end: end}
+		end = s.next // what the next, larger window is for
+		err := t.client.readSpans(ctx, []*span{s}, func(_ *span, _ int64, r *sarama.Record) error {
+			if string(r.Key) == string(key) {
+				value, found = bytes.Clone(r.Value), true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return value, nil
 }
 
 // Append writes a value and returns when all in-sync replicas have it.

@@ -42,21 +42,36 @@ func (l *log) add(w written) (lost int64) {
 	if len(l.above) >= mostRuns {
 		half := l.above[:0]
 		for i := 0; i+1 < len(l.above); i += 2 {
-			half = append(half, written{l.above[i].base, l.above[i+1].end, l.above[i+1].last})
+			half = append(half, l.above[i].with(l.above[i+1]))
 		}
 		l.above = half
 	}
 	return lost
 }
 
+// with is one run of two, the first of which begins first as far as is known.
+func (w written) with(other written) written {
+	w.end = max(w.end, other.end)
+	if other.last.Compare(w.last) > 0 {
+		w.last = other.last
+	}
+	return w
+}
+
 // markAt moves the mark to where events above a checkpoint can begin.
 func (l *log) markAt(checkpoint replication.LSN) int64 {
+	end := l.mark
 	for len(l.above) > 0 && l.above[0].last.Commit < checkpoint {
-		l.mark = max(l.mark, l.above[0].end)
+		if l.above[0].base >= 0 {
+			end = max(end, l.above[0].end)
+		}
 		l.above = l.above[1:]
 	}
-	if len(l.above) > 0 {
+	switch {
+	case len(l.above) > 0: // the first begins before all others, or nobody knows where
 		l.mark = max(l.mark, l.above[0].base)
+	case end > l.mark: // where the log has gone back, it ends before what was there
+		l.mark = max(l.mark, min(end, l.end))
 	}
 	return l.mark
 }

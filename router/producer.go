@@ -536,12 +536,17 @@ func (p *Producer) Wait() { p.running.Wait() }
 // Write sends one record to a partition that no event goes to, and returns when
 // it is acknowledged. It may be called from any goroutine.
 func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, value []byte) error {
+	return p.write(ctx, topicName, id, &sarama.Record{Key: key, Value: value}, time.Now().UnixMilli())
+}
+
+// write is Write with headers and a timestamp, in milliseconds since the Unix
+// epoch.
+func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sarama.Record, at int64) error {
 	done := make(chan error, 1)
 	b := newBatch()
-	now := time.Now().UnixMilli()
-	b.records = []*sarama.Record{{Key: key, Value: value}}
-	b.baseTime, b.maxTime, b.done = now, now, done
-	b.size = batchOverhead + recordOverhead + len(key) + len(value)
+	b.records = []*sarama.Record{r}
+	b.baseTime, b.maxTime, b.done = at, at, done
+	b.size = batchOverhead + recordOverhead + len(r.Key) + len(r.Value)
 
 	p.mu.Lock()
 	// A failure of the data does not end this: what was acknowledged before it

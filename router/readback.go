@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,6 +41,8 @@ type ReadBack struct {
 	// Above is the checkpoint: what is not above it was published before.
 	Above replication.LSN
 	Log   *slog.Logger
+
+	most int // bounds Found.Published; 0 is mostPublished
 }
 
 // Found is what a predecessor has written. The events in it will come by again
@@ -103,6 +106,7 @@ type reading struct {
 // ReadBack reads what lies between the marks and the ends of the partitions.
 // Topics that are gone are left out.
 func (c *Client) ReadBack(ctx context.Context, r ReadBack) (Found, error) {
+	r.most = cmp.Or(r.most, mostPublished)
 	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[topicPartition]int64{}, highest: map[topicPartition]Landmark{}}
 	w.found.Topics, w.found.Published = map[string]FoundTopic{}, map[replication.Position]struct{}{}
 	prefixes, scattered, err := w.plan(ctx)
@@ -227,11 +231,14 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 			w.last = l
 			w.last.Partition = -1
 		}
-		overflow = len(w.found.Published) > mostPublished
+		overflow = len(w.found.Published) > w.most
 		return nil
 	})
+	for _, s := range spans {
+		w.noteCut(s)
+	}
 	if overflow {
-		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", mostPublished)
+		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", w.most)
 		clear(w.found.Published)
 		w.last = Landmark{}
 	}
@@ -265,12 +272,27 @@ func (w *reading) searchBackwards(ctx context.Context, spans []*span) error {
 		if err != nil {
 			return err
 		}
+		for _, s := range windows {
+			w.noteCut(s)
+		}
 		pending = slices.DeleteFunc(pending, func(s *span) bool {
 			_, found := w.highest[s.topicPartition]
 			return found || s.end <= floor[s.topicPartition]
 		})
 	}
 	return nil
+}
+
+// noteCut remembers what has expired while it was being read.
+func (w *reading) noteCut(s *span) {
+	if !s.cut {
+		return
+	}
+	part := &w.found.Topics[s.topic].Partitions[s.id]
+	if _, noted := w.expired[s.topicPartition]; !noted {
+		w.expired[s.topicPartition] = part.Mark
+	}
+	part.Mark = max(part.Mark, min(s.next, part.End))
 }
 
 // conclude makes of what was read what a producer needs.

@@ -16,6 +16,7 @@ import (
 type span struct {
 	topicPartition
 	next, end int64
+	cut       bool // some of it has gone while it was being read
 }
 
 func (s *span) done() bool { return s.next >= s.end }
@@ -36,6 +37,7 @@ const (
 // again for a while.
 func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span, int64, *sarama.Record) error) error {
 	heard := time.Now()
+	var last error
 	for ctx.Err() == nil {
 		requests, byPartition, missing := c.spanRequests(spans)
 		if len(requests) == 0 && missing == nil {
@@ -49,12 +51,13 @@ func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span,
 			heard = time.Now()
 			continue
 		case time.Since(heard) > spanPatience:
-			return fmt.Errorf("read back: %w", errors.Join(err, missing, errNoProgress))
+			return errors.Join(err, missing, errNoProgress)
 		}
+		last = errors.Join(err, missing)
 		_ = c.client.RefreshMetadata(topicsOf(spans)...) // leaders may have moved
 		pause(ctx, spanPause)
 	}
-	return ctx.Err()
+	return errors.Join(context.Cause(ctx), last)
 }
 
 var errNoProgress = errors.New("brokers send nothing")
@@ -117,8 +120,15 @@ func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byP
 		for topic, blocks := range answer.Blocks {
 			for id, block := range blocks {
 				s := byPartition[topicPartition{topic, id}]
+				if s == nil {
+					continue // nobody has asked for it
+				}
 				before := s.next
-				if failed := s.take(block, visit); failed != nil {
+				failed := s.take(block, visit)
+				if errors.Is(failed, sarama.ErrOffsetOutOfRange) {
+					failed = c.realign(s)
+				}
+				if failed != nil {
 					err = failed
 				}
 				progress = progress || s.next > before
@@ -128,17 +138,27 @@ func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byP
 	return progress, err
 }
 
+// realign moves a span whose next offset is not in the log any more. The answer
+// that says so does not say what is.
+func (c *Client) realign(s *span) error {
+	oldest, newest := map[topicPartition]int64{}, map[topicPartition]int64{}
+	part := []topicPartition{s.topicPartition}
+	if err := errors.Join(c.askOffsets(part, sarama.OffsetOldest, oldest), c.askOffsets(part, sarama.OffsetNewest, newest)); err != nil {
+		return err
+	}
+	switch {
+	case oldest[s.topicPartition] > s.next: // retention was faster
+		s.next, s.cut = oldest[s.topicPartition], true
+	case newest[s.topicPartition] < s.next: // the broker has lost its end
+		s.next, s.cut = s.end, true
+	}
+	return nil
+}
+
 // take hands out what a broker sent of the span.
 func (s *span) take(block *sarama.FetchResponseBlock, visit func(*span, int64, *sarama.Record) error) error {
 	switch block.Err {
 	case sarama.ErrNoError:
-	case sarama.ErrOffsetOutOfRange:
-		if block.LogStartOffset > s.next { // retention was faster
-			s.next = block.LogStartOffset
-			return nil
-		}
-		s.next = s.end // the log has been cut off below us
-		return nil
 	case sarama.ErrTopicAuthorizationFailed:
 		return failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", s.topic, block.Err))
 	default:

@@ -2,7 +2,7 @@
 // fault matrix can be shown to notice. Ordinary builds hold none of it: Active
 // is a constant false there, and the compiler drops what depends on it. The
 // build tag is "mutation", the switch is the environment variable
-// STREAMER_MUTATION.
+// MUTATE_STREAMER.
 package mutation
 
 // Name is one way of being wrong.

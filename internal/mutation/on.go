@@ -3,20 +3,22 @@
 package mutation
 
 import (
+	"fmt"
 	"os"
 	"time"
 )
 
-var active = Name(os.Getenv("STREAMER_MUTATION"))
+var active = Name(os.Getenv("MUTATE_STREAMER"))
 
 // Active tells whether the streamer is broken in this way.
 func Active(n Name) bool { return n == active }
 
-// PauseBeforeWriting widens, for as long as STREAMER_MUTATION_PAUSE says, the
+// PauseBeforeWriting widens, for as long as MUTATE_STREAMER_PAUSE says, the
 // moment between what a start learns and its first write, in which only the
 // fence keeps a predecessor out.
 func PauseBeforeWriting() {
-	if d, err := time.ParseDuration(os.Getenv("STREAMER_MUTATION_PAUSE")); err == nil {
+	if d, err := time.ParseDuration(os.Getenv("MUTATE_STREAMER_PAUSE")); err == nil && d > 0 {
+		fmt.Fprintln(os.Stderr, "pausing before the first write")
 		time.Sleep(d)
 	}
 }

@@ -50,7 +50,7 @@ type flow struct {
 func (p *Pipeline) newFlow(h *holding, record checkpoint.Record, found router.Found, acknowledged written) (*flow, error) {
 	rules := p.config.Rules
 	rules.Database = record.Database
-	rules.StreamID = streamID(record.Identity, record.History)
+	rules.StreamID = StreamID(record.Identity, record.History)
 	routes, err := router.NewRouter(rules)
 	if err != nil {
 		return nil, err

@@ -32,6 +32,7 @@ func (p *Pipeline) condemn(err error) bool {
 // letters, or err ends the process.
 func (s *session) poisoned(err error, class router.PoisonClass, at replication.Position) error {
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
+	letter.Name(s.decoder.Event())
 	if !s.flow.producer.Buries(letter.AggregateType) {
 		return failure.Refuse(err)
 	}

@@ -194,9 +194,9 @@ func (p *Pipeline) noteOwner(h *holding) {
 	p.config.Metrics.Resuming(h.atLeastOnce == "")
 }
 
-// streamID tells our records from those of any other slot, database, cluster or
+// StreamID tells our records from those of any other slot, database, cluster or
 // history.
-func streamID(id checkpoint.Identity, history int) string {
+func StreamID(id checkpoint.Identity, history int) string {
 	const shard = 0 // unsharded
 	sum := sha256.Sum256([]byte(id.SystemID + "\x00" + id.Database + "\x00" + id.Slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)))
 	return hex.EncodeToString(sum[:8])
@@ -237,7 +237,7 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 		marks[name] = router.Marks(t)
 	}
 	found, err := h.client.ReadBack(ctx, router.ReadBack{
-		StreamID: streamID(record.Identity, record.History), Marks: marks, Above: record.LSN, Log: p.log,
+		StreamID: StreamID(record.Identity, record.History), Marks: marks, Above: record.LSN, Log: p.log,
 		Rerouted:  record.Routing != p.config.Rules.Fingerprint(),
 		Scattered: func(topic string) bool { return topic == p.config.Rules.DeadLetterTopic },
 	})

@@ -1,0 +1,37 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Coordinated tells whether Kafka knows a coordinator for a transactional id and
+// lets us see it, which takes Describe. It changes nothing: whoever has the id
+// stays its owner. ErrNoTransactions means that we may not. Whether we may write
+// with it shows only in TakeOver.
+func (c *Client) Coordinated(ctx context.Context, transactionalID string) error {
+	for {
+		_, err := c.coordinator(transactionalID)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
+			return fmt.Errorf("%w: %w: allow Describe and Write on transactional id %q to our principal", ErrNoTransactions, err, transactionalID)
+		case errors.Is(err, sarama.ErrUnsupportedVersion):
+			return fmt.Errorf("%w: %w", ErrNoTransactions, err)
+		}
+		if code, known := errors.AsType[sarama.KError](err); known && !slices.Contains(passing, code) {
+			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
+		case <-time.After(spanPause):
+		}
+	}
+}

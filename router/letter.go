@@ -1,0 +1,150 @@
+package router
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Letter is a dead letter where it lies, without what the row holds.
+type Letter struct {
+	Topic     string
+	Partition int32
+	Offset    int64
+
+	StreamID      string
+	Position      replication.Position
+	CommitTime    time.Time
+	EventID       string
+	AggregateType string
+	Class         PoisonClass
+	Reason        string
+	// Copies is how often it is in the topic: more than once only if a start had
+	// to repeat what was published.
+	Copies int
+	// Resolution is what was decided about it, nil while it is open.
+	Resolution *Resolution
+}
+
+// row is what a letter is about, wherever it lies and however often.
+type row struct {
+	stream string
+	at     replication.Position
+}
+
+func (l *Letter) row() row { return row{l.StreamID, l.Position} }
+
+// Letters lists the dead letters of a topic in stream order, the resolved ones,
+// too. A topic that does not exist has none. Columns tell which column is the
+// aggregate type.
+func (c *Client) Letters(ctx context.Context, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
+	spans, err := c.whole(ctx, topic)
+	if err != nil {
+		return nil, fmt.Errorf("dead letter topic %q: %w", topic, err)
+	}
+	letters, resolutions := map[row]*Letter{}, map[row]*Resolution{}
+	err = c.readSpans(ctx, spans, func(s *span, offset int64, r *sarama.Record) error {
+		if resolved, by, ok := parseResolution(r.Headers); ok {
+			resolutions[resolved] = by
+			return nil
+		}
+		parsed, err := ParseDeadLetter(r.Headers, r.Key, r.Value)
+		if err != nil {
+			return nil //nolint:nilerr // what is no dead letter of ours concerns somebody else
+		}
+		l := summarize(&parsed, columns)
+		l.Topic, l.Partition, l.Offset = s.topic, s.id, offset
+		if known := letters[l.row()]; known != nil {
+			known.Copies++
+			return nil
+		}
+		letters[l.row()] = &l
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("dead letter topic %q: %w", topic, err)
+	}
+	list := make([]Letter, 0, len(letters))
+	for of, l := range letters {
+		l.Resolution = resolutions[of]
+		list = append(list, *l)
+	}
+	slices.SortFunc(list, func(a, b Letter) int {
+		return cmp.Or(cmp.Compare(a.StreamID, b.StreamID), a.Position.Compare(b.Position))
+	})
+	return list, nil
+}
+
+// summarize keeps nothing of the record's memory.
+func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
+	l := Letter{
+		StreamID: d.StreamID, Position: d.Position, CommitTime: time.UnixMicro(d.CommitTime).UTC(),
+		EventID: d.EventID, Class: d.Class, Reason: d.Reason, Copies: 1,
+	}
+	for _, c := range d.Columns {
+		if c.Name == columns[decoder.AggregateType] {
+			l.AggregateType = strings.ToValidUTF8(string(c.Bytes), "")
+		}
+	}
+	return l
+}
+
+// whole is every partition of a topic, as far as it goes now.
+func (c *Client) whole(ctx context.Context, topic string) ([]*span, error) {
+	described, err := c.topicIDs([]string{topic})
+	if err != nil {
+		return nil, err
+	}
+	var partitions []topicPartition
+	for id := range int32(described[topic].partitions) {
+		partitions = append(partitions, topicPartition{topic, id})
+	}
+	oldest, err := c.offsets(ctx, partitions, sarama.OffsetOldest)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := c.offsets(ctx, partitions, sarama.OffsetNewest)
+	if err != nil {
+		return nil, err
+	}
+	var spans []*span
+	for _, part := range partitions {
+		spans = append(spans, &span{topicPartition: part, next: oldest[part], end: newest[part]})
+	}
+	return spans, nil
+}
+
+// errGone tells that retention was faster than a person.
+var errGone = errors.New("record is not in the topic any more")
+
+// Open reads a dead letter with all that it holds.
+func (c *Client) Open(ctx context.Context, l Letter) (DeadLetter, []RawHeader, error) {
+	var opened *DeadLetter
+	var headers []RawHeader
+	one := &span{topicPartition: topicPartition{l.Topic, l.Partition}, next: l.Offset, end: l.Offset + 1}
+	err := c.readSpans(ctx, []*span{one}, func(_ *span, _ int64, r *sarama.Record) error {
+		parsed, err := ParseDeadLetter(r.Headers, r.Key, r.Value)
+		opened = &parsed
+		for _, h := range r.Headers {
+			headers = append(headers, RawHeader{string(h.Key), h.Value})
+		}
+		return err
+	})
+	if err == nil && opened == nil {
+		err = failure.Refuse(errGone)
+	}
+	if err != nil {
+		return DeadLetter{}, nil, fmt.Errorf("dead letter in topic %q partition %d at offset %d: %w", l.Topic, l.Partition, l.Offset, err)
+	}
+	return *opened, headers, nil
+}

@@ -1,0 +1,77 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Writer writes single records beside a running streamer: it has a producer id
+// of its own, and leaves the transactional id alone.
+type Writer struct {
+	client   *Client
+	producer *Producer
+	router   *Router
+}
+
+// NewWriter returns a writer, which closes the client. The router says which
+// partition a key has.
+func (c *Client) NewWriter(config ProducerConfig, r *Router) (*Writer, error) {
+	owner, err := c.Anonymous()
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{client: c, producer: NewProducer(config, owner, r, nil, nil, func() {}), router: r}, nil
+}
+
+// Publish writes a revived event to its topic, creates that if the configuration
+// says so, and returns the partition when all in-sync replicas have it. When ctx
+// ends it may have been written or not. A *PoisonError tells that it never will
+// be, as things are.
+func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err error) {
+	count, err := w.provide(ctx, v.Topic)
+	if errors.Is(err, errMissingTopic) {
+		still := v.row
+		still.Class, still.Reason = PoisonTopic, topicProblem(v.Topic, err)
+		return 0, &still
+	}
+	if err != nil {
+		return 0, err
+	}
+	partition = *w.router.partitionFor(v.Topic, v.Key, count)
+	return partition, w.producer.write(ctx, v.Topic, partition, v.record, v.at)
+}
+
+// Resolve notes what was done about a letter with this key, and returns when
+// that is acknowledged.
+func (w *Writer) Resolve(ctx context.Context, l Letter, key []byte, r Resolution) error {
+	return w.producer.write(ctx, l.Topic, l.Partition, r.record(l, key), r.At.UnixMilli())
+}
+
+// provide returns the topic's partition count.
+func (w *Writer) provide(ctx context.Context, topic string) (int, error) {
+	const patience = 10 * time.Second // for a new topic to get its leaders
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	found, err := w.client.HasTopic(topic)
+	if err == nil && !found && !w.client.config.Topics.Create {
+		return 0, errMissingTopic
+	}
+	if err == nil && !found {
+		err = errors.Join(w.client.Create(topic), w.client.waitTopic(ctx, topic))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("topic %q: %w", topic, err)
+	}
+	return w.client.Partitions(topic)
+}
+
+var errMissingTopic = errors.New("topic does not exist")
+
+// Close ends the writer and its client.
+func (w *Writer) Close() {
+	w.producer.Close()
+	w.client.Close()
+	w.producer.Wait()
+}
