@@ -26,14 +26,16 @@ type broker struct {
 	folder   string
 	launcher launcher
 	process  *testserver.Process // nil: never started
+	proxied  string              // address of its proxy, "": none
+	mounted  bool                // it has a disk of its own
 }
 
 type brokerPorts struct {
-	client, internal, controller int
+	client, internal, controller, proxied int
 }
 
-func (c *Cluster) newBrokers() error {
-	const portsEach = 3
+func (c *Cluster) newBrokers(ctx context.Context) error {
+	const portsEach = 4
 	ports, err := testserver.FreePorts(portsEach * c.options.Brokers)
 	if err != nil {
 		return err
@@ -42,12 +44,15 @@ func (c *Cluster) newBrokers() error {
 	for i := range c.brokers {
 		c.brokers[i] = &broker{
 			node:     i + 1,
-			ports:    brokerPorts{client: ports[portsEach*i], internal: ports[portsEach*i+1], controller: ports[portsEach*i+2]},
+			ports:    brokerPorts{client: ports[portsEach*i], internal: ports[portsEach*i+1], controller: ports[portsEach*i+2], proxied: ports[portsEach*i+3]},
 			folder:   filepath.Join(c.folder.Path, fmt.Sprintf("broker-%d-%d", i, ports[portsEach*i])),
 			launcher: c.launcher,
 		}
 	}
 	for _, b := range c.brokers {
+		if err := errors.Join(c.proxy(b), c.mount(ctx, b)); err != nil {
+			return err
+		}
 		if err := b.writeProperties(c.properties(b)); err != nil {
 			return err
 		}
@@ -98,6 +103,7 @@ func (c *Cluster) properties(b *broker) map[string]string {
 		"num.io.threads":                   "4",
 	}
 	maps.Copy(properties, c.options.securityProperties())
+	b.addProxied(properties, c.options.sasl())
 	maps.Copy(properties, c.options.Settings)
 	return properties
 }

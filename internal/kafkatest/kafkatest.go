@@ -46,6 +46,15 @@ type Options struct {
 	// Users and their passwords. If there are any, or with Authorizer, clients
 	// authenticate with SASL/PLAIN; [Admin] is added if it is not among them.
 	Users map[string]string
+	// DiskBytes gives each broker a disk of its own of this size, for
+	// [Cluster.FillDisk]; 0: the disk of the temporary folder. Only root on Linux
+	// can have that; else errors wrap [testserver.ErrMissing].
+	DiskBytes int64
+	// Proxied makes a proxy for a listener of broker i (from 0) and returns the
+	// address that [Cluster.ProxiedBrokers] and the broker give to clients. It
+	// may be called again for a broker whose ports were taken by others, and must
+	// not wait for the broker. May be nil.
+	Proxied func(i int, listener string) (address string, err error)
 	// JVMOptions are added to those of the brokers, for example "-Xmx1g".
 	JVMOptions []string
 	// Progress is told about downloads. May be nil.
@@ -70,7 +79,7 @@ type Cluster struct {
 // [testserver.ErrMissing] if Kafka cannot be had.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	addresses := os.Getenv("STREAMER_TEST_KAFKA_BROKERS")
-	special := options.Brokers > 1 || len(options.Settings) > 0 || options.sasl()
+	special := options.Brokers > 1 || len(options.Settings) > 0 || options.sasl() || options.DiskBytes > 0 || options.Proxied != nil
 	if addresses != "" && !special {
 		return &Cluster{configured: strings.Split(addresses, ",")}, nil
 	}
@@ -81,7 +90,7 @@ func startOwn(ctx context.Context, options Options) (*Cluster, error) {
 	options.Brokers = max(options.Brokers, 1)
 	c := &Cluster{options: options, id: newClusterID()}
 	if err := c.open(ctx); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, errors.Join(err, c.Close()) //nolint:contextcheck // cleaning up outlives the context
 	}
 	return c, nil
 }
@@ -101,13 +110,15 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 		if err == nil || attempt == 5 || !portTaken {
 			return err
 		}
-		c.kill()
+		if err := c.discard(); err != nil { //nolint:contextcheck // as above
+			return err
+		}
 	}
 }
 
 // startNew formats and starts all brokers, on new ports.
 func (c *Cluster) startNew(ctx context.Context) error {
-	if err := c.newBrokers(); err != nil {
+	if err := c.newBrokers(ctx); err != nil {
 		return err
 	}
 	err := sideBySide(ctx, c.brokers, func(ctx context.Context, b *broker) error {
@@ -269,11 +280,21 @@ func (c *Cluster) Stop() error {
 
 // Close kills all brokers and removes their data.
 func (c *Cluster) Close() error {
-	c.kill()
-	if c.folder == nil {
-		return nil
+	err := c.discard()
+	if c.folder == nil || err != nil {
+		return err
 	}
 	return c.folder.Remove()
+}
+
+// discard ends the brokers and removes their disks.
+func (c *Cluster) discard() error {
+	c.kill()
+	var errs []error
+	for _, b := range c.brokers {
+		errs = append(errs, b.unmount())
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Cluster) kill() {

@@ -78,6 +78,10 @@ func (c *Cluster) onEachBroker(ctx context.Context, check func(*sarama.Broker) e
 	}
 	defer client.Close()
 	for _, broker := range client.Brokers() {
+		// The others know a broker for a while that has just been killed.
+		if c.configured == nil && !c.Running(int(broker.ID())-1) {
+			continue
+		}
 		if err := broker.Open(client.Config()); err != nil && !errors.Is(err, sarama.ErrAlreadyConnected) {
 			return fmt.Errorf("connect to broker %d: %w", broker.ID(), err)
 		}

@@ -1,0 +1,87 @@
+package kafkatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// DeleteTopic deletes a topic and returns when no running broker knows it any
+// more, so that one of the same name can be created.
+func (c *Cluster) DeleteTopic(ctx context.Context, topic string) error {
+	if err := c.withAdmin(func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(topic) }); err != nil {
+		return fmt.Errorf("delete topic %q: %w", topic, err)
+	}
+	err := c.onEachBroker(ctx, func(broker *sarama.Broker) error {
+		answer, err := broker.GetMetadata(sarama.NewMetadataRequest(sarama.V2_1_0_0, []string{topic}))
+		if err != nil {
+			return fmt.Errorf("metadata: %w", err)
+		}
+		for _, known := range answer.Topics {
+			if known.Err != sarama.ErrUnknownTopicOrPartition {
+				return errors.New("topic is still known")
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("wait for the end of topic %q: %w", topic, err)
+	}
+	return nil
+}
+
+// AddPartitions lets a topic grow to a number of partitions and returns when
+// every running broker knows their leaders.
+func (c *Cluster) AddPartitions(ctx context.Context, topic string, partitions int) error {
+	err := c.withAdmin(func(admin sarama.ClusterAdmin) error {
+		return admin.CreatePartitions(topic, int32(partitions), nil, false)
+	})
+	if err != nil {
+		return fmt.Errorf("add partitions to topic %q: %w", topic, err)
+	}
+	err = c.onEachBroker(ctx, func(broker *sarama.Broker) error { return hasLeaders(broker, topic, partitions) })
+	if err != nil {
+		return fmt.Errorf("wait for partitions of topic %q: %w", topic, err)
+	}
+	return nil
+}
+
+// SetTopic changes one setting of a topic and returns when every running
+// broker shows it. An empty value takes the setting back to its default.
+func (c *Cluster) SetTopic(ctx context.Context, topic, setting, value string) error {
+	entry := sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value}
+	if value == "" {
+		entry = sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationDelete}
+	}
+	err := c.withAdmin(func(admin sarama.ClusterAdmin) error {
+		return admin.IncrementalAlterConfig(sarama.TopicResource, topic, map[string]sarama.IncrementalAlterConfigsEntry{setting: entry}, false)
+	})
+	if err == nil {
+		err = c.onEachBroker(ctx, func(broker *sarama.Broker) error { return hasSetting(broker, topic, setting, value) })
+	}
+	if err != nil {
+		return fmt.Errorf("set %s of topic %q: %w", setting, topic, err)
+	}
+	return nil
+}
+
+// hasSetting asks a broker for a topic's setting; an empty value stands for
+// any that is not set on the topic.
+func hasSetting(broker *sarama.Broker, topic, setting, value string) error {
+	answer, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
+		{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{setting}},
+	}})
+	if err != nil {
+		return fmt.Errorf("describe: %w", err)
+	}
+	for _, resource := range answer.Resources {
+		for _, entry := range resource.Configs {
+			if entry.Name == setting && (entry.Value == value || value == "" && entry.Source != sarama.SourceTopic) {
+				return nil
+			}
+		}
+	}
+	return fmt.Errorf("not known to broker %d yet", broker.ID())
+}

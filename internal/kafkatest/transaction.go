@@ -1,0 +1,99 @@
+package kafkatest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// transactionTopic is where coordinators keep what they know of producers.
+const transactionTopic = "__transaction_state"
+
+// ForgetfulSettings lets brokers forget an idle transactional id and an idle
+// producer of a partition after a time, instead of 7 days and 24 hours. They
+// look often enough to do it within a second more.
+func ForgetfulSettings(after time.Duration) map[string]string {
+	milliseconds := strconv.FormatInt(after.Milliseconds(), 10)
+	return map[string]string{
+		"transactional.id.expiration.ms":                             milliseconds,
+		"transaction.remove.expired.transaction.cleanup.interval.ms": "500",
+		"producer.id.expiration.ms":                                  milliseconds,
+		"producer.id.expiration.check.interval.ms":                   "500",
+	}
+}
+
+// Coordinator returns the broker, from 0, that coordinates a transactional id,
+// which is the leader of its partition of an internal topic.
+func (c *Cluster) Coordinator(transactionalID string) (int, error) {
+	partitions, err := c.Partitions(transactionTopic)
+	if err != nil {
+		return 0, fmt.Errorf("coordinator of %q: %w", transactionalID, err)
+	}
+	return partitions[coordinatedBy(transactionalID, len(partitions))].Leader, nil
+}
+
+// MoveCoordinator makes broker i the coordinator of a transactional id.
+func (c *Cluster) MoveCoordinator(ctx context.Context, transactionalID string, i int) error {
+	partitions, err := c.Partitions(transactionTopic)
+	if err != nil {
+		return fmt.Errorf("coordinator of %q: %w", transactionalID, err)
+	}
+	return c.MoveLeader(ctx, transactionTopic, coordinatedBy(transactionalID, len(partitions)), i)
+}
+
+// coordinatedBy is Java's String.hashCode, without its sign, modulo partitions.
+// Transactional ids of tests are ASCII.
+func coordinatedBy(transactionalID string, partitions int) int {
+	var hash int32
+	for _, char := range []byte(transactionalID) {
+		hash = 31*hash + int32(char)
+	}
+	return int(hash&math.MaxInt32) % partitions
+}
+
+// TakeOver is what a new instance of a transactional producer does first: it
+// gets the producer id, with the next epoch, and whoever had it is fenced.
+// It does it n times in a row and returns the last answer.
+func (c *Cluster) TakeOver(ctx context.Context, transactionalID string, n int) (producerID int64, epoch int16, err error) {
+	client, err := sarama.NewClient(c.Brokers(), c.Config(Admin))
+	if err != nil {
+		return 0, 0, fmt.Errorf("connect to Kafka: %w", err)
+	}
+	defer client.Close()
+	for range n {
+		producerID, epoch, err = takeOver(ctx, client, transactionalID)
+		if err != nil {
+			return 0, 0, fmt.Errorf("take over transactional id %q: %w", transactionalID, err)
+		}
+	}
+	return producerID, epoch, nil
+}
+
+func takeOver(ctx context.Context, client sarama.Client, transactionalID string) (producerID int64, epoch int16, err error) {
+	request := &sarama.InitProducerIDRequest{
+		Version: 4, TransactionalID: &transactionalID, TransactionTimeout: 5 * time.Second, ProducerID: -1, ProducerEpoch: -1,
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err = poll(ctx, nil, func() error {
+		coordinator, err := client.TransactionCoordinator(transactionalID)
+		if err != nil {
+			return err
+		}
+		answer, err := coordinator.InitProducerID(request)
+		if err == nil && answer.Err != sarama.ErrNoError {
+			err = answer.Err
+		}
+		if err != nil {
+			return errors.Join(err, client.RefreshTransactionCoordinator(transactionalID))
+		}
+		producerID, epoch = answer.ProducerID, answer.ProducerEpoch
+		return nil
+	})
+	return producerID, epoch, err
+}
