@@ -3,9 +3,13 @@
 GO      ?= go
 BIN     := bin
 FUZZTIME ?= 30s
+# Of make faults: which, on which versions of PostgreSQL, how many kills.
+FAULTS   ?= all
+VERSIONS ?= 14,15,16,17,18
+KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build demo test short lint fmt fuzz bench generate clean
+.PHONY: help build demo test short faults lint fmt fuzz bench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +28,12 @@ test: ## run every test: unit, conformance and end to end, with real PostgreSQL 
 
 short: ## run the tests that need no server
 	$(GO) test -race -shuffle=on -short ./...
+
+faults: ## play every fault on every PostgreSQL (FAULTS=name,… VERSIONS=17,18 KILLS=1000) and write docs/reliability.md
+	@status=0; \
+	STREAMER_FAULTS="$(FAULTS)" STREAMER_FAULTS_POSTGRES=$(VERSIONS) KILLS=$(KILLS) STREAMER_FAULTS_RESULTS=results.json \
+	  $(GO) test -race -count=1 -timeout=12h -parallel=3 -run '^TestFaults$$' -v ./e2e/faults || status=$$?; \
+	$(GO) generate ./e2e/faults && exit $$status
 
 fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
 	@for package in $$($(GO) list ./...); do \

@@ -1,0 +1,293 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/testserver"
+)
+
+// Exit codes, as documented.
+const (
+	exitFine     = 0
+	exitFailed   = 1
+	exitRefused  = 3
+	exitInFlight = 4
+	exitSignal   = -1 // killed
+)
+
+// streamer is the built binary under a supervisor: when it ends with exit
+// code 1 or is killed, it is started again. Exit codes 0, 2, 3 and 4 are the
+// end. Its methods may be called from any goroutine.
+type streamer struct {
+	t         *testing.T
+	arguments func() []string // asked at each start
+	logFile   string
+	address   string // of its HTTP endpoint
+
+	mu       sync.Mutex
+	cmd      *exec.Cmd
+	alive    chan struct{} // closed when the process has ended
+	stopping bool          // do not start it again
+	wrapper  []string      // a program to start it with
+	logFrom  int           // where the log of the running process begins
+	codes    []int         // of all processes so far
+	peak     int           // KiB: the largest VmHWM seen
+	ended    chan struct{}
+}
+
+// newStreamer prepares a streamer that is not started yet.
+func (r *run) newStreamer(name string) *streamer {
+	r.t.Helper()
+	ports, err := testserver.FreePorts(1)
+	require.NoError(r.t, err)
+	s := &streamer{t: r.t, logFile: filepath.Join(r.folder, "streamer-"+name+".log"), address: fmt.Sprintf("127.0.0.1:%d", ports[0])}
+	s.arguments = func() []string {
+		return append(r.arguments("run"), "--set", "http.listen="+s.address)
+	}
+	r.t.Cleanup(func() {
+		s.end(syscall.SIGKILL)
+		if r.t.Failed() {
+			r.t.Logf("log of streamer %s ends with:\n%s", name, tail(s.log(), 20_000))
+		}
+	})
+	return s
+}
+
+// start starts the supervisor. It may be called again when it has ended.
+func (s *streamer) start() {
+	s.t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopping, s.ended = false, make(chan struct{})
+	require.NoError(s.t, s.launch())
+	go s.supervise(s.ended)
+}
+
+// launch starts a process. s.mu is held.
+func (s *streamer) launch() error {
+	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("open log of streamer: %w", err)
+	}
+	defer log.Close() // the child has its own descriptor
+	info, err := log.Stat()
+	if err != nil {
+		return fmt.Errorf("open log of streamer: %w", err)
+	}
+	s.logFrom = int(info.Size())
+	line := slices.Concat(s.wrapper, []string{binary}, s.arguments())
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), line[0], line[1:]...)
+	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(s.logFile)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG")
+	}), "GOTRACEBACK=all")
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start streamer: %w", err)
+	}
+	s.cmd, s.alive = cmd, make(chan struct{})
+	return nil
+}
+
+// wrap makes another program start the streamer from now on; it must become
+// the streamer itself, with exec.
+func (s *streamer) wrap(program ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wrapper = program
+}
+
+// supervise waits for each process and starts the next one until it shall not.
+func (s *streamer) supervise(ended chan struct{}) {
+	defer close(ended)
+	for {
+		began := time.Now()
+		_ = s.cmd.Wait() // the exit code tells
+		code := s.cmd.ProcessState.ExitCode()
+		close(s.alive)
+		if code == exitFailed && time.Since(began) < time.Second {
+			pause(s.t.Context(), 200*time.Millisecond) // a supervisor's back-off
+		}
+		if !s.again(code) {
+			return
+		}
+	}
+}
+
+// again notes an exit code and starts the next process if there shall be one.
+func (s *streamer) again(code int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.codes = append(s.codes, code)
+	if s.stopping || code != exitFailed && code != exitSignal {
+		return false
+	}
+	return s.launch() == nil
+}
+
+// signal sends a signal to the running process.
+func (s *streamer) signal(signal syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd != nil {
+		s.noteMemory()
+		_ = s.cmd.Process.Signal(signal) // it may have ended on its own
+	}
+}
+
+// kill ends the process with SIGKILL and waits for its end; the supervisor
+// starts the next one.
+func (s *streamer) kill() {
+	s.mu.Lock()
+	alive := s.alive
+	s.mu.Unlock()
+	s.signal(syscall.SIGKILL)
+	<-alive
+}
+
+// end sends a signal, does not start the process again, and waits. It returns
+// the last exit code.
+func (s *streamer) end(signal syscall.Signal) int {
+	s.mu.Lock()
+	s.stopping = true
+	ended := s.ended
+	s.mu.Unlock()
+	if ended == nil {
+		return exitFine // never started
+	}
+	if signal == syscall.SIGTERM {
+		s.awaitBegun(ended)
+	}
+	s.signal(signal)
+	select {
+	case <-ended:
+	case <-time.After(90 * time.Second):
+		s.signal(syscall.SIGQUIT) // the stacks go to its log
+		s.t.Errorf("the streamer did not end within 90 s of %v", signal)
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			s.signal(syscall.SIGKILL)
+			<-ended
+		}
+	}
+	return s.code()
+}
+
+// awaitBegun waits until the process listens to signals: in its first
+// milliseconds a SIGTERM ends it as it ends every program. A process that does
+// not get that far has ended.
+func (s *streamer) awaitBegun(ended chan struct{}) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); pause(s.t.Context(), 10*time.Millisecond) {
+		s.mu.Lock()
+		from := s.logFrom
+		s.mu.Unlock()
+		if strings.Contains(s.log()[from:], "msg=starting") {
+			return
+		}
+		select {
+		case <-ended:
+			return
+		default:
+		}
+	}
+}
+
+// running tells whether there is a process, or will be one soon.
+func (s *streamer) running() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.ended:
+		return false
+	default:
+		return s.ended != nil
+	}
+}
+
+// code is the last exit code.
+func (s *streamer) code() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.codes) == 0 {
+		return exitFine
+	}
+	return s.codes[len(s.codes)-1]
+}
+
+// pid is the process id of the running process.
+func (s *streamer) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cmd.Process.Pid
+}
+
+// noteMemory remembers the peak of the process's resident memory. s.mu is held.
+func (s *streamer) noteMemory() {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
+	if err != nil {
+		return // no such file system, or the process is gone
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	var kib int
+	if _, err := fmt.Sscan(after, &kib); err == nil {
+		s.peak = max(s.peak, kib)
+	}
+}
+
+// peakMemory is the largest resident memory of any process so far, in bytes.
+func (s *streamer) peakMemory() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.noteMemory()
+	return s.peak << 10
+}
+
+// log is what all processes have written.
+func (s *streamer) log() string {
+	text, err := os.ReadFile(s.logFile)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// get asks the HTTP endpoint; code 0 is no answer.
+func (s *streamer) get(path string) (code int, body string) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+path, http.NoBody)
+	if err != nil {
+		return 0, ""
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, ""
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(text)
+}
+
+// streams tells whether it says that it is streaming.
+func (s *streamer) streams() bool {
+	code, body := s.get("/readyz")
+	return code == http.StatusOK && !strings.Contains(body, "standby")
+}
+
+// tail is the end of a text.
+func tail(text string, n int) string { return text[max(0, len(text)-n):] }
