@@ -76,6 +76,7 @@ type Pipeline struct {
 	state  state
 	flow   *flow  // what lives on between sessions; nil before the first
 	table  uint32 // OID of the outbox table, from the last check
+	server replication.Server
 	// switched is where the server left the checkpoint's timeline, or 0.
 	switched replication.LSN
 	// condemned are rows that the broker has refused, by position, until they
@@ -120,7 +121,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			return p.stopped(err)
 		}
 		if p.final(err, streamed) {
-			return err
+			return p.locate(ctx, err)
 		}
 		if streamed {
 			pause.Reset()

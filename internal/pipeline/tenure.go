@@ -124,6 +124,7 @@ func (p *Pipeline) check(ctx context.Context, control *replication.Control, conf
 	if err != nil {
 		return server, err
 	}
+	p.server = server
 	table, err := control.DescribeTable(ctx)
 	if err != nil {
 		return server, err

@@ -1,0 +1,62 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// locate adds to a refusal from where on events are in question: up to the
+// checkpoint everything is published.
+func (p *Pipeline) locate(ctx context.Context, err error) error {
+	if failure.ClassOf(err) != failure.Refused {
+		return err
+	}
+	if _, ok := errors.AsType[*router.PoisonError](err); ok {
+		return err // it names its row
+	}
+	last, ok := p.lastKnown(ctx)
+	if !ok || strings.Contains(err.Error(), last.LSN.String()) {
+		return err
+	}
+	return fmt.Errorf("%w; everything committed before the checkpoint %s is published, what was committed from there on is in question", err, last.LSN)
+}
+
+// lastKnown is the checkpoint, as far as it can be found out soon.
+func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
+	if p.flow != nil {
+		return p.flow.saver.lastSaved(), true
+	}
+	if p.server == (replication.Server{}) {
+		return checkpoint.Record{}, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	never := func(context.Context) error { return nil }
+	r, err := interruptible(ctx, never, func(ctx context.Context) (checkpoint.Record, error) { return p.peek(ctx) })
+	return r, err == nil
+}
+
+// peek reads the stored checkpoint without claiming it.
+func (p *Pipeline) peek(ctx context.Context) (checkpoint.Record, error) {
+	h := &holding{}
+	if p.config.Checkpoint.Store == "kafka" {
+		client, err := router.Connect(p.config.Client)
+		if err != nil {
+			return checkpoint.Record{}, err
+		}
+		defer client.Close()
+		h.client = client
+	}
+	if err := p.openStore(ctx, h); err != nil {
+		return checkpoint.Record{}, err
+	}
+	defer h.store.Close()
+	return h.store.Load(ctx, identity(p.server, p.config.Replication.Slot))
+}
