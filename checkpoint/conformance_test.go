@@ -89,6 +89,8 @@ func everyField(t *testing.T, p place) {
 	want.Database = "shöp \"<&>'/\\\u2028 %s"
 	want.Producer = checkpoint.Producer{Generation: 1, ID: 1 << 40, Epoch: 32767}
 	want.Topics = map[string]checkpoint.Topic{"orders": {ID: "AAAA", Offsets: []int64{0, 1 << 60}}, "new": {Offsets: []int64{7}}}
+	want.Last = &checkpoint.Event{Sequence: "0000000001b3e9c0-00000001", ID: "5c004d42"}
+	want.Publication = "16402/16405"
 	want.AtLeastOnce = "transactional id not allowed"
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {

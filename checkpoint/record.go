@@ -42,6 +42,11 @@ type Record struct {
 	// Topics say from where on each partition may hold events above LSN, so that
 	// the next start can read them back and repeat none.
 	Topics map[string]Topic `json:"topics,omitempty"`
+	// Last is the last event published below LSN, as far as it is known. A server
+	// whose slot begins before it must show it again.
+	Last *Event `json:"last,omitempty"`
+	// Publication identifies the table's entry in the publication.
+	Publication string `json:"publication,omitempty"`
 	// AtLeastOnce is why a start from here may repeat events, empty where it
 	// repeats none.
 	AtLeastOnce string `json:"at_least_once,omitempty"`
@@ -57,11 +62,20 @@ type Producer struct {
 	Epoch      int16 `json:"epoch"`
 }
 
+// Event names one event: its sequence attribute and its id.
+type Event struct {
+	Sequence string `json:"sequence"`
+	ID       string `json:"id"`
+}
+
 // Topic is what a checkpoint says of a topic: Kafka's id of it, and an offset
 // for each partition.
 type Topic struct {
 	ID      string  `json:"id,omitempty"`
 	Offsets []int64 `json:"offsets"`
+	// Mixed tells that events above LSN have been routed in more than one way, so
+	// that no partition holds a prefix of what is routed to it now.
+	Mixed bool `json:"mixed,omitempty"`
 }
 
 // recordVersion is the format written here. A reader refuses a newer one.

@@ -373,13 +373,13 @@ func TestAuthorisation(t *testing.T) {
 	}
 
 	r.start("kafka.sasl.password=wrong-"+passwordCanary).refused(exitUsage, cluster.Brokers()[0], "Authentication failed", "check kafka.sasl")
-	r.start().refused(exitRefused, "producer id", "allow", "Write")
-	allow(r.topic("unrelated"), sarama.AclOperationWrite) // which is enough for a producer id
 	r.start().refused(exitRefused, checkpoints, "allow Create, Describe, Read and Write")
 	require.NoError(t, cluster.CreateTopic(t.Context(), checkpoints, 1, map[string]string{"cleanup.policy": "compact"}))
 	allow(checkpoints, sarama.AclOperationDescribe)
-	r.start().refused(exitRefused, checkpoints, "allow", "Write")
-	allow(checkpoints, sarama.AclOperationRead, sarama.AclOperationWrite)
+	r.start().refused(exitRefused, checkpoints, "allow", "Read")
+	allow(checkpoints, sarama.AclOperationRead)
+	r.start().refused(exitRefused, "producer id", "allow", "Write")
+	allow(checkpoints, sarama.AclOperationWrite)
 
 	require.NoError(t, cluster.CreateTopic(t.Context(), r.topic("order"), 3, nil))
 	r.start().refused(exitRefused, r.topic("order"), "allow Describe and Write")

@@ -151,15 +151,18 @@ type Table struct {
 	Persistence string // p permanent
 	Columns     []Column
 
-	Publication  bool // exists
-	Inserts      bool
-	OtherActions []string // updates, deletes, truncates
-	ViaRoot      bool
-	AllTables    bool
-	Published    bool // the table is in the publication
-	Attributes   []string
-	RowFilter    string
-	OtherTables  []string
+	Publication bool // exists
+	// PublicationOID, and EntryOID of the table's entry in it, 0 where the
+	// publication names no tables; see Membership.
+	PublicationOID, EntryOID uint32
+	Inserts                  bool
+	OtherActions             []string // updates, deletes, truncates
+	ViaRoot                  bool
+	AllTables                bool
+	Published                bool // the table is in the publication
+	Attributes               []string
+	RowFilter                string
+	OtherTables              []string
 }
 
 // DescribeTable reads the catalog.
@@ -188,9 +191,10 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 
 func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
 	var updates, deletes, truncates bool
-	err := c.conn.QueryRow(ctx, `select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
-		from pg_publication where pubname = $1`, c.config.Publication).
-		Scan(&t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
+	err := c.conn.QueryRow(ctx, `select p.oid, coalesce(r.oid, 0), pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
+		from pg_publication p left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = $2
+		where pubname = $1`, c.config.Publication, t.OID).
+		Scan(&t.PublicationOID, &t.EntryOID, &t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}

@@ -130,7 +130,7 @@ func (s *Stream) explainStart(err error) error {
 	case "55006":
 		return fmt.Errorf("%w: %w", ErrSlotActive, base)
 	case "42704":
-		return failure.Refuse(fmt.Errorf("%w: see `streamer doctor`", base))
+		return failure.Refuse(fmt.Errorf("%w: %w: see `streamer doctor`", ErrSlotMissing, base))
 	}
 	return base
 }

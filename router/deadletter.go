@@ -124,7 +124,7 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 	list := []sarama.RecordHeader{
 		{Key: []byte(DeadLetterClass), Value: []byte(l.Class)},
 		{Key: []byte(deadLetterReason), Value: []byte(l.Reason)},
-		{Key: []byte(deadLetterSequence), Value: []byte(sequenceText(l.Position))},
+		{Key: []byte(deadLetterSequence), Value: []byte(FormatSequence(l.Position))},
 		{Key: []byte(deadLetterCommitTime), Value: strconv.AppendInt(nil, l.CommitTime, 10)},
 		{Key: []byte(deadLetterEventID), Value: []byte(l.EventID)},
 		{Key: []byte(deadLetterFormats), Value: meaning},

@@ -299,8 +299,12 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	enc.json = j[:0]
 	tombstone := !present && d.NullPayload == NullTombstone
 
-	w := b.begin(e, 4)
+	w := b.begin(e, 6)
 	w.shared(structuredType)
+	if tombstone { // nothing else says which event it was
+		w.header(keyID, e.Attribute(decoder.ID))
+		w.sequence(keySequence, e)
+	}
 	w.header(plainTraceParent, e.Attribute(decoder.TraceParent))
 	w.header(plainTraceState, e.Attribute(decoder.TraceState))
 	w.shared(enc.stream)

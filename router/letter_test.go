@@ -131,7 +131,7 @@ func TestLetters(t *testing.T) {
 	assert.Equal(t, []byte("a"), decision.Key)
 	assert.Nil(t, decision.Value)
 	assert.Equal(t, []string{
-		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID, "streamer-resolved-sequence=" + sequenceText(first.Position),
+		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID, "streamer-resolved-sequence=" + FormatSequence(first.Position),
 		"streamer-resolved-offset=1", "streamer-resolved-by=me", "streamer-resolved-at=2026-11-21T10:00:00Z", "streamer-replay=resolution",
 	}, texts(decision.Headers))
 	letters = d.letters()

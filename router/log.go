@@ -103,12 +103,14 @@ type CompactedTopic struct {
 	client   *Client
 	producer *Producer
 	name     string
+	// replicationFactor is what Ensure was called with, or -1.
+	replicationFactor int
 }
 
 // NewCompactedTopic returns the topic for reading; UseProducer makes it
 // writable.
 func NewCompactedTopic(c *Client, name string) *CompactedTopic {
-	return &CompactedTopic{client: c, name: name}
+	return &CompactedTopic{client: c, name: name, replicationFactor: -1}
 }
 
 // UseProducer lets Append write with the producer id of the data.
@@ -120,6 +122,7 @@ func (t *CompactedTopic) Name() string { return t.name }
 // Ensure creates the topic if it is missing, and refuses one that would forget
 // values or keep them apart.
 func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) error {
+	t.replicationFactor = replicationFactor
 	err := t.client.Refresh(t.name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: replicationFactor, Configs: map[string]string{
@@ -153,7 +156,7 @@ const firstLast = 16
 // backwards from the end, because a topic that many share may be large.
 func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	last, err := t.last(ctx, key)
-	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) && failure.ClassOf(err) != failure.Refused {
 		err = failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
 	}
 	return last, err
@@ -185,7 +188,17 @@ func (t *CompactedTopic) last(ctx context.Context, key []byte) (value []byte, er
 	return value, nil
 }
 
-// Append writes a value and returns when all in-sync replicas have it.
+// Append writes a value and returns when all in-sync replicas have it. A topic
+// that has been deleted meanwhile is created again: what is appended is all that
+// has to be in it.
 func (t *CompactedTopic) Append(ctx context.Context, key, value []byte) error {
+	err := t.producer.Write(ctx, t.name, 0, key, value)
+	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || t.replicationFactor < 0 {
+		return err
+	}
+	if created := t.Ensure(ctx, t.replicationFactor); created != nil {
+		return errors.Join(err, created)
+	}
+	t.producer.log.Error("checkpoint topic had been deleted and was created again", "topic", t.name)
 	return t.producer.Write(ctx, t.name, 0, key, value)
 }

@@ -92,7 +92,7 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 	defer p.mu.Unlock()
 	marks := map[string]Marks{}
 	for name, found := range p.dormant {
-		m := Marks{ID: found.ID, Offsets: make([]int64, len(found.Partitions))}
+		m := Marks{ID: found.ID, Offsets: make([]int64, len(found.Partitions)), Mixed: above(found.Mixed, lsn)}
 		for i, part := range found.Partitions {
 			l := newLog(part)
 			m.Offsets[i] = l.markAt(lsn)
@@ -103,7 +103,7 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 		if !t.admitted {
 			continue
 		}
-		m := Marks{ID: t.id, Offsets: make([]int64, len(t.partitions))}
+		m := Marks{ID: t.id, Offsets: make([]int64, len(t.partitions)), Mixed: above(t.mixed, lsn)}
 		for i, part := range t.partitions {
 			if part.suspect == nil { // else something may lie there that is not acknowledged
 				part.log.markAt(lsn)
@@ -113,6 +113,11 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 		marks[t.name] = m
 	}
 	return marks
+}
+
+// above tells whether an event is above a checkpoint.
+func above(at replication.Position, checkpoint replication.LSN) bool {
+	return at != replication.Position{} && at.Commit >= checkpoint
 }
 
 // Unstored tells whether events wait for a topic until a checkpoint with its

@@ -142,14 +142,19 @@ func FuzzLog(f *testing.F) {
 				}
 			}
 		}
-		wentBack := false
+		// cut: the log has gone back, and no answer has told that yet.
+		wentBack, cut := false, false
 		for len(data) >= 2 {
 			op, n := data[0]%7, int(data[1])
 			data = data[2:]
 			before := l.mark
+			if op == 1 && cut {
+				op = 0 // what nobody says cannot be known
+			}
 			switch op {
 			case 0:
 				l.add(m.write(1 + n%20))
+				cut = false
 			case 1: // the broker does not say where it is
 				w := m.write(1 + n%20)
 				l.add(written{base: -1, end: w.end - w.base - 1, last: w.last})
@@ -157,19 +162,21 @@ func FuzzLog(f *testing.F) {
 				first, second := m.write(1+n%5), m.write(1+n/5%5)
 				l.add(second)
 				l.add(first)
+				cut = false
 			case 3: // others write
 				m.commits = append(m.commits, make([]replication.LSN, n)...)
 			case 4: // the broker loses the end
-				cut := max(0, len(m.commits)-n)
-				wentBack = wentBack || cut < len(m.commits)
-				m.commits = m.commits[:cut]
+				end := max(0, len(m.commits)-n)
+				wentBack, cut = wentBack || end < len(m.commits), cut || end < len(m.commits)
+				m.commits = m.commits[:end]
 			case 5: // everything written is acknowledged, so a checkpoint may be anywhere
 				checkpoint = min(m.next+1, checkpoint+replication.LSN(n))
 				mark := l.markAt(checkpoint)
 				require.Equal(t, l.mark, mark)
-			case 6: // very many batches
+			default: // very many batches
 				for range n {
 					l.add(m.write(1))
+					cut = false
 				}
 			}
 			// Until something is acknowledged behind the cut, a mark may be too high:

@@ -151,8 +151,15 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	if known && len(found.Partitions) == count {
 		return found, nil
 	}
+	if known {
+		return found, fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(found.Partitions))
+	}
 	return p.cluster.Admit(t.name, count)
 }
+
+// errGrownSince ends production, so that what was published is read back once
+// more: what is known says nothing about where keys are now.
+var errGrownSince = errors.New("topic has grown since it was read back")
 
 func (p *Producer) dueTopics() []*topic {
 	p.mu.Lock()
@@ -199,6 +206,10 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	}
 	t.lastErr = err
 	t.retry.next(&p.config)
+	if errors.Is(err, errGrownSince) {
+		p.fail(err)
+		return
+	}
 	switch classify(err) {
 	case unknown:
 		if t.missing.IsZero() {
@@ -242,6 +253,10 @@ func (p *Producer) put(t *topic) {
 
 func (t *topic) addPartitions(found FoundTopic, written map[int32]replication.Position) {
 	t.id, t.admitted = found.ID, true
+	t.mixed = later(t.mixed, found.Mixed)
+	if len(written) != len(found.Partitions) {
+		written = nil // of another number of partitions: keys were elsewhere
+	}
 	for id := len(t.partitions); id < len(found.Partitions); id++ {
 		at := found.Partitions[id].Written
 		// Dead letters are no prefix: a row may become one after later ones have.
@@ -330,6 +345,9 @@ func (p *Producer) partitionCount(t *topic) int {
 // noteGrowth gets the new partitions ready; the reading goroutine takes them
 // into use.
 func (p *Producer) noteGrowth(t *topic, count int) {
+	if t.grown.Load() == int32(count) {
+		return // they are ready, and no event has come since
+	}
 	found, err := p.cluster.Admit(t.name, count)
 	if err != nil {
 		p.log.Warn("new partitions are not ready yet", "topic", t.name, "partitions", count, "err", err)
@@ -354,10 +372,15 @@ func (p *Producer) grow(t *topic) bool {
 		p.fail(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
 		return false
 	}
+	if p.resuming != nil {
+		p.fail(fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(t.partitions)))
+		return false
+	}
 	for _, part := range t.partitions {
 		if len(part.queue)+len(part.sent) > 0 {
 			return false
 		}
+		t.mixed = later(t.mixed, part.written)
 	}
 	p.log.Warn("topic has new partitions, its keys move", "topic", t.name, "partitions_before", len(t.partitions), "partitions", count)
 	t.addPartitions(t.larger, nil)

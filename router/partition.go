@@ -27,9 +27,10 @@ type topic struct {
 	deadLetters bool                  // never changes
 
 	// Guarded by Producer.mu.
-	id          string     // Kafka's, empty where it has none
-	admitted    bool       // partitions have their marks
-	larger      FoundTopic // what it has grown to
+	id          string               // Kafka's, empty where it has none
+	admitted    bool                 // partitions have their marks
+	larger      FoundTopic           // what it has grown to
+	mixed       replication.Position // see FoundTopic.Mixed
 	retry       retry
 	lastErr     error
 	missing     time.Time // since when the topic is unknown or forbidden

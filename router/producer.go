@@ -483,10 +483,11 @@ func (p *Producer) Written() map[string]map[int32]replication.Position {
 		written[name] = maps.Clone(partitions) // of topics that no event has come for, too
 	}
 	for _, t := range p.known {
+		if !t.admitted {
+			continue // not of the stream
+		}
+		// All of them, so that their number can be told.
 		for _, part := range t.partitions {
-			if part.acknowledged == (replication.Position{}) {
-				continue
-			}
 			if written[t.name] == nil {
 				written[t.name] = map[int32]replication.Position{}
 			}

@@ -26,6 +26,8 @@ const ReplayHeader = "streamer-replay"
 type Marks struct {
 	ID      string
 	Offsets []int64
+	// Mixed tells that what lies there was routed in more than one way.
+	Mixed bool
 }
 
 // ReadBack says what to learn from Kafka: the suffix that was written after a
@@ -64,6 +66,9 @@ type Found struct {
 type FoundTopic struct {
 	ID         string
 	Partitions []FoundPartition
+	// Mixed is the last event that may have been routed in another way; until a
+	// checkpoint has passed it, the partitions hold no prefix.
+	Mixed replication.Position
 }
 
 // FoundPartition is a partition's part of it.
@@ -150,7 +155,7 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err er
 			w.Log.Warn("topic has been deleted", "topic", topic)
 			continue
 		}
-		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || len(marks.Offsets) != described.partitions
+		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.partitions
 		t := FoundTopic{ID: described.id, Partitions: make([]FoundPartition, described.partitions)}
 		same := marks.ID == "" || described.id == "" || marks.ID == described.id
 		if !same {
@@ -236,6 +241,9 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 	})
 	for _, s := range spans {
 		w.noteCut(s)
+		t := w.found.Topics[s.topic]
+		t.Mixed = later(t.Mixed, t.Partitions[s.id].Last)
+		w.found.Topics[s.topic] = t
 	}
 	if overflow {
 		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", w.most)
@@ -243,6 +251,13 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 		w.last = Landmark{}
 	}
 	return err
+}
+
+func later(a, b replication.Position) replication.Position {
+	if a.Compare(b) < 0 {
+		return b
+	}
+	return a
 }
 
 // searchBackwards finds the last event of ours in each span. In a prefix that

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -117,19 +118,20 @@ func (s *scribe) put(topic string, partition int32, b *Batch) {
 	}, time.Minute, time.Millisecond)
 }
 
-// control writes a transaction marker into partitions.
-func (s *scribe) control(topic string, partitions int) {
+// control writes a transaction marker into a topic's first partition.
+func (s *scribe) control(topic string) {
 	s.Helper()
-	o, err := s.client.TakeOver(s.Context(), "control")
+	o, err := s.client.TakeOver(s.Context(), topic) // an id of its own
 	require.NoError(s, err)
-	require.NoError(s, o.Fence(s.Context(), partitionsOf(topic, partitions)))
+	require.NoError(s, o.Fence(s.Context(), partitionsOf(topic, 1)))
 }
 
-func (s *scribe) deleteBelow(topic string, partition int32, offset int64) {
+// deleteBelow lets the beginning of a topic's first partition expire.
+func (s *scribe) deleteBelow(topic string, offset int64) {
 	s.Helper()
 	admin, err := sarama.NewClusterAdminFromClient(s.client.client)
 	require.NoError(s, err)
-	require.NoError(s, admin.DeleteRecords(topic, map[int32]int64{partition: offset}))
+	require.NoError(s, admin.DeleteRecords(topic, map[int32]int64{0: offset}))
 }
 
 func (s *scribe) readBack(r ReadBack) Found {
@@ -180,8 +182,8 @@ func TestReadBack(t *testing.T) {
 			s.ours(topic, 0, 3)
 			s.structured(topic, 0, 4)
 		}, want: 4},
-		{name: "control records behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.control(topic, 1); s.control(topic, 1) }, want: 2},
-		{name: "control records only", write: func(s *scribe, topic string) { s.control(topic, 1); s.control(topic, 1) }, want: -1},
+		{name: "control records behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.control(topic); s.control(topic) }, want: 2},
+		{name: "control records only", write: func(s *scribe, topic string) { s.control(topic); s.control(topic) }, want: -1},
 		{name: "foreign behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.foreign(topic, 0, 3) }, want: 2},
 		{name: "foreign only", write: func(s *scribe, topic string) { s.foreign(topic, 0, 100) }, want: -1},
 		{name: "far behind foreign ones", write: func(s *scribe, topic string) {
@@ -204,16 +206,16 @@ func TestReadBack(t *testing.T) {
 		{name: "expired, the highest is left", write: func(s *scribe, topic string) {
 			s.ours(topic, 0, 1, 2, 3)
 			s.foreign(topic, 0, 3)
-			s.deleteBelow(topic, 0, 2)
+			s.deleteBelow(topic, 2)
 		}, mark: 1, want: 3},
 		{name: "expired, nothing of ours is left", write: func(s *scribe, topic string) {
 			s.ours(topic, 0, 1, 2, 3)
 			s.foreign(topic, 0, 3)
-			s.deleteBelow(topic, 0, 4)
+			s.deleteBelow(topic, 4)
 		}, mark: 1, want: -1, gaps: 1},
-		{name: "expired to the end", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 0, 3) }, mark: 1, want: -1, gaps: 1},
-		{name: "expired up to the mark", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 0, 3) }, mark: 3, want: -1},
-		{name: "expired, what is left is below the checkpoint", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 0, 2) }, mark: 1, above: 9, want: -1},
+		{name: "expired to the end", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 3) }, mark: 1, want: -1, gaps: 1},
+		{name: "expired up to the mark", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 3) }, mark: 3, want: -1},
+		{name: "expired, what is left is below the checkpoint", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 2) }, mark: 1, above: 9, want: -1},
 		{name: "the log ends before the mark", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3) }, mark: 4, want: 3, gaps: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -317,9 +319,9 @@ func TestReadBackOfAnything(t *testing.T) {
 		}
 		r := readBackOf(map[string]Marks{topic: {Offsets: marks}})
 		r.Above = commitOf(above)
-		prefix, scattered := s.readBack(r), Found{}
+		prefix := s.readBack(r)
 		r.Rerouted = true
-		scattered = s.readBack(r)
+		scattered := s.readBack(r)
 		all, last := map[replication.Position]struct{}{}, -1
 		for p, log := range logs {
 			highest := -1
@@ -446,7 +448,7 @@ func TestReadBackRerouted(t *testing.T) {
 	assert.Len(t, found.Topics[topic].Partitions, 4)
 
 	// What has expired cannot be known to be only below the checkpoint.
-	s.deleteBelow(topic, 0, 2)
+	s.deleteBelow(topic, 2)
 	found = s.readBack(r)
 	assert.Len(t, found.Gaps, 1)
 	assert.Equal(t, published(4, 6, 8), found.Published)
@@ -558,7 +560,7 @@ func TestReadBackWhileRecordsExpire(t *testing.T) {
 	for n := range 20 {
 		s.ours(topic, 0, n)
 	}
-	s.deleteBelow(topic, 0, 12)
+	s.deleteBelow(topic, 12)
 	_, err := s.client.topicIDs([]string{topic})
 	require.NoError(t, err)
 	planned := &span{topicPartition: topicPartition{topic, 0}, next: 0, end: 20} // as planned before
@@ -674,14 +676,14 @@ func TestCompactedTopicLast(t *testing.T) {
 	assert.Equal(t, "b1", last("b"))
 	put("c", []byte("c1"), 4000)
 	put("c", []byte("c2"), 1)
-	s.control(name, 1)
+	s.control(name)
 	assert.Equal(t, "c2", last("c"))
 	assert.Equal(t, "a3", last("a"), "far back")
 	assert.Equal(t, "b1", last("b"))
 	assert.Equal(t, "none", last("d"))
 	put("a", nil, 1)
 	assert.Equal(t, "none", last("a"), "a tombstone hides what was before")
-	s.deleteBelow(name, 0, 3)
+	s.deleteBelow(name, 3)
 	assert.Equal(t, "none", last("b"), "deleted")
 	assert.Equal(t, "c2", last("c"))
 
@@ -737,7 +739,7 @@ func TestCompactedTopicLastOverGaps(t *testing.T) {
 	for i := range 7 {
 		value, err := log.Last(t.Context(), fmt.Appendf(nil, "idle-%d", i))
 		require.NoError(t, err)
-		assert.Equal(t, fmt.Sprint(i), string(value))
+		assert.Equal(t, strconv.Itoa(i), string(value))
 	}
 	value, err := log.Last(t.Context(), []byte("busy"))
 	require.NoError(t, err)

@@ -51,7 +51,7 @@ func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 	return &sarama.Record{Key: key, Headers: []*sarama.RecordHeader{
 		header(resolutionVerb, string(r.Verb)),
 		header(resolutionStream, l.StreamID),
-		header(resolutionSequence, sequenceText(l.Position)),
+		header(resolutionSequence, FormatSequence(l.Position)),
 		header(resolutionOffset, strconv.FormatInt(l.Offset, 10)),
 		header(resolutionBy, r.By),
 		header(resolutionAt, r.At.UTC().Format(time.RFC3339)),

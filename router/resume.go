@@ -37,7 +37,7 @@ func (r *resumption) pass(at replication.Position, eventID string, part *partiti
 			(next.Partition < 0 || part == nil || part.topic.name == next.Topic && part.id == next.Partition)
 		if order > 0 || order == 0 && !same {
 			return false, failure.Refuse(fmt.Errorf("%w: topic %q holds event %q with sequence %s, but the slot has something else there: this server lacks what was published: compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`",
-				ErrOtherHistory, next.Topic, next.EventID, sequenceText(next.Position)))
+				ErrOtherHistory, next.Topic, next.EventID, FormatSequence(next.Position)))
 		}
 		if same {
 			r.landmarks = r.landmarks[1:]
@@ -50,6 +50,7 @@ func (r *resumption) pass(at replication.Position, eventID string, part *partiti
 
 func (r *resumption) over() bool { return len(r.landmarks) == 0 && len(r.published) == 0 }
 
-func sequenceText(p replication.Position) string {
+// FormatSequence is the position as in the sequence attribute.
+func FormatSequence(p replication.Position) string {
 	return string(appendSequence(nil, p))
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/replication"
@@ -73,7 +74,7 @@ func TestResumptionOfAnotherHistory(t *testing.T) {
 		_, err = r.pass(test.position, test.id, somePartition(test.topic, test.part))
 		require.ErrorIs(t, err, ErrOtherHistory, name)
 		assert.Equal(t, failure.Refused, failure.ClassOf(err), name)
-		for _, part := range []string{`topic "a"`, `"event-3"`, sequenceText(at(3)), "streamer verify", "checkpoint set"} {
+		for _, part := range []string{`topic "a"`, `"event-3"`, FormatSequence(at(3)), "streamer verify", "checkpoint set"} {
 			assert.ErrorContains(t, err, part, name)
 		}
 	}
@@ -83,7 +84,7 @@ func TestResumptionOfAnotherHistory(t *testing.T) {
 type admitting struct {
 	*model
 	guard  sync.Mutex
-	counts map[string][]int // of partitions, by topic, in order
+	counts []int // of partitions, in order
 	deny   error
 }
 
@@ -93,17 +94,14 @@ func (a *admitting) Admit(topic string, partitions int) (FoundTopic, error) {
 	if a.deny != nil {
 		return FoundTopic{}, a.deny
 	}
-	if a.counts == nil {
-		a.counts = map[string][]int{}
-	}
-	a.counts[topic] = append(a.counts[topic], partitions)
+	a.counts = append(a.counts, partitions)
 	return a.model.Admit(topic, partitions)
 }
 
-func (a *admitting) admitted(topic string) []int {
+func (a *admitting) admitted() []int {
 	a.guard.Lock()
 	defer a.guard.Unlock()
-	return a.counts[topic]
+	return a.counts
 }
 
 // begun is a rig on an admitting model, with what was found.
@@ -142,7 +140,7 @@ func TestProducerPassesOverWhatWasFound(t *testing.T) {
 			low, high = 1, 0
 		}
 		found.Landmarks = []Landmark{landmark(highest[low], orders, int32(low)), landmark(highest[high], orders, int32(high))}
-		counts := len(a.admitted(orders))
+		counts := len(a.admitted())
 		r := begun(t, a, found)
 		r.stream = first.stream[:10:10]
 		r.next = 10
@@ -150,7 +148,7 @@ func TestProducerPassesOverWhatWasFound(t *testing.T) {
 		require.NoError(t, r.feed(50, 9))
 		r.requireComplete()
 		r.requirePrefixes()
-		assert.Len(t, a.admitted(orders), counts, "it was fenced and stored at the start")
+		assert.Len(t, a.admitted(), counts, "it was fenced and stored at the start")
 	})
 }
 
@@ -175,7 +173,7 @@ func TestProducerWaitsUntilStored(t *testing.T) {
 		a.guard.Unlock()
 		pass(time.Minute)
 		require.NoError(t, r.producer.Collect())
-		require.Equal(t, []int{3}, a.admitted(orders))
+		require.Equal(t, []int{3}, a.admitted())
 		require.True(t, r.producer.Unstored())
 		result, err = r.producer.Append(numbered(0, "order", "k"))
 		require.NoError(t, err)
@@ -207,7 +205,7 @@ func TestProducerAdmitsNewPartitions(t *testing.T) {
 		pass(time.Minute)
 		require.NoError(t, r.feed(50, 9))
 		r.requireComplete()
-		counts := a.admitted(orders)
+		counts := a.admitted()
 		assert.Equal(t, 2, counts[0])
 		assert.Equal(t, 5, counts[len(counts)-1])
 		marks := r.producer.Marks(r.tracker.Confirmed() + 1)
@@ -326,6 +324,55 @@ func TestGrownAndCrashedTwice(t *testing.T) {
 	h.start(false, rules).end() // and crashes at once
 	r := h.start(false, rules)
 	require.NoError(t, r.feed(110, 12))
+	require.NoError(t, r.settle())
+	h.requireOnce(cluster, 110)
+}
+
+// keyThatMoves is one that is in these partitions when there are 2 and 5.
+func keyThatMoves(before, after int) string {
+	for n := 0; ; n++ {
+		if key := fmt.Sprintf("moving-%d", n); partitionFor(key, 2) == before && partitionFor(key, 5) == after {
+			return key
+		}
+	}
+}
+
+// The same where the highest event of each partition stays where it is, so that
+// nothing tells that others have moved.
+func TestGrownUnnoticedAndCrashedTwice(t *testing.T) {
+	t.Parallel()
+	cluster := kafkatest.Shared(t)
+	rules := someRules()
+	rules.Topic = cluster.NewTopic(t, 2, nil)
+	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
+	h.stored = map[string]Marks{h.topic: {Offsets: []int64{0, 0}}}
+	ahead, behind, moves := keyThatMoves(0, 0), keyThatMoves(1, 1), keyThatMoves(1, 0)
+	event := func(n int) *decoder.Event {
+		key := []string{ahead, moves}[n%2]
+		switch n {
+		case 49:
+			key = behind
+		case 99:
+			key = ahead
+		}
+		return numbered(n, "order", key)
+	}
+	for n := range 100 {
+		e := event(n)
+		id := partitionFor(string(e.Attribute(decoder.AggregateID)), 2)
+		if id == 0 || n < 50 {
+			b := newBatch()
+			encodeInto(t, encoderFor(t, rules), b, e)
+			h.put(h.topic, int32(id), b)
+		}
+	}
+	require.NoError(t, cluster.AddPartitions(t.Context(), h.topic, 5))
+	h.start(false, rules).end()
+	r := h.start(false, rules)
+	for n := range 110 {
+		_, err := r.append(event(n))
+		require.NoError(t, err)
+	}
 	require.NoError(t, r.settle())
 	h.requireOnce(cluster, 110)
 }

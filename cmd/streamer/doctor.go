@@ -211,14 +211,21 @@ func (d *doctor) kafka(ctx context.Context) {
 		d.outcome(err, "output topics", "")
 		return
 	}
+	var outputs []string // that exist
 	for _, topic := range known {
 		found, err := client.HasTopic(topic)
 		d.outputTopic(topic, found, err)
+		if found {
+			outputs = append(outputs, topic)
+		}
 	}
 	for _, prefix := range prefixes {
 		topics, err := client.Topics(prefix)
 		d.outputTopic(prefix+"…", len(topics) > 0, err)
+		outputs = append(outputs, someTopics(topics)...)
 	}
+	d.deadLetters(ctx, client, outputs)
+	d.takeOver(ctx, client)
 }
 
 // checkpointTopic is looked at by the check that run makes, which would create
@@ -268,6 +275,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if !d.outcome(err, "checkpoint", fmt.Sprintf("%s, saved %s in %s", record.LSN, record.SavedAt.Format(time.RFC3339), place)) || d.slot == nil {
 		return
 	}
+	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
 		d.say(warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")
 	}

@@ -9,7 +9,7 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	commands := []string{"", "run", "setup", "doctor", "status", "preview", "tail", "checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version"}
+	commands := []string{"", "run", "setup", "doctor", "status", "preview", "tail", "verify", "dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry", "dead-letters drop", "checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version"}
 	for _, name := range commands {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -32,6 +32,8 @@ func TestUsage(t *testing.T) {
 		"set without value":  {"config", "--set", "kafka.topic"},
 		"set of unknown key": {"config", "--set", "kafka.topik=x"},
 		"from":               {"tail", "--from", "yesterday"},
+		"bound of verify":    {"verify", "--to", "yesterday"},
+		"truth and record":   {"verify", "--truth", "a", "--record", "b"},
 		"timeout":            {"setup", "--timeout", "1ms"},
 		"two forms":          {"config", "--json", "--schema"},
 		"missing file":       {"config", "--config", "/does/not/exist.yaml"},

@@ -33,27 +33,30 @@ type cli struct {
 	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML or JSON). Default: ./streamer.yaml, if it exists." env:"STREAMER_CONFIG"`
 	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Beats environment and file."`
 
-	Run        runCommand        `cmd:"" help:"Stream until stopped."`
-	Setup      setupCommand      `cmd:"" help:"Create what is missing: publication, slot, topics."`
-	Doctor     doctorCommand     `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
-	Status     statusCommand     `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
-	Preview    previewCommand    `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
-	Tail       tailCommand       `cmd:"" help:"Follow the CloudEvents in Kafka."`
-	Checkpoint checkpointCommand `cmd:"" help:"Look at the stored position."`
-	ShowConfig configCommand     `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
-	Health     healthCommand     `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
-	Version    versionCommand    `cmd:"" help:"Print the version."`
+	Run         runCommand         `cmd:"" help:"Stream until stopped."`
+	Setup       setupCommand       `cmd:"" help:"Create what is missing: publication, slot, topics."`
+	Doctor      doctorCommand      `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
+	Status      statusCommand      `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
+	Preview     previewCommand     `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
+	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
+	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
+	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
+	Checkpoint  checkpointCommand  `cmd:"" help:"Look at the stored position."`
+	ShowConfig  configCommand      `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
+	Health      healthCommand      `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
+	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
 // environment is what a command gets from the process, so that tests can run
 // commands without one.
 type environment struct {
+	stdin          io.Reader // nil where nobody can answer
 	stdout, stderr io.Writer
 	environ        []string
 }
 
 func main() {
-	os.Exit(run(os.Args[1:], environment{stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
+	os.Exit(run(os.Args[1:], environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 
 // run is the program: arguments in, exit code out.

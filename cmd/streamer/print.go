@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -120,12 +121,49 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	for _, topic := range topics {
 		create(topic, t.Partitions, t.ReplicationFactor, t.Configs)
 	}
+	if cfg.HasDeadLetters() {
+		create(cfg.Poison.Topic, t.Partitions, t.ReplicationFactor, deadLetterSettings(cfg))
+	}
 	for _, prefix := range prefixes {
 		how := "which are not created automatically: kafka.topics.create is false"
 		if t.Create {
 			how = "which are created when their first event comes"
 		}
 		fmt.Fprintf(b, "# Events also go to topics that begin with %s, %s.\n", quoteShell(prefix), how)
+	}
+	writeGrants(b, cfg, topics, prefixes)
+}
+
+// writeGrants writes the least that our principal needs where brokers check
+// that. The name in it stands for ours.
+func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
+	grant := func(resource, operations string) {
+		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), role, operations, resource)
+	}
+	const useTopic = "--operation Describe --operation Read --operation Write"
+	output := useTopic
+	if cfg.Kafka.Topics.Create {
+		output += " --operation Create"
+	}
+	b.WriteString("\n# Where brokers check permissions: what the streamer needs, and nothing else. DescribeConfigs on\n# its topics lets `streamer doctor` see more.\n")
+	if cfg.Kafka.Resume != string(pipeline.ResumeAtLeastOnce) {
+		grant("--resource-pattern-type prefixed --transactional-id "+quoteShell(cfg.Kafka.TransactionalID), "--operation Describe --operation Write")
+	}
+	if cfg.Checkpoint.Store == config.StoreKafka {
+		grant("--topic "+quoteShell(cfg.Checkpoint.Kafka.Topic), useTopic)
+	}
+	for _, topic := range topics {
+		grant("--topic "+quoteShell(topic), output)
+	}
+	for _, prefix := range prefixes {
+		if prefix == "" {
+			b.WriteString("# Topics may have any name: allow those that yours can have.\n")
+			continue
+		}
+		grant("--resource-pattern-type prefixed --topic "+quoteShell(prefix), output)
+	}
+	if cfg.HasDeadLetters() {
+		grant("--topic "+quoteShell(cfg.Poison.Topic), output)
 	}
 }
 

@@ -23,11 +23,11 @@ type setupCommand struct {
 
 // Help is shown by streamer setup --help.
 func (setupCommand) Help() string {
-	return `Creates what is missing: publication, slot, checkpoint store, and the output topics
-that are named with --topic or in the configuration without placeholders. What exists is
-left as it is; if something is wrong with it, that is said and the exit code is 3. May be
-run again. Only the owner of the outbox table can create the publication, and they need
-CREATE on the database.
+	return `Creates what is missing: publication, slot, checkpoint store, the dead letter topic if
+rows can go there, and the output topics that are named with --topic or in the
+configuration without placeholders. What exists is left as it is; if something is wrong
+with it, that is said and the exit code is 3. May be run again. Only the owner of the
+outbox table can create the publication, and they need CREATE on the database.
 
 Examples:
   streamer setup --topic outbox.event.order
@@ -214,7 +214,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 	if err != nil {
 		return err
 	}
-	if len(topics) == 0 && s.cfg.Checkpoint.Store != config.StoreKafka {
+	if len(topics) == 0 && s.cfg.Checkpoint.Store != config.StoreKafka && !s.cfg.HasDeadLetters() {
 		return nil
 	}
 	client, err := connectKafka(s.cfg)
@@ -228,15 +228,28 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 		}
 	}
 	for _, topic := range topics {
-		existed, err := client.HasTopic(topic)
-		if err == nil && !existed {
-			err = client.CreateTopic(topic, clientConfig(s.cfg).Topics)
+		if err := s.topic(client, "topic", topic, s.cfg.Kafka.Topics.Configs); err != nil {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("output topic %q: %w", topic, err)
-		}
-		s.report("topic", topic, existed)
 	}
+	if s.cfg.HasDeadLetters() {
+		return s.topic(client, "dead letter topic", s.cfg.Poison.Topic, deadLetterSettings(s.cfg))
+	}
+	return nil
+}
+
+// topic makes sure that a topic exists. Only one that is created gets settings.
+func (s *setup) topic(client *router.Client, what, name string, settings map[string]string) error {
+	existed, err := client.HasTopic(name)
+	if err == nil && !existed {
+		t := clientConfig(s.cfg).Topics
+		t.Configs = settings
+		err = client.CreateTopic(name, t)
+	}
+	if err != nil {
+		return fmt.Errorf("%s %q: %w", what, name, err)
+	}
+	s.report(what, name, existed)
 	return nil
 }
 

@@ -26,6 +26,10 @@ func TestSetupPrint(t *testing.T) {
 			"STREAMER_KAFKA_TOPICS_REPLICATION_FACTOR=3", "STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact,delete",
 			"STREAMER_KAFKA_BROKERS=a:1,b:2",
 		},
+		"dead-letters": {
+			"STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact", "STREAMER_KAFKA_TOPICS_REPLICATION_FACTOR=3",
+			"STREAMER_KAFKA_TOPIC=events", "STREAMER_KAFKA_RESUME=at_least_once",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -82,6 +82,7 @@ type status struct {
 	Server     *serverStatus    `json:"server"`
 	Slot       *slotStatus      `json:"slot"`
 	Checkpoint *shownCheckpoint `json:"checkpoint"`
+	Resume     *resumeStatus    `json:"resume"` // as the checkpoint says
 	Streamer   *streamerStatus  `json:"streamer"`
 	Unknown    []string         `json:"unknown,omitempty"` // why parts are missing
 }
@@ -115,7 +116,8 @@ type streamerStatus struct {
 	InFlightBytes  int64                  `json:"in_flight_bytes"`
 	Reconnects     int64                  `json:"reconnects"`
 	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
-	Topics         map[string]topicStatus `json:"topics"` // since the process started
+	Topics         map[string]topicStatus `json:"topics"`       // since the process started
+	DeadLetters    map[string]int64       `json:"dead_letters"` // by class, since the process started
 }
 
 type topicStatus struct {
@@ -133,7 +135,7 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 		record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
 		if err == nil {
 			shown := showCheckpoint(record, checkpointPlace(cfg))
-			s.Checkpoint = &shown
+			s.Checkpoint, s.Resume = &shown, resumeOf(record)
 		}
 		if errors.Is(err, checkpoint.ErrNone) { // nothing has been streamed yet
 			s.Unknown = append(s.Unknown, "checkpoint: "+err.Error())
@@ -205,6 +207,10 @@ func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
 	if at := sum(families["streamer_last_ack_timestamp_seconds"]); at > 0 {
 		s.LastAck = time.UnixMilli(int64(at * 1000)).UTC()
 	}
+	s.DeadLetters = map[string]int64{}
+	for _, m := range families["streamer_dead_letters_total"].GetMetric() {
+		s.DeadLetters[label(m, "class")] = int64(m.GetCounter().GetValue())
+	}
 	s.Topics = map[string]topicStatus{}
 	for _, m := range families["streamer_events_produced_total"].GetMetric() {
 		s.Topics[topicOf(m)] = topicStatus{Events: int64(m.GetCounter().GetValue())}
@@ -223,9 +229,11 @@ func sum(family *dto.MetricFamily) (total float64) {
 	return total
 }
 
-func topicOf(m *dto.Metric) string {
+func topicOf(m *dto.Metric) string { return label(m, "topic") }
+
+func label(m *dto.Metric, name string) string {
 	for _, label := range m.GetLabel() {
-		if label.GetName() == "topic" {
+		if label.GetName() == name {
 			return label.GetValue()
 		}
 	}
@@ -242,6 +250,9 @@ func (s status) rows() [][2]string {
 	}
 	if s.Checkpoint != nil {
 		rows = append(rows, s.Checkpoint.rows()[:3]...)
+	}
+	if s.Resume != nil {
+		rows = append(rows, [2]string{"resume", s.Resume.String()})
 	}
 	if s.Streamer != nil {
 		rows = append(rows, s.Streamer.rows()...)
@@ -281,6 +292,9 @@ func (s *streamerStatus) rows() [][2]string {
 	}
 	if !s.LastAck.IsZero() {
 		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
+	}
+	for _, class := range slices.Sorted(maps.Keys(s.DeadLetters)) {
+		rows = append(rows, [2]string{"dead letters", fmt.Sprintf("%s: %d since the start, see `streamer dead-letters list`", class, s.DeadLetters[class])})
 	}
 	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
 		t := s.Topics[topic]

@@ -112,6 +112,7 @@ func clientConfig(c config.Config) router.ClientConfig {
 			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
 		},
-		Topics: router.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
+		Topics:        router.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
+		TopicSettings: map[string]map[string]string{c.Poison.Topic: deadLetterSettings(c)},
 	}
 }

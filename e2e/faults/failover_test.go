@@ -167,6 +167,9 @@ func (r *run) restoreAndOvertake(signal syscall.Signal) {
 	r.progress()
 	r.progress()
 	r.streamer.end(signal)
+	if signal == syscall.SIGKILL {
+		r.result.Kills++
+	}
 	published := r.logEnd()
 	r.slotMoves()
 	require.NoError(r.t, r.pg.Restore(r.ctx, backup))

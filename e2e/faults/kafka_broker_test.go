@@ -18,8 +18,8 @@ const (
 	// inFlight bounds what waits for its acknowledgement in the runs that look
 	// at memory.
 	inFlight = 4 << 20
-	// memoryCeiling is what the streamer may need then, in bytes: an idle one
-	// needs about 25 MiB, and the race detector is not in it.
+	// memoryCeiling is what the streamer may need then, in bytes: half as much
+	// again as the largest peak that was measured, 43 MiB.
 	memoryCeiling = 64 << 20
 	// requestTimeout is short enough to run out while a fault lasts.
 	requestTimeout = "3s"

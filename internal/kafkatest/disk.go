@@ -23,6 +23,7 @@ func (c *Cluster) mount(ctx context.Context, b *broker) error {
 	if runtime.GOOS != "linux" || os.Getuid() != 0 {
 		return fmt.Errorf("mount a disk for broker %d: only root on Linux may do that: %w", b.node, testserver.ErrMissing)
 	}
+	c.unmountAbandoned(ctx)
 	if err := os.MkdirAll(b.dataDir(), 0o700); err != nil {
 		return fmt.Errorf("make folder for the disk of broker %d: %w", b.node, err)
 	}
@@ -33,6 +34,20 @@ func (c *Cluster) mount(ctx context.Context, b *broker) error {
 	}
 	b.mounted = true
 	return nil
+}
+
+// unmountAbandoned removes the disks of processes that were killed. Their
+// folders have lost their locks when ours was made; it does what it can.
+func (c *Cluster) unmountAbandoned(ctx context.Context) {
+	disks, _ := filepath.Glob(filepath.Join(filepath.Dir(c.folder.Path), "streamer-test-kafka-*", "broker-*", "data"))
+	for _, disk := range disks {
+		folder := filepath.Dir(filepath.Dir(disk))
+		if _, err := os.Stat(filepath.Join(folder, "lock")); !os.IsNotExist(err) {
+			continue
+		}
+		_, _ = run(ctx, "umount", disk)
+		_ = os.RemoveAll(folder)
+	}
 }
 
 // unmount removes the disk with everything on it.

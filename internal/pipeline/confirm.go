@@ -2,8 +2,11 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
 )
 
@@ -28,6 +31,9 @@ func (s *session) tick() error {
 		return &DrainError{Events: s.flow.producer.Events(), Cause: cause}
 	}
 	s.save()
+	if err := s.unsaved(); err != nil {
+		return err
+	}
 	s.noteStall()
 	producer := s.flow.producer
 	s.config.Metrics.Position(s.confirmed, producer.InFlight(), producer.Events())
@@ -60,6 +66,22 @@ func (s *session) save() {
 	}
 }
 
+// unsaved says, once, that checkpoints are not being stored, and ends the
+// session where that will not get better by itself.
+func (s *session) unsaved() error {
+	err := s.flow.saver.failed()
+	switch {
+	case errors.Is(err, checkpoint.ErrClaimed), failure.ClassOf(err) == failure.Refused:
+		return fmt.Errorf("save checkpoint: %w", err)
+	case err != nil && !s.flow.unsaved:
+		s.log.Warn("checkpoint cannot be stored, nothing is confirmed to PostgreSQL meanwhile", "err", err)
+	case err == nil && s.flow.unsaved:
+		s.log.Info("checkpoint can be stored again")
+	}
+	s.flow.unsaved = err != nil
+	return nil
+}
+
 // confirm tells the server what has been saved: when that has risen, when it
 // asks, and at every status interval. The last is not only for staying
 // connected: since version 16 a walsender looks for new WAL and only then
@@ -69,6 +91,9 @@ func (s *session) confirm() error {
 	saved := s.flow.saver.lastSaved().LSN
 	if mutation.Active(mutation.ConfirmBeforeSave) {
 		saved = max(saved, s.flow.tracker.Confirmed())
+	}
+	if s.flow.landmark != nil {
+		saved = s.start // nothing more, before it is clear that this is our history
 	}
 	since := time.Since(s.confirmedAt)
 	switch {
@@ -99,6 +124,9 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 		return errors.Join(settled, err)
 	}
 	saved := s.flow.saver.lastSaved().LSN
+	if s.flow.landmark != nil {
+		return settled // what is confirmed cannot be read again
+	}
 	if err := s.stream.Confirm(saved, false); err != nil {
 		return settled // not needed: the checkpoint is stored
 	}
@@ -116,6 +144,6 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 func (s *session) keepAlive() {
 	if time.Since(s.confirmedAt) >= s.config.StatusInterval {
 		s.confirmedAt = time.Now()
-		_ = s.stream.Confirm(s.flow.saver.lastSaved().LSN, false)
+		_ = s.stream.Confirm(max(s.start, s.confirmed), false)
 	}
 }

@@ -39,6 +39,10 @@ type flow struct {
 	// handed is the last event given to the producer: when the stream starts
 	// again from the checkpoint, everything up to it is passed over.
 	handed replication.Position
+	// landmark is what must come by again before anything is confirmed, or nil.
+	landmark *landmark
+	unsaved  bool // it has been said that checkpoints cannot be stored
+	trail    trail
 
 	notified chan struct{} // the producer or the saver has news
 	wake     atomic.Pointer[func()]
@@ -117,14 +121,16 @@ func (f *flow) collect() error {
 	}
 	f.producer.Stored(stored)
 	if f.producer.Unstored() {
-		f.save(f.saver.lastSaved().LSN)
+		f.save(f.tracker.Confirmed()) // never lower than one that is being saved
 	}
 	return err
 }
 
 // save asks for a checkpoint to be stored. It reports whether the request was
 // taken.
-func (f *flow) save(lsn checkpoint.LSN) bool { return f.saver.save(lsn, f.marks(lsn)) }
+func (f *flow) save(lsn checkpoint.LSN) bool {
+	return f.saver.save(lsn, f.marks(lsn), f.trail.below(lsn))
+}
 
 // interruptible waits for what talks to Kafka, which a context cannot interrupt
 // everywhere: a broker that does not answer must not hold up a stop. What has
@@ -246,7 +252,7 @@ func (f *flow) saveLast(deadline time.Time) error {
 	position := f.tracker.Confirmed()
 	for asked := false; f.saver.lastSaved().LSN < position; f.await(deadline) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("last checkpoint %s was not stored in time: %w", position, f.saver.problem())
+			return &DrainError{Unsaved: position, Cause: f.saver.problem().Error()}
 		}
 		if !asked || f.saver.failed() != nil {
 			asked = f.save(position)

@@ -12,20 +12,36 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
+// locatedError is a refusal that says from where to where events are in
+// question.
+type locatedError struct {
+	error
+	where string
+}
+
+func (e *locatedError) Error() string { return e.error.Error() + "; " + e.where }
+func (e *locatedError) Unwrap() error { return e.error }
+
 // locate adds to a refusal from where on events are in question: up to the
 // checkpoint everything is published.
 func (p *Pipeline) locate(ctx context.Context, err error) error {
-	if failure.ClassOf(err) != failure.Refused {
+	if failure.ClassOf(err) != failure.Refused || !aboutHistory(err) {
 		return err
 	}
-	if _, ok := errors.AsType[*router.PoisonError](err); ok {
-		return err // it names its row
+	if _, ok := errors.AsType[*locatedError](err); ok {
+		return err
 	}
 	last, ok := p.lastKnown(ctx)
 	if !ok || strings.Contains(err.Error(), last.LSN.String()) {
 		return err
 	}
-	return fmt.Errorf("%w; everything committed before the checkpoint %s is published, what was committed from there on is in question", err, last.LSN)
+	return &locatedError{err, fmt.Sprintf("everything committed before the checkpoint %s is published, what was committed from there on is in question", last.LSN)}
+}
+
+// aboutHistory tells whether a refusal is about what comes out of PostgreSQL.
+func aboutHistory(err error) bool {
+	_, finding := errors.AsType[replication.Finding](err)
+	return finding || errors.Is(err, replication.ErrSlotMissing) || errors.Is(err, replication.ErrPublicationSkipped)
 }
 
 // lastKnown is the checkpoint, as far as it can be found out soon.

@@ -74,9 +74,11 @@ type Pipeline struct {
 	config Config
 	log    *slog.Logger
 	state  state
-	flow   *flow  // what lives on between sessions; nil before the first
-	table  uint32 // OID of the outbox table, from the last check
+	flow   *flow             // what lives on between sessions; nil before the first
+	outbox replication.Table // from the last check
 	server replication.Server
+	// inspected is the end of the log when the table was last seen in order.
+	inspected replication.LSN
 	// switched is where the server left the checkpoint's timeline, or 0.
 	switched replication.LSN
 	// condemned are rows that the broker has refused, by position, until they
@@ -99,9 +101,15 @@ func New(c Config) (*Pipeline, error) {
 type DrainError struct {
 	Events int
 	Cause  string // what was being waited for
+	// Unsaved is the checkpoint that could not be stored, although everything
+	// was acknowledged, or 0.
+	Unsaved replication.LSN
 }
 
 func (e *DrainError) Error() string {
+	if e.Unsaved != 0 {
+		return fmt.Sprintf("stopped at the drain deadline before the last checkpoint %s was stored (%s): the next start reads back what was published", e.Unsaved, e.Cause)
+	}
 	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
 }
 

@@ -38,9 +38,12 @@ func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *sa
 
 // save asks for lsn to be stored, unless a save is waiting already. It reports
 // whether the request was taken.
-func (s *saver) save(lsn checkpoint.LSN, topics map[string]checkpoint.Topic) bool {
+func (s *saver) save(lsn checkpoint.LSN, topics map[string]checkpoint.Topic, last *checkpoint.Event) bool {
 	r := s.lastSaved()
 	r.LSN, r.Topics = lsn, topics
+	if last != nil {
+		r.Last = last
+	}
 	r.SavedAt = time.Now().UTC()
 	select {
 	case s.requests <- r:

@@ -73,7 +73,7 @@ type session struct {
 
 func newSession(p *Pipeline, stream *replication.Stream, start replication.LSN) *session {
 	mapping := p.config.Mapping
-	mapping.RelationID = p.table
+	mapping.RelationID = p.outbox.OID
 	s := &session{Pipeline: p, flow: p.flow, stream: stream, start: start, decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
 	s.alarm = time.AfterFunc(s.interval(), s.nudge)
 	return s
@@ -195,6 +195,8 @@ func (s *session) data(m replication.Message) error {
 		end := s.decoder.CommitEnd()
 		s.stream.Received(end)
 		s.flow.tracker.Mark(end)
+		s.flow.trail.commit(end)
+		return s.reached(end)
 	default: // nothing to publish or confirm
 	}
 	return nil
@@ -218,6 +220,11 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 
 // row gives an event to the producer, waiting as long as it must.
 func (s *session) row(e *decoder.Event) error {
+	if s.flow.landmark != nil {
+		if err := s.recognise(e); err != nil {
+			return err
+		}
+	}
 	if e.Position.Compare(s.flow.handed) <= 0 {
 		s.config.Metrics.Skipped()
 		return nil
@@ -231,6 +238,7 @@ func (s *session) row(e *decoder.Event) error {
 	}
 	if err == nil {
 		s.flow.handed = e.Position
+		s.flow.trail.pass(e)
 	}
 	return err
 }
@@ -324,6 +332,9 @@ func (s *session) noteStall() {
 func (s *session) keepalive(m replication.Message) error {
 	if !s.decoder.InTransaction() {
 		s.flow.tracker.Mark(m.LSN)
+		if err := s.reached(m.LSN); err != nil {
+			return err
+		}
 	}
 	if !m.ReplyRequested {
 		return nil

@@ -45,6 +45,7 @@ type holding struct {
 	found       bool // something is stored
 	generation  int  // of the transactional id
 	atLeastOnce string
+	gaps        []string // what Kafka has lost
 }
 
 func (h *holding) close() {
@@ -76,6 +77,10 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 	}
 	// This first look tells which transactional id to take and what to fence.
 	if err := h.load(ctx, id, anew); err != nil {
+		return err
+	}
+	// The fence makes every log longer, so this comes before it.
+	if err := h.measure(ctx); err != nil {
 		return err
 	}
 	for {
@@ -132,11 +137,27 @@ func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) e
 	return nil
 }
 
+// measure looks for logs that end before the offset where they had ended.
+func (h *holding) measure(ctx context.Context) error {
+	ends, err := h.client.Ends(ctx, slices.Collect(maps.Keys(h.stored.Topics)))
+	if err != nil {
+		return err
+	}
+	for topic, t := range h.stored.Topics {
+		for id, mark := range t.Offsets {
+			if end, exists := ends[topic][int32(id)]; exists && end < mark {
+				h.gaps = append(h.gaps, fmt.Sprintf("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events, or the topic was deleted and created again", topic, id, end, mark))
+			}
+		}
+	}
+	return nil
+}
+
 // own gets the right to write.
 func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
 	h.atLeastOnce = "kafka.resume is at_least_once"
 	if p.config.Resume != ResumeAtLeastOnce {
-		name := p.transactionalID(id, h.generation)
+		name := TransactionalID(p.config.TransactionalIDPrefix, id, h.generation)
 		h.owner, err = h.client.TakeOver(ctx, name)
 		if err == nil {
 			h.atLeastOnce = ""
@@ -154,10 +175,10 @@ func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) 
 	return err
 }
 
-// transactionalID is one for each slot, and another for each cluster, so that
+// TransactionalID is one for each slot, and another for each cluster, so that
 // two streamers never fence each other by accident.
-func (p *Pipeline) transactionalID(id checkpoint.Identity, generation int) string {
-	name := fmt.Sprintf("%s%s-%s-%s", p.config.TransactionalIDPrefix, id.Slot, id.Database, id.SystemID)
+func TransactionalID(prefix string, id checkpoint.Identity, generation int) string {
+	name := fmt.Sprintf("%s%s-%s-%s", prefix, id.Slot, id.Database, id.SystemID)
 	if generation > 0 {
 		name += "-" + strconv.Itoa(generation)
 	}
@@ -182,7 +203,10 @@ func (h *holding) fence(ctx context.Context, topic string, before map[string][]i
 
 // noteOwner says what kind of start this is going to be.
 func (p *Pipeline) noteOwner(h *holding) {
-	id, _ := h.owner.ID()
+	id, epoch := h.owner.ID()
+	if !h.found && epoch > 0 && h.owner.Fences() {
+		p.log.Error("no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated", "store", p.config.Checkpoint.Store)
+	}
 	before := h.stored.Producer
 	switch {
 	case p.config.Resume == ResumeAtLeastOnce:
@@ -244,8 +268,8 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 	if err != nil {
 		return found, fmt.Errorf("read back what was published: %w", err)
 	}
-	for _, gap := range found.Gaps {
-		p.log.Error("events above the checkpoint may be repeated", "reason", gap)
+	for _, gap := range append(h.gaps, found.Gaps...) {
+		p.log.Error("Kafka has lost what was published: events above the checkpoint may be repeated, those below it are gone", "reason", gap)
 	}
 	if highest := len(found.Landmarks) - 1; highest >= 0 {
 		last := found.Landmarks[highest].Position

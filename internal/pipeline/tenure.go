@@ -15,7 +15,7 @@ const (
 	lockPoll    = 500 * time.Millisecond // how often a standby tries
 	askTimeout  = 10 * time.Second       // for questions to the server
 	pingEvery   = 3 * time.Second
-	tableEvery  = 30 * time.Second
+	tableEvery  = 5 * time.Second
 	pingTimeout = 5 * time.Second
 )
 
@@ -47,7 +47,7 @@ func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 		if err := p.unblock(ctx, control); err != nil {
 			return streamed, err
 		}
-		start = p.flow.saver.lastSaved().LSN
+		start = max(start, p.flow.saver.lastSaved().LSN)
 	}
 }
 
@@ -129,7 +129,7 @@ func (p *Pipeline) check(ctx context.Context, control *replication.Control, conf
 	if err != nil {
 		return server, err
 	}
-	p.table = table.OID
+	p.outbox, p.inspected = table, server.Flushed
 	findings := append(replication.CheckServer(server, config), replication.CheckTable(table, config)...)
 	for _, f := range findings {
 		if !f.Fatal {
@@ -152,7 +152,7 @@ func (p *Pipeline) prepare(ctx context.Context, control *replication.Control, se
 			return 0, err
 		}
 		if err == nil && follows(stored, p.flow.saver.lastSaved()) {
-			return stored.LSN, p.usable(ctx, control, server, slot, stored)
+			return p.from(slot, stored), p.usable(ctx, control, server, slot, stored)
 		}
 	}
 	return p.startOver(ctx, control, server, slot)
@@ -163,7 +163,8 @@ func (p *Pipeline) usable(ctx context.Context, control *replication.Control, ser
 	if err := p.sameHistory(ctx, control, server, stored); err != nil {
 		return err
 	}
-	return replication.Refusal(replication.CheckPosition(stored.LSN, slot))
+	findings := append(replication.CheckPosition(stored.LSN, slot), replication.CheckMembership(stored.Publication, p.outbox, p.config.Replication)...)
+	return replication.Refusal(findings)
 }
 
 // startOver gets a new producer, and with it the stored checkpoint.
@@ -193,9 +194,12 @@ func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, 
 	if left != nil && left.saved.LSN == record.LSN && left.saved.Timeline == record.Timeline {
 		acknowledged = left.acknowledged
 	}
-	record.Timeline = server.Timeline
+	record.Timeline, record.Publication = server.Timeline, p.outbox.Membership()
 	p.flow, err = interruptible(ctx, control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, record, acknowledged) })
-	return record.LSN, err
+	if err != nil {
+		return 0, err
+	}
+	return p.from(slot, record), nil
 }
 
 // slot reads and checks the slot.
@@ -244,8 +248,11 @@ func (p *Pipeline) open(ctx context.Context, control *replication.Control, confi
 		timed, cancel := context.WithTimeout(ctx, 2*config.ConnectTimeout)
 		stream, err := replication.Open(timed, config, server, start)
 		cancel()
+		if err == nil {
+			return p.mine(ctx, control, server, stream, start)
+		}
 		if !errors.Is(err, replication.ErrSlotActive) {
-			return stream, err
+			return nil, err
 		}
 		p.standBy(err.Error())
 		select {
@@ -261,6 +268,21 @@ func (p *Pipeline) open(ctx context.Context, control *replication.Control, confi
 			return nil, err
 		}
 	}
+}
+
+// mine looks at the slot once more, now that nobody else can move it: it may
+// have been dropped and created again since it was looked at, and the server
+// would begin where it begins without a word.
+func (p *Pipeline) mine(ctx context.Context, control *replication.Control, server replication.Server, stream *replication.Stream, start replication.LSN) (*replication.Stream, error) {
+	slot, err := p.slot(ctx, control, server)
+	if err == nil {
+		err = replication.Refusal(replication.CheckPosition(start, slot))
+	}
+	if err != nil {
+		stream.Close()
+		return nil, err
+	}
+	return stream, nil
 }
 
 // watched runs the session, and beside it the goroutine that asks the server
@@ -280,20 +302,31 @@ func (p *Pipeline) watched(ctx context.Context, control *replication.Control, s 
 	return err
 }
 
+// inspect makes sure that the table is still published.
+func (p *Pipeline) inspect(ctx context.Context, control *replication.Control, slot replication.Slot) error {
+	table, err := control.DescribeTable(ctx)
+	if err != nil {
+		return err
+	}
+	findings := append(replication.CheckTable(table, p.config.Replication), replication.CheckMembership(p.outbox.Membership(), table, p.config.Replication)...)
+	if err := replication.Refusal(findings); err != nil {
+		return &locatedError{err, fmt.Sprintf("rows committed between %s, when it was last seen in order, and %s are in question", p.inspected, slot.Flushed)}
+	}
+	p.inspected = slot.Flushed
+	return nil
+}
+
 // watch asks the server at intervals; it owns the SQL connection meanwhile.
 func (p *Pipeline) watch(ctx context.Context, control *replication.Control) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
-	lastTable := time.Now()
+	var lastTable time.Time
 	for {
 		timed, cancel := context.WithTimeout(ctx, pingTimeout)
 		slot, err := control.Slot(timed)
-		var table replication.Table
 		if err == nil && time.Since(lastTable) >= tableEvery {
 			lastTable = time.Now()
-			if table, err = control.DescribeTable(timed); err == nil {
-				err = replication.Refusal(replication.CheckTable(table, p.config.Replication))
-			}
+			err = p.inspect(timed, control, slot)
 		}
 		cancel()
 		if ctx.Err() != nil {

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/outboxstream/streamer/router"
+)
+
+type deadLettersCommand struct {
+	List  deadLettersListCommand  `cmd:"" help:"List rows that could not be published and wait for a decision."`
+	Show  deadLettersShowCommand  `cmd:"" help:"Print one with everything that it holds."`
+	Retry deadLettersRetryCommand `cmd:"" help:"Publish them after all, when the cause is gone."`
+	Drop  deadLettersDropCommand  `cmd:"" help:"Give them up."`
+}
+
+// Help is shown by streamer dead-letters --help.
+func (deadLettersCommand) Help() string {
+	return `Examples:
+  streamer dead-letters list
+  streamer dead-letters retry 0:17
+  streamer dead-letters drop --all --class invalid_row`
+}
+
+type deadLettersListCommand struct {
+	All  bool `help:"Also those that were retried or dropped."`
+	JSON bool `help:"Print JSON lines."`
+}
+
+// Help is shown by streamer dead-letters list --help.
+func (deadLettersListCommand) Help() string {
+	return `Lists the rows in the topic poison.topic that nobody has decided about, in the order
+of the stream. The first column names them for the other commands: partition and offset.
+Keys and payloads are not shown.
+
+Example:
+  streamer dead-letters list --json | jq -r 'select(.class == "too_large").id'`
+}
+
+// Run is the command.
+func (command deadLettersListCommand) Run(ctx context.Context, c *cli, env environment) error {
+	box, err := openLetters(ctx, c, env)
+	if err != nil {
+		return err
+	}
+	defer box.close()
+	shown := box.letters
+	if !command.All {
+		shown = box.open()
+	}
+	if command.JSON {
+		for _, l := range shown {
+			if err := env.writeLine(describeLetter(l)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if len(shown) == 0 {
+		fmt.Fprintf(env.stderr, "streamer: no dead letters in topic %q\n", box.topic)
+		return nil
+	}
+	return command.table(shown, env)
+}
+
+func (command deadLettersListCommand) table(letters []router.Letter, env environment) error {
+	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+	head := "ID\tAGE\tCLASS\tAGGREGATE TYPE\tEVENT ID\tPOSITION\t"
+	if command.All {
+		head += "STATE\t"
+	}
+	fmt.Fprintln(w, head+"REASON")
+	for _, l := range letters {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", letterID(l), age(time.Since(l.CommitTime)), l.Class, printable(l.AggregateType), printable(l.EventID), l.Position)
+		if command.All {
+			fmt.Fprintf(w, "%s\t", letterState(l))
+		}
+		fmt.Fprintln(w, printable(l.Reason))
+	}
+	return w.Flush()
+}
+
+// shownLetter is a dead letter for scripts, without what the row holds.
+type shownLetter struct {
+	ID            string      `json:"id"`
+	Topic         string      `json:"topic"`
+	Partition     int32       `json:"partition"`
+	Offset        int64       `json:"offset"`
+	State         router.Verb `json:"state"`
+	Class         string      `json:"class"`
+	Reason        string      `json:"reason"`
+	AggregateType string      `json:"aggregate_type"`
+	EventID       string      `json:"event_id"`
+	Position      string      `json:"position"`
+	Commit        string      `json:"commit_lsn"`
+	CommittedAt   time.Time   `json:"committed_at"`
+	Stream        string      `json:"stream"`
+	Copies        int         `json:"copies"`
+	ResolvedBy    string      `json:"resolved_by,omitempty"`
+	ResolvedAt    time.Time   `json:"resolved_at,omitzero"`
+}
+
+const waiting router.Verb = "open"
+
+func describeLetter(l router.Letter) shownLetter {
+	s := shownLetter{
+		ID: letterID(l), Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, State: waiting,
+		Class: string(l.Class), Reason: l.Reason, AggregateType: l.AggregateType, EventID: l.EventID,
+		Position: l.Position.String(), Commit: l.Position.Commit.String(), CommittedAt: l.CommitTime, Stream: l.StreamID, Copies: l.Copies,
+	}
+	if r := l.Resolution; r != nil {
+		s.State, s.ResolvedBy, s.ResolvedAt = r.Verb, r.By, r.At
+	}
+	return s
+}
+
+// letterID names a dead letter within its topic.
+func letterID(l router.Letter) string { return fmt.Sprintf("%d:%d", l.Partition, l.Offset) }
+
+// letterState says what was decided, when and by whom.
+func letterState(l router.Letter) string {
+	if l.Resolution == nil {
+		return string(waiting)
+	}
+	return fmt.Sprintf("%s by %s at %s", printable(string(l.Resolution.Verb)), printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
+}
+
+// age is a duration as people say it.
+func age(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds", max(0, d/time.Second))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%dh", d/time.Hour)
+	}
+	return fmt.Sprintf("%dd", d/day)
+}
+
+// printable keeps what a row holds from moving the cursor of a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '·'
+		}
+		return r
+	}, text)
+}

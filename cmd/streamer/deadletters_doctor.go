@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/outboxstream/streamer/router"
+)
+
+// shortestRetention is what people need at least to come back from a weekend and
+// decide.
+const shortestRetention = 7 * 24 * time.Hour
+
+// deadLetters looks at the topic, and for rows that wait for a decision. outputs
+// are topics that rows come from.
+func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs []string) {
+	if !d.cfg.HasDeadLetters() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	topic := d.cfg.Poison.Topic
+	what := "dead letter topic " + topic
+	found, err := client.HasTopic(topic)
+	switch {
+	case err != nil:
+		d.outcome(err, what, "")
+		return
+	case !found && d.cfg.Kafka.Topics.Create:
+		d.say(fine, what, "does not exist; the first dead letter creates it", "")
+		return
+	case !found:
+		d.say(warned, what, "does not exist, and kafka.topics.create is false: the first row that cannot be published stops the streamer", "`streamer setup` creates it")
+		return
+	}
+	if !d.deadLetterSettings(client, topic, what, outputs) {
+		d.say(fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
+	}
+	letters, err := client.Letters(ctx, topic, mapping(d.cfg.Outbox).Columns)
+	if err != nil {
+		d.outcome(err, "dead letters", "")
+		return
+	}
+	open := 0
+	for _, l := range letters {
+		if l.Resolution == nil {
+			open++
+		}
+	}
+	if open > 0 {
+		d.say(warned, "dead letters", fmt.Sprintf("%d rows in topic %q could not be published and wait for a decision", open, topic), "`streamer dead-letters list` shows them")
+		return
+	}
+	d.say(fine, "dead letters", "none waits for a decision", "")
+}
+
+// deadLetterSettings warns of what would lose dead letters. It reports whether
+// there was anything; settings that we may not see are passed over.
+func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, outputs []string) (warnedOf bool) {
+	warn := func(meaning, remedy string) {
+		d.say(warned, what, meaning, remedy)
+		warnedOf = true
+	}
+	if policy, err := client.TopicSetting(topic, "cleanup.policy"); err == nil && strings.Contains(policy, "compact") {
+		warn("cleanup.policy="+policy+": of several dead letters of one aggregate ID only the last is kept", "set cleanup.policy=delete")
+	}
+	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
+		kept := time.Duration(retention) * time.Millisecond
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after their commit, whether or not somebody has decided about them", retention, age(kept)), "set retention.ms to 7 days or more, or to -1")
+	}
+	own, ok := settingOf(client, topic, "max.message.bytes")
+	if !ok {
+		return warnedOf
+	}
+	for _, output := range outputs {
+		if largest, ok := settingOf(client, output, "max.message.bytes"); ok && own <= largest {
+			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row that is too large for the one is too large for the other, and stops the streamer", own, output, largest), fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes", deadLetterSettings(d.cfg)["max.message.bytes"]))
+			break
+		}
+	}
+	return warnedOf
+}
+
+func settingOf(client *router.Client, topic, name string) (value int64, ok bool) {
+	text, err := client.TopicSetting(topic, name)
+	if err != nil {
+		return 0, false
+	}
+	value, err = strconv.ParseInt(text, 10, 64)
+	return value, err == nil
+}
+
+// someTopics bounds how many are asked for their settings.
+func someTopics(topics []string) []string {
+	const most = 50
+	return slices.Clip(topics[:min(len(topics), most)])
+}

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// letterBox is the dead letter topic as it was when it was opened.
+type letterBox struct {
+	cfg     config.Config
+	env     environment
+	client  *router.Client
+	topic   string
+	letters []router.Letter
+}
+
+// openLetters reads the topic. Rows of several streams may be in it.
+func openLetters(ctx context.Context, c *cli, env environment) (*letterBox, error) {
+	loaded, err := c.load(env)
+	if err != nil {
+		return nil, err
+	}
+	box := &letterBox{cfg: loaded.Config, env: env, topic: loaded.Config.Poison.Topic}
+	if box.client, err = connectKafka(box.cfg); err != nil {
+		return nil, err
+	}
+	if box.letters, err = box.client.Letters(ctx, box.topic, mapping(box.cfg.Outbox).Columns); err != nil {
+		box.close()
+		return nil, err
+	}
+	return box, nil
+}
+
+func (box *letterBox) close() { box.client.Close() }
+
+// open lists what nobody has decided about.
+func (box *letterBox) open() []router.Letter {
+	return slices.DeleteFunc(slices.Clone(box.letters), func(l router.Letter) bool { return l.Resolution != nil })
+}
+
+// find looks a dead letter up by any of its names.
+func (box *letterBox) find(id string) (router.Letter, error) {
+	named := slices.DeleteFunc(slices.Clone(box.letters), func(l router.Letter) bool {
+		return !slices.Contains([]string{letterID(l), l.Topic + ":" + letterID(l), l.EventID, l.Position.String()}, id)
+	})
+	switch len(named) {
+	case 0:
+		return router.Letter{}, failure.Refuse(fmt.Errorf("topic %q holds no dead letter %q: `streamer dead-letters list --all` shows their ids", box.topic, id))
+	case 1:
+		return named[0], nil
+	}
+	return router.Letter{}, failure.Refuse(fmt.Errorf("topic %q holds %d dead letters that %q can mean, for example %s and %s: name them by partition and offset",
+		box.topic, len(named), id, letterID(named[0]), letterID(named[1])))
+}
+
+// choice says which dead letters a command is about.
+type choice struct {
+	ids   []string
+	all   bool
+	class string
+}
+
+var errNothingChosen = errors.New("name dead letters by their ids, or all with --all")
+
+func (c choice) validate() error {
+	switch {
+	case c.all == (len(c.ids) > 0):
+		return errNothingChosen
+	case c.class != "" && !c.all:
+		return errors.New("--class goes with --all")
+	}
+	return nil
+}
+
+// choose gives the open ones that are meant, in the order of the stream, so that
+// those of one aggregate ID keep their order among themselves. With all, they
+// are only those of our streams.
+func (box *letterBox) choose(c choice, streams []string) ([]router.Letter, error) {
+	if c.all {
+		return slices.DeleteFunc(box.open(), func(l router.Letter) bool {
+			return !slices.Contains(streams, l.StreamID) || c.class != "" && string(l.Class) != c.class
+		}), nil
+	}
+	var chosen []router.Letter
+	for _, id := range c.ids {
+		l, err := box.find(id)
+		if err != nil {
+			return nil, err
+		}
+		if l.Resolution != nil {
+			return nil, failure.Refuse(fmt.Errorf("dead letter %s was already %s", letterID(l), letterState(l)))
+		}
+		if !slices.Contains(chosen, l) {
+			chosen = append(chosen, l)
+		}
+	}
+	slices.SortFunc(chosen, func(a, b router.Letter) int {
+		return cmp.Or(cmp.Compare(a.StreamID, b.StreamID), a.Position.Compare(b.Position))
+	})
+	return chosen, nil
+}
+
+// identifyStreams asks the server whose dead letters are ours: there is one
+// stream for each history that an operator has accepted.
+func identifyStreams(ctx context.Context, cfg config.Config) (server replication.Server, streams []string, err error) {
+	control, _, err := connectPostgres(ctx, cfg)
+	if err != nil {
+		return server, nil, err
+	}
+	defer control.Close()
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if server, err = control.Identify(timed); err != nil {
+		return server, nil, err
+	}
+	record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
+	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
+		return server, nil, err
+	}
+	return server, streamIDs(server, cfg.Postgres.Slot, record.History), nil
+}

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/router"
+)
+
+// resolving is what retry and drop have in common.
+type resolving struct {
+	ID    []string `arg:"" optional:"" help:"Partition and offset (0:17), event ID or position."`
+	All   bool     `help:"All open ones of our slot."`
+	Class string   `placeholder:"CLASS" help:"With --all: only those of this class, such as too_large."`
+	Yes   bool     `short:"y" help:"Do not ask."`
+	By    string   `placeholder:"NAME" help:"Who decides, for the record. Default: user and host."`
+}
+
+func (r resolving) choice() choice { return choice{ids: r.ID, all: r.All, class: r.Class} }
+
+// Validate is called by kong.
+func (r resolving) Validate() error { return r.choice().validate() }
+
+// resolution is the record of a decision.
+func (r resolving) resolution(verb router.Verb) router.Resolution {
+	by := r.By
+	if by == "" {
+		by = whoami()
+	}
+	return router.Resolution{Verb: verb, By: by, At: time.Now().UTC()}
+}
+
+// whoami is for people who read the record later.
+func whoami() string {
+	name := "uid " + strconv.Itoa(os.Getuid())
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// confirm asks, unless told not to. Whoever cannot answer has not agreed.
+func (r resolving) confirm(env environment, question string) error {
+	if r.Yes {
+		return nil
+	}
+	fmt.Fprintf(env.stdout, "%s Type yes to go on: ", question)
+	if env.stdin != nil {
+		answer, _ := bufio.NewReader(env.stdin).ReadString('\n') // an early end is no yes
+		if strings.TrimSpace(answer) == "yes" {
+			return nil
+		}
+	}
+	fmt.Fprintln(env.stdout)
+	return failure.Refuse(errors.New("nothing was changed: answer yes, or add --yes"))
+}
+
+// count is a number of dead letters in words.
+func count(n int) string {
+	if n == 1 {
+		return "1 dead letter"
+	}
+	return strconv.Itoa(n) + " dead letters"
+}
+
+type deadLettersDropCommand struct {
+	resolving
+	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
+}
+
+// Help is shown by streamer dead-letters drop --help.
+func (deadLettersDropCommand) Help() string {
+	return `Decides that these rows will not be published. That is written down in the dead letter
+topic; the dead letters themselves stay there as long as the topic keeps them. It asks
+before it does anything.
+
+Examples:
+  streamer dead-letters drop 0:17
+  streamer dead-letters drop --all --class invalid_row --yes`
+}
+
+// Run is the command.
+func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env environment) error {
+	box, err := openLetters(ctx, c, env)
+	if err != nil {
+		return err
+	}
+	defer box.close()
+	var streams []string
+	if command.All { // those that are named may be of a slot that is gone
+		if _, streams, err = identifyStreams(ctx, box.cfg); err != nil {
+			return err
+		}
+	}
+	chosen, err := box.choose(command.choice(), streams)
+	if err != nil || len(chosen) == 0 {
+		return box.nothing(err)
+	}
+	for _, l := range chosen {
+		fmt.Fprintf(env.stdout, "%s  event %q at %s: %s\n", letterID(l), printable(l.EventID), l.Position, l.Class)
+	}
+	if err := command.confirm(env, count(len(chosen))+" will never be published by `retry`."); err != nil {
+		return err
+	}
+	writer, err := box.writer("")
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	for _, l := range chosen {
+		opened, _, err := box.client.Open(ctx, l)
+		if err != nil {
+			return err
+		}
+		if err := box.resolve(ctx, writer, l, opened.Key, command.resolution(router.Dropped), command.Timeout); err != nil {
+			return err
+		}
+		fmt.Fprintf(env.stdout, "dropped  %s\n", letterID(l))
+	}
+	return nil
+}
+
+// nothing says that there is nothing to do, unless that is because of an error.
+func (box *letterBox) nothing(err error) error {
+	if err == nil {
+		fmt.Fprintf(box.env.stderr, "streamer: no open dead letters in topic %q that fit\n", box.topic)
+	}
+	return err
+}
+
+// resolve writes a decision down, under the key of the letter.
+func (box *letterBox) resolve(ctx context.Context, w *router.Writer, l router.Letter, key []byte, r router.Resolution, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := w.Resolve(ctx, l, key, r); err != nil {
+		return fmt.Errorf("write down that dead letter %s was %s: %w", letterID(l), r.Verb, err)
+	}
+	return nil
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/router"
+)
+
+type deadLettersRetryCommand struct {
+	resolving
+	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
+}
+
+// Help is shown by streamer dead-letters retry --help.
+func (deadLettersRetryCommand) Help() string {
+	return `Makes the rows events again, by the configuration as it is now, and publishes them to
+their own topics: same key, event ID, sequence, time and bytes as they would have had, and
+the header streamer-replay. A row that still cannot be published stays a dead letter, and
+so do later ones of the same aggregate ID; the exit code is 3 then.
+
+The events come behind those of the same aggregate ID that were published since. Whether
+consumers can take that is your decision, so it asks. A streamer may run meanwhile. If the
+command is killed between publishing and writing that down, the next retry repeats one
+event, with the same event ID.
+
+Examples:
+  streamer dead-letters retry 0:17
+  streamer dead-letters retry --all --class too_large --yes`
+}
+
+// Run is the command.
+func (command deadLettersRetryCommand) Run(ctx context.Context, c *cli, env environment) error {
+	box, err := openLetters(ctx, c, env)
+	if err != nil {
+		return err
+	}
+	defer box.close()
+	server, streams, err := identifyStreams(ctx, box.cfg)
+	if err != nil {
+		return err
+	}
+	chosen, err := box.choose(command.choice(), streams)
+	if err != nil || len(chosen) == 0 {
+		return box.nothing(err)
+	}
+	routes, err := box.routes(server.Database)
+	if err != nil {
+		return err
+	}
+	r := &retrial{letterBox: box, command: command, routes: routes, streams: streams, stuck: map[string]bool{}}
+	fit, err := r.examine(ctx, chosen)
+	if err != nil {
+		return err
+	}
+	if len(fit) > 0 {
+		if err := r.publish(ctx, server.Database, fit); err != nil {
+			return err
+		}
+	}
+	if r.kept > 0 {
+		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", count(r.kept), len(chosen)))
+	}
+	return nil
+}
+
+// routes are those of the configuration as it is now. They never lead to the
+// dead letters, whatever the policy is now.
+func (box *letterBox) routes(database string) (*router.Router, error) {
+	r := rules(box.cfg)
+	r.Database, r.DeadLetterTopic = database, box.topic
+	return router.NewRouter(r)
+}
+
+// writer writes with a producer id of its own, on a connection of its own.
+func (box *letterBox) writer(database string) (*router.Writer, error) {
+	if database == "" {
+		database = unknownDatabase
+	}
+	routes, err := box.routes(database)
+	if err != nil {
+		return nil, err
+	}
+	client, err := connectKafka(box.cfg)
+	if err != nil {
+		return nil, err
+	}
+	w, err := client.NewWriter(pipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
+	if err != nil {
+		client.Close()
+	}
+	return w, err
+}
+
+// retrial publishes dead letters after all.
+type retrial struct {
+	*letterBox
+	command deadLettersRetryCommand
+	routes  *router.Router
+	streams []string
+	stuck   map[string]bool // keys whose earlier dead letter stays one
+	kept    int             // that stay dead letters
+}
+
+// examine tells which of them are no poison any more. Whether the broker takes
+// them shows later.
+func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []router.Letter, err error) {
+	for _, l := range chosen {
+		if !slices.Contains(r.streams, l.StreamID) {
+			return nil, failure.Refuse(fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database: use the configuration of the streamer that it comes from", letterID(l), printable(l.StreamID), r.cfg.Postgres.Slot))
+		}
+		opened, revived, err := r.revive(ctx, l)
+		switch {
+		case r.stuck[string(opened.Key)]:
+			r.keep(l, opened.Key, errBehind)
+		case isPoison(err):
+			r.keep(l, opened.Key, err)
+		case err != nil:
+			return nil, err
+		default:
+			fmt.Fprintf(r.env.stdout, "%s  event %q at %s → topic %q\n", letterID(l), printable(l.EventID), l.Position, revived.Topic)
+			fit = append(fit, l)
+		}
+	}
+	return fit, nil
+}
+
+var errBehind = errors.New("an earlier dead letter of the same aggregate ID stays one, and would come behind this one")
+
+// keep leaves a row among the dead letters, and with it later ones of its key.
+func (r *retrial) keep(l router.Letter, key []byte, why error) {
+	r.kept++
+	if len(key) > 0 {
+		r.stuck[string(key)] = true
+	}
+	fmt.Fprintf(r.env.stdout, "%s  not retried: %s\n", letterID(l), reasonOf(why))
+}
+
+// revive makes the event as it would be published now.
+func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLetter, router.Revival, error) {
+	opened, _, err := r.client.Open(ctx, l)
+	if err != nil {
+		return opened, router.Revival{}, err
+	}
+	revived, err := r.routes.Revive(decoder.New(mapping(r.cfg.Outbox)), &opened, int(r.cfg.Kafka.MaxRecordBytes))
+	return opened, revived, err
+}
+
+func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
+	question := count(len(fit)) + " will be published behind later events of the same aggregate ID: they come out of order."
+	if err := r.command.confirm(r.env, question); err != nil {
+		return err
+	}
+	writer, err := r.writer(database)
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	for _, l := range fit {
+		if err := r.publishOne(ctx, writer, l); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publishOne writes the resolution only when the event is acknowledged.
+func (r *retrial) publishOne(ctx context.Context, w *router.Writer, l router.Letter) error {
+	opened, revived, err := r.revive(ctx, l)
+	if err != nil {
+		return err
+	}
+	if r.stuck[string(opened.Key)] {
+		r.keep(l, opened.Key, errBehind)
+		return nil
+	}
+	timed, cancel := context.WithTimeout(ctx, r.command.Timeout)
+	defer cancel()
+	partition, err := w.Publish(timed, revived)
+	if isPoison(err) {
+		r.keep(l, opened.Key, err)
+		return nil
+	}
+	switch {
+	case err == nil:
+	case timed.Err() != nil:
+		return fmt.Errorf("retry dead letter %s: whether it was published is not known: %w", letterID(l), err)
+	default:
+		return fmt.Errorf("retry dead letter %s: %w", letterID(l), err)
+	}
+	if err := r.resolve(ctx, w, l, opened.Key, r.command.resolution(router.Retried), r.command.Timeout); err != nil {
+		return fmt.Errorf("event %q is published, and would be again by another retry: %w", l.EventID, err)
+	}
+	fmt.Fprintf(r.env.stdout, "retried  %s → topic %q partition %d\n", letterID(l), revived.Topic, partition)
+	return nil
+}
+
+func isPoison(err error) bool {
+	_, row := errors.AsType[*decoder.PoisonError](err)
+	_, event := errors.AsType[*router.PoisonError](err)
+	return row || event
+}
+
+// reasonOf is what is wrong, without which row it is wrong with.
+func reasonOf(err error) string {
+	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
+		return p.Reason
+	}
+	if p, ok := errors.AsType[*router.PoisonError](err); ok {
+		return p.Reason.Error()
+	}
+	return err.Error()
+}

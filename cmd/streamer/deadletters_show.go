@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"unicode/utf8"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/router"
+)
+
+type deadLettersShowCommand struct {
+	ID  string `arg:"" help:"Partition and offset (0:17), event ID or position."`
+	Raw bool   `help:"Print the payload's bytes and nothing else."`
+}
+
+// Help is shown by streamer dead-letters show --help.
+func (deadLettersShowCommand) Help() string {
+	return `Prints a dead letter with its headers, key and payload. This shows what the row holds.
+Values that are not text are in base64.
+
+Examples:
+  streamer dead-letters show 0:17
+  streamer dead-letters show --raw 0:17 | jq .`
+}
+
+// Run is the command.
+func (command deadLettersShowCommand) Run(ctx context.Context, c *cli, env environment) error {
+	box, err := openLetters(ctx, c, env)
+	if err != nil {
+		return err
+	}
+	defer box.close()
+	l, err := box.find(command.ID)
+	if err != nil {
+		return err
+	}
+	opened, headers, err := box.client.Open(ctx, l)
+	if err != nil {
+		return err
+	}
+	if command.Raw {
+		_, err := env.stdout.Write(opened.Payload.Bytes)
+		return err
+	}
+	return env.writeJSON(openLetter(l, opened, headers))
+}
+
+// openedLetter is a dead letter with what the row holds.
+type openedLetter struct {
+	shownLetter
+	Key     *shownValue   `json:"key"`
+	Headers []shownHeader `json:"headers"`
+	Payload *shownValue   `json:"payload"`
+}
+
+type shownHeader struct {
+	Name string `json:"name"`
+	shownValue
+}
+
+// shownValue is JSON where the column's type says so, text where it is text,
+// else bytes.
+type shownValue struct {
+	JSON   json.RawMessage `json:"json,omitempty"`
+	Text   *string         `json:"text,omitempty"`
+	Base64 []byte          `json:"base64,omitempty"`
+}
+
+func openLetter(l router.Letter, d router.DeadLetter, headers []router.RawHeader) openedLetter {
+	o := openedLetter{shownLetter: describeLetter(l), Key: showBytes(d.Key), Payload: showPayload(d.Payload)}
+	for _, h := range headers {
+		o.Headers = append(o.Headers, shownHeader{h.Name, *showBytes(append([]byte{}, h.Value...))})
+	}
+	return o
+}
+
+// showBytes is nil for Kafka's null.
+func showBytes(b []byte) *shownValue {
+	if b == nil {
+		return nil
+	}
+	if utf8.Valid(b) {
+		text := string(b)
+		return &shownValue{Text: &text}
+	}
+	return &shownValue{Base64: b}
+}
+
+// showPayload is nil for NULL.
+func showPayload(c decoder.Column) *shownValue {
+	if c.Null {
+		return nil
+	}
+	const jsonOID, jsonbOID = 114, 3802
+	if (c.TypeOID == jsonOID || c.TypeOID == jsonbOID) && json.Valid(c.Bytes) {
+		return &shownValue{JSON: c.Bytes}
+	}
+	return showBytes(append([]byte{}, c.Bytes...))
+}

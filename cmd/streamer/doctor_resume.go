@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/router"
+)
+
+// takeOver looks whether a start could keep other instances out. Trying it would
+// end the streamer that runs.
+func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
+	const what = "transactional id"
+	resume := pipeline.Resume(d.cfg.Kafka.Resume)
+	if resume == pipeline.ResumeAtLeastOnce {
+		d.say(fine, what, "not used: kafka.resume is at_least_once, a crash repeats what was published after the checkpoint", "")
+		return
+	}
+	if d.server == nil {
+		return // it has the server's identity in its name
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	id := identityOf(*d.server, d.cfg)
+	generation := 0
+	if record, err := loadCheckpoint(ctx, d.cfg, id); err == nil {
+		generation = record.Producer.Generation
+	}
+	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
+	err := client.Coordinated(ctx, name)
+	if errors.Is(err, router.ErrNoTransactions) && resume == pipeline.ResumeAuto {
+		d.say(warned, what, "events are repeated after a crash: "+err.Error(), "")
+		return
+	}
+	d.outcome(err, what, fmt.Sprintf("%q can be seen; whether it may be written with shows when a streamer starts", name))
+}
+
+// resumes says what the stored checkpoint says about repeats.
+func (d *doctor) resumes(record checkpoint.Record) {
+	r := resumeOf(record)
+	switch {
+	case r.ExactlyOnce:
+		d.say(fine, "resume", "exactly once: a start from the checkpoint repeats nothing", "")
+	case d.cfg.Kafka.Resume == string(pipeline.ResumeAtLeastOnce):
+		d.say(fine, "resume", r.String(), "")
+	default:
+		d.say(warned, "resume", r.String()+": a start from the checkpoint may repeat events", "allow what is missing, and start the streamer again")
+	}
+}
+
+// resumeStatus is what a start from the stored checkpoint does about events that
+// were published after it.
+type resumeStatus struct {
+	ExactlyOnce bool   `json:"exactly_once"`
+	Reason      string `json:"reason,omitempty"` // why not
+}
+
+func resumeOf(record checkpoint.Record) *resumeStatus {
+	return &resumeStatus{ExactlyOnce: record.AtLeastOnce == "", Reason: record.AtLeastOnce}
+}
+
+func (r *resumeStatus) String() string {
+	if r.ExactlyOnce {
+		return "exactly once"
+	}
+	return "at least once (" + r.Reason + ")"
+}

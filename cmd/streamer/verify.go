@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/verify"
+	"github.com/outboxstream/streamer/replication"
+)
+
+type verifyCommand struct {
+	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2006-01-02T15:04:05Z), or 10m for ten minutes ago."`
+	To         string        `placeholder:"LSN|TIME" help:"Only events committed before this."`
+	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be given several times."`
+	TimeColumn string        `placeholder:"COLUMN" help:"Column that tells when a row was inserted, for --from and --to and for topics with retention. Default: outbox.columns.time."`
+	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction and the difference of clocks."`
+	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is a finding then."`
+	Record     string        `placeholder:"FILE" help:"Write the table's rows to this new file, for --truth, and compare nothing."`
+	Strict     bool          `help:"A record without a row is a finding: for outboxes from which nothing is ever deleted."`
+	Wait       time.Duration `default:"30s" help:"How long a running streamer may take to confirm the rows that were read."`
+	Limit      uint          `default:"10" placeholder:"N" help:"Findings to print of each kind, the earliest ones (default 10); 0 prints all, unsorted."`
+	JSON       bool          `help:"Print JSON lines: each finding, and a summary at the end."`
+	Parallel   int           `default:"2" placeholder:"N" help:"Partitions that are read at the same time (default 2)."`
+	TempDir    string        `placeholder:"FOLDER" type:"existingdir" help:"Where the temporary file goes: some 200 bytes for each event."`
+}
+
+// Help is shown by streamer verify --help.
+func (verifyCommand) Help() string {
+	return `Compares the outbox table with what is in Kafka and tells what is missing, altered, out
+of order, scattered over partitions or repeated, with offsets and positions. It only reads,
+and may run beside a running streamer: rows that are not confirmed yet are not missed. The
+exit code is 1 if there are findings.
+
+Rows that were deleted from the table cannot be looked for: their records are counted, and
+are findings with --strict only. What is deleted at once can be recorded before, with
+--record, and compared with --truth.
+
+Examples:
+  streamer verify
+  streamer verify --from 24h --time-column created_at
+  streamer verify --json --limit 0 | jq -r 'select(.kind == "missing").event_id'`
+}
+
+// findingsError ends a comparison that has found something: their number.
+type findingsError int64
+
+func (n findingsError) Error() string {
+	if n == 1 {
+		return "verify: 1 finding"
+	}
+	return fmt.Sprintf("verify: %d findings", int64(n))
+}
+
+// Run is the command.
+func (command verifyCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	v := &verification{command: command, cfg: loaded.Config, env: env, progress: newProgress(env)}
+	defer v.close()
+	if v.span, err = command.span(time.Now()); err != nil {
+		return failure.Misconfigure(err)
+	}
+	if command.Record != "" {
+		return v.record(ctx)
+	}
+	counts, err := v.run(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return fmt.Errorf("verify: not finished: %w", cause)
+	}
+	if err != nil {
+		return err
+	}
+	if err := v.report(counts); err != nil {
+		return err
+	}
+	if n := counts.Total(); n > 0 {
+		return findingsError(n)
+	}
+	return nil
+}
+
+// span reads --from and --to.
+func (command verifyCommand) span(now time.Time) (s verify.Span, err error) {
+	if s.From, s.FromTime, err = parseBound("--from", command.From, now); err != nil {
+		return s, err
+	}
+	if s.To, s.ToTime, err = parseBound("--to", command.To, now); err != nil {
+		return s, err
+	}
+	if command.Truth != "" && command.Record != "" {
+		return s, errors.New("--truth and --record: choose one")
+	}
+	return s, nil
+}
+
+func parseBound(flag, text string, now time.Time) (replication.LSN, time.Time, error) {
+	if text == "" {
+		return 0, time.Time{}, nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil {
+		return 0, at, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return 0, now.Add(-ago), nil
+	}
+	if lsn, err := replication.ParseLSN(text); err == nil && lsn != 0 {
+		return lsn, time.Time{}, nil
+	}
+	return 0, time.Time{}, fmt.Errorf("%s %s: write an LSN such as 0/15306C8, a time such as 2006-01-02T15:04:05Z, or a duration such as 10m", flag, text)
+}

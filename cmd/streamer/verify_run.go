@@ -1,0 +1,363 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/verify"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// verification is one run of streamer verify.
+type verification struct {
+	command  verifyCommand
+	cfg      config.Config
+	env      environment
+	progress *progress
+
+	control *replication.Control // nil with a truth file that tells its stream
+	server  replication.Server
+	stored  checkpoint.LSN
+	kafka   *router.Client
+
+	span       verify.Span
+	written    verify.Span // span in times, for rows
+	streams    []string
+	comparison *verify.Comparison
+	counts     map[string]int      // partitions of topics
+	topics     map[string]struct{} // that rows name
+	matched    []string            // that the configuration leads to
+	logs       []router.Log
+	settled    replication.LSN
+	notes      []string
+}
+
+func (v *verification) close() {
+	if v.comparison != nil {
+		v.comparison.Close()
+	}
+	if v.kafka != nil {
+		v.kafka.Close()
+	}
+	if v.control != nil {
+		v.control.Close()
+	}
+}
+
+// run compares. The order of its steps is what makes rows in flight no findings:
+// first the rows, then the proof that they are confirmed, then the logs' ends.
+func (v *verification) run(ctx context.Context) (counts verify.Counts, err error) {
+	if v.kafka, err = connectKafka(v.cfg); err != nil {
+		return counts, err
+	}
+	v.counts, v.topics = map[string]int{}, map[string]struct{}{}
+	read := v.readTable
+	if v.command.Truth != "" {
+		read = v.readTruth
+	}
+	if err := read(ctx); err != nil {
+		return counts, err
+	}
+	if err := v.readKafka(ctx); err != nil {
+		return counts, err
+	}
+	v.progress.step("comparing")
+	return v.comparison.Compare(ctx, func(done, of int) { v.progress.share(done, of) })
+}
+
+// identify connects to PostgreSQL and finds out under which identities we have
+// published.
+func (v *verification) identify(ctx context.Context) (err error) {
+	if v.control, _, err = connectPostgres(ctx, v.cfg); err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if v.server, err = v.control.Identify(timed); err != nil {
+		return err
+	}
+	record, err := loadCheckpoint(ctx, v.cfg, identityOf(v.server, v.cfg))
+	switch {
+	case errors.Is(err, checkpoint.ErrNone):
+	case err != nil:
+		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %v", err)
+	default:
+		v.stored = record.LSN
+	}
+	v.streams = streamIDs(v.server, v.cfg.Postgres.Slot, record.History)
+	return nil
+}
+
+// open makes the comparison, once it is known how much there is to compare.
+func (v *verification) open(ctx context.Context, rows int64, opened replication.LSN) error {
+	if err := v.findTopics(); err != nil {
+		return err
+	}
+	records, err := v.countRecords(ctx)
+	if err != nil {
+		return err
+	}
+	if err := v.translateSpan(ctx); err != nil {
+		return err
+	}
+	v.comparison = verify.New(verify.Options{
+		TempDir: v.command.TempDir, Expect: rows + records, Attributes: expectedRules(v.cfg, v.server.Database, nil).AttributeNames(),
+		Streams: v.streams, Strict: v.command.Strict || v.command.Truth != "", Union: v.command.Truth != "",
+		Opened: opened, Span: v.span, Written: v.written, Limit: int(v.command.Limit),
+	}, v.show)
+	return nil
+}
+
+// findTopics lists the topics that the configuration can lead to and that exist.
+func (v *verification) findTopics() error {
+	if len(v.command.Topic) > 0 {
+		v.matched = slices.Compact(slices.Sorted(slices.Values(v.command.Topic)))
+		return nil
+	}
+	known, prefixes, err := knownTopics(v.cfg, v.server.Database)
+	if err != nil {
+		return err
+	}
+	all, err := v.kafka.Topics("")
+	if err != nil {
+		return err
+	}
+	for _, topic := range all {
+		if !readable(v.cfg, topic) {
+			continue
+		}
+		if slices.Contains(known, topic) || slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) }) {
+			v.matched = append(v.matched, topic)
+		}
+	}
+	return nil
+}
+
+func (v *verification) countRecords(ctx context.Context) (total int64, err error) {
+	for _, topic := range v.matched {
+		logs, err := v.kafka.Logs(ctx, topic)
+		if err != nil {
+			return 0, err
+		}
+		v.logs = append(v.logs, logs...)
+		v.counts[topic] = len(logs)
+		for _, log := range logs {
+			total += log.End - log.Start
+		}
+	}
+	return total, nil
+}
+
+// translateSpan gives the limits of rows, which have times but no positions.
+func (v *verification) translateSpan(ctx context.Context) error {
+	v.written = verify.Span{FromTime: v.span.FromTime, ToTime: v.span.ToTime}
+	if v.span.From != 0 {
+		below, _, err := verify.Around(ctx, v.kafka, v.logs, v.streams, v.span.From)
+		if err != nil {
+			return err
+		}
+		v.written.FromTime = below
+	}
+	if v.span.To != 0 {
+		_, above, err := verify.Around(ctx, v.kafka, v.logs, v.streams, v.span.To)
+		if err != nil {
+			return err
+		}
+		v.written.ToTime = above
+	}
+	return nil
+}
+
+// timeColumn tells when rows were inserted, or is empty.
+func (v *verification) timeColumn() string {
+	if v.command.TimeColumn != "" {
+		return v.command.TimeColumn
+	}
+	return v.cfg.Outbox.Columns.Time
+}
+
+func (v *verification) readTable(ctx context.Context) error {
+	if err := v.identify(ctx); err != nil {
+		return err
+	}
+	v.progress.step("reading table " + v.cfg.Outbox.Table)
+	if err := v.rows(ctx, v.open, v.addRow); err != nil {
+		return err
+	}
+	return v.settle(ctx)
+}
+
+// rows reads the table and says what each row should be in Kafka.
+func (v *verification) rows(ctx context.Context, open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error) error {
+	query := replication.OutboxQuery{Columns: mapping(v.cfg.Outbox).ColumnNames(), TimeColumn: v.timeColumn()}
+	if query.TimeColumn != "" {
+		// Positions are translated after the first row has come; they limit
+		// findings only.
+		if !v.span.FromTime.IsZero() {
+			query.From = v.span.FromTime.Add(-v.command.Slack)
+		}
+		if !v.span.ToTime.IsZero() {
+			query.To = v.span.ToTime.Add(v.command.Slack)
+		}
+	} else if !v.span.Unlimited() {
+		v.note("missing events are not looked for: nothing tells when a row was inserted. Name a column in --time-column, or leave out --from and --to")
+	}
+	var expectation *verify.Expectation
+	return v.control.ReadOutbox(ctx, query, func(s replication.OutboxSnapshot) (err error) {
+		v.settled = s.Settled
+		v.progress.expect(s.Rows)
+		if len(s.Types) == 0 { // no rows, no types
+			s.Types = make([]uint32, len(query.Columns))
+		}
+		rules := expectedRules(v.cfg, v.server.Database, query.Columns)
+		rules.Types = s.Types
+		if expectation, err = verify.NewExpectation(rules); err != nil {
+			return err
+		}
+		return open(ctx, s.Rows, s.Opened)
+	}, func(values replication.OutboxRow) error {
+		v.progress.one()
+		row, err := expectation.Row(values.Values)
+		if err != nil {
+			return fmt.Errorf("outbox row: %w", err)
+		}
+		if values.Time != 0 {
+			row.Written = time.UnixMicro(values.Time).UTC()
+		}
+		return add(row)
+	})
+}
+
+// addRow takes a row into the comparison.
+func (v *verification) addRow(row *verify.Row) error {
+	topic := string(row.Topic)
+	if len(v.command.Topic) > 0 && len(topic) > 0 && !slices.Contains(v.matched, topic) {
+		return nil
+	}
+	partition := int32(-1)
+	if _, met := v.counts[topic]; !met && readable(v.cfg, topic) {
+		const most = 10_000 // a row may name any topic
+		if len(v.topics) < most {
+			v.topics[topic] = struct{}{}
+		}
+		v.counts[topic] = 0
+		if found, err := v.kafka.HasTopic(topic); err != nil {
+			return fmt.Errorf("topic %q: %w", topic, err)
+		} else if found {
+			// Without a count the row's partition is not known, which is no harm.
+			v.counts[topic], _ = v.kafka.Partitions(topic)
+		}
+	}
+	if count := v.counts[topic]; count > 0 && row.Key != nil {
+		partition = router.PartitionOf(v.cfg.Kafka.Partitioner, topic, row.Key, count)
+	}
+	return v.comparison.AddRow(row, partition)
+}
+
+// readKafka reads the topics up to where they end now.
+func (v *verification) readKafka(ctx context.Context) error {
+	// Topics that rows name may have been created since.
+	for topic := range v.topics {
+		if !slices.Contains(v.matched, topic) {
+			v.matched = append(v.matched, topic)
+		}
+	}
+	// A row among the dead letters is not missing.
+	if topic := deadLetterTopic(v.cfg); topic != "" && !slices.Contains(v.matched, topic) {
+		v.matched = append(v.matched, topic)
+	}
+	slices.Sort(v.matched)
+	v.logs = nil
+	total, err := v.countRecords(ctx)
+	if err != nil {
+		return err
+	}
+	compacted := map[string]bool{}
+	for _, topic := range v.matched {
+		if v.counts[topic] == 0 && topic != deadLetterTopic(v.cfg) {
+			v.note("topic %q does not exist", topic)
+		}
+		if v.counts[topic] == 0 {
+			continue
+		}
+		policy, err := v.kafka.TopicSetting(topic, "cleanup.policy")
+		if compacted[topic] = err == nil && strings.Contains(policy, "compact"); compacted[topic] {
+			v.note("topic %q is compacted: which of its events are missing cannot be told", topic)
+		}
+	}
+	if from := v.written.FromTime; !from.IsZero() {
+		total = 0
+		for i := range v.logs {
+			if err := v.kafka.Seek(ctx, &v.logs[i], from.Add(-v.command.Slack)); err != nil {
+				return err
+			}
+			total += v.logs[i].End - v.logs[i].From
+		}
+	}
+	v.progress.step(fmt.Sprintf("reading %d topics", len(v.matched)))
+	v.progress.expect(total)
+	return v.kafka.ScanAll(ctx, v.logs, v.command.Parallel, func(log router.Log) func(*router.LogRecord) error {
+		l := v.comparison.OpenLog(log, compacted[log.Topic])
+		return func(r *router.LogRecord) error {
+			v.progress.one()
+			return l.Add(r)
+		}
+	})
+}
+
+// readable tells topics that a row may name: nothing that Kafka would not take,
+// that is Kafka's own or that holds checkpoints. Such a row is not published.
+func readable(cfg config.Config, topic string) bool {
+	const longest = 249
+	const taken = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	switch {
+	case topic == "" || len(topic) > longest || topic == "." || topic == ".." || strings.HasPrefix(topic, "__"):
+		return false
+	case cfg.Checkpoint.Store == config.StoreKafka && topic == cfg.Checkpoint.Kafka.Topic:
+		return false
+	}
+	return !strings.ContainsFunc(topic, func(c rune) bool { return !strings.ContainsRune(taken, c) })
+}
+
+// note is something that the reader of the report should know.
+func (v *verification) note(format string, arguments ...any) {
+	v.notes = append(v.notes, fmt.Sprintf(format, arguments...))
+}
+
+// expectedRules are the rules in the words of the configuration.
+func expectedRules(cfg config.Config, database string, columns []string) verify.Rules {
+	m := mapping(cfg.Outbox)
+	attributes := map[string]string{}
+	for attribute, column := range m.Columns {
+		attributes[attribute.String()] = column
+	}
+	r := verify.Rules{
+		Columns: columns, Attributes: attributes, Extensions: m.Extensions,
+		Constants: map[string]string{"table": m.Schema + "." + m.Table, "schema": m.Schema, "database": database},
+		Topic:     cfg.Kafka.Topic, Key: cfg.Kafka.Key, Type: cfg.CloudEvents.Type, Source: cfg.CloudEvents.Source,
+		ContentType: cfg.CloudEvents.DataContentType, Structured: cfg.CloudEvents.Mode == config.ModeStructured,
+		NullPayload: cfg.Outbox.NullPayload,
+	}
+	for _, route := range cfg.Routes {
+		r.Routes = append(r.Routes, verify.Route{AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key, Mode: route.Mode, NullPayload: route.NullPayload})
+	}
+	return r
+}
+
+// lost tells errors of a slot that will never publish anything again.
+func lost(slot replication.Slot, err error) bool {
+	return errors.Is(err, replication.ErrSlotMissing) || err == nil && slot.Lost()
+}
+
+// standbyError explains why a standby cannot tell what is confirmed.
+func standbyError(slot string) error {
+	return failure.Misconfigure(fmt.Errorf("the server is a standby without slot %q: name the primary in postgres.dsn, or compare a recording with --truth", slot))
+}

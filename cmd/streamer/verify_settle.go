@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/internal/verify"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// settleEvery is how often it is asked whether the rows read are confirmed.
+const settleEvery = 250 * time.Millisecond
+
+// settle makes sure that rows which are not published yet are not missed. It
+// waits until everything that was read is confirmed; if that takes too long or
+// nobody streams, it asks the server which rows wait.
+func (v *verification) settle(ctx context.Context) error {
+	v.progress.step("waiting until everything that was read is confirmed")
+	ticker := time.NewTicker(settleEvery)
+	defer ticker.Stop()
+	for deadline := time.Now().Add(v.command.Wait); ; {
+		slot, err := v.control.Slot(ctx)
+		switch {
+		case lost(slot, err) && v.server.InStandby:
+			return standbyError(v.cfg.Postgres.Slot)
+		case lost(slot, err):
+			v.note("slot %q is missing or lost: nothing will publish what is not published yet, so every row is taken for due", v.cfg.Postgres.Slot)
+			return nil
+		case err != nil:
+			return err
+		}
+		confirmed := slot.Confirmed
+		if v.stored <= slot.Flushed { // else it is of another history than this server's
+			confirmed = max(confirmed, v.stored)
+		}
+		switch {
+		case confirmed >= v.settled:
+			return nil
+		case !slot.Active, time.Now().After(deadline):
+			return v.excuseWaiting(ctx, confirmed)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+// excuseWaiting looks at what the slot still holds.
+func (v *verification) excuseWaiting(ctx context.Context, confirmed replication.LSN) error {
+	v.progress.step("looking at what waits in the slot")
+	d := decoder.New(mapping(v.cfg.Outbox))
+	err := v.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
+		kind, err := d.Decode(data)
+		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
+			return v.excuse([]byte(poison.EventID))
+		}
+		// What is below the checkpoint is acknowledged, whatever the slot says.
+		if err != nil || kind != decoder.Row || d.Event().Position.Commit < confirmed {
+			return err
+		}
+		v.progress.one()
+		return v.excuse(d.Event().Attribute(decoder.ID))
+	})
+	if err != nil && ctx.Err() == nil {
+		v.comparison.Undecided()
+		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %v", v.cfg.Postgres.Slot, err)
+		return nil
+	}
+	return err
+}
+
+func (v *verification) excuse(id []byte) error { return v.comparison.Excuse(id, verify.InFlight) }
+
+// streamIDs are the identities in the header streamer-stream, one for each
+// history up to the stored one.
+func streamIDs(server replication.Server, slot string, history int) []string {
+	var ids []string
+	id := checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: slot}
+	for h := range history + 1 {
+		ids = append(ids, pipeline.StreamID(id, h))
+	}
+	return ids
+}

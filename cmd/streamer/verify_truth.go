@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/verify"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// truthRow is about the size of a row in a truth file, in bytes.
+const truthRow = 300
+
+// readTruth reads the recording. It is asked for its header first, because that
+// tells whose events they are.
+func (v *verification) readTruth(ctx context.Context) error {
+	file, err := os.Open(v.command.Truth)
+	if err != nil {
+		return failure.Misconfigure(fmt.Errorf("--truth: %w", err))
+	}
+	defer file.Close()
+	opened, err := v.readHeaders(file)
+	if err != nil {
+		return err
+	}
+	if len(v.streams) == 0 {
+		v.note("the recording does not tell its stream; it is taken for that of slot %q", v.cfg.Postgres.Slot)
+		if err := v.identify(ctx); err != nil {
+			return err
+		}
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("--truth: %w", err)
+	}
+	if err := v.open(ctx, info.Size()/truthRow, opened); err != nil {
+		return err
+	}
+	if _, err := file.Seek(0, 0); err != nil {
+		return fmt.Errorf("--truth: %w", err)
+	}
+	v.progress.step("reading " + v.command.Truth)
+	err = verify.ReadTruth(file, func(verify.TruthHeader) error { return ctx.Err() }, func(r *verify.Row) error {
+		v.progress.one()
+		return v.addRow(r)
+	})
+	if err != nil {
+		return fmt.Errorf("--truth %s: %w", v.command.Truth, err)
+	}
+	return nil
+}
+
+// readHeaders takes all headers of joined recordings.
+func (v *verification) readHeaders(file *os.File) (opened replication.LSN, err error) {
+	err = verify.ReadTruth(file, func(h verify.TruthHeader) error {
+		v.streams = append(v.streams, h.Streams...)
+		lsn, err := h.OpenedLSN()
+		opened = max(opened, lsn)
+		return err
+	}, func(*verify.Row) error { return nil })
+	if err != nil {
+		return 0, failure.Misconfigure(fmt.Errorf("--truth %s: %w", v.command.Truth, err))
+	}
+	return opened, nil
+}
+
+// record writes the rows of the table to a new file.
+func (v *verification) record(ctx context.Context) (err error) {
+	if err := v.identify(ctx); err != nil {
+		return err
+	}
+	file, err := os.OpenFile(v.command.Record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return failure.Misconfigure(fmt.Errorf("--record: %w: recordings may be joined afterwards, so write this one to a file of its own", err))
+	}
+	if err != nil {
+		return failure.Misconfigure(fmt.Errorf("--record: %w", err))
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	buffered := bufio.NewWriterSize(file, 1<<20)
+	var w *verify.TruthWriter
+	v.progress.step("recording table " + v.cfg.Outbox.Table)
+	err = v.rows(ctx, func(_ context.Context, _ int64, opened replication.LSN) (err error) {
+		w, err = verify.NewTruthWriter(buffered, verify.TruthHeader{
+			Streams: v.streams, Opened: opened.String(), Table: v.cfg.Outbox.Table, At: time.Now().UTC(),
+		})
+		return err
+	}, func(r *verify.Row) error { return w.Write(r) })
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(v.env.stdout, "recorded %s rows of %s in %s\n", grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
+	return nil
+}

@@ -1,0 +1,150 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/outboxstream/streamer/router"
+)
+
+// deadLetterID is the header of a dead letter that tells the row's id.
+const deadLetterID = "streamer-event-id"
+
+// event is a record as a consumer reads it. Its slices are views.
+type event struct {
+	stream, replay, deadLetter bool // the headers are there
+
+	streamID, rowID []byte // rowID is that of a dead letter
+
+	id, typ, source, subject, time, contentType, sequence []byte
+
+	data       []byte
+	hasData    bool
+	tombstone  bool // structured mode without a value: it has no id
+	structured bool
+}
+
+var errNoEvent = errors.New("record carries our stream's identity, but is no CloudEvent")
+
+// readHeaders takes what headers tell; that is everything but the data in binary
+// mode. Extensions are added to others.
+func (e *event) readHeaders(headers []router.LogHeader, others *attributeSet) {
+	*e = event{}
+	for _, h := range headers {
+		switch name := string(h.Key); name { // no copy: the compiler sees to that
+		case "ce_id":
+			e.id = h.Value
+		case "ce_type":
+			e.typ = h.Value
+		case "ce_source":
+			e.source = h.Value
+		case "ce_subject":
+			e.subject = h.Value
+		case "ce_time":
+			e.time = h.Value
+		case "ce_sequence":
+			e.sequence = h.Value
+		case "content-type":
+			e.contentType = h.Value
+		case router.StreamHeader:
+			e.stream, e.streamID = true, h.Value
+		case router.ReplayHeader:
+			e.replay = true
+		case router.DeadLetterClass:
+			e.deadLetter = true
+		case deadLetterID:
+			e.rowID = h.Value
+		default:
+			if extension, ok := strings.CutPrefix(name, "ce_"); ok {
+				others.add(extension, h.Value)
+			}
+		}
+	}
+	e.structured = bytes.HasPrefix(e.contentType, []byte("application/cloudevents"))
+}
+
+// read takes the rest from the value.
+func (e *event) read(value []byte, others *attributeSet) error {
+	if !e.structured {
+		e.data, e.hasData = value, value != nil
+		if len(e.id) == 0 || len(e.sequence) == 0 {
+			return errNoEvent
+		}
+		return nil
+	}
+	if value == nil {
+		e.tombstone = true
+		return nil
+	}
+	return e.readDocument(value, others)
+}
+
+func (e *event) readDocument(value []byte, others *attributeSet) error {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(value, &members); err != nil {
+		return errNoEvent // the JSON error would quote the payload
+	}
+	e.contentType = nil
+	for name, raw := range members {
+		var into *[]byte
+		switch name {
+		case "id":
+			into = &e.id
+		case "type":
+			into = &e.typ
+		case "source":
+			into = &e.source
+		case "subject":
+			into = &e.subject
+		case "time":
+			into = &e.time
+		case "sequence":
+			into = &e.sequence
+		case "datacontenttype":
+			into = &e.contentType
+		case "data", "data_base64":
+			continue
+		default:
+			others.add(name, plain(raw))
+			continue
+		}
+		*into = plain(raw)
+	}
+	if len(e.id) == 0 || len(e.sequence) == 0 {
+		return errNoEvent
+	}
+	return e.readData(members)
+}
+
+// readData undoes what structured mode does to a payload.
+func (e *event) readData(members map[string]json.RawMessage) error {
+	if raw, ok := members["data_base64"]; ok {
+		decoded, err := base64.StdEncoding.DecodeString(string(plain(raw)))
+		if err != nil {
+			return errNoEvent
+		}
+		e.data, e.hasData = decoded, true
+		return nil
+	}
+	raw, ok := members["data"]
+	if !ok {
+		return nil
+	}
+	e.data, e.hasData = raw, true
+	if !isJSON(string(e.contentType)) {
+		e.data = plain(raw)
+	}
+	return nil
+}
+
+// plain is the text of a JSON string, and any other value as it is written.
+func plain(raw json.RawMessage) []byte {
+	var text string
+	if len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil {
+		return []byte(text)
+	}
+	return raw
+}

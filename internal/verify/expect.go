@@ -1,0 +1,393 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Rules say what a row of the outbox table becomes, in the words of the
+// configuration.
+type Rules struct {
+	// Columns are the columns that are read, Types the OIDs of their types.
+	Columns []string
+	Types   []uint32
+	// Attributes maps the names under outbox.columns to columns, Extensions
+	// those of extensions.
+	Attributes, Extensions map[string]string
+	// Constants are the placeholders database, schema and table.
+	Constants map[string]string
+
+	Topic, Key, Type, Source string // templates
+	ContentType              string
+	Structured               bool
+	NullPayload              string // as in outbox.null_payload
+	Routes                   []Route
+}
+
+// Route is an exception for some aggregate types; what is empty falls back.
+type Route struct {
+	AggregateType     string
+	Topic, Key        string
+	Mode, NullPayload string
+}
+
+// The attributes that are compared beyond the core of an event.
+var optional = []string{"traceparent", "tracestate", "correlationid", "causationid"}
+
+// Expectation makes rows of the values of a table. It is not for concurrent use.
+type Expectation struct {
+	rules  Rules
+	index  map[string]int // of columns
+	routes []expectedRoute
+	typ    []piece
+	source []piece
+	row    Row
+	// Of the row at hand, in canonical form:
+	text       map[string][]byte // attributes by name
+	extensions map[string][]byte
+	json       map[string]bool // media types met so far
+	names      []string        // of compared extensions
+	payload    PayloadHash
+}
+
+type expectedRoute struct {
+	pattern     string
+	topic, key  []piece
+	structured  bool
+	nullPayload string
+}
+
+// piece is a literal or the name of a placeholder.
+type piece struct {
+	literal, name string
+}
+
+// NewExpectation resolves the templates.
+func NewExpectation(r Rules) (*Expectation, error) {
+	e := &Expectation{rules: r, index: map[string]int{}, text: map[string][]byte{}, extensions: map[string][]byte{}, json: map[string]bool{}}
+	for i, column := range r.Columns {
+		e.index[column] = i
+	}
+	for _, columns := range []map[string]string{r.Attributes, r.Extensions} {
+		for name, column := range columns {
+			if _, read := e.index[column]; !read {
+				return nil, fmt.Errorf("column %q of %s is not read", column, name)
+			}
+		}
+	}
+	e.typ, e.source = split(r.Type), split(r.Source)
+	for _, route := range append(slices.Clip(r.Routes), Route{AggregateType: "*"}) {
+		ready := expectedRoute{pattern: route.AggregateType, topic: split(r.Topic), key: split(r.Key), structured: r.Structured, nullPayload: r.NullPayload}
+		if route.Topic != "" {
+			ready.topic = split(route.Topic)
+		}
+		if route.Key != "" {
+			ready.key = split(route.Key)
+		}
+		if route.Mode != "" {
+			ready.structured = route.Mode == "structured"
+		}
+		if route.NullPayload != "" {
+			ready.nullPayload = route.NullPayload
+		}
+		e.routes = append(e.routes, ready)
+	}
+	e.names = r.AttributeNames()
+	return e, nil
+}
+
+// AttributeNames lists the extensions that can be compared.
+func (r Rules) AttributeNames() []string {
+	var names []string
+	for _, name := range optional {
+		if r.Attributes[name] != "" {
+			names = append(names, name)
+		}
+	}
+	for name := range r.Extensions {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// split takes a template apart. The configuration has been checked before.
+func split(template string) []piece {
+	var pieces []piece
+	for template != "" {
+		literal, rest, found := strings.Cut(template, "{")
+		if literal != "" {
+			pieces = append(pieces, piece{literal: literal})
+		}
+		if !found {
+			break
+		}
+		name, after, _ := strings.Cut(rest, "}")
+		pieces = append(pieces, piece{name: name})
+		template = after
+	}
+	return pieces
+}
+
+// Row is what the values of a row should become. It is valid until the next
+// call. Of a row that cannot become an event, only the id is known.
+func (e *Expectation) Row(values [][]byte) (*Row, error) {
+	if len(values) != len(e.rules.Columns) {
+		return nil, fmt.Errorf("row of %d values where %d were asked for", len(values), len(e.rules.Columns))
+	}
+	r := &e.row
+	if err := e.read(values); err != nil {
+		*r = Row{ID: e.text["id"]}
+		return r, nil //nolint:nilerr // the streamer says what is wrong with the row
+	}
+	route := e.match()
+	attributes := r.Attributes[:0]
+	*r = Row{ID: e.text["id"], HasAttributes: true}
+	r.Topic = e.own("topic", route.topic)
+	r.Key = e.own("partition_key", route.key)
+	r.Type = e.expand(e.typ)
+	if r.Subject = e.text["subject"]; len(r.Subject) == 0 {
+		r.Subject = e.text["aggregate_id"]
+	}
+	r.Source = e.expectedSource()
+	r.Time = e.text["time"]
+	e.data(r, route, values)
+	for _, name := range e.names {
+		value := e.text[name]
+		if _, ok := e.rules.Extensions[name]; ok {
+			value = e.extensions[name]
+		}
+		if !blank(value) {
+			attributes = append(attributes, Attribute{name, value})
+		}
+	}
+	r.Attributes = attributes
+	return r, nil
+}
+
+// read brings the mapped columns into the form that attributes have.
+func (e *Expectation) read(values [][]byte) error {
+	clear(e.text)
+	if id, err := e.canonical(e.rules.Attributes["id"], values); err == nil {
+		e.text["id"] = id // whatever is wrong with the others
+	}
+	for name, column := range e.rules.Attributes {
+		if name == "payload" {
+			continue
+		}
+		text, err := e.canonical(column, values)
+		if err == nil && name == "time" && text != nil {
+			text, err = e.attributeTime(column, text)
+		}
+		if err != nil {
+			return fmt.Errorf("column %q: %w", column, err)
+		}
+		if !blank(text) {
+			e.text[name] = text
+		}
+	}
+	for name, column := range e.rules.Extensions {
+		text, err := e.canonical(column, values)
+		if err != nil {
+			return fmt.Errorf("column %q: %w", column, err)
+		}
+		e.extensions[name] = text
+	}
+	return nil
+}
+
+func (e *Expectation) match() *expectedRoute {
+	last := len(e.routes) - 1
+	for i := range e.routes[:last] {
+		if ok, _ := path.Match(e.routes[i].pattern, string(e.text["aggregate_type"])); ok {
+			return &e.routes[i]
+		}
+	}
+	return &e.routes[last]
+}
+
+// own is the row's own value, or what the template makes.
+func (e *Expectation) own(name string, template []piece) []byte {
+	if value := e.text[name]; len(value) > 0 {
+		return value
+	}
+	return e.expand(template)
+}
+
+func (e *Expectation) expand(template []piece) []byte {
+	var text []byte
+	for _, p := range template {
+		text = append(text, p.literal...)
+		text = append(text, e.placeholder(p.name)...)
+	}
+	return text
+}
+
+func (e *Expectation) placeholder(name string) []byte {
+	if name == "" {
+		return nil
+	}
+	if constant, ok := e.rules.Constants[name]; ok {
+		return []byte(constant)
+	}
+	if _, ok := e.rules.Extensions[name]; ok {
+		return e.extensions[name]
+	}
+	return e.text[name]
+}
+
+// expectedSource is nil, not known, where the streamer would have to escape.
+func (e *Expectation) expectedSource() []byte {
+	if own := e.text["source"]; len(own) > 0 {
+		return own
+	}
+	for _, p := range e.source {
+		for _, c := range e.placeholder(p.name) {
+			if !plainURI(c) {
+				return nil
+			}
+		}
+	}
+	return e.expand(e.source)
+}
+
+func plainURI(c byte) bool {
+	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
+}
+
+// data works out payload and media type.
+func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
+	column, at := e.rules.Attributes["payload"], -1
+	if column != "" {
+		at = e.index[column]
+	}
+	r.ContentType = e.contentType(at)
+	json := e.isJSON(r.ContentType)
+	var data []byte
+	present := true
+	switch {
+	case at >= 0 && values[at] != nil:
+		data = e.raw(at, values[at])
+		if route.structured && json {
+			data = bytes.Trim(data, " \t\r\n") // the document's white space
+		}
+	case route.nullPayload == "empty_object":
+		data = []byte("{}")
+	case route.nullPayload == "tombstone":
+		present = false
+		r.Unreadable = route.structured
+	case route.structured:
+		present = false
+	case json:
+		data = []byte("null")
+	}
+	if route.structured && !present {
+		r.ContentType = nil // there is none without data
+	}
+	e.payload = HashPayload(data, present)
+	r.Payload = &e.payload
+}
+
+func (e *Expectation) isJSON(contentType []byte) bool {
+	json, known := e.json[string(contentType)]
+	if !known {
+		const remembered = 1000
+		json = isJSON(string(contentType))
+		if len(e.json) < remembered {
+			e.json[string(contentType)] = json
+		}
+	}
+	return json
+}
+
+func (e *Expectation) contentType(payload int) []byte {
+	if own := e.text["datacontenttype"]; len(own) > 0 {
+		return own
+	}
+	if e.rules.ContentType != "" {
+		return []byte(e.rules.ContentType)
+	}
+	if payload >= 0 {
+		switch e.rules.Types[payload] {
+		case typeJSON, typeJSONB:
+			return []byte("application/json")
+		case typeBytea:
+			return []byte("application/octet-stream")
+		}
+	}
+	return []byte("text/plain; charset=utf-8")
+}
+
+// Object identifiers of types whose text form is not what is published.
+const (
+	typeBool        = 16
+	typeBytea       = 17
+	typeInt8        = 20
+	typeJSON        = 114
+	typeTimestamp   = 1114
+	typeTimestamptz = 1184
+	typeJSONB       = 3802
+)
+
+// raw is a payload as bytes.
+func (e *Expectation) raw(at int, value []byte) []byte {
+	if e.rules.Types[at] == typeBytea {
+		if decoded, err := hex.DecodeString(strings.TrimPrefix(string(value), `\x`)); err == nil {
+			return decoded
+		}
+	}
+	return value
+}
+
+// canonical is a column as the text of a CloudEvents attribute; nil is NULL.
+func (e *Expectation) canonical(column string, values [][]byte) ([]byte, error) {
+	at := e.index[column]
+	value := values[at]
+	if value == nil {
+		return nil, nil
+	}
+	switch e.rules.Types[at] {
+	case typeBool:
+		return strconv.AppendBool(nil, string(value) == "t"), nil
+	case typeBytea:
+		return []byte(base64.StdEncoding.EncodeToString(e.raw(at, value))), nil
+	case typeTimestamp, typeTimestamptz:
+		written, err := parseTime(string(value))
+		return []byte(written), err
+	}
+	return value, nil
+}
+
+var errTime = errors.New("a time that RFC 3339 cannot express")
+
+// parseTime reads PostgreSQL's ISO style in UTC.
+func parseTime(text string) (string, error) {
+	at, err := time.Parse("2006-01-02 15:04:05.999999", strings.TrimSuffix(text, "+00"))
+	if err != nil {
+		return "", errTime
+	}
+	return at.Format(time.RFC3339Nano), nil
+}
+
+// attributeTime also takes a bigint of milliseconds.
+func (e *Expectation) attributeTime(column string, text []byte) ([]byte, error) {
+	if e.rules.Types[e.index[column]] != typeInt8 {
+		return text, nil
+	}
+	milli, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return nil, errTime
+	}
+	return []byte(time.UnixMilli(milli).UTC().Format(time.RFC3339Nano)), nil
+}
+
+// blank tells what CloudEvents takes for empty: such an attribute is left out.
+func blank(value []byte) bool { return len(bytes.TrimSpace(value)) == 0 }

@@ -1,0 +1,190 @@
+package verify
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// Log takes the records of one partition, in the order of their offsets. It is
+// not for concurrent use; several logs of a comparison are.
+type Log struct {
+	comparison *Comparison
+	place      uint32
+	name       placeName
+	compacted  bool
+	begins     bool // the next record of ours is the first that is left
+
+	// complete is the time from which on nothing was deleted, in microseconds;
+	// completeFrom the position. Both are 0 where everything is still there.
+	complete     int64
+	completeFrom replication.Position
+
+	highest replication.Position
+	at      int64 // offset of the highest
+
+	records, replays, foreign int64
+	malformed                 []Finding
+	unshown                   int64 // malformed ones beyond those
+
+	event   event
+	others  attributeSet
+	seen    [seenKeys]uint64
+	scratch []byte
+}
+
+const (
+	// seenKeys is how many keys a log remembers, so that a key that comes often
+	// takes little room. It must be a power of two.
+	seenKeys = 1024
+	// keptMalformed bounds what a log remembers of records that are no events.
+	keptMalformed = 100
+)
+
+// OpenLog begins a partition. compacted tells that the topic forgets records at
+// any place. It may be called from several goroutines.
+func (c *Comparison) OpenLog(l router.Log, compacted bool) *Log {
+	log := &Log{
+		comparison: c, name: placeName{l.Topic, l.Partition}, compacted: compacted,
+		// Who begins behind the start does not ask about what was there.
+		begins: l.Start > 0 && l.From == l.Start,
+		others: attributeSet{seed: c.seed, names: c.attributes},
+	}
+	log.place = c.place(l.Topic, l.Partition)
+	if log.begins || compacted {
+		log.complete = never // until a record tells
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.places[log.place].log = log
+	c.logs = append(c.logs, log)
+	return log
+}
+
+// Add takes the next record.
+func (l *Log) Add(r *router.LogRecord) error {
+	l.begins = l.begins || r.AfterGap
+	l.others.sum = 0
+	l.event.readHeaders(r.Headers, &l.others)
+	if !l.event.stream || !l.comparison.streams[string(l.event.streamID)] {
+		l.foreign++
+		return nil
+	}
+	if l.event.deadLetter {
+		return l.bury()
+	}
+	wrong := l.event.read(r.Value, &l.others)
+	if l.event.tombstone {
+		l.records++
+		return nil
+	}
+	var position replication.Position
+	if wrong == nil {
+		position, wrong = router.ParseSequence(string(l.event.sequence))
+	}
+	if wrong != nil {
+		l.malform(r)
+		return nil //nolint:nilerr // it is a finding
+	}
+	return l.add(r, position)
+}
+
+func (l *Log) add(r *router.LogRecord, position replication.Position) error {
+	c := l.comparison
+	e := entry{kind: entryRecord, id: l.event.id, place: l.place, offset: r.Offset, position: position, time: r.Time.UnixMicro()}
+	l.noteStart(&e)
+	l.facts(r, &e.facts)
+	e.mark(inRange, c.options.Span.record(position, r.Time))
+	if l.event.replay {
+		e.kind = entryReplay
+		l.replays++
+	} else {
+		l.records++
+		l.order(&e)
+	}
+	l.scratch = e.append(l.scratch[:0])
+	if err := c.spill.add(l.hash(e.id), l.scratch); err != nil {
+		return err
+	}
+	if e.kind == entryReplay || !e.has(inRange) {
+		return nil
+	}
+	return l.addKey(r.Key, &e)
+}
+
+// bury notes a row that went to the dead letters. One without an id excuses the
+// rows without one.
+func (l *Log) bury() error {
+	e := entry{kind: entryExcuse, id: l.event.rowID, excuse: DeadLettered}
+	l.scratch = e.append(l.scratch[:0])
+	return l.comparison.spill.add(l.hash(e.id), l.scratch)
+}
+
+func (l *Log) hash(id []byte) uint64 { return hashID(l.comparison.seed, id) }
+
+// noteStart remembers from where on the log is whole.
+func (l *Log) noteStart(e *entry) {
+	if l.begins && !l.compacted {
+		// Timestamps of records lack what is below a millisecond.
+		l.complete, l.completeFrom = e.time+time.Millisecond.Microseconds(), e.position
+	}
+	l.begins = false
+}
+
+// order compares with what came before.
+func (l *Log) order(e *entry) {
+	if e.position.Compare(l.highest) > 0 {
+		l.highest, l.at = e.position, e.offset
+		return
+	}
+	e.mark(behind, true)
+	e.overtaken, e.ahead = l.highest, l.at
+}
+
+func (l *Log) facts(r *router.LogRecord, f *facts) {
+	seed := l.comparison.seed
+	f.set(factTopic, seed, []byte(l.name.topic))
+	key := r.Key
+	if key == nil {
+		key = []byte{} // a null key is known, and wrong
+	}
+	f.set(factKey, seed, key)
+	f.set(factType, seed, l.event.typ)
+	f.set(factSubject, seed, l.event.subject)
+	f.set(factSource, seed, l.event.source)
+	f.set(factTime, seed, l.event.time)
+	f.set(factContentType, seed, l.event.contentType)
+	payload := HashPayload(l.event.data, l.event.hasData)
+	f[factPayload] = payload.fact()
+	f[factAttributes] = l.others.fact()
+}
+
+// addKey notes that the key was seen here, once for a while.
+func (l *Log) addKey(key []byte, e *entry) (err error) {
+	hash := l.comparison.keyHash(l.name.topic, key)
+	seen := &l.seen[hash&(seenKeys-1)]
+	if *seen == hash {
+		return nil
+	}
+	*seen = hash
+	l.scratch, err = l.comparison.addKey(hash, e, l.scratch)
+	return err
+}
+
+// malform notes a record of ours that is no event.
+func (l *Log) malform(r *router.LogRecord) {
+	l.records++
+	if !l.comparison.options.Span.time(r.Time) {
+		return
+	}
+	if len(l.malformed) == keptMalformed {
+		l.unshown++
+		return
+	}
+	l.malformed = append(l.malformed, Finding{
+		Kind: Malformed, EventID: string(bytes.Clone(l.event.id)), Committed: r.Time.UTC().Truncate(time.Microsecond),
+		At: &Place{l.name.topic, l.name.partition, r.Offset},
+	})
+}

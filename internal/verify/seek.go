@@ -1,0 +1,79 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// Scanner reads a part of a log; router.Client does.
+type Scanner interface {
+	Scan(ctx context.Context, log router.Log, visit func(*router.LogRecord) error) error
+}
+
+// Around translates a position into times: the latest commit below it and the
+// earliest at or above it that have a record of one of the streams. A time is
+// zero if there is no such record.
+func Around(ctx context.Context, s Scanner, logs []router.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
+	for _, log := range logs {
+		b, a, err := around(ctx, s, log, streams, lsn)
+		if err != nil {
+			return below, above, err
+		}
+		if b.After(below) {
+			below = b
+		}
+		if above.IsZero() || !a.IsZero() && a.Before(above) {
+			above = a
+		}
+	}
+	return below, above, nil
+}
+
+// around halves the log until the two records are found. Repeats make a log
+// unsorted for a stretch; then it finds one of the places that fit.
+func around(ctx context.Context, s Scanner, log router.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
+	for low, high := log.Start, log.End; low < high; {
+		middle := low + (high-low)/2
+		p, at, offset, found, err := probe(ctx, s, router.Log{Topic: log.Topic, Partition: log.Partition, Start: log.Start, From: middle, End: high}, streams)
+		switch {
+		case err != nil:
+			return below, above, err
+		case !found:
+			high = middle
+		case p.Commit < lsn:
+			below, low = at, offset+1
+		default:
+			above, high = at, middle
+		}
+	}
+	return below, above, nil
+}
+
+var errFound = errors.New("found")
+
+// probe is the first event of ours in a part of a log.
+func probe(ctx context.Context, s Scanner, log router.Log, streams []string) (p replication.Position, at time.Time, offset int64, found bool, err error) {
+	var e event
+	var others attributeSet
+	err = s.Scan(ctx, log, func(r *router.LogRecord) error {
+		e.readHeaders(r.Headers, &others)
+		if !e.stream || !slices.Contains(streams, string(e.streamID)) || e.read(r.Value, &others) != nil {
+			return nil //nolint:nilerr // what is no event of ours is no place to look at
+		}
+		var malformed error
+		if p, malformed = router.ParseSequence(string(e.sequence)); malformed != nil {
+			return nil //nolint:nilerr // the same
+		}
+		at, offset, found = r.Time, r.Offset, true
+		return errFound
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return p, at, offset, found, err
+}

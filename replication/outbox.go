@@ -1,0 +1,246 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// OutboxQuery says what ReadOutbox reads of the outbox table.
+type OutboxQuery struct {
+	Columns []string // in this order; the configuration's if it is empty
+	// TimeColumn tells when a row was written: a timestamptz, a timestamp in UTC
+	// or a bigint of milliseconds. It may be empty.
+	TimeColumn string
+	// From and To limit TimeColumn: at or after the one, before the other. Zero
+	// times are no limits.
+	From, To time.Time
+}
+
+// OutboxSnapshot is what ReadOutbox sees of the table.
+type OutboxSnapshot struct {
+	// Opened is the end of the log just before the snapshot: rows that commit
+	// at or above it may be missing from it.
+	Opened LSN
+	// Settled is the end of the log just after: every row that is seen has its
+	// commit record below it.
+	Settled LSN
+	// Rows is what the server believes the table to hold; it may be far off.
+	Rows int64
+	// Types are the OIDs of the columns' types, those of domains resolved.
+	Types []uint32
+}
+
+// OutboxRow is a row as ReadOutbox hands it out, valid during the call only.
+type OutboxRow struct {
+	// Values are the columns in PostgreSQL's text form; nil is NULL.
+	Values [][]byte
+	// Time is that of TimeColumn in microseconds since the Unix epoch, 0 if it
+	// is NULL, infinite or not asked for.
+	Time int64
+}
+
+// outboxLockTimeout is how long reading waits for someone who alters the table.
+const outboxLockTimeout = 10 * time.Second
+
+// ReadOutbox hands every row of the outbox table, as of one moment, to visit. It
+// is one sequential read that is sent as it goes: nothing is collected on either
+// side, no row is locked, and vacuum cannot clean up behind it until it ends.
+func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(OutboxSnapshot) error, visit func(OutboxRow) error) error {
+	table, err := c.DescribeTable(ctx)
+	if err != nil {
+		return err
+	}
+	if !table.Exists {
+		return failure.Refuse(fmt.Errorf("outbox table %s does not exist: name another in outbox.table", c.config.Table))
+	}
+	statement, parameters, err := q.sql(c.config, table)
+	if err != nil {
+		return err
+	}
+	var snapshot OutboxSnapshot
+	if snapshot.Opened, err = c.logEnd(ctx); err != nil {
+		return err
+	}
+	tx, err := c.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return fmt.Errorf("read table %s: %w", c.config.Table, err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has changed nothing
+	if err := c.openSnapshot(ctx, tx, table.OID, &snapshot); err != nil {
+		return err
+	}
+	return c.readRows(ctx, statement, parameters, q.TimeColumn != "", snapshot, open, visit)
+}
+
+// openSnapshot fixes what is seen; only then the log's end is asked for.
+func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, oid uint32, s *OutboxSnapshot) error {
+	_, err := tx.Exec(ctx, "set local lock_timeout = "+strconv.FormatInt(outboxLockTimeout.Milliseconds(), 10))
+	if err == nil {
+		// A partitioned table has its rows in its partitions.
+		err = tx.QueryRow(ctx, `select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class
+			where oid = $1 or oid in (select inhrelid from pg_inherits where inhparent = $1)`, oid).Scan(&s.Rows)
+	}
+	if err != nil {
+		return fmt.Errorf("read table %s: %w", c.config.Table, err)
+	}
+	s.Settled, err = c.logEnd(ctx)
+	return err
+}
+
+// logEnd is where the next commit record would go at the earliest.
+func (c *Control) logEnd(ctx context.Context) (LSN, error) {
+	var text string
+	err := c.conn.QueryRow(ctx, "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text").Scan(&text)
+	if err != nil {
+		return 0, fmt.Errorf("end of the log: %w", err)
+	}
+	lsn, err := ParseLSN(text)
+	// At a page's end the insert position is behind the next page's header, where
+	// no record ends and which nobody would ever confirm on an idle server.
+	const page, header = 8192, 40
+	if rest := lsn % page; rest <= header {
+		lsn -= rest
+	}
+	return lsn, err
+}
+
+// ParseLSN reads an LSN as PostgreSQL prints it.
+func ParseLSN(text string) (LSN, error) {
+	lsn, err := pglogrepl.ParseLSN(text)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not an LSN such as 0/15306C8", text)
+	}
+	return lsn, nil
+}
+
+func (c *Control) readRows(ctx context.Context, statement string, parameters [][]byte, timed bool, s OutboxSnapshot, open func(OutboxSnapshot) error, visit func(OutboxRow) error) error {
+	// Below pgx, because values are wanted as the server prints them.
+	result := c.conn.PgConn().ExecParams(ctx, statement, parameters, nil, nil, nil)
+	opened := false
+	for result.NextRow() {
+		if !opened {
+			opened = true
+			for _, field := range result.FieldDescriptions() {
+				s.Types = append(s.Types, field.DataTypeOID)
+			}
+			if err := open(s); err != nil {
+				return abandon(c, err)
+			}
+		}
+		row := OutboxRow{Values: result.Values()}
+		if timed {
+			last := len(row.Values) - 1
+			if text := row.Values[last]; text != nil {
+				row.Time, _ = strconv.ParseInt(string(text), 10, 64) // a bigint of the server's
+			}
+			row.Values = row.Values[:last]
+		}
+		if err := visit(row); err != nil {
+			return abandon(c, err)
+		}
+	}
+	if _, err := result.Close(); err != nil {
+		return c.explainOutbox(err)
+	}
+	if !opened {
+		return open(s)
+	}
+	return nil
+}
+
+// abandon ends the connection: what the server still sends is not wanted.
+func abandon(c *Control, err error) error {
+	closeQuietly(c.conn)
+	return err
+}
+
+func (c *Control) explainOutbox(err error) error {
+	described := fmt.Errorf("read table %s: %w", c.config.Table, err)
+	switch sqlState(err) {
+	case "42501":
+		return failure.Refuse(fmt.Errorf("%w: GRANT SELECT ON %s TO this user, or name one that may read it in postgres.dsn", described, QuoteTable(c.config.Table)))
+	case "42703":
+		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
+	case "55P03":
+		return fmt.Errorf("%w: somebody is altering the table: try again when that is done", described)
+	}
+	return described
+}
+
+// sql is the statement and its parameters.
+func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
+	columns := q.Columns
+	if len(columns) == 0 {
+		columns = c.Columns
+	}
+	var selected []string
+	for _, name := range columns {
+		selected = append(selected, quoteIdentifier(name))
+	}
+	if q.TimeColumn == "" {
+		return "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table), nil, nil
+	}
+	at := slices.IndexFunc(t.Columns, func(have Column) bool { return have.Name == q.TimeColumn })
+	if at < 0 {
+		return "", nil, failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", c.Table, q.TimeColumn, columnNames(t.Columns)))
+	}
+	name := quoteIdentifier(q.TimeColumn)
+	micro, limit := "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
+	switch typ := t.Columns[at].Type; {
+	case typ == "bigint":
+		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
+	case !strings.HasPrefix(typ, "timestamp"):
+		return "", nil, failure.Misconfigure(fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", q.TimeColumn, c.Table, typ))
+	case !strings.HasSuffix(typ, "with time zone"):
+		limit = "($%d::timestamptz at time zone 'UTC')"
+	}
+	statement := "select " + strings.Join(append(selected, micro), ", ") + " from " + QuoteTable(c.Table)
+	var conditions []string
+	var parameters [][]byte
+	for operator, bound := range map[string]time.Time{">=": q.From, "<": q.To} {
+		if bound.IsZero() {
+			continue
+		}
+		parameters = append(parameters, []byte(bound.UTC().Format(time.RFC3339Nano)))
+		conditions = append(conditions, name+" "+operator+" "+fmt.Sprintf(limit, len(parameters)))
+	}
+	if len(conditions) > 0 {
+		statement += " where " + strings.Join(conditions, " and ")
+	}
+	return statement, parameters, nil
+}
+
+// errNoCopy explains why a copy of the slot could not be had.
+var errNoCopy = errors.New("temporary copy of the slot")
+
+// PeekWaiting hands the pgoutput messages of what the configured slot has not
+// confirmed to visit, from a temporary copy of the slot: whoever streams from the
+// slot is not disturbed. It takes one of the server's replication slots for as
+// long as it runs. The data is valid during the call of visit only.
+func (c *Control) PeekWaiting(ctx context.Context, s Server, visit func(at LSN, data []byte) error) error {
+	const longest = 63 // NAMEDATALEN - 1
+	suffix := "_verify_" + strconv.FormatUint(uint64(c.conn.PgConn().PID()), 10)
+	name := c.config.Slot[:min(len(c.config.Slot), longest-len(suffix))] + suffix
+	if _, err := c.conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, true)", c.config.Slot, name); err != nil {
+		return fmt.Errorf("%w %q: %w", errNoCopy, c.config.Slot, err)
+	}
+	copied := Control{conn: c.conn, config: c.config}
+	copied.config.Slot = name
+	if _, err := copied.Peek(ctx, s, 0, visit); err != nil {
+		return err // a temporary slot ends with its connection
+	}
+	if _, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", name); err != nil {
+		return fmt.Errorf("drop %w %q: %w", errNoCopy, name, err)
+	}
+	return nil
+}

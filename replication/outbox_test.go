@@ -1,0 +1,175 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgtest"
+)
+
+// readOutbox collects what ReadOutbox hands out.
+func readOutbox(f *fixture, q OutboxQuery) (snapshot OutboxSnapshot, rows []string, err error) {
+	f.t.Helper()
+	err = f.control().ReadOutbox(f.t.Context(), q, func(s OutboxSnapshot) error {
+		snapshot = s
+		return nil
+	}, func(r OutboxRow) error {
+		var values []string
+		for _, value := range r.Values {
+			if value == nil {
+				values = append(values, "NULL")
+			} else {
+				values = append(values, string(value))
+			}
+		}
+		if q.TimeColumn != "" {
+			values = append(values, strconv.FormatInt(r.Time, 10))
+		}
+		rows = append(rows, strings.Join(values, "|"))
+		return nil
+	})
+	return snapshot, rows, err
+}
+
+func TestReadOutbox(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.Shared(t))
+	snapshot, rows, err := readOutbox(f, OutboxQuery{})
+	require.NoError(t, err)
+	assert.Empty(t, rows)
+	assert.NotZero(t, snapshot.Opened)
+	assert.LessOrEqual(t, snapshot.Opened, snapshot.Settled)
+
+	f.exec("insert into outbox values (1, 'a'), (2, null)")
+	other := connect(t, f.config.DSN)
+	tx, err := other.Begin(t.Context())
+	require.NoError(t, err)
+	_, err = tx.Exec(t.Context(), "insert into outbox values (3, 'not committed')")
+	require.NoError(t, err)
+	snapshot, rows, err = readOutbox(f, OutboxQuery{})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"1|a", "2|NULL"}, rows)
+	assert.Equal(t, []uint32{23, 25}, snapshot.Types)
+	require.NoError(t, tx.Commit(t.Context()))
+
+	// Everything that was seen commits below Settled, what comes later above
+	// Opened.
+	f.exec("select pg_replication_slot_advance('" + f.config.Slot + "', '" + snapshot.Settled.String() + "')")
+	inserts, _, err := peek(t, f, 100, nil)
+	require.NoError(t, err)
+	assert.Equal(t, 1, inserts, "the row that was not committed")
+
+	_, rows, err = readOutbox(f, OutboxQuery{Columns: []string{"payload"}})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"a", "NULL", "not committed"}, rows)
+}
+
+func TestReadOutboxByTime(t *testing.T) {
+	t.Parallel()
+	const noon = 1_700_049_600 // in seconds since the Unix epoch
+	at := time.Unix(noon, 0)
+	for typ, value := range map[string]string{
+		"timestamptz":  "to_timestamp(%d)",
+		"timestamp(3)": "to_timestamp(%d) at time zone 'UTC'",
+		"bigint":       "%d * 1000::bigint",
+	} {
+		t.Run(typ, func(t *testing.T) {
+			t.Parallel()
+			f := newEmptyFixture(t, pgtest.Shared(t))
+			f.exec(`create table outbox (id int, "created at" ` + typ + `)`)
+			for i := range 4 {
+				f.exec(fmt.Sprintf("insert into outbox values (%d, "+value+")", i, noon+i))
+			}
+			f.exec("insert into outbox values (9, null)")
+			f.config.Columns = []string{"id"}
+			row := func(i int) string { return fmt.Sprintf("%d|%d", i, (noon+i)*1_000_000) }
+			_, rows, err := readOutbox(f, OutboxQuery{TimeColumn: "created at"})
+			require.NoError(t, err)
+			assert.Equal(t, []string{row(0), row(1), row(2), row(3), "9|0"}, rows)
+			_, rows, err = readOutbox(f, OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second)})
+			require.NoError(t, err)
+			assert.Equal(t, []string{row(1), row(2)}, rows)
+		})
+	}
+}
+
+func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts share a connection
+	t.Parallel()
+	f := newFixture(t, pgtest.Shared(t))
+	f.insert(1, 10)
+	for name, c := range map[string]struct {
+		change func(*Config)
+		query  OutboxQuery
+		says   string
+		class  failure.Class
+	}{
+		"no table":       {func(c *Config) { c.Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused},
+		"no column":      {func(c *Config) { c.Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured},
+		"no time column": {nil, OutboxQuery{TimeColumn: "none"}, `has no column "none": it has id, payload`, failure.Misconfigured},
+		"no time in it":  {nil, OutboxQuery{TimeColumn: "payload"}, `column "payload" of table public.outbox is text`, failure.Misconfigured},
+		"an odd name":    {nil, OutboxQuery{Columns: []string{`"; drop table outbox`}}, "correct outbox.columns", failure.Misconfigured},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := *f
+			if c.change != nil {
+				c.change(&g.config)
+			}
+			_, _, err := readOutbox(&g, c.query)
+			require.ErrorContains(t, err, c.says)
+			assert.Equal(t, c.class, failure.ClassOf(err))
+		})
+	}
+	t.Run("a visitor's error", func(t *testing.T) {
+		stop := errors.New("stop")
+		seen := 0
+		err := f.control().ReadOutbox(t.Context(), OutboxQuery{}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error {
+			seen++
+			return stop
+		})
+		require.ErrorIs(t, err, stop)
+		assert.Equal(t, 1, seen)
+	})
+}
+
+func TestReadOutboxPartitioned(t *testing.T) {
+	t.Parallel()
+	f := newEmptyFixture(t, pgtest.Shared(t))
+	f.exec("create table outbox (id int, payload text) partition by range (id)", "create table low partition of outbox for values from (0) to (10)",
+		"create table high partition of outbox for values from (10) to (100)", "insert into outbox select n, n from generate_series(1, 50) n", "analyze")
+	snapshot, rows, err := readOutbox(f, OutboxQuery{})
+	require.NoError(t, err)
+	assert.Len(t, rows, 50)
+	assert.GreaterOrEqual(t, snapshot.Rows, int64(50))
+}
+
+// A slot that is in use is looked into as well, and is left as it was.
+func TestPeekWaiting(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.Shared(t))
+	f.insert(1, 10)
+	stream := f.open()
+	control := f.control()
+	server, err := control.Identify(t.Context())
+	require.NoError(t, err)
+	for range 2 {
+		inserts := 0
+		require.NoError(t, control.PeekWaiting(t.Context(), server, func(_ LSN, data []byte) error {
+			if data[0] == 'I' {
+				inserts++
+			}
+			return nil
+		}))
+		assert.Equal(t, 10, inserts)
+		assert.True(t, f.slot().Active)
+		assert.Equal(t, 1, query[int](f, "select count(*)::int from pg_replication_slots where database = current_database()"))
+	}
+	stream.Close()
+}
