@@ -9,10 +9,10 @@ VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build demo test short faults lint fmt fuzz bench generate clean
+.PHONY: help build demo test short long faults faults-selftest lint fmt fuzz bench generate clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the streamer into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/streamer ./cmd/streamer
@@ -28,6 +28,12 @@ test: ## run every test: unit, conformance and end to end, with real PostgreSQL 
 
 short: ## run the tests that need no server
 	$(GO) test -race -shuffle=on -short ./...
+
+long: ## run the tests that take long as well: more servers, thousands of partitions
+	STREAMER_LONG=1 $(GO) test -race -shuffle=on -timeout=60m ./...
+
+faults-selftest: ## break the streamer in eight ways and see that the faults notice
+	$(GO) test -count=1 -timeout=2h -tags selftest -run '^TestHarnessNotices$$' -v ./e2e/faults
 
 faults: ## play every fault on every PostgreSQL (FAULTS=name,… VERSIONS=17,18 KILLS=1000) and write docs/reliability.md
 	@status=0; \

@@ -223,6 +223,18 @@ func (c refusal) try(r *rig) {
 	p.discreet()
 }
 
+// accepted is a cure that leaves a gap in the stream, which a person has to
+// accept.
+func accepted(cure func(*rig)) func(*rig) {
+	return func(r *rig) {
+		r.t.Helper()
+		cure(r)
+		r.start().refused(exitRefused, "taken out of publication", "in no stream", "streamer checkpoint set")
+		output, code := outcome(r.t, r.folder, os.Environ(), append([]string{"checkpoint", "set", "slot", "--yes"}, r.arguments()...)...)
+		require.Equal(r.t, 0, code, output)
+	}
+}
+
 func sql(statements ...string) func(*rig) {
 	return func(r *rig) {
 		r.t.Helper()
@@ -267,19 +279,19 @@ func serverRefusals() map[string]refusal {
 		"publication without the table": {
 			spoil: sql("create table other (n int)", "alter publication streamer set table other"),
 			code:  exitRefused, words: []string{`publication "streamer" does not contain table public.outbox`, "ALTER PUBLICATION", "ADD TABLE"},
-			cure: sql("alter publication streamer set table outbox"),
+			cure: accepted(sql("alter publication streamer set table outbox")),
 		},
 		"publication that filters rows": {
 			needs: 150000,
 			spoil: sql("alter publication streamer set table outbox where (type <> 'unwanted')"),
 			code:  exitRefused, words: []string{`publication "streamer" filters rows of public.outbox`, "ALTER PUBLICATION", "ADD TABLE"},
-			cure: sql("alter publication streamer set table outbox"),
+			cure: accepted(sql("alter publication streamer set table outbox")),
 		},
 		"publication that leaves out a column": {
 			needs: 150000,
 			spoil: sql("alter publication streamer set table outbox (id, aggregatetype, aggregateid, type)"),
 			code:  exitRefused, words: []string{`publication "streamer" leaves out column "payload" of public.outbox`, "ALTER PUBLICATION", "ADD TABLE"},
-			cure: sql("alter publication streamer set table outbox"),
+			cure: accepted(sql("alter publication streamer set table outbox")),
 		},
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // takeOver is a new instance's first step, on a connection of its own.
@@ -580,6 +581,7 @@ func (f failingRenewals) Renew() (time.Duration, error) {
 // Brokers that forget soon: who renews stays; who cannot, stops by itself; and
 // a successor that comes after everything was forgotten can tell.
 func TestBrokersForget(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Kafka cluster of its own")
@@ -646,6 +648,7 @@ func TestBrokersForget(t *testing.T) {
 // with its name, and gets better with the leader. Where it is only read, others
 // are not held up.
 func TestFenceWithoutLeader(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Kafka cluster of its own")

@@ -18,6 +18,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -479,6 +480,7 @@ func TestReadBackOverflow(t *testing.T) {
 
 // Thousands of partitions, most of them empty, are read with few requests.
 func TestReadBackManyPartitions(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Kafka cluster of its own")
@@ -526,6 +528,7 @@ func requestsOf(c *Client) int64 {
 
 // A long suffix is not read whole where its last event tells everything.
 func TestReadBackLongSuffix(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	s := newScribe(t, cluster.Brokers())
@@ -589,6 +592,7 @@ func TestReadBackCancelled(t *testing.T) {
 
 // A broker that dies while we read is replaced by the next leader.
 func TestReadBackWhileBrokerDies(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Kafka cluster of its own")

@@ -13,7 +13,7 @@ const anyTransactionalID = "streamer"
 
 var _ = register(
 	fault{
-		name: "leader moved", group: kafkaGroup, fast: true, brokers: 3,
+		name: "leader moved", group: kafkaGroup, brokers: 3,
 		what:  "the leader of a random partition is moved to a random broker, back and forth",
 		times: strikes(40),
 		strike: func(r *run) {

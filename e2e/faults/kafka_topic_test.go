@@ -50,7 +50,7 @@ var _ = register(
 		judge: (*run).judgeMoved, patience: 2 * patience,
 	},
 	fault{
-		name: "record too large", group: kafkaGroup, fast: true,
+		name: "record too large", group: kafkaGroup,
 		// Compressed, what the writers write is small.
 		settings: map[string]string{"kafka.compression": "none"},
 		what:     "max.message.bytes of a topic is lowered below what is committed, and raised again after the refusal, which names the row",

@@ -31,7 +31,7 @@ var _ = register(
 		heal:   func(r *run) { r.proxy.Clear() },
 	},
 	fault{
-		name: "stalled", group: networkGroup, fast: true, stop: stopped,
+		name: "stalled", group: networkGroup, stop: stopped,
 		what:     "nothing moves between streamer and PostgreSQL for a while, then everything arrives",
 		settings: nervous, prepare: (*run).behindProxy, times: strikes(3), recover: true,
 		strike: func(r *run) { r.proxy.Stall() },

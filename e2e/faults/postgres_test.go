@@ -31,7 +31,7 @@ var _ = register(
 		heal:   (*run).startPostgres,
 	},
 	fault{
-		name: "fast restart", group: postgresGroup, fast: true, stop: stopped,
+		name: "fast restart", group: postgresGroup, stop: stopped,
 		what:     "PostgreSQL is restarted as for an update",
 		postgres: own, times: strikes(4), recover: true,
 		strike: func(r *run) { require.NoError(r.t, r.pg.Stop(), "the shutdown must not wait for the streamer") },
@@ -47,7 +47,7 @@ var _ = register(
 		},
 	},
 	fault{
-		name: "walsender terminated", group: postgresGroup, fast: true,
+		name: "walsender terminated", group: postgresGroup,
 		what:  "the backend that streams is terminated",
 		times: strikes(15),
 		strike: func(r *run) {

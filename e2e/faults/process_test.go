@@ -26,7 +26,7 @@ var _ = register(
 		strike: (*run).killStreamer,
 	},
 	fault{
-		name: "SIGTERM", group: processGroup, fast: true,
+		name: "SIGTERM", group: processGroup,
 		what:   "the streamer is stopped in good order at random moments and started again",
 		times:  strikes(20),
 		strike: (*run).stopStreamer,
@@ -41,7 +41,7 @@ var _ = register(
 		heal:     func(r *run) { r.streamer.signal(syscall.SIGCONT) },
 	},
 	fault{
-		name: "frozen shortly", group: processGroup, fast: true,
+		name: "frozen shortly", group: processGroup,
 		what:  "the streamer's process is frozen for about wal_sender_timeout, again and again",
 		times: strikes(8),
 		settings: map[string]string{

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 const patience = 60 * time.Second
@@ -31,6 +32,7 @@ func leader(t *testing.T, c *kafkatest.Cluster, topic string) int {
 }
 
 func TestLeaders(t *testing.T) { //nolint:tparallel // one after the other, on one cluster
+	testserver.Long(t)
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{Brokers: 3})
 	topic := cluster.NewTopic(t, 2, map[string]string{"min.insync.replicas": "1"})
@@ -103,6 +105,7 @@ func through(t *testing.T, target string) (address string, connections func() in
 }
 
 func TestProxied(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	var connections func() int
 	cluster := kafkatest.New(t, kafkatest.Options{Proxied: func(_ int, listener string) (address string, err error) {
@@ -119,6 +122,7 @@ func TestProxied(t *testing.T) {
 }
 
 func TestOperator(t *testing.T) { //nolint:tparallel // as above
+	testserver.Long(t)
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{
 		Authorizer: true, Users: map[string]string{"alice": "secret"}, DiskBytes: 64 << 20,
