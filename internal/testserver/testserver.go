@@ -98,6 +98,9 @@ func FreePorts(n int) ([]int, error) {
 		}
 		// Closed only at the end, so that no port is found twice.
 		defer listener.Close()
+		if !claim(port) {
+			continue
+		}
 		if ports = append(ports, port); len(ports) == n {
 			return ports, nil
 		}
