@@ -15,9 +15,6 @@ import (
 // as a whole, so that a reader and a crash find the old record or the new one.
 //
 // The store holds a lock on path.lock until Close. Load may be called while
-// Claim does nothing: the file is locked while the store is open.
-func (s *FileStore) Claim(context.Context, Identity) error { return nil }
-
 // Save runs; Save is not for concurrent use with itself.
 type FileStore struct {
 	root *os.Root // the file's folder
@@ -127,6 +124,9 @@ func (s *FileStore) read() ([]byte, error) {
 	}
 	return stored, nil
 }
+
+// Claim does nothing: the file is locked while the store is open.
+func (s *FileStore) Claim(context.Context, Identity) error { return nil }
 
 // Save replaces the file. It refuses to replace the record of another database
 // or slot, because the file holds only one.

@@ -319,7 +319,7 @@ func (r *rig) stopsAtTooLarge() {
 	p.discreet()
 }
 
-func (r *rig) setTopic(aggregateType, setting, value string) {
+func (r *rig) setTopic(aggregateType, setting, value string) { //nolint:unparam // a test names what it changes
 	r.t.Helper()
 	admin, err := r.kafka.Admin()
 	require.NoError(r.t, err)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,7 +33,7 @@ func TestDeadLetters(t *testing.T) {
 			aggregateType, aggregateID := "'order'", "'"+key+"'"
 			if n%every == 7 {
 				class := []string{"too_large", "invalid_row", "unroutable", "invalid_row"}[n/every%4]
-				poison[fmt.Sprint(n)] = class
+				poison[strconv.Itoa(n)] = class
 				switch n / every % 4 {
 				case 0:
 					payload = fmt.Sprintf(`{"n": %d, "s": "%08000d"}`, n, 0)
@@ -51,7 +52,7 @@ func TestDeadLetters(t *testing.T) {
 	p := r.start()
 	for range 3 {
 		load()
-		time.Sleep(time.Duration(rand.IntN(300)) * time.Millisecond)
+		<-time.After(time.Duration(rand.IntN(300)) * time.Millisecond) // any moment will do
 		p.kill()
 		p = r.start()
 	}
@@ -77,7 +78,7 @@ func TestDeadLetters(t *testing.T) {
 	}
 	var want []int
 	for n := range rows {
-		if _, bad := poison[fmt.Sprint(n)]; !bad {
+		if _, bad := poison[strconv.Itoa(n)]; !bad {
 			want = append(want, n)
 		}
 	}

@@ -14,7 +14,7 @@ func (t Table) Membership() string { return fmt.Sprintf("%d/%d", t.PublicationOI
 // anew is none of its business: the server reports that itself.
 func CheckMembership(before string, now Table, c Config) []Finding {
 	publication, entry, _ := strings.Cut(before, "/")
-	if before == "" || entry == "0" || now.EntryOID == 0 || publication != fmt.Sprint(now.PublicationOID) || before == now.Membership() {
+	if before == "" || entry == "0" || now.EntryOID == 0 || !strings.HasPrefix(now.Membership(), publication+"/") || before == now.Membership() {
 		return nil
 	}
 	return []Finding{{
