@@ -85,6 +85,12 @@ var _ = register(
 		},
 	},
 	fault{
+		name: "open transaction", group: processGroup, fast: true,
+		what:   "a transaction stays open while others are published and confirmed and the streamer is killed, then it commits",
+		times:  strikes(5),
+		strike: (*run).openAcrossKill,
+	},
+	fault{
 		name: "huge transaction", group: processGroup,
 		what:   "the streamer is killed several times near the end of a transaction of 300,000 rows",
 		strike: (*run).killInHuge, patience: 4 * time.Minute,
@@ -158,7 +164,7 @@ func (r *run) killHolder() {
 func (r *run) killInHuge() {
 	const rows, kills = 300_000, 5
 	before := r.audit.size()
-	r.insertHuge(rows)
+	r.insertMany("huge", rows, func() {})
 	for i := range kills {
 		near := before + rows*(80+4*i)/100
 		r.published(near)
@@ -168,8 +174,23 @@ func (r *run) killInHuge() {
 	r.result.Injections += kills - 1
 }
 
-// insertHuge commits one transaction of n rows over four aggregates.
-func (r *run) insertHuge(n int) {
+// openAcrossKill leaves a transaction open while others are published and
+// confirmed and the streamer is killed. Its rows lie below what is confirmed, and
+// come when it commits.
+func (r *run) openAcrossKill() {
+	const rows = 40
+	r.insertMany(fmt.Sprint("open-", r.result.Injections), rows, func() {
+		r.progress()
+		r.awaitConfirmation()
+		r.streamer.kill()
+		r.result.Kills++
+		r.progress()
+	})
+}
+
+// insertMany commits one transaction of n rows over four aggregates of this
+// name.
+func (r *run) insertMany(name string, n int, beforeCommit func()) {
 	r.t.Helper()
 	conn := r.open()
 	defer conn.Close(r.ctx)
@@ -180,7 +201,7 @@ func (r *run) insertHuge(n int) {
 	require.NoError(r.t, err)
 	_, err = tx.CopyFrom(r.ctx, pgx.Identifier{"outbox"}, []string{"id", "aggregatetype", "aggregateid", "type", "payload"},
 		pgx.CopyFromSlice(n, func(i int) ([]any, error) {
-			e := &event{aggregate: fmt.Sprint("order/huge-", i%4), seq: int64(i/4 + 1), kind: "com.example.order.imported", transaction: t}
+			e := &event{aggregate: fmt.Sprintf("order/%s-%d", name, i%4), seq: int64(i/4 + 1), kind: "com.example.order.imported", transaction: t}
 			payload := fmt.Sprintf(`{"row": %d}`, i)
 			e.sum = sha256.Sum256([]byte(payload))
 			id := uuid.New()
@@ -188,6 +209,7 @@ func (r *run) insertHuge(n int) {
 			return []any{id, "order", e.aggregate, e.kind, payload}, nil
 		}))
 	require.NoError(r.t, err)
+	beforeCommit()
 	require.NoError(r.t, tx.Commit(r.ctx))
 	r.load.journal.settle(t, committed, 0)
 }
