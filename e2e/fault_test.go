@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // load commits n numbered rows over seven aggregates, one transaction each, in
@@ -103,6 +104,7 @@ func TestServerRestart(t *testing.T) {
 // A server that shuts down waits for acknowledgements that a dead broker will
 // not give: the connection is given up instead.
 func TestServerShutdownWhileTheBrokerIsAway(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	server := pgtest.New(t, pgtest.Options{})
 	kafka := kafkatest.New(t, kafkatest.Options{})

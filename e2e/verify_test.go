@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // audit is what `streamer verify --json` has found.
@@ -309,6 +310,7 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) { //nolint:tparallel // each part 
 }
 
 func TestVerifyDoesNotMissWhatHasExpired(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	r := newRig(t, strings.Replace(outboxTable, "payload jsonb", "payload jsonb, created_at timestamptz default now()", 1))
 	p := r.startReady()

@@ -276,6 +276,7 @@ func TestProducerTooLargeForKafka(t *testing.T) {
 }
 
 func TestProducerThroughRestarts(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("starts a Kafka cluster of its own")

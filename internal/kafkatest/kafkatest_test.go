@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 func TestMain(m *testing.M) {
@@ -163,6 +164,7 @@ func sendError(err error) error {
 }
 
 func TestThreeBrokers(t *testing.T) {
+	testserver.Long(t)
 	cluster := kafkatest.New(t, kafkatest.Options{Brokers: 3})
 	require.Len(t, cluster.Brokers(), 3)
 	topic := cluster.NewTopic(t, 3, nil)
