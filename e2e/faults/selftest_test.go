@@ -55,7 +55,7 @@ var blunders = map[mutation.Name]blunder{
 	mutation.ConfirmBeforeSave:            {faults: "its server stopped", notices: `the streamer has ended`},
 	mutation.DropOnRetry:                  {faults: "the only broker killed,Kafka: leader moved", notices: `(Lost|Early):[1-9]`},
 	mutation.ReorderOnRetry:               {faults: "the only broker killed,Kafka: leader moved", notices: `Misordered:[1-9]`},
-	mutation.FilterByRowLSN:               {faults: "open transaction", notices: `Lost:[1-9]`},
+	mutation.FilterByRowLSN:               {faults: "open transaction", notices: `Lost:[1-9]|not the history that was published`},
 	mutation.SkipReadBack:                 {faults: "The streamer's process: SIGKILL", notices: `Repeated:[1-9]`},
 	mutation.NoFence:                      {faults: "early zombie", notices: `(Repeated|Misordered):[1-9]|not the history that was published|begins at .*, after the checkpoint`, pause: 3 * time.Second},
 	mutation.SwallowDecodeError:           {faults: "row without aggregate ID", notices: `goes on instead of refusing|Lost:[1-9]`},
