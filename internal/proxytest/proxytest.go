@@ -96,7 +96,8 @@ func (p *Proxy) forwardsTo() string {
 // Accepted is the number of connections there have been.
 func (p *Proxy) Accepted() int64 { return p.accepted.Load() }
 
-// Bytes is how much was forwarded, both directions together.
+// Bytes is how much was forwarded, both directions together, what is being
+// written at this moment included.
 func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
 func (p *Proxy) accept() {
@@ -187,11 +188,11 @@ func (p *Proxy) forward(to, from net.Conn, data []byte, carried *atomic.Int64) e
 			}
 			part = part[:min(int64(len(part)), left)]
 		}
+		carried.Add(int64(len(part)))
+		p.bytes.Add(int64(len(part))) // before: who has received it may ask
 		if _, err := to.Write(part); err != nil {
 			return err
 		}
-		carried.Add(int64(len(part)))
-		p.bytes.Add(int64(len(part)))
 		data = data[len(part):]
 		if now.drip > 0 {
 			p.wait(now.drip)
