@@ -401,7 +401,7 @@ func TestReadPartition(t *testing.T) {
 	require.NoError(t, r.settle())
 	client := connect(t, clientConfig(cluster.Brokers()))
 	next := int64(0)
-	require.NoError(t, client.ReadPartition(t.Context(), rules.Topic, 0, func(offset int64, record *sarama.Record) error {
+	require.NoError(t, readPartition(t.Context(), client, rules.Topic, 0, func(offset int64, record *sarama.Record) error {
 		require.Equal(t, next, offset)
 		id, _ := identify(record)
 		require.Equal(t, fmt.Sprintf("event-%d", offset), id)
@@ -411,9 +411,9 @@ func TestReadPartition(t *testing.T) {
 	assert.EqualValues(t, 6000, next)
 
 	stop := errors.New("enough")
-	require.ErrorIs(t, client.ReadPartition(t.Context(), rules.Topic, 0, func(int64, *sarama.Record) error { return stop }), stop)
-	require.Error(t, client.ReadPartition(t.Context(), rules.Topic, 7, nil))
-	require.Error(t, client.ReadPartition(t.Context(), kafkatest.TopicName(t), 0, nil))
+	require.ErrorIs(t, readPartition(t.Context(), client, rules.Topic, 0, func(int64, *sarama.Record) error { return stop }), stop)
+	require.Error(t, readPartition(t.Context(), client, rules.Topic, 7, nil))
+	require.Error(t, readPartition(t.Context(), client, kafkatest.TopicName(t), 0, nil))
 }
 
 // Compaction leaves gaps, and after deleted records the log begins later.
@@ -430,7 +430,7 @@ func TestReadPartitionOverGaps(t *testing.T) {
 	cluster.Compact()
 	client := connect(t, clientConfig(cluster.Brokers()))
 	last, read := map[string]string{}, 0
-	require.NoError(t, client.ReadPartition(t.Context(), name, 0, func(_ int64, record *sarama.Record) error {
+	require.NoError(t, readPartition(t.Context(), client, name, 0, func(_ int64, record *sarama.Record) error {
 		last[string(record.Key)] = string(record.Value)
 		read++
 		return nil
@@ -442,6 +442,6 @@ func TestReadPartitionOverGaps(t *testing.T) {
 	}
 	require.NoError(t, cluster.DeleteRecords(name, 0, 497))
 	read = 0
-	require.NoError(t, client.ReadPartition(t.Context(), name, 0, func(int64, *sarama.Record) error { read++; return nil }))
+	require.NoError(t, readPartition(t.Context(), client, name, 0, func(int64, *sarama.Record) error { read++; return nil }))
 	assert.Equal(t, 3, read)
 }

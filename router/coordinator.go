@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -36,34 +37,33 @@ func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
 // writing has to stop, by what the brokers say about how long they remember.
 func (c *Client) fenceTimes() (interval, lapse time.Duration) {
 	expiry := defaultExpiry
-	for _, name := range []string{"producer.id.expiration.ms", "transactional.id.expiration.ms"} {
-		if ms := c.brokerSetting(name); ms > 0 {
-			expiry = min(expiry, time.Duration(ms)*time.Millisecond)
-		}
+	for _, ms := range c.brokerSettings("producer.id.expiration.ms", "transactional.id.expiration.ms") {
+		expiry = min(expiry, time.Duration(ms)*time.Millisecond)
 	}
 	return min(expiry/3, longestFence), expiry / 2
 }
 
-// brokerSetting is a number from a broker's configuration, or 0 where it cannot
-// be seen: that takes the permission to describe the cluster's configuration.
-func (c *Client) brokerSetting(name string) int64 {
+// brokerSettings are positive numbers from a broker's configuration, as far as
+// they can be seen: that takes the permission to describe it.
+func (c *Client) brokerSettings(names ...string) []int64 {
 	broker := c.client.LeastLoadedBroker()
 	if broker == nil {
-		return 0
+		return nil
 	}
 	response, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
-		{Type: sarama.BrokerResource, Name: strconv.Itoa(int(broker.ID())), ConfigNames: []string{name}},
+		{Type: sarama.BrokerResource, Name: strconv.Itoa(int(broker.ID())), ConfigNames: names},
 	}})
 	if err != nil {
-		return 0
+		return nil
 	}
+	var values []int64
 	for _, resource := range response.Resources {
 		for _, entry := range resource.Configs {
-			if entry.Name == name {
-				value, _ := strconv.ParseInt(entry.Value, 10, 64)
-				return value
+			value, err := strconv.ParseInt(entry.Value, 10, 64)
+			if err == nil && value > 0 && slices.Contains(names, entry.Name) {
+				values = append(values, value)
 			}
 		}
 	}
-	return 0
+	return values
 }

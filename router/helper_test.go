@@ -1,9 +1,12 @@
 package router
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"testing"
 
+	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/decoder"
@@ -35,4 +38,24 @@ func withColumn(a decoder.Attribute, column string) map[decoder.Attribute]string
 	columns := maps.Clone(coreColumns)
 	columns[a] = column
 	return columns
+}
+
+// readPartition hands every record of a partition, up to its end as of now, to
+// visit.
+func readPartition(ctx context.Context, c *Client, topic string, partition int32, visit func(offset int64, r *sarama.Record) error) error {
+	logs, err := c.Logs(ctx, topic)
+	if err != nil {
+		return err
+	}
+	if int(partition) >= len(logs) {
+		return fmt.Errorf("topic %q has %d partitions", topic, len(logs))
+	}
+	return c.Scan(ctx, logs[partition], func(record *LogRecord) error {
+		r := &sarama.Record{Key: record.Key, Value: record.Value}
+		for _, h := range record.Headers {
+			header := sarama.RecordHeader(h)
+			r.Headers = append(r.Headers, &header)
+		}
+		return visit(record.Offset, r)
+	})
 }

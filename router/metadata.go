@@ -116,6 +116,19 @@ func (p *Producer) untilNextRetry() time.Duration {
 	return max(0, time.Until(next))
 }
 
+// due lists what waits and may be tried again now.
+func due[T comparable](p *Producer, waiting map[T]struct{}, retryOf func(T) *retry) []T {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var list []T
+	for item := range waiting {
+		if !time.Now().Before(retryOf(item).at) {
+			list = append(list, item)
+		}
+	}
+	return list
+}
+
 func earlier(a, b time.Time) time.Time {
 	if b.Before(a) {
 		return b
@@ -125,7 +138,7 @@ func earlier(a, b time.Time) time.Time {
 
 // resolveTopics learns the partition counts of new topics.
 func (p *Producer) resolveTopics() {
-	for _, t := range p.dueTopics() {
+	for _, t := range due(p, p.unknown, func(t *topic) *retry { return &t.retry }) {
 		err := p.cluster.Refresh(t.name)
 		count := 0
 		if err == nil {
@@ -160,18 +173,6 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 // errGrownSince ends production, so that what was published is read back once
 // more: what is known says nothing about where keys are now.
 var errGrownSince = errors.New("topic has grown since it was read back")
-
-func (p *Producer) dueTopics() []*topic {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var due []*topic
-	for t := range p.unknown {
-		if !time.Now().Before(t.retry.at) {
-			due = append(due, t)
-		}
-	}
-	return due
-}
 
 // create makes a missing topic, if the configuration allows it, and tries again
 // only what may get better. The next attempt finds it.
@@ -269,9 +270,8 @@ func (t *topic) addPartitions(found FoundTopic, written map[int32]replication.Po
 
 // resolveLeaders finds brokers for the partitions that need one.
 func (p *Producer) resolveLeaders() {
-	due := p.dueLookups()
 	refreshed := map[string]error{}
-	for _, part := range due {
+	for _, part := range due(p, p.lookups, func(part *partition) *retry { return &part.retry }) {
 		name := part.topic.name
 		err, done := refreshed[name]
 		if !done {
@@ -284,18 +284,6 @@ func (p *Producer) resolveLeaders() {
 		}
 		p.leaderResolved(part, c, err)
 	}
-}
-
-func (p *Producer) dueLookups() []*partition {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var due []*partition
-	for part := range p.lookups {
-		if !time.Now().Before(part.retry.at) {
-			due = append(due, part)
-		}
-	}
-	return due
 }
 
 func (p *Producer) leaderResolved(part *partition, c connection, err error) {

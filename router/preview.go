@@ -3,8 +3,6 @@ package router
 import (
 	"time"
 
-	"github.com/IBM/sarama"
-
 	"github.com/outboxstream/streamer/decoder"
 )
 
@@ -25,18 +23,10 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
 	if count, err := partitions(rendering.Topic); err == nil && count > 0 {
-		rendering.Partition = r.partitionFor(rendering.Topic, record.Key, count)
+		id := PartitionOf(r.rules.Partitioner, rendering.Topic, record.Key, count)
+		rendering.Partition = &id
 	}
 	return rendering, nil
-}
-
-func (r *Router) partitionFor(topic string, key []byte, count int) *int32 {
-	message := sarama.ProducerMessage{Topic: topic, Key: &keyEncoder{key}}
-	id, err := partitioner(r.rules.Partitioner, topic).Partition(&message, int32(count))
-	if err != nil {
-		id = 0 // as in partitionOf
-	}
-	return &id
 }
 
 // Topics tells which topics the rules can lead to: those whose names are known,

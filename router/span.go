@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -89,7 +88,7 @@ func (c *Client) spanRequests(spans []*span) (requests map[*sarama.Broker]*saram
 		}
 		request := requests[leader]
 		if request == nil {
-			request = &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(tailWait.Milliseconds()), MinBytes: 1, MaxBytes: spanBytes, SessionEpoch: -1}
+			request = fetchRequest(tailWait, spanBytes)
 			requests[leader] = request
 		}
 		request.AddBlock(s.topic, s.id, s.next, fetchBytes, -1)
@@ -99,23 +98,7 @@ func (c *Client) spanRequests(spans []*span) (requests map[*sarama.Broker]*saram
 }
 
 func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[topicPartition]*span, visit func(*span, int64, *sarama.Record) error) (progress bool, err error) {
-	var asked sync.WaitGroup
-	var mu sync.Mutex
-	var answers []*sarama.FetchResponse
-	for broker, request := range requests {
-		asked.Go(func() {
-			response, failed := broker.Fetch(request)
-			mu.Lock()
-			defer mu.Unlock()
-			if failed != nil {
-				_ = broker.Close() // so that it is connected to anew
-				err = failed
-				return
-			}
-			answers = append(answers, response)
-		})
-	}
-	asked.Wait()
+	answers, err := fetchEach(requests)
 	for _, answer := range answers {
 		for topic, blocks := range answer.Blocks {
 			for id, block := range blocks {

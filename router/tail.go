@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -157,25 +156,9 @@ func (t *tail) start(part topicPartition, from From) (int64, error) {
 
 // round asks every broker once.
 func (t *tail) round(ctx context.Context) error {
-	var asked sync.WaitGroup
-	var mu sync.Mutex
-	var answers []*sarama.FetchResponse
-	failed := false
 	requests, complete := t.requests()
-	for broker, request := range requests {
-		asked.Go(func() {
-			response, err := broker.Fetch(request)
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil {
-				_ = broker.Close() // so that it is connected to anew
-				failed = true
-				return
-			}
-			answers = append(answers, response)
-		})
-	}
-	asked.Wait()
+	answers, broken := fetchEach(requests)
+	failed := broken != nil
 	for _, answer := range answers {
 		ok, err := t.answer(ctx, answer)
 		if err != nil {
@@ -201,8 +184,7 @@ func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, com
 		}
 		request := requests[broker]
 		if request == nil {
-			// Epoch -1 asks for no fetch session, of which brokers keep only a few.
-			request = &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(tailWait.Milliseconds()), MinBytes: 1, MaxBytes: tailBytes, SessionEpoch: -1}
+			request = fetchRequest(tailWait, tailBytes)
 			requests[broker] = request
 		}
 		request.AddBlock(part.topic, part.id, offset, fetchBytes, -1)

@@ -39,7 +39,7 @@ func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err e
 	if err != nil {
 		return 0, err
 	}
-	partition = *w.router.partitionFor(v.Topic, v.Key, count)
+	partition = PartitionOf(w.router.rules.Partitioner, v.Topic, v.Key, count)
 	return partition, w.producer.write(ctx, v.Topic, partition, v.record, v.at)
 }
 

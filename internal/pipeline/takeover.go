@@ -88,7 +88,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 		if err := p.own(ctx, h, id); err != nil {
 			return err
 		}
-		fenced, err := h.fence(ctx, p.config.Checkpoint.Topic, nil)
+		fenced, err := h.fence(ctx, nil)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 		if h.stored.Producer.Generation != h.generation {
 			continue // a predecessor went on to the next one until a moment ago
 		}
-		if _, err := h.fence(ctx, p.config.Checkpoint.Topic, fenced); err != nil {
+		if _, err := h.fence(ctx, fenced); err != nil {
 			return err
 		}
 		if !h.owner.Exhausted() {
@@ -112,7 +112,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 		if err := p.own(ctx, h, id); err != nil {
 			return err
 		}
-		if _, err := h.fence(ctx, p.config.Checkpoint.Topic, nil); err != nil {
+		if _, err := h.fence(ctx, nil); err != nil {
 			return err
 		}
 		break
@@ -187,10 +187,10 @@ func TransactionalID(prefix string, id checkpoint.Identity, generation int) stri
 
 // fence keeps predecessors out of everything that the checkpoint names, but for
 // what has been fenced before, and returns all of it.
-func (h *holding) fence(ctx context.Context, topic string, before map[string][]int32) (map[string][]int32, error) {
+func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[string][]int32, error) {
 	names := slices.Collect(maps.Keys(h.stored.Topics))
 	if h.topic != nil {
-		names = append(names, topic)
+		names = append(names, h.topic.Name())
 	}
 	partitions, err := h.client.Existing(names)
 	if err != nil {
