@@ -42,6 +42,9 @@ type Config struct {
 	SenderTimeout time.Duration
 	// MaxRow bounds one message of the stream, in bytes.
 	MaxRow int
+	// BulkReads makes the connection that streams wake its reader less often
+	// than the server sends; see bulkConn.
+	BulkReads bool
 	// Binary asks for column values in PostgreSQL's binary format.
 	Binary bool
 }
@@ -62,9 +65,9 @@ var pinnedParameters = map[string]string{
 	"idle_in_transaction_session_timeout": "0",
 }
 
-// connectionBuffer holds what one read of the socket brings; 64 KiB is what a
-// loopback or data-centre socket has ready under load.
-const connectionBuffer = 64 << 10
+// connectionBuffer holds what one read of the socket brings: what a server sends
+// in a millisecond or two. Smaller ones were slower, larger ones no faster.
+const connectionBuffer = 256 << 10
 
 func parse(c Config) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(c.DSN)
@@ -161,7 +164,21 @@ func connectReplication(ctx context.Context, c Config, encoding string, notice p
 		pin(config, "client_encoding", "UTF8")
 	}
 	pin(config, "wal_sender_timeout", fmt.Sprintf("%dms", c.SenderTimeout.Milliseconds()))
+	return connectFrames(ctx, c, config, notice)
+}
+
+// connectFrames opens a connection that is read through frames.
+func connectFrames(ctx context.Context, c Config, config *pgconn.Config, notice pgconn.NoticeHandler) (*pgconn.PgConn, *frames, error) {
 	config.OnNotice = notice
+	if dial := config.DialFunc; c.BulkReads {
+		config.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := dial(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return readInBulk(conn)
+		}
+	}
 	var in *frames
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		in = newFrames(r, connectionBuffer, c.MaxRow+messageOverhead)

@@ -43,7 +43,7 @@ func newEmptyFixture(t *testing.T, server *pgtest.Server) *fixture {
 	f := &fixture{t: t, server: server}
 	f.config = Config{
 		DSN: server.CreateDatabase(t), Publication: "p", Table: "public.outbox", Columns: []string{"id", "payload"},
-		ConnectTimeout: patience, SenderTimeout: time.Minute, MaxRow: 1 << 20,
+		ConnectTimeout: patience, SenderTimeout: time.Minute, BulkReads: true, MaxRow: 1 << 20,
 	}
 	f.conn = connect(t, f.config.DSN)
 	f.config.Slot = query[string](f, "SELECT current_database()::text")

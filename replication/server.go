@@ -29,6 +29,8 @@ type Server struct {
 	// SynchronousStandbyNames as configured; see checkSynchronous.
 	SynchronousStandbyNames string
 	MaxSlotKeepSize         string // max_slot_wal_keep_size, as shown
+	// SynchronizedStandbySlots as configured, from PostgreSQL 17 on.
+	SynchronizedStandbySlots string
 }
 
 // Control is an SQL connection to the server: for questions, and for the lock
@@ -77,8 +79,10 @@ func (c *Control) Identify(ctx context.Context) (Server, error) {
 	var s Server
 	err := c.conn.QueryRow(ctx, `select current_database(), current_setting('server_version_num')::int,
 		current_setting('server_encoding'), pg_is_in_recovery(), current_setting('wal_level'),
-		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size')`).
-		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize)
+		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size'),
+		coalesce(current_setting('synchronized_standby_slots', true), '')`).
+		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize,
+			&s.SynchronizedStandbySlots)
 	if err != nil {
 		return Server{}, fmt.Errorf("identify server: %w", err)
 	}

@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -46,7 +44,6 @@ const (
 	xlogDataHeader  = 1 + 8 + 8 + 8 // 'w', WAL start, WAL end, send time
 	keepaliveLength = 1 + 8 + 8 + 1 // 'k', WAL end, send time, reply
 	messageOverhead = 64 << 10      // what a row's message holds besides the row
-	writeTimeout    = 10 * time.Second
 )
 
 var (
@@ -56,36 +53,22 @@ var (
 	ErrServerSilent = errors.New("server has been silent for longer than wal_sender_timeout")
 	// ErrServerStopped is the server ending the stream in good order.
 	ErrServerStopped = errors.New("server ended the replication stream")
-	// ErrPublicationSkipped is PostgreSQL 18's way of saying that the
-	// publication did not exist where the log is being read (P-24). It would
-	// deliver nothing and go on.
-	ErrPublicationSkipped = errors.New("publication did not exist at this point of the log, its rows cannot be decoded")
 )
 
 // Stream is a running START_REPLICATION. One goroutine owns it; only Wake may
 // be called from others.
 type Stream struct {
-	conn   *pgconn.PgConn
-	frames *frames
-	config Config
-	notice error // a notice that must end the session
-
+	feed
+	waker
 	received     LSN       // highest position that may be confirmed
 	lastReceived time.Time // when the server was last heard
-
-	wake struct {
-		sync.Mutex
-		pending  bool      // Wake was called and not yet noticed
-		waiting  bool      // Wait is in a read
-		deadline time.Time // what the connection's read deadline is
-	}
 }
 
 // Open connects a walsender and starts the stream at start, which must be the
 // position of the caller's checkpoint: the server silently begins at the slot's
 // own position if that is later, so the slot must have been checked.
 func Open(ctx context.Context, c Config, server Server, start LSN) (*Stream, error) {
-	s := &Stream{config: c, received: start, lastReceived: time.Now()}
+	s := &Stream{feed: feed{config: c}, received: start, lastReceived: time.Now()}
 	conn, in, err := connectReplication(ctx, c, server.Encoding, s.onNotice)
 	if err != nil {
 		return nil, err
@@ -135,17 +118,6 @@ func (s *Stream) explainStart(err error) error {
 	return base
 }
 
-func (s *Stream) onNotice(_ *pgconn.PgConn, n *pgconn.Notice) { s.keepNotice(n.Code) }
-
-// keepNotice remembers SQLSTATE 55000, the code of PostgreSQL 18's "skipped
-// loading publication". The walsender sends no other warning with this code.
-func (s *Stream) keepNotice(code string) {
-	if code == "55000" {
-		s.notice = failure.Refuse(fmt.Errorf("%w: publication %q was created or re-created after slot %q had moved past: see `streamer doctor`",
-			ErrPublicationSkipped, s.config.Publication, s.config.Slot))
-	}
-}
-
 // Next returns the next message that has been received, or Kind None when
 // there is none. It never blocks.
 func (s *Stream) Next() (Message, error) {
@@ -169,16 +141,6 @@ func (s *Stream) Next() (Message, error) {
 	}
 }
 
-// explainFrame tells a row that is too large, and will be when it is read again,
-// from a stream that is out of step.
-func (s *Stream) explainFrame(err error) error {
-	err = fmt.Errorf("replication stream of slot %q: %w", s.config.Slot, err)
-	if _, ok := errors.AsType[*TooLargeError](err); ok {
-		return failure.Refuse(err)
-	}
-	return err
-}
-
 func (s *Stream) copyData(body []byte) (Message, error) {
 	switch {
 	case len(body) >= xlogDataHeader && body[0] == pglogrepl.XLogDataByteID:
@@ -197,18 +159,13 @@ func (s *Stream) copyData(body []byte) (Message, error) {
 func (s *Stream) control(kind byte, body []byte) error {
 	switch kind {
 	case 'E':
-		var m pgproto3.ErrorResponse
-		if err := m.Decode(body); err != nil {
-			return fmt.Errorf("error response of the server: %w", err)
+		pgErr, err := serverError(body)
+		if err != nil {
+			return err
 		}
-		return s.explainEnd(pgconn.ErrorResponseToPgError(&m))
+		return s.explainEnd(pgErr)
 	case 'N':
-		var m pgproto3.NoticeResponse
-		if err := m.Decode(body); err != nil {
-			return fmt.Errorf("notice of the server: %w", err)
-		}
-		s.keepNotice(m.Code)
-		return s.notice
+		return s.noticed(body)
 	case 'c', 'C', 'Z':
 		return ErrServerStopped
 	case 'S', 'A':
@@ -217,74 +174,21 @@ func (s *Stream) control(kind byte, body []byte) error {
 	return fmt.Errorf("unexpected message of type %q in the replication stream", kind)
 }
 
-func (s *Stream) explainEnd(err *pgconn.PgError) error {
-	base := fmt.Errorf("replication stream of slot %q: %s (SQLSTATE %s)", s.config.Slot, err.Message, err.Code)
-	if err.Code == "42704" && strings.Contains(err.Message, "publication") {
-		return failure.Refuse(fmt.Errorf("%w: %w", ErrPublicationSkipped, base))
-	}
-	return base
-}
-
 // Wait blocks until more has been received, Wake is called or the time until
 // has come, whichever is first.
 func (s *Stream) Wait(until time.Time) error {
-	if proceed, err := s.beforeRead(until); !proceed {
+	came, err := s.fill(&s.feed, until)
+	if err != nil {
 		return err
 	}
-	err := s.frames.fill()
-	s.afterRead()
-	switch {
-	case err == nil:
+	if came {
 		s.lastReceived = time.Now()
 		return nil
-	case isTimeout(err):
-		if silence := time.Since(s.lastReceived); silence > s.config.SenderTimeout {
-			return fmt.Errorf("%w (%s)", ErrServerSilent, silence.Round(time.Second))
-		}
-		return nil
 	}
-	return fmt.Errorf("read replication stream: %w", err)
-}
-
-// beforeRead arms the read deadline, unless Wake came first.
-func (s *Stream) beforeRead(until time.Time) (proceed bool, err error) {
-	s.wake.Lock()
-	defer s.wake.Unlock()
-	if s.wake.pending {
-		s.wake.pending = false
-		return false, nil
+	if silence := time.Since(s.lastReceived); silence > s.config.SenderTimeout {
+		return fmt.Errorf("%w (%s)", ErrServerSilent, silence.Round(time.Second))
 	}
-	if !until.Equal(s.wake.deadline) {
-		if err := s.conn.Conn().SetReadDeadline(until); err != nil {
-			return false, fmt.Errorf("read replication stream: %w", err)
-		}
-		s.wake.deadline = until
-	}
-	s.wake.waiting = true
-	return true, nil
-}
-
-func (s *Stream) afterRead() {
-	s.wake.Lock()
-	defer s.wake.Unlock()
-	s.wake.waiting, s.wake.pending = false, false
-}
-
-// longPast is a read deadline that interrupts a read at once.
-var longPast = time.Unix(1, 0)
-
-// Wake makes a running or the next Wait return soon. Any goroutine may call
-// it.
-func (s *Stream) Wake() {
-	s.wake.Lock()
-	defer s.wake.Unlock()
-	s.wake.pending = true
-	if s.wake.waiting {
-		s.wake.deadline = longPast
-		// An error here means that the connection is closed, which the read
-		// will report.
-		_ = s.conn.Conn().SetReadDeadline(longPast)
-	}
+	return nil
 }
 
 // Received tells the stream that the caller has seen a transaction end at lsn,
@@ -352,7 +256,7 @@ func (s *Stream) Finish(deadline time.Time) error {
 }
 
 // Close closes the connection. It is safe after any error.
-func (s *Stream) Close() { closeQuietly(s.conn) }
+func (s *Stream) Close() { s.close() }
 
 // closeQuietly closes a connection whose remaining errors mean nothing: all
 // that matters has been confirmed or will be sent again.

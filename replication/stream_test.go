@@ -502,7 +502,7 @@ func testPublicationSkipped(t *testing.T, server *pgtest.Server) {
 
 // scripted is a stream from a server that says what it is told to.
 func scripted(stream []byte) *Stream {
-	return &Stream{frames: newFrames(cut(stream, 7), 64, 1000), config: Config{Slot: "s", Publication: "p"}}
+	return &Stream{feed: feed{frames: newFrames(cut(stream, 7), 64, 1000), config: Config{Slot: "s", Publication: "p"}}}
 }
 
 func TestStreamMessages(t *testing.T) {

@@ -1,0 +1,134 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// advancer moves the slot itself while its copies are read, on a session and a
+// goroutine of its own: the server reads the log from the slot's restart
+// position each time, which may take a while.
+type advancer struct {
+	slot string
+	conn *pgx.Conn
+
+	wake    chan struct{}
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	target LSN
+	done   LSN
+	err    error
+	moved  chan struct{} // closed and replaced when done or err change
+}
+
+func newAdvancer(ctx context.Context, c Config) (*advancer, error) {
+	c.LockTimeout = 0
+	conn, err := connectSQL(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	a := &advancer{slot: c.Slot, conn: conn, wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	a.cancel = cancel
+	a.running.Go(func() { a.run(running) })
+	return a, nil
+}
+
+// advance asks for the slot to be moved. It returns why an earlier move failed.
+func (a *advancer) advance(to LSN) error {
+	a.mu.Lock()
+	a.target = max(a.target, to)
+	err := a.err
+	a.mu.Unlock()
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+	return err
+}
+
+// restShare is how long the advancer rests after a move, in times of what the
+// move took: the log is read again each time.
+const restShare = 4
+
+func (a *advancer) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.wake:
+		}
+		began := time.Now()
+		if !a.move(ctx) {
+			return
+		}
+		rest := time.NewTimer(min(restShare*time.Since(began), 5*time.Second))
+		select {
+		case <-ctx.Done():
+			rest.Stop()
+			return
+		case <-rest.C:
+		}
+	}
+}
+
+// move moves the slot to the target, and reports whether to go on.
+func (a *advancer) move(ctx context.Context) bool {
+	a.mu.Lock()
+	to, done := a.target, a.done
+	a.mu.Unlock()
+	if to <= done {
+		return true
+	}
+	_, err := a.conn.Exec(ctx, "SELECT FROM pg_replication_slot_advance($1, $2::text::pg_lsn)", a.slot, to.String())
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err != nil {
+		a.err = a.explain(err)
+	} else {
+		a.done = to
+	}
+	close(a.moved)
+	a.moved = make(chan struct{})
+	return err == nil
+}
+
+func (a *advancer) explain(err error) error {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55006" {
+		return fmt.Errorf("%w: move slot %q: %w", ErrSlotActive, a.slot, err)
+	}
+	return fmt.Errorf("move slot %q: %w", a.slot, err)
+}
+
+// finish waits until the slot has been moved as far as was asked for.
+func (a *advancer) finish(deadline time.Time) error {
+	timeout := time.NewTimer(time.Until(deadline))
+	defer timeout.Stop()
+	for {
+		a.mu.Lock()
+		behind, err, moved := a.done < a.target, a.err, a.moved
+		a.mu.Unlock()
+		if err != nil || !behind {
+			return err
+		}
+		select {
+		case <-moved:
+		case <-timeout.C:
+			return fmt.Errorf("slot %q could not be moved to the checkpoint in time", a.slot)
+		}
+	}
+}
+
+func (a *advancer) close() {
+	a.cancel()
+	a.running.Wait()
+	closeQuietly(a.conn)
+}

@@ -1,0 +1,246 @@
+package replication
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// flowing is how many bytes one read must bring for more to be expected at
+	// once: several of the pieces that a walsender sends.
+	flowing = 8 << 10
+	// pauseTCP is how long the receive window is left to fill while data flows.
+	// A Unix socket holds only a few hundred messages, so its sender would
+	// stand still sooner.
+	pauseTCP  = time.Millisecond
+	pauseUnix = 200 * time.Microsecond
+	// smallRead is below what a reader asks for that has a buffer of its own;
+	// TLS and the handshake ask for less.
+	smallRead = 32 << 10
+)
+
+// bulkConn reads in bulk. A walsender sends every message by itself, and every
+// such send wakes whoever waits for the socket: Go's poller even while nobody
+// reads. That costs both sides more than decoding does. So the socket is not
+// registered with the poller: it stands behind a gate, an epoll instance that is
+// armed for one event when there is nothing to read, and while data flows the
+// reader sleeps a moment before each read instead of being woken. An idle
+// connection wakes its reader at once.
+//
+// One goroutine reads. Deadlines, Write and Close may come from others.
+type bulkConn struct {
+	socket        int
+	gate          *os.File // readable when the socket is, once armed
+	armed         unix.EpollEvent
+	await         syscall.RawConn // of the gate
+	local, remote net.Addr
+
+	pause  time.Duration // while data flows
+	flows  bool          // the last read brought much
+	buffer []byte        // for small reads
+	unread []byte        // part of buffer
+
+	using         sync.RWMutex // held for reading while the descriptors are in use
+	closed        atomic.Bool
+	writeDeadline atomic.Int64 // Unix nanoseconds, 0 for none
+}
+
+// readInBulk takes a new connection over. Where that cannot be done it returns
+// the connection as it is.
+func readInBulk(conn net.Conn) (net.Conn, error) {
+	raw, ok := conn.(syscall.Conn)
+	if !ok {
+		return conn, nil
+	}
+	c := &bulkConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), pause: pauseTCP, socket: -1}
+	if c.local.Network() == "unix" {
+		c.pause = pauseUnix
+	}
+	control, err := raw.SyscallConn()
+	if err == nil {
+		var inner error
+		err = control.Control(func(fd uintptr) { c.socket, inner = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) })
+		err = errors.Join(err, inner)
+	}
+	if err == nil {
+		err = c.openGate()
+	}
+	// The copy is the same socket. Only closing the original takes it out of
+	// Go's poller.
+	if err := errors.Join(err, conn.Close()); err != nil {
+		if c.socket >= 0 {
+			_ = unix.Close(c.socket)
+		}
+		return nil, fmt.Errorf("prepare connection for bulk reads: %w", err)
+	}
+	return c, nil
+}
+
+func (c *bulkConn) openGate() error {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	c.armed = unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT}
+	disarmed := unix.EpollEvent{Events: unix.EPOLLONESHOT}
+	if err := errors.Join(unix.SetNonblock(fd, true), unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, c.socket, &disarmed)); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	c.gate = os.NewFile(uintptr(fd), "gate")
+	c.await, err = c.gate.SyscallConn()
+	if err == nil {
+		err = c.gate.SetReadDeadline(time.Time{}) // fails unless Go's poller has taken it
+	}
+	if err != nil {
+		return errors.Join(err, c.gate.Close())
+	}
+	return nil
+}
+
+// Read returns what has arrived. It waits only when that is nothing.
+func (c *bulkConn) Read(p []byte) (int, error) {
+	if len(c.unread) == 0 && len(p) >= smallRead {
+		return c.receive(p)
+	}
+	if len(c.unread) == 0 {
+		if c.buffer == nil {
+			c.buffer = make([]byte, connectionBuffer)
+		}
+		n, err := c.receive(c.buffer)
+		if err != nil {
+			return 0, err
+		}
+		c.unread = c.buffer[:n]
+	}
+	n := copy(p, c.unread)
+	c.unread = c.unread[n:]
+	return n, nil
+}
+
+func (c *bulkConn) receive(p []byte) (int, error) {
+	if c.flows {
+		time.Sleep(c.pause) //nolint:forbidigo // not to be woken is the point
+	}
+	c.using.RLock()
+	defer c.using.RUnlock()
+	for {
+		if c.closed.Load() {
+			return 0, net.ErrClosed
+		}
+		n, err := unix.Read(c.socket, p)
+		switch {
+		case n > 0:
+			c.flows = n >= flowing
+			return n, nil
+		case err == nil:
+			return 0, io.EOF
+		case errors.Is(err, unix.EINTR):
+			continue
+		case !errors.Is(err, unix.EAGAIN):
+			return 0, os.NewSyscallError("read", err)
+		}
+		c.flows = false
+		if err := c.waitForData(); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// waitForData arms the gate and sleeps in Go's poller until it opens or the
+// read deadline has come.
+func (c *bulkConn) waitForData() error {
+	var failed error
+	armed := false
+	err := c.await.Read(func(gate uintptr) bool {
+		if !armed {
+			armed = true
+			event := c.armed
+			failed = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(gate), unix.EPOLL_CTL_MOD, c.socket, &event))
+		}
+		var events [1]unix.EpollEvent
+		n, _ := unix.EpollWait(int(gate), events[:], 0) // an interruption is like nothing yet
+		return failed != nil || n > 0
+	})
+	if failed != nil {
+		return failed
+	}
+	return err // as it is: TLS must see that it is a timeout
+}
+
+// Write sends all of p. What we send is short and rare, so waiting for room may
+// hold a thread.
+func (c *bulkConn) Write(p []byte) (int, error) {
+	c.using.RLock()
+	defer c.using.RUnlock()
+	sent := 0
+	for sent < len(p) {
+		if c.closed.Load() {
+			return sent, net.ErrClosed
+		}
+		n, err := unix.SendmsgN(c.socket, p[sent:], nil, nil, unix.MSG_NOSIGNAL)
+		switch {
+		case err == nil:
+			sent += n
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			if err := c.waitForRoom(); err != nil {
+				return sent, err
+			}
+		default:
+			return sent, os.NewSyscallError("write", err)
+		}
+	}
+	return sent, nil
+}
+
+// waitForRoom sleeps until the socket takes more, or for a moment: a deadline
+// may be set, and the connection closed, meanwhile.
+func (c *bulkConn) waitForRoom() error {
+	const moment = 10 // milliseconds
+	if at := c.writeDeadline.Load(); at != 0 && time.Now().UnixNano() >= at {
+		return os.ErrDeadlineExceeded
+	}
+	_, err := unix.Poll([]unix.PollFd{{Fd: int32(c.socket), Events: unix.POLLOUT}}, moment)
+	if err != nil && !errors.Is(err, unix.EINTR) {
+		return os.NewSyscallError("poll", err)
+	}
+	return nil
+}
+
+// Close ends the connection, and with it a Read or Write that waits.
+func (c *bulkConn) Close() error {
+	if c.closed.Swap(true) {
+		return net.ErrClosed
+	}
+	_ = unix.Shutdown(c.socket, unix.SHUT_RDWR) // wakes a reader; fails if the peer was first
+	c.using.Lock()
+	defer c.using.Unlock()
+	return errors.Join(c.gate.Close(), unix.Close(c.socket))
+}
+
+func (c *bulkConn) SetReadDeadline(t time.Time) error { return c.gate.SetReadDeadline(t) }
+
+func (c *bulkConn) SetWriteDeadline(t time.Time) error {
+	nanoseconds := int64(0)
+	if !t.IsZero() {
+		nanoseconds = t.UnixNano()
+	}
+	c.writeDeadline.Store(nanoseconds)
+	return nil
+}
+
+func (c *bulkConn) SetDeadline(t time.Time) error {
+	return errors.Join(c.SetReadDeadline(t), c.SetWriteDeadline(t))
+}
+
+func (c *bulkConn) LocalAddr() net.Addr  { return c.local }
+func (c *bulkConn) RemoteAddr() net.Addr { return c.remote }

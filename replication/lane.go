@@ -1,0 +1,233 @@
+package replication
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+)
+
+// lane is an SQL session with a temporary copy of the slot, which is read a
+// stretch of the log at a time. The copy, and whatever it holds back, ends with
+// the session; any error ends both.
+type lane struct {
+	feed
+	copy string // name of the temporary slot
+	at   LSN    // up to where the copy has been read
+	busy bool   // a stretch has been asked for and not been handed out completely
+	end  LSN    // of that stretch
+	rows bool   // it has brought rows
+}
+
+// place is where a copy stands after a stretch.
+type place struct {
+	restart   LSN // from where the next stretch must be decoded again
+	confirmed LSN // every commit below it has been handed out
+	flushed   LSN // end of the server's log
+}
+
+// openLane copies the slot and moves the copy to start: it begins where the
+// slot was last confirmed, which may be earlier.
+func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error) {
+	l := &lane{feed: feed{config: c}, at: start}
+	config, err := parse(c)
+	if err != nil {
+		return nil, err
+	}
+	if s.Encoding != "SQL_ASCII" { // see connectReplication
+		pin(config, "client_encoding", "UTF8")
+	}
+	pin(config, "idle_session_timeout", "0")
+	if s.Version >= 170000 {
+		pin(config, "transaction_timeout", "0")
+	}
+	if l.conn, l.frames, err = connectFrames(ctx, c, config, l.onNotice); err != nil {
+		return nil, err
+	}
+	l.copy = copyName(c.Slot, l.conn.PID())
+	if err := l.makeCopy(ctx, start); err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+// copyName names the copy after the slot and the session that owns it: slot
+// names have at most 63 characters.
+func copyName(slot string, pid uint32) string {
+	suffix := fmt.Sprintf("_catch_up_%d", pid)
+	return slot[:min(len(slot), 63-len(suffix))] + suffix
+}
+
+func (l *lane) makeCopy(ctx context.Context, start LSN) error {
+	_, err := l.conn.Exec(ctx, fmt.Sprintf("SELECT FROM pg_copy_logical_replication_slot(%s, %s, true); %s",
+		quoteLiteral(l.config.Slot), quoteLiteral(l.copy), l.advance(start))).ReadAll()
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return l.explain(pgErr)
+	}
+	if err != nil {
+		return fmt.Errorf("copy slot %q: %w", l.config.Slot, err)
+	}
+	return nil
+}
+
+func (l *lane) advance(to LSN) string {
+	return fmt.Sprintf("SELECT FROM pg_replication_slot_advance(%s, %s)", quoteLiteral(l.copy), quoteLiteral(to.String()))
+}
+
+// ask asks for the transactions whose commit records begin in [from, to), and
+// then for where the copy stands. The server handles one statement after the
+// other while we read, each in a transaction of its own. messages bounds the
+// answer, which the server prepares as a whole, but never cuts a transaction.
+func (l *lane) ask(from, to LSN, messages int) error {
+	var statements []string
+	if from > l.at {
+		statements = append(statements, l.advance(from))
+	}
+	binaryFormat := "false"
+	if l.config.Binary {
+		binaryFormat = "true"
+	}
+	statements = append(
+		statements,
+		fmt.Sprintf("COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, 'proto_version', '1', 'publication_names', %s, 'binary', '%s')) TO STDOUT (FORMAT binary)",
+			quoteLiteral(l.copy), quoteLiteral(to.String()), messages, quoteLiteral(quoteIdentifier(l.config.Publication)), binaryFormat),
+		"SELECT restart_lsn, confirmed_flush_lsn, pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = "+quoteLiteral(l.copy),
+	)
+	if err := l.net().SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return fmt.Errorf("read slot %q: %w", l.config.Slot, err)
+	}
+	for _, statement := range statements {
+		l.conn.Frontend().Send(&pgproto3.Query{String: statement})
+	}
+	if err := l.conn.Frontend().Flush(); err != nil {
+		return fmt.Errorf("read slot %q: %w", l.config.Slot, err)
+	}
+	l.busy, l.end, l.rows = true, to, false
+	return nil
+}
+
+// next returns the next message of the stretch, or where the copy stands when
+// that was all. Neither means that more must be read.
+func (l *lane) next() (m Message, done *place, err error) {
+	for {
+		if l.notice != nil {
+			return Message{}, nil, l.notice
+		}
+		kind, body, ok, err := l.frames.next()
+		if err != nil {
+			return Message{}, nil, l.explainFrame(err)
+		}
+		if !ok {
+			return Message{}, nil, nil
+		}
+		switch kind {
+		case 'd':
+			if m, err = l.row(body); err != nil || m.Kind == Data {
+				return m, nil, err
+			}
+		case 'D':
+			if done, err = l.stands(body); err != nil || done != nil {
+				return Message{}, done, err
+			}
+		default:
+			if err := l.control(kind, body); err != nil {
+				return Message{}, nil, err
+			}
+		}
+	}
+}
+
+// copySignature begins what COPY sends in binary format, followed by flags and
+// by an extension, which is empty.
+const copySignature = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
+
+const (
+	lsnField  = 2 + 4 + 8 // number of fields, length, LSN
+	rowHeader = lsnField + 4
+)
+
+// row cuts one message out of COPY's binary format, which PostgreSQL sends row
+// by row, the signature together with the first.
+func (l *lane) row(body []byte) (Message, error) {
+	if !l.rows && len(body) >= len(copySignature) && string(body[:len(copySignature)]) == copySignature {
+		body = body[len(copySignature):]
+	}
+	l.rows = true
+	switch {
+	case len(body) == 0, len(body) == 2 && binary.BigEndian.Uint16(body) == 0xffff: // the end
+		return Message{}, nil
+	case len(body) >= rowHeader && binary.BigEndian.Uint16(body) == 2 && binary.BigEndian.Uint32(body[2:]) == 8 &&
+		int64(binary.BigEndian.Uint32(body[lsnField:])) == int64(len(body)-rowHeader):
+		return Message{Kind: Data, LSN: LSN(binary.BigEndian.Uint64(body[6:])), Data: body[rowHeader:]}, nil
+	}
+	return Message{}, fmt.Errorf("unknown row of %d bytes while reading slot %q", len(body), l.config.Slot)
+}
+
+// stands reads the row that follows a stretch.
+func (l *lane) stands(body []byte) (*place, error) {
+	var m pgproto3.DataRow
+	if err := m.Decode(body); err != nil {
+		return nil, fmt.Errorf("position of the copy of slot %q: %w", l.config.Slot, err)
+	}
+	if len(m.Values) == 0 {
+		return nil, nil // of the advance
+	}
+	var p place
+	for i, into := range []*LSN{&p.restart, &p.confirmed, &p.flushed} {
+		if i >= len(m.Values) {
+			return nil, fmt.Errorf("position of the copy of slot %q: %d fields", l.config.Slot, len(m.Values))
+		}
+		var err error
+		if *into, err = pglogrepl.ParseLSN(string(m.Values[i])); err != nil {
+			return nil, fmt.Errorf("position of the copy of slot %q: %w", l.config.Slot, err)
+		}
+	}
+	l.at, l.busy = p.confirmed, false
+	return &p, nil
+}
+
+// control handles what is neither a row of the log nor a position.
+func (l *lane) control(kind byte, body []byte) error {
+	switch kind {
+	case 'E':
+		pgErr, err := serverError(body)
+		if err != nil {
+			return err
+		}
+		return l.explain(pgErr)
+	case 'N':
+		return l.noticed(body)
+	case 'T', 'H', 'c', 'C', 'Z', 'S', 'A':
+		return nil
+	}
+	return fmt.Errorf("unexpected message of type %q while reading slot %q", kind, l.config.Slot)
+}
+
+// explain tells errors that streaming would not meet from others.
+func (l *lane) explain(err *pgconn.PgError) error {
+	switch {
+	case strings.HasPrefix(err.Code, "57P"), strings.HasPrefix(err.Code, "08"): // the session was ended
+		return l.explainEnd(err)
+	case err.Code == "42704" && strings.Contains(err.Message, "publication"):
+		return l.explainEnd(err)
+	}
+	return &NoCatchUpError{Reason: fmt.Sprintf("%s (SQLSTATE %s)", err.Message, err.Code)}
+}
+
+// leave ends the session. A stretch that is being decoded is cancelled: the
+// server would notice only afterwards that nobody listens.
+func (l *lane) leave() {
+	if l.busy {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = l.conn.CancelRequest(ctx) // it ends later then
+	}
+	l.close()
+}
