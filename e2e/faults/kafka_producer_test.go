@@ -53,7 +53,13 @@ var _ = register(
 			r.streamer.end(syscall.SIGKILL)
 			r.result.Kills++
 		},
-		hold: func(r *run) { pause(r.ctx, 2*expiry) },
+		hold: func(r *run) {
+			pause(r.ctx, 2*expiry)
+			r.until("Kafka has forgotten the transactional id", func() bool {
+				ids, err := r.kafka.TransactionalIDs(r.ctx)
+				return assert.NoError(r.t, err) && len(ids) == 0
+			})
+		},
 		heal: func(r *run) {
 			r.streamer.start()
 			r.awaitLog("Kafka has forgotten")

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // transactionTopic is where coordinators keep what they know of producers.
@@ -96,4 +98,24 @@ func takeOver(ctx context.Context, client sarama.Client, transactionalID string)
 		return nil
 	})
 	return producerID, epoch, err
+}
+
+// TransactionalIDs are those that the brokers remember.
+func (c *Cluster) TransactionalIDs(ctx context.Context) ([]string, error) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
+	if err != nil {
+		return nil, fmt.Errorf("transactional ids: %w", err)
+	}
+	defer client.Close()
+	request := kmsg.NewPtrListTransactionsRequest()
+	var ids []string
+	for _, shard := range client.RequestSharded(ctx, request) {
+		if shard.Err != nil {
+			return nil, fmt.Errorf("transactional ids: %w", shard.Err)
+		}
+		for _, state := range shard.Resp.(*kmsg.ListTransactionsResponse).TransactionStates { //nolint:forcetypeassert // that of the request
+			ids = append(ids, state.TransactionalID)
+		}
+	}
+	return ids, nil
 }
