@@ -127,8 +127,17 @@ func TestServerShutdownWhileTheBrokerIsAway(t *testing.T) {
 // the next start, so nothing is lost and nothing repeated.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, outboxTable)
-	const total = 6000
+	for name, settings := range readers {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			killedAgainAndAgain(t, newRig(t, outboxTable, withConfig(settings...)))
+		})
+	}
+}
+
+func killedAgainAndAgain(t *testing.T, r *rig) {
+	t.Helper()
+	const total = 4000
 	wait := r.load(total)
 	for range 10 {
 		p := r.start()

@@ -299,16 +299,10 @@ func serverRefusals() map[string]refusal {
 func TestRoleWithoutReplication(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable, withStore("file"))
-	role := "app_" + r.slot[len(r.slot)-40:]
-	r.exec("create role " + role + " login")
-	t.Cleanup(func() {
-		_, err := r.db.Exec(context.WithoutCancel(t.Context()), "drop role "+role)
-		assert.NoError(t, err)
-	})
-	r.dsn = dsnOf(t, r.dsn, func(u *url.URL) { u.User = url.UserPassword(role, passwordCanary) })
+	r.asRole("")
 	r.numbered("o1", 1)
 	r.start().refused(exitRefused, "replication", "ALTER ROLE", "REPLICATION")
-	r.exec("alter role " + role + " replication")
+	r.exec("alter role " + r.role + " replication")
 	p := r.startReady()
 	r.numbered("o1", 2)
 	r.published(p, "o1", 1, 2)

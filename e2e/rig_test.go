@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
@@ -42,6 +44,7 @@ type rig struct {
 	kafka   *kafkatest.Cluster
 	db      *pgx.Conn
 	dsn     string
+	role    string // that the streamer connects as, if it is one of its own
 	slot    string
 	prefix  string // of all its topics
 	store   string
@@ -58,6 +61,20 @@ func withKafka(c *kafkatest.Cluster) option { return func(r *rig) { r.kafka = c 
 func withStore(store string) option         { return func(r *rig) { r.store = store } }
 func withConfig(keyValues ...string) option {
 	return func(r *rig) { r.lines = append(r.lines, keyValues...) }
+}
+
+// asRole makes the streamer connect as a role of its own that may do no more
+// than it must.
+func (r *rig) asRole(options string) {
+	r.t.Helper()
+	role := "app_" + r.slot[max(0, len(r.slot)-40):]
+	r.exec("create role " + role + " login " + options)
+	r.t.Cleanup(func() {
+		_, err := r.db.Exec(context.WithoutCancel(r.t.Context()), "drop role "+role)
+		assert.NoError(r.t, err)
+	})
+	r.role = role
+	r.dsn = dsnOf(r.t, r.dsn, func(u *url.URL) { u.User = url.UserPassword(role, passwordCanary) })
 }
 
 // newRig sets up a rig whose outbox table is made by the given SQL.
@@ -136,6 +153,7 @@ func (r *rig) arguments() []string {
 		"checkpoint.file.path=" + filepath.Join(r.folder, "checkpoint"),
 		"http.listen=" + r.address, "log.format=text",
 		"retry.initial=50ms", "retry.max=500ms",
+		"replication.reader=" + testserver.Reader(),
 	}, r.lines...)
 	var flags []string
 	for _, s := range settings {

@@ -32,6 +32,7 @@ func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			StopOnGrowth: c.Kafka.OnPartitionChange == config.PartitionChangeStop,
 			RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max, MetadataInterval: metadataInterval, Log: log,
 		},
+		Reading: pipeline.Reading(c.Replication.Reader), CatchUpFrom: int64(c.Replication.CatchUpFrom),
 		Resume: pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
 		Checkpoint: pipeline.CheckpointConfig{
 			Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
@@ -49,6 +50,7 @@ func replicationConfig(c config.Config) replication.Config {
 		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: mapping(c.Outbox).ColumnNames(),
 		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
 		MaxRow: int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
+		BulkReads: c.Replication.BulkReads,
 	}
 }
 

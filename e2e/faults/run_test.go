@@ -25,6 +25,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
 	"github.com/outboxstream/streamer/internal/proxytest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 const (
@@ -171,6 +172,7 @@ func (r *run) setUp() {
 		"checkpoint.kafka.topic": "checkpoints-" + r.prefix, "checkpoint.kafka.replication_factor": replicas,
 		"checkpoint.file.path": r.folder + "/checkpoint", "log.format": "text",
 		"retry.initial": "50ms", "retry.max": "500ms",
+		"replication.reader":     testserver.Reader(),
 		"shutdown.drain_timeout": drainTimeout.String(),
 	}
 	maps.Copy(r.settings, r.fault.settings)

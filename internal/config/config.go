@@ -11,6 +11,7 @@ import (
 // document and the JSON Schema are all derived from these tags, so a key is described in one place only.
 type Config struct {
 	Postgres    Postgres    `koanf:"postgres" doc:"The PostgreSQL server, the replication slot and the publication to read."`
+	Replication Replication `koanf:"replication" doc:"How the log of the server is read."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
 	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type: the first route that matches wins; what it leaves empty falls back to the general keys."`
@@ -33,6 +34,13 @@ type Postgres struct {
 	WALSenderTimeout time.Duration `koanf:"wal_sender_timeout" min:"1s" doc:"The server's wal_sender_timeout, set for our own connection; a server silent for longer is left and connected to anew."`
 	BlockedTimeout   time.Duration `koanf:"blocked_timeout" min:"1s" doc:"A replication connection that Kafka keeps us from reading is closed after this time, because an unread one holds back the server."`
 	Binary           bool          `koanf:"binary" doc:"Ask the server for column values in binary form."`
+}
+
+// Replication says how the log is read.
+type Replication struct {
+	Reader      string `koanf:"reader" enum:"auto,stream,catch-up" doc:"How the log is read: auto streams, and catches up by SQL, through temporary copies of the slot, while far behind; stream only streams; catch-up only reads by SQL."`
+	CatchUpFrom Size   `koanf:"catch_up_from" min:"1KiB" doc:"How many bytes of log behind auto catches up by SQL from; at an eighth of that it streams again."`
+	BulkReads   bool   `koanf:"bulk_reads" doc:"Read what the server sends in bulk while much of it arrives, instead of waking up for every message; on Linux only."`
 }
 
 // Outbox describes the outbox table.

@@ -14,6 +14,11 @@ func Default() Config {
 			WALSenderTimeout: 30 * time.Second, // half of PostgreSQL's default, so that a dead peer is noticed sooner
 			BlockedTimeout:   30 * time.Second, // longer, and an unread walsender begins to hurt the server
 		},
+		Replication: Replication{
+			Reader:      "auto",
+			CatchUpFrom: 64 << 20, // half a second's work: less is not worth the change
+			BulkReads:   true,
+		},
 		Outbox: Outbox{
 			Table: "public.outbox",
 			// The names Debezium's outbox event router expects, so that existing tables fit.

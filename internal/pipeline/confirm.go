@@ -15,6 +15,7 @@ import (
 func (s *session) tick() error {
 	s.due.Store(false)
 	s.alarm.Reset(s.interval())
+	s.passed.Store(uint64(s.at))
 	if reason := s.external.Load(); reason != nil {
 		return *reason
 	}
@@ -93,7 +94,7 @@ func (s *session) confirm() error {
 		saved = max(saved, s.flow.tracker.Confirmed())
 	}
 	if s.flow.landmark != nil {
-		saved = s.start // nothing more, before it is clear that this is our history
+		saved = s.stored // nothing more, before it is clear that this is our history
 	}
 	since := time.Since(s.confirmedAt)
 	switch {
@@ -106,9 +107,9 @@ func (s *session) confirm() error {
 		}
 		return nil
 	}
-	silence := time.Since(s.stream.LastReceived())
+	silence := time.Since(s.reader.LastReceived())
 	ping := silence > s.config.Replication.SenderTimeout/2
-	if err := s.stream.Confirm(saved, ping); err != nil {
+	if err := s.reader.Confirm(saved, ping); err != nil {
 		return err
 	}
 	s.confirmed, s.confirmedAt, s.replyWanted = saved, time.Now(), false
@@ -127,11 +128,11 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 	if s.flow.landmark != nil {
 		return settled // what is confirmed cannot be read again
 	}
-	if err := s.stream.Confirm(saved, false); err != nil {
+	if err := s.reader.Confirm(saved, false); err != nil {
 		return settled // not needed: the checkpoint is stored
 	}
 	if farewell {
-		if err := s.stream.Finish(time.Now().Add(finishTimeout)); err != nil {
+		if err := s.reader.Finish(time.Now().Add(finishTimeout)); err != nil {
 			s.log.Warn("replication stream did not end in good order; the checkpoint is stored", "err", err)
 		}
 		s.log.Info("checkpoint saved and confirmed", "lsn", saved.String())
@@ -144,6 +145,6 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 func (s *session) keepAlive() {
 	if time.Since(s.confirmedAt) >= s.config.StatusInterval {
 		s.confirmedAt = time.Now()
-		_ = s.stream.Confirm(max(s.start, s.confirmed), false)
+		_ = s.reader.Confirm(max(s.stored, s.confirmed), false)
 	}
 }

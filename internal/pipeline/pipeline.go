@@ -2,7 +2,7 @@
 // them, runs sessions one after the other, and decides what an error means.
 //
 //	tenure:  lock → producer id → checkpoint → checks     (who we are, and from where)
-//	session: START_REPLICATION … until something breaks   (one stream of the tenure)
+//	session: a reader … until something breaks            (one stretch of the tenure)
 //
 // There is one way of recovery: what runs ends, and a new one starts from the
 // checkpoint after a pause. Only the producer, what it has in flight, and the
@@ -38,6 +38,9 @@ type Config struct {
 	Producer    router.ProducerConfig
 	Checkpoint  CheckpointConfig
 	Resume      Resume
+	Reading     Reading
+	// CatchUpFrom is from how many bytes of log behind ReadAuto reads by SQL.
+	CatchUpFrom int64
 	// TransactionalIDPrefix begins the name by which predecessors are kept out.
 	TransactionalIDPrefix string
 
@@ -81,6 +84,8 @@ type Pipeline struct {
 	inspected replication.LSN
 	// switched is where the server left the checkpoint's timeline, or 0.
 	switched replication.LSN
+	// noCatchUpUntil is until when a server that refused is only streamed from.
+	noCatchUpUntil time.Time
 	// condemned are rows that the broker has refused, by position, until they
 	// have become dead letters.
 	condemned map[replication.Position]*router.PoisonError

@@ -41,19 +41,25 @@ var (
 	errShutdown = errors.New("server is shutting down and waits for us: disconnected")
 )
 
-// session is one stream, from START_REPLICATION to its end. Everything in it
+// session is one reader at work, from where it begins to its end. Everything in it
 // belongs to the goroutine in run, but for the flags that others set to be
 // noticed.
 type session struct {
 	*Pipeline
 	flow    *flow
-	stream  *replication.Stream
+	reader  reader
 	decoder *decoder.Decoder
 	start   replication.LSN
+	stored  replication.LSN // the checkpoint at the start, at or below it
+	at      replication.LSN // where another reader could go on
 
 	due      atomic.Bool // tick wants to run
 	alarm    *time.Timer
 	external atomic.Pointer[error] // why somebody else wants the session to end
+
+	leaving   atomic.Bool   // another reader shall go on
+	passed    atomic.Uint64 // at, for the watching goroutine
+	farBehind int           // of the watching goroutine: how often in a row
 
 	cancelled func() error // the caller's wish to stop, once it has come
 	readUntil time.Time
@@ -71,10 +77,10 @@ type session struct {
 	published    bool // events were acknowledged since the last save
 }
 
-func newSession(p *Pipeline, stream *replication.Stream, start replication.LSN) *session {
+func newSession(p *Pipeline, r reader, start replication.LSN) *session {
 	mapping := p.config.Mapping
 	mapping.RelationID = p.outbox.OID
-	s := &session{Pipeline: p, flow: p.flow, stream: stream, start: start, decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
+	s := &session{Pipeline: p, flow: p.flow, reader: r, start: start, at: start, stored: min(start, p.flow.saver.lastSaved().LSN), decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
 	s.alarm = time.AfterFunc(s.interval(), s.nudge)
 	return s
 }
@@ -87,7 +93,7 @@ func (s *session) interval() time.Duration {
 // nudge makes the session tick soon. Any goroutine may call it.
 func (s *session) nudge() {
 	s.due.Store(true)
-	s.stream.Wake()
+	s.reader.Wake()
 	select {
 	case s.flow.notified <- struct{}{}:
 	default:
@@ -103,7 +109,7 @@ func (s *session) end(err error) {
 // run streams until ctx is cancelled or something breaks, and then brings what
 // is in flight to a good end.
 func (s *session) run(ctx context.Context) error {
-	wake := s.stream.Wake
+	wake := s.reader.Wake
 	s.flow.wake.Store(&wake)
 	defer s.flow.wake.Store(nil)
 	defer s.alarm.Stop()
@@ -112,6 +118,8 @@ func (s *session) run(ctx context.Context) error {
 	s.state.set(Streaming, "")
 	err := s.loop()
 	switch {
+	case err == nil && s.stopping.IsZero():
+		return s.handOver()
 	case err == nil:
 		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
 	case errors.Is(err, errBlocked):
@@ -126,11 +134,11 @@ func (s *session) run(ctx context.Context) error {
 	return err
 }
 
-// loop is the path of every event. It returns nil when it was asked to stop
-// and no transaction is open.
+// loop is the path of every event. It returns nil when it was asked to stop, or
+// shall make room for another reader, and no transaction is open.
 func (s *session) loop() error {
 	for {
-		m, err := s.stream.Next()
+		m, err := s.reader.Next()
 		if err != nil {
 			return err
 		}
@@ -155,7 +163,7 @@ func (s *session) loop() error {
 				return err
 			}
 		}
-		if !s.stopping.IsZero() && !s.decoder.InTransaction() {
+		if (!s.stopping.IsZero() || s.leaving.Load()) && !s.decoder.InTransaction() {
 			return nil
 		}
 	}
@@ -173,7 +181,7 @@ func (s *session) idle() error {
 	if now := time.Now(); s.readUntil.Sub(now) < time.Minute {
 		s.readUntil = now.Add(2 * time.Minute)
 	}
-	return s.stream.Wait(s.readUntil)
+	return s.reader.Wait(s.readUntil)
 }
 
 // data handles one pgoutput message.
@@ -193,9 +201,10 @@ func (s *session) data(m replication.Message) error {
 		return s.row(s.decoder.Event())
 	case decoder.Commit:
 		end := s.decoder.CommitEnd()
-		s.stream.Received(end)
+		s.reader.Received(end)
 		s.flow.tracker.Mark(end)
 		s.flow.trail.commit(end)
+		s.at = max(s.at, end)
 		return s.reached(end)
 	default: // nothing to publish or confirm
 	}
@@ -288,10 +297,18 @@ func (s *session) blocked() error {
 		s.state.set(Blocked, why)
 		s.log.Warn("reading is paused", "reason", why, "in_flight_bytes", s.flow.producer.InFlight())
 	}
-	if waited >= s.config.BlockedTimeout {
+	if waited >= s.patience() {
 		return errBlocked
 	}
 	return nil
+}
+
+// patience is how long a broker may keep us from reading.
+func (s *session) patience() time.Duration {
+	if readerName(s.reader) == string(ReadCatchUp) {
+		return min(s.config.BlockedTimeout, blockedCatchUp)
+	}
+	return s.config.BlockedTimeout
 }
 
 func (s *session) unblocked() {
@@ -334,6 +351,10 @@ func (s *session) keepalive(m replication.Message) error {
 		s.flow.tracker.Mark(m.LSN)
 		if err := s.reached(m.LSN); err != nil {
 			return err
+		}
+		s.at = max(s.at, m.LSN)
+		if s.caughtUp() {
+			s.leaving.Store(true)
 		}
 	}
 	if !m.ReplyRequested {

@@ -39,27 +39,36 @@ func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 		return false, err
 	}
 	for {
-		opened, err := p.stream(ctx, control, config, server, start)
-		streamed = streamed || opened
-		if !errors.Is(err, errBlocked) {
+		session, err := p.stream(ctx, control, config, server, start)
+		if session == nil {
 			return streamed, err
 		}
-		if err := p.unblock(ctx, control); err != nil {
+		streamed = true
+		switch {
+		case errors.Is(err, errBlocked):
+			if err := p.unblock(ctx, control); err != nil {
+				return streamed, err
+			}
+			start = max(start, p.flow.saver.lastSaved().LSN)
+		case errors.Is(err, errSwitch), p.noCatchUp(err):
+			start = session.at
+		default:
 			return streamed, err
 		}
-		start = max(start, p.flow.saver.lastSaved().LSN)
 	}
 }
 
-// stream opens the stream and runs a session on it.
-func (p *Pipeline) stream(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (opened bool, err error) {
-	stream, err := p.open(ctx, control, config, server, start)
+// stream opens a reader and runs a session on it. Without an error of opening
+// there is a session.
+func (p *Pipeline) stream(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (*session, error) {
+	r, err := p.open(ctx, control, config, server, start)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer stream.Close()
-	p.log.Info("streaming", "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
-	return true, p.watched(ctx, control, newSession(p, stream, start))
+	defer r.Close()
+	p.log.Info("streaming", "reader", readerName(r), "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
+	s := newSession(p, r, start)
+	return s, p.watched(ctx, control, s)
 }
 
 // unblock waits, holding the lock, until the broker takes events again.
@@ -239,52 +248,6 @@ func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control
 	return nil
 }
 
-// open starts the stream, waiting while another client uses the slot. The slot
-// is checked again each time, because that client may move it.
-func (p *Pipeline) open(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (*replication.Stream, error) {
-	ticker := time.NewTicker(lockPoll)
-	defer ticker.Stop()
-	for {
-		timed, cancel := context.WithTimeout(ctx, 2*config.ConnectTimeout)
-		stream, err := replication.Open(timed, config, server, start)
-		cancel()
-		if err == nil {
-			return p.mine(ctx, control, server, stream, start)
-		}
-		if !errors.Is(err, replication.ErrSlotActive) {
-			return nil, err
-		}
-		p.standBy(err.Error())
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-ticker.C:
-		}
-		slot, err := p.slot(ctx, control, server)
-		if err != nil {
-			return nil, err
-		}
-		if err := replication.Refusal(replication.CheckPosition(start, slot)); err != nil {
-			return nil, err
-		}
-	}
-}
-
-// mine looks at the slot once more, now that nobody else can move it: it may
-// have been dropped and created again since it was looked at, and the server
-// would begin where it begins without a word.
-func (p *Pipeline) mine(ctx context.Context, control *replication.Control, server replication.Server, stream *replication.Stream, start replication.LSN) (*replication.Stream, error) {
-	slot, err := p.slot(ctx, control, server)
-	if err == nil {
-		err = replication.Refusal(replication.CheckPosition(start, slot))
-	}
-	if err != nil {
-		stream.Close()
-		return nil, err
-	}
-	return stream, nil
-}
-
 // watched runs the session, and beside it the goroutine that asks the server
 // how the slot is and notices when the lock is lost.
 func (p *Pipeline) watched(ctx context.Context, control *replication.Control, s *session) error {
@@ -292,7 +255,7 @@ func (p *Pipeline) watched(ctx context.Context, control *replication.Control, s 
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := p.watch(watching, control); err != nil {
+		if err := p.watch(watching, control, s.watchLag); err != nil {
 			s.end(err)
 		}
 	}()
@@ -316,8 +279,9 @@ func (p *Pipeline) inspect(ctx context.Context, control *replication.Control, sl
 	return nil
 }
 
-// watch asks the server at intervals; it owns the SQL connection meanwhile.
-func (p *Pipeline) watch(ctx context.Context, control *replication.Control) error {
+// watch asks the server at intervals, and tells what it has seen; it owns the
+// SQL connection meanwhile.
+func (p *Pipeline) watch(ctx context.Context, control *replication.Control, seen func(replication.Slot)) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	var lastTable time.Time
@@ -336,6 +300,7 @@ func (p *Pipeline) watch(ctx context.Context, control *replication.Control) erro
 			return err
 		}
 		p.config.Metrics.Slot(slot)
+		seen(slot)
 		select {
 		case <-ctx.Done():
 			return nil

@@ -113,7 +113,7 @@ func (s *session) recognise(e *decoder.Event) error {
 		return nil
 	case order == 0 && string(e.Attribute(decoder.ID)) == s.flow.landmark.eventID:
 		s.flow.landmark = nil
-		s.stream.Received(s.flow.saver.lastSaved().LSN)
+		s.reader.Received(s.flow.saver.lastSaved().LSN)
 		return nil
 	}
 	return s.otherHistory()
