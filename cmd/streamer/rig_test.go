@@ -137,7 +137,7 @@ func (r *rig) stream() (stop func()) {
 	metrics := ops.NewMetrics("test")
 	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), metrics))
 	require.NoError(r.t, err)
-	server, err := ops.Listen(r.listen, metrics, p.Status)
+	server, err := ops.Listen(r.listen, false, metrics, p.Status)
 	require.NoError(r.t, err)
 	served, ran := make(chan error, 1), make(chan error, 1)
 	go func() { served <- server.Serve() }()

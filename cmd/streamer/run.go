@@ -47,7 +47,7 @@ func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
 		return err
 	}
 	if cfg.HTTP.Listen != "" {
-		server, err := ops.Listen(cfg.HTTP.Listen, metrics, p.Status)
+		server, err := ops.Listen(cfg.HTTP.Listen, cfg.HTTP.Pprof, metrics, p.Status)
 		if err != nil {
 			return err
 		}

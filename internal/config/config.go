@@ -180,6 +180,7 @@ type CheckpointFile struct {
 // HTTP describes the operations endpoint.
 type HTTP struct {
 	Listen string `koanf:"listen" doc:"Address as host:port for /healthz, /readyz and /metrics; empty: no endpoint."`
+	Pprof  bool   `koanf:"pprof" doc:"Answer /debug/pprof there too, with which anybody who reaches the address can read and slow down the process."`
 }
 
 // Log describes the log.

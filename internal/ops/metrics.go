@@ -29,6 +29,7 @@ type Metrics struct {
 	lastAck    prometheus.Gauge
 	exactly    prometheus.Gauge
 	letters    *prometheus.CounterVec
+	catchUp    prometheus.Gauge
 }
 
 // NewMetrics registers everything.
@@ -56,6 +57,7 @@ func NewMetrics(version string) *Metrics {
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
 	m.active = gauge("slot_active", "1 while a client streams from the slot.", "slot")
+	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind; the slot is not active then.").WithLabelValues()
 	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
 	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "streamer_end_to_end_latency_seconds", Help: "From commit to acknowledgement, of the oldest event of each batch.",
@@ -81,6 +83,14 @@ func (m *Metrics) Skipped() { m.skipped.Inc() }
 
 // DeadLetter counts a row that went to the dead letters.
 func (m *Metrics) DeadLetter(class string) { m.letters.WithLabelValues(class).Inc() }
+
+// CatchingUp notes how the log is read.
+func (m *Metrics) CatchingUp(yes bool) {
+	m.catchUp.Set(0)
+	if yes {
+		m.catchUp.Set(1)
+	}
+}
 
 // Resuming notes whether a crash would repeat anything.
 func (m *Metrics) Resuming(exactlyOnce bool) {

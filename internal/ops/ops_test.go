@@ -19,7 +19,12 @@ import (
 // serve answers on a free port until the test ends.
 func serve(t *testing.T, m *Metrics, status pipeline.Status) (address string) {
 	t.Helper()
-	s, err := Listen("127.0.0.1:0", m, func() pipeline.Status { return status })
+	return serveProfiles(t, false, m, status)
+}
+
+func serveProfiles(t *testing.T, profiles bool, m *Metrics, status pipeline.Status) (address string) {
+	t.Helper()
+	s, err := Listen("127.0.0.1:0", profiles, m, func() pipeline.Status { return status })
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
@@ -40,6 +45,14 @@ func get(t *testing.T, url string) (code int, body string) {
 	text, err := io.ReadAll(response.Body)
 	require.NoError(t, err)
 	return response.StatusCode, string(text)
+}
+
+func TestProfilesAreOffUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	for profiles, want := range map[bool]int{false: http.StatusNotFound, true: http.StatusOK} {
+		code, _ := get(t, serveProfiles(t, profiles, NewMetrics("test"), pipeline.Status{})+"/debug/pprof/heap?debug=1")
+		assert.Equal(t, want, code)
+	}
 }
 
 func TestReadiness(t *testing.T) {
@@ -87,7 +100,7 @@ func TestListenOnATakenPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	_, err = Listen(taken.Addr().String(), NewMetrics("test"), nil)
+	_, err = Listen(taken.Addr().String(), false, NewMetrics("test"), nil)
 	require.ErrorContains(t, err, "http.listen")
 	assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -16,7 +17,7 @@ import (
 )
 
 // Server answers /healthz (the process is alive), /readyz (it streams or stands
-// by) and /metrics.
+// by), /metrics, and /debug/pprof if asked to.
 type Server struct {
 	http     http.Server
 	listener net.Listener
@@ -32,7 +33,7 @@ type Health struct {
 
 // Listen opens the port, so that a port in use is found before streaming
 // starts.
-func Listen(address string, m *Metrics, status func() pipeline.Status) (*Server, error) {
+func Listen(address string, profiles bool, m *Metrics, status func() pipeline.Status) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, failure.Misconfigure(fmt.Errorf("http.listen: %w: choose another address, or an empty one for no endpoint", err))
@@ -40,6 +41,11 @@ func Listen(address string, m *Metrics, status func() pipeline.Status) (*Server,
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { ready(w, status()) })
+	if profiles {
+		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	return &Server{listener: listener, http: http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}}, nil
 }

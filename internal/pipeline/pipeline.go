@@ -68,6 +68,8 @@ type Metrics interface {
 	// Resuming reports whether predecessors are kept out, so that nothing is
 	// repeated after a crash.
 	Resuming(exactlyOnce bool)
+	// CatchingUp reports whether the log is read by SQL.
+	CatchingUp(yes bool)
 	// Slot reports the slot as the server sees it.
 	Slot(replication.Slot)
 }

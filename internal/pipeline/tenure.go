@@ -67,6 +67,7 @@ func (p *Pipeline) stream(ctx context.Context, control *replication.Control, con
 	}
 	defer r.Close()
 	p.log.Info("streaming", "reader", readerName(r), "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
+	p.config.Metrics.CatchingUp(readerName(r) == string(ReadCatchUp))
 	s := newSession(p, r, start)
 	return s, p.watched(ctx, control, s)
 }
