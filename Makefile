@@ -9,7 +9,7 @@ VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build demo test short long faults faults-selftest lint fmt fuzz bench generate clean
+.PHONY: help build demo test short long faults faults-selftest lint fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,7 +49,12 @@ fuzz: ## run every fuzz target for FUZZTIME each (default 30s)
 	  done; \
 	done
 
-bench: ## run the micro-benchmarks, with allocations
+bench: ## compare with Debezium and others, and write bench/report (BENCH_FLAGS="-scale 0.1 -workloads W1,W2"; see bench/README.md)
+	@echo "building the benchmark"
+	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $(BIN)/bench ./bench/cmd/bench
+	@$(BIN)/bench $(BENCH_FLAGS)
+
+microbench: ## run the micro-benchmarks, with allocations
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 lint: ## run the linters

@@ -1,0 +1,56 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/IBM/sarama"
+)
+
+// Producer hands records straight to Kafka.
+type Producer struct {
+	producer  sarama.AsyncProducer
+	records   *Records
+	collected sync.WaitGroup
+	failed    []error // read only after collected
+}
+
+// OpenProducer connects to Kafka. The caller must close it.
+func OpenProducer(brokers []string, records *Records) (*Producer, error) {
+	producer, err := sarama.NewAsyncProducer(brokers, ProducerConfig())
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kafka: %w", err)
+	}
+	p := &Producer{producer: producer, records: records}
+	p.collected.Go(func() {
+		for range producer.Successes() {
+		}
+	})
+	p.collected.Go(func() {
+		for problem := range producer.Errors() {
+			p.failed = append(p.failed, problem)
+		}
+	})
+	return p, nil
+}
+
+// Make hands over the events from n to before n + rows.
+func (p *Producer) Make(ctx context.Context, n, rows int64) error {
+	for i := range rows {
+		select {
+		case p.producer.Input() <- p.records.Record(n + i):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// Close waits for all acknowledgements and returns what has failed.
+func (p *Producer) Close() error {
+	p.producer.AsyncClose()
+	p.collected.Wait()
+	return errors.Join(p.failed...)
+}

@@ -1,0 +1,53 @@
+package contender
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/outboxstream/streamer/internal/testserver"
+)
+
+const module = "github.com/outboxstream/streamer/"
+
+// Build builds the programs as their users do.
+func (p Programs) Build(ctx context.Context) error {
+	for name, source := range map[string]string{"streamer": "cmd/streamer", "baseline": "bench/baseline", "raw": "bench/raw"} {
+		// Without VCS information, which git refuses to give in a folder of somebody else.
+		cmd := exec.CommandContext(ctx, p.Go, "build", "-trimpath", "-buildvcs=false", "-o", p.Of(name), module+source)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if err := run(cmd); err != nil {
+			return fmt.Errorf("build %s: %w", source, err)
+		}
+	}
+	return nil
+}
+
+// run returns what the command has printed as part of the error.
+func run(cmd *exec.Cmd) error {
+	_, err := output(cmd)
+	return err
+}
+
+// output returns what the command prints, also when it fails.
+func output(cmd *exec.Cmd) (string, error) {
+	var text strings.Builder
+	cmd.Stdout, cmd.Stderr = &text, &text
+	if err := testserver.RunProcess(cmd); err != nil {
+		return text.String(), fmt.Errorf("%w\n%s", err, strings.TrimSpace(text.String()))
+	}
+	return text.String(), nil
+}
+
+// environment is ours without what it says about another streamer or database.
+func environment() []string {
+	var kept []string
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, "PG") && !strings.HasPrefix(variable, "STREAMER_") {
+			kept = append(kept, variable)
+		}
+	}
+	return kept
+}

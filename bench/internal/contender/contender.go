@@ -1,0 +1,78 @@
+// Package contender knows how each program of the comparison is configured and
+// started. What is measured is the same for all and done elsewhere.
+package contender
+
+import (
+	"context"
+	"errors"
+	"os/exec"
+	"path/filepath"
+)
+
+// Kind is what a contender does with a workload.
+type Kind int
+
+// Kinds of contenders.
+const (
+	Relay    Kind = iota // from a slot into Kafka
+	Reader               // from a slot into nothing; ends at the end of the log
+	Producer             // from nothing into Kafka; ends when all is acknowledged
+	Writer               // into the outbox and into Kafka, without a relay; no process of its own
+)
+
+// ErrMissing is wrapped by errors that say that this machine cannot run a
+// contender: it is left out, with the reason.
+var ErrMissing = errors.New("not available")
+
+// Task is what a contender is to do: one slot, one set of topics.
+type Task struct {
+	Folder      string // of its own, empty
+	DSN         string // over TCP, of the database of the workload
+	Port        int    // of the server on 127.0.0.1
+	Database    string
+	Slot        string
+	Publication string
+	End         string // LSN after the last transaction; empty for a steady workload
+	Brokers     []string
+	Prefix      string   // topics are this and the aggregate type
+	Topics      []string // that exist, and are empty
+	Rows        int64
+	Payload     int // bytes of each payload, about
+	Types       int
+}
+
+// LogFile is where the contender's output goes.
+func (t Task) LogFile() string { return filepath.Join(t.Folder, "log") }
+
+// Contender is one program in one configuration.
+type Contender interface {
+	Name() string
+	// About is a sentence for the report.
+	About() string
+	Kind() Kind
+	// Command makes everything ready, which is not measured, and returns the
+	// command whose process is measured.
+	Command(ctx context.Context, t Task) (*exec.Cmd, error)
+}
+
+// Verifier is a contender that can compare the outbox with the topics.
+type Verifier interface {
+	// Verify returns what was found, in a few words. It is called after the
+	// contender has been stopped, and before its slot is dropped.
+	Verify(ctx context.Context, t Task) (outcome string, err error)
+}
+
+// Metered is a contender that tells how many objects it has allocated.
+type Metered interface {
+	// Allocations returns the number since its process started.
+	Allocations(ctx context.Context, t Task) (int64, error)
+}
+
+// Programs are the binaries built for the run.
+type Programs struct {
+	Folder string
+	Go     string // go command
+}
+
+// Of returns the path of a program by its name.
+func (p Programs) Of(name string) string { return filepath.Join(p.Folder, name) }
