@@ -127,7 +127,7 @@ func (p *Producer) recover(part *partition) {
 	if part.suspect == nil {
 		part.suspect = failed[len(failed)-1]
 	}
-	if classify(answer) == tooLarge && len(oldest.records) > 1 {
+	if classify(answer) == tooLarge && oldest.count() > 1 {
 		if part.suspect == oldest {
 			part.suspect = nil // it was not written, and its halves are new
 		}
@@ -187,8 +187,8 @@ func topicProblem(topic string, err error) error {
 // hopeless names the record at fault.
 func (p *Producer) hopeless(b *Batch, index int, class PoisonClass, reason error) error {
 	e := PoisonError{Position: b.first, Class: class, Reason: reason, Late: !b.partition.topic.deadLetters}
-	if index < len(b.records) {
-		id, position := identify(b.records[index])
+	if index < b.count() {
+		id, position := identify(b.record(index))
 		if e.EventID = id; id != "" { // a tombstone in structured mode has none
 			e.Position = position
 		}
@@ -204,9 +204,9 @@ func identify(r *sarama.Record) (id string, position replication.Position) {
 		switch string(h.Key) {
 		case DeadLetterClass:
 			letter = true
-		case string(keyID), deadLetterEventID:
+		case headerID, deadLetterEventID:
 			id = string(h.Value)
-		case string(keySequence), deadLetterSequence:
+		case headerSequence, deadLetterSequence:
 			sequence = string(h.Value)
 		}
 	}
@@ -239,7 +239,7 @@ func (p *Producer) giveUp(b *Batch, err error) {
 	part.sequence = b.firstSequence
 	for _, waiting := range part.queue {
 		waiting.firstSequence = part.sequence
-		part.sequence = nextSequence(part.sequence, len(waiting.records))
+		part.sequence = nextSequence(part.sequence, waiting.count())
 	}
 	if len(part.queue) > 0 {
 		p.detach(part)

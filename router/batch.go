@@ -1,7 +1,7 @@
 package router
 
 import (
-	"slices"
+	"fmt"
 	"time"
 	"unsafe"
 
@@ -26,11 +26,8 @@ type Batch struct {
 	size        int   // bytes on the wire before compression, roughly
 	memory      int   // bytes this batch accounts for in memory
 
-	slab    arena[byte]
-	storage arena[sarama.Record]
-	values  arena[sarama.RecordHeader]
-	headers arena[*sarama.RecordHeader]
-	records []*sarama.Record
+	body []byte // records in Kafka's format
+	ends []int  // where each ends in body
 
 	// firstSequence is given when the batch is sealed and never changes.
 	firstSequence int32
@@ -38,92 +35,112 @@ type Batch struct {
 	done          chan<- error // for batches outside the stream, see Producer.Write
 }
 
-// recordMemory is what a record costs besides its bytes; header slots come on
-// top.
 const (
-	recordMemory = int(unsafe.Sizeof(sarama.Record{})) + 8
-	headerMemory = int(unsafe.Sizeof(sarama.RecordHeader{})) + 8
-	// recordOverhead bounds what Kafka's record format adds: lengths, deltas.
-	recordOverhead = 21
+	// recordMemory is about what a record costs besides its payload: attributes
+	// and lengths.
+	recordMemory = 256
 	// batchOverhead is the size of a record batch's own header.
 	batchOverhead = 61
 )
 
-func newBatch() *Batch {
-	b := &Batch{}
-	b.slab.min, b.slab.max = 2<<10, 64<<10
-	b.storage.min, b.storage.max = 4, 128
-	b.values.min, b.values.max = 64, 2048
-	b.headers.min, b.headers.max = 64, 2048
-	return b
-}
+func newBatch() *Batch { return &Batch{} }
+
+// regularBatch is the largest body that is kept for another batch.
+const regularBatch = 2 << 20
 
 // reset makes a batch ready to be filled again.
 func (b *Batch) reset() {
-	if b.slab.reset() {
-		// What was dropped must not stay reachable through old records.
-		b.storage.clear()
-		b.values.clear()
+	if cap(b.body) > regularBatch {
+		b.body = nil
 	}
-	b.storage.reset()
-	b.values.reset()
-	b.headers.reset()
-	clear(b.records)
-	*b = Batch{slab: b.slab, storage: b.storage, values: b.values, headers: b.headers, records: b.records[:0]}
+	*b = Batch{body: b.body[:0], ends: b.ends[:0]}
 }
 
 // retained is the memory in bytes that a recycled batch keeps.
-func (b *Batch) retained() int {
-	return b.slab.total + b.storage.total*recordMemory + b.values.total*int(unsafe.Sizeof(sarama.RecordHeader{})) + b.headers.total*8
-}
+func (b *Batch) retained() int { return cap(b.body) + cap(b.ends)*int(unsafe.Sizeof(0)) }
 
-// begin starts a record with at most n headers.
-func (b *Batch) begin(e *decoder.Event, n int) writer {
-	at := recordTime(e)
-	if len(b.records) == 0 {
-		b.first, b.baseTime, b.maxTime, b.oldest = e.Position, at, at, e.CommitTime
+// count is the number of records.
+func (b *Batch) count() int { return len(b.ends) }
+
+// add appends a record of this time, in milliseconds since the Unix epoch. A nil
+// value is a tombstone.
+func (b *Batch) add(at int64, key, value []byte, h headers) {
+	if b.count() == 0 {
+		b.baseTime, b.maxTime = at, at
 		b.size = batchOverhead
 	}
-	record := &b.storage.take(1)[0]
-	*record = sarama.Record{
-		TimestampDelta: time.Duration(at-b.baseTime) * time.Millisecond,
-		OffsetDelta:    int64(len(b.records)),
-	}
 	b.maxTime = max(b.maxTime, at)
+	before := len(b.body)
+	b.body = appendRecord(b.body, at-b.baseTime, int64(b.count()), key, value, h)
+	b.ends = append(b.ends, len(b.body))
+	b.size += len(b.body) - before
+	b.memory += len(b.body) - before
+}
+
+// addEvent appends the record of an event.
+func (b *Batch) addEvent(e *decoder.Event, key, value []byte, h headers) {
+	if b.count() == 0 {
+		b.first, b.oldest = e.Position, e.CommitTime
+	}
 	b.last = e.Position
-	return writer{batch: b, record: record, headers: b.headers.take(n)[:0], values: b.values.take(n)}
+	b.add(recordTime(e), key, value, h)
 }
 
-// end adds the record.
-func (b *Batch) end(w writer) {
-	b.headers.giveBack(cap(w.headers) - len(w.headers))
-	b.values.giveBack(len(w.values))
-	w.record.Headers = slices.Clip(w.headers)
-	b.records = append(b.records, w.record)
-	b.size += w.size + recordOverhead
-	b.memory += w.size + recordMemory + len(w.headers)*headerMemory
+// addRecord appends a record that is not made from an event.
+func (b *Batch) addRecord(at int64, r *sarama.Record) {
+	list := make([]sarama.RecordHeader, len(r.Headers))
+	for i, h := range r.Headers {
+		list[i] = *h
+	}
+	b.add(at, r.Key, r.Value, encodeHeaders(list))
 }
 
-// wire is the batch as sarama sends it.
-func (b *Batch) wire(c *codec, id int64, epoch int16) *sarama.RecordBatch {
-	return &sarama.RecordBatch{
-		Version:          2,
-		Codec:            c.codec,
-		CompressionLevel: c.level,
-		ProducerID:       id,
-		ProducerEpoch:    epoch,
-		FirstSequence:    b.firstSequence,
-		LastOffsetDelta:  int32(len(b.records) - 1),
-		FirstTimestamp:   time.UnixMilli(b.baseTime),
-		MaxTimestamp:     time.UnixMilli(b.maxTime),
-		Records:          b.records,
+// record reads a record back. It shares the batch's memory. What add has written
+// can be read; going on without it would lose an event.
+func (b *Batch) record(i int) *sarama.Record {
+	start := 0
+	if i > 0 {
+		start = b.ends[i-1]
+	}
+	r, err := parseRecord(b.body[start:b.ends[i]])
+	if err != nil {
+		panic(fmt.Sprintf("router: record %d of a batch of %d: %s", i, b.count(), err)) //nolint:forbidigo // see above
+	}
+	return r
+}
+
+// records reads all records back.
+func (b *Batch) records() []*sarama.Record {
+	all := make([]*sarama.Record, b.count())
+	for i := range all {
+		all[i] = b.record(i)
+	}
+	return all
+}
+
+// refill replaces the records.
+func (b *Batch) refill(records []*sarama.Record) {
+	base := b.baseTime
+	b.body, b.ends, b.memory = nil, nil, 0
+	for _, r := range records {
+		b.addRecord(base+r.TimestampDelta.Milliseconds(), r)
 	}
 }
 
-// codec is how batches are compressed.
-type codec struct {
-	codec sarama.CompressionCodec
-	level int
+// wire fills a batch as sarama sends it, with the body as it goes over the wire.
+func (b *Batch) wire(into *sarama.RecordBatch, body []byte, c codec, id int64, epoch int16, blank []*sarama.Record) {
+	*into = sarama.RecordBatch{
+		Version:         2,
+		Codec:           c.codec,
+		ProducerID:      id,
+		ProducerEpoch:   epoch,
+		FirstSequence:   b.firstSequence,
+		LastOffsetDelta: int32(b.count() - 1),
+		FirstTimestamp:  time.UnixMilli(b.baseTime),
+		MaxTimestamp:    time.UnixMilli(b.maxTime),
+		Records:         blank[:b.count()], // only counted
+	}
+	*prepared(into) = body
 }
 
 // nextSequence is the sequence number n records later; they wrap from 2³¹−1

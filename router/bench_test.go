@@ -126,6 +126,8 @@ func BenchmarkSeal(b *testing.B) {
 	enc, events := encoderFor(b, someRules()), benchEvents(10)
 	part := &partition{topic: &topic{name: orders}}
 	batch := newBatch()
+	var wire sarama.RecordBatch
+	blank := make([]*sarama.Record, 1)
 	b.ReportAllocs()
 	for b.Loop() {
 		if err := tryEncode(enc, batch, events[0]); err != nil {
@@ -135,7 +137,7 @@ func BenchmarkSeal(b *testing.B) {
 		part.enqueue(batch)
 		sent := part.take()
 		mu.Unlock()
-		_ = sent.wire(&codec{}, 1, 0)
+		sent.wire(&wire, sent.body, codec{}, 1, 0, blank)
 		part.sent = part.sent[:0]
 		batch.reset()
 	}

@@ -15,6 +15,11 @@ type broker struct {
 	connection connection
 	wake       chan struct{}
 
+	// The goroutine's own.
+	compressor compressor
+	wire       []sarama.RecordBatch // of the request being sent
+	blank      []*sarama.Record     // what stands for records that are encoded already
+
 	// Guarded by Producer.mu.
 	partitions []*partition // scheduled: may have something to send, oldest first
 	requests   int          // in flight
@@ -63,7 +68,7 @@ func (p *Producer) schedule(part *partition) {
 func (p *Producer) attach(part *partition, c connection) {
 	b := p.brokers[c]
 	if b == nil {
-		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1)}
+		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}}
 		p.brokers[c] = b
 		p.running.Go(b.run)
 	}
@@ -153,7 +158,7 @@ func (b *broker) assemble() *request {
 	return r
 }
 
-// send encodes, compresses and writes the request.
+// send compresses and writes the request.
 func (b *broker) send(r *request) {
 	p := b.producer
 	message := &sarama.ProduceRequest{
@@ -163,15 +168,38 @@ func (b *broker) send(r *request) {
 		// encode everything twice.
 		Version: 8,
 	}
-	for _, batch := range r.batches {
-		message.AddBatch(batch.partition.topic.name, batch.partition.id, batch.wire(&p.codec, p.id, p.epoch))
+	if err := b.fill(message, r); err != nil {
+		b.receive(answer{request: r, err: err})
+		return
 	}
+	// sarama has copied everything when this returns.
 	err := b.connection.AsyncProduce(message, func(response *sarama.ProduceResponse, err error) {
 		b.receive(answer{r, response, err})
 	})
 	if err != nil {
 		b.receive(answer{request: r, err: err}) // no callback will come
 	}
+}
+
+// fill puts the batches into the message. Its memory is used again for the
+// next.
+func (b *broker) fill(message *sarama.ProduceRequest, r *request) error {
+	most := 0
+	for _, batch := range r.batches {
+		most = max(most, batch.count())
+	}
+	b.blank = slices.Grow(b.blank, most)[:most]
+	b.wire = slices.Grow(b.wire[:0], len(r.batches))[:len(r.batches)]
+	b.compressor.reset()
+	for i, batch := range r.batches {
+		body, err := b.compressor.compress(batch.body)
+		if err != nil {
+			return err
+		}
+		batch.wire(&b.wire[i], body, b.compressor.codec, b.producer.id, b.producer.epoch, b.blank)
+		message.AddBatch(batch.partition.topic.name, batch.partition.id, &b.wire[i])
+	}
+	return nil
 }
 
 // receive notes an answer. It runs on sarama's receiving goroutine, too.
@@ -262,7 +290,7 @@ func (p *Producer) logged(part *partition, b *Batch) {
 	if !part.topic.admitted {
 		return
 	}
-	w := written{base: b.sending.offset, end: b.sending.offset + int64(len(b.records)), last: b.last}
+	w := written{base: b.sending.offset, end: b.sending.offset + int64(b.count()), last: b.last}
 	again := part.suspect != nil // it may have been written before what came behind it
 	if before := part.log.end; part.log.add(w) > 0 && !again {
 		p.log.Error("log of a partition has gone back: the broker has lost acknowledged events, or the topic was deleted and created again",

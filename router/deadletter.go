@@ -214,16 +214,11 @@ func (p *Producer) Bury(l *DeadLetter) (Result, error) {
 	}
 	b := p.take()
 	before := b.memory
-	headers := l.headers(p.router.rules.StreamID)
-	w := b.begin(&decoder.Event{Position: l.Position, CommitTime: l.CommitTime}, len(headers))
-	for _, h := range headers {
-		w.own(h.Key, w.bytes(h.Value))
+	value := l.Payload.Bytes
+	if l.Payload.Null {
+		value = nil
 	}
-	w.record.Key = w.bytes(l.Key)
-	if !l.Payload.Null {
-		w.record.Value = w.bytes(l.Payload.Bytes)
-	}
-	b.end(w)
+	b.addEvent(&decoder.Event{Position: l.Position, CommitTime: l.CommitTime}, l.Key, value, encodeHeaders(l.headers(p.router.rules.StreamID)))
 	p.place(part, b)
 	p.count(part, b, before, l.Position)
 	p.seal(part)

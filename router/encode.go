@@ -12,8 +12,6 @@ import (
 	"unicode/utf8"
 	"unsafe"
 
-	"github.com/IBM/sarama"
-
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -54,18 +52,21 @@ func ParseSequence(text string) (replication.Position, error) {
 	return replication.Position{Commit: replication.LSN(commit), Ordinal: uint32(ordinal)}, nil
 }
 
-// headerKey is the name of a record header, shared by all records.
-func headerKey(name string) []byte { return []byte(name) }
+// The names of headers that we read back.
+const (
+	headerID       = "ce_id"
+	headerSequence = "ce_sequence"
+)
 
 var (
 	keySpecVersion   = headerKey("ce_specversion")
-	keyID            = headerKey("ce_id")
+	keyID            = headerKey(headerID)
 	keySource        = headerKey("ce_source")
 	keyType          = headerKey("ce_type")
 	keyTime          = headerKey("ce_time")
 	keySubject       = headerKey("ce_subject")
 	keyDataSchema    = headerKey("ce_dataschema")
-	keySequence      = headerKey("ce_sequence")
+	keySequence      = headerKey(headerSequence)
 	keyPartitionKey  = headerKey("ce_partitionkey")
 	keyTraceParent   = headerKey("ce_traceparent")
 	keyTraceState    = headerKey("ce_tracestate")
@@ -75,25 +76,21 @@ var (
 	plainTraceParent = headerKey("traceparent")
 	plainTraceState  = headerKey("tracestate")
 
-	specVersion = &sarama.RecordHeader{Key: keySpecVersion, Value: []byte("1.0")}
-
-	structuredType = &sarama.RecordHeader{Key: keyContentType, Value: []byte("application/cloudevents+json; charset=UTF-8")}
+	specVersion    = constantHeader(keySpecVersion, "1.0")
+	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
 )
 
 // optionalAttributes go out after the core ones, in this order.
 var optionalAttributes = []struct {
 	attribute decoder.Attribute
-	name      string // in structured mode
-	key       []byte // in binary mode
+	name      string     // in structured mode
+	key       wireHeader // in binary mode
 }{
 	{decoder.TraceParent, "traceparent", keyTraceParent},
 	{decoder.TraceState, "tracestate", keyTraceState},
 	{decoder.CorrelationID, "correlationid", keyCorrelationID},
 	{decoder.CausationID, "causationid", keyCausationID},
 }
-
-// maxHeaders bounds the headers of a record, without extensions.
-const maxHeaders = 18
 
 var (
 	errNullPayload = errors.New("payload is NULL and outbox.null_payload is \"reject\": correct the application, or choose json_null, empty_object or tombstone")
@@ -106,24 +103,26 @@ var (
 // encoder writes events into batches. Constant headers are made once.
 type encoder struct {
 	router     *Router
-	extensions [][]byte // header keys, in the order of Event.Extensions
-	stream     *sarama.RecordHeader
-	source     *sarama.RecordHeader // nil unless constant
-	types      map[string]*sarama.RecordHeader
+	extensions []wireHeader // names, in the order of Event.Extensions
+	stream     wireHeader
+	source     wireHeader // nil unless constant
+	sourceText []byte     // likewise
+	types      map[string]wireHeader
 	json       []byte // scratch for structured mode
+	scratch    []byte // for headers
 	media      map[string]mediaType
 }
 
 type mediaType struct{ valid, json, event bool }
 
 func newEncoder(r *Router) *encoder {
-	e := &encoder{router: r, types: map[string]*sarama.RecordHeader{}, media: map[string]mediaType{}}
-	e.stream = &sarama.RecordHeader{Key: headerKey(StreamHeader), Value: []byte(r.rules.StreamID)}
+	e := &encoder{router: r, types: map[string]wireHeader{}, media: map[string]mediaType{}}
+	e.stream = constantHeader(headerKey(StreamHeader), r.rules.StreamID)
 	for _, name := range r.rules.Extensions {
 		e.extensions = append(e.extensions, headerKey("ce_"+name))
 	}
 	if source, ok := r.source.constant(); ok && r.rules.Columns[decoder.Source] == "" {
-		e.source = &sarama.RecordHeader{Key: keySource, Value: []byte(source)}
+		e.source, e.sourceText = constantHeader(keySource, source), []byte(source)
 	}
 	return e
 }
@@ -212,45 +211,44 @@ func (enc *encoder) encode(b *Batch, e *decoder.Event, d *Destination) error {
 // binary writes a record in binary content mode: attributes as headers, the
 // payload as it is. The order of headers is fixed.
 func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentType string, value []byte) {
-	w := b.begin(e, maxHeaders+len(e.Extensions))
-	w.shared(specVersion)
-	w.header(keyID, e.Attribute(decoder.ID))
+	h := headers{buf: enc.scratch[:0]}
+	h.constant(specVersion)
+	h.add(keyID, e.Attribute(decoder.ID))
 	if enc.source != nil {
-		w.shared(enc.source)
+		h.constant(enc.source)
 	} else {
-		w.header(keySource, d.source)
+		h.add(keySource, d.source)
 	}
-	w.header(keyType, d.typ)
-	w.time(keyTime, e.Time)
-	w.header(keySubject, subject(e))
-	w.header(keyDataSchema, d.dataSchema)
-	w.sequence(keySequence, e)
-	key := w.bytes(d.Key)
-	w.own(keyPartitionKey, key)
+	h.add(keyType, d.typ)
+	h.time(e)
+	h.add(keySubject, subject(e))
+	h.add(keyDataSchema, d.dataSchema)
+	h.sequence(e)
+	h.buf = appendBytes(append(h.buf, keyPartitionKey...), d.Key) // also if it is empty
+	h.count++
 	for _, o := range optionalAttributes {
-		w.header(o.key, e.Attribute(o.attribute))
+		h.add(o.key, e.Attribute(o.attribute))
 	}
 	for i := range e.Extensions {
-		w.header(enc.extensions[i], e.Extensions[i].Value)
+		h.add(enc.extensions[i], e.Extensions[i].Value)
 	}
-	w.shared(enc.constant(contentType))
-	w.header(plainTraceParent, e.Attribute(decoder.TraceParent))
-	w.header(plainTraceState, e.Attribute(decoder.TraceState))
-	w.shared(enc.stream)
-	w.record.Key = key
-	w.record.Value = w.bytes(value)
-	b.end(w)
+	h.constant(enc.typeHeader(contentType))
+	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
+	h.add(plainTraceState, e.Attribute(decoder.TraceState))
+	h.constant(enc.stream)
+	b.addEvent(e, d.Key, value, h)
+	enc.scratch = h.buf
 }
 
-// constant is the shared content-type header of this name.
-func (enc *encoder) constant(contentType string) *sarama.RecordHeader {
+// typeHeader is the content-type header of this name.
+func (enc *encoder) typeHeader(contentType string) wireHeader {
 	if h := enc.types[contentType]; h != nil {
 		return h
 	}
-	h := &sarama.RecordHeader{Key: keyContentType, Value: []byte(contentType)}
+	h := constantHeader(keyContentType, contentType)
 	const remembered = 1000
 	if len(enc.types) < remembered {
-		enc.types[string(h.Value)] = h
+		enc.types[strings.Clone(contentType)] = h
 	}
 	return h
 }
@@ -272,7 +270,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	j = append(j, `{"specversion":"1.0"`...)
 	j = appendMember(j, "id", e.Attribute(decoder.ID))
 	if enc.source != nil {
-		j = appendMember(j, "source", enc.source.Value)
+		j = appendMember(j, "source", enc.sourceText)
 	} else {
 		j = appendMember(j, "source", d.source)
 	}
@@ -299,20 +297,18 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	enc.json = j[:0]
 	tombstone := !present && d.NullPayload == NullTombstone
 
-	w := b.begin(e, 6)
-	w.shared(structuredType)
+	h := headers{buf: enc.scratch[:0]}
+	h.constant(structuredType)
 	if tombstone { // nothing else says which event it was
-		w.header(keyID, e.Attribute(decoder.ID))
-		w.sequence(keySequence, e)
+		h.add(keyID, e.Attribute(decoder.ID))
+		h.sequence(e)
+		j = nil
 	}
-	w.header(plainTraceParent, e.Attribute(decoder.TraceParent))
-	w.header(plainTraceState, e.Attribute(decoder.TraceState))
-	w.shared(enc.stream)
-	w.record.Key = w.bytes(d.Key)
-	if !tombstone {
-		w.record.Value = w.bytes(j)
-	}
-	b.end(w)
+	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
+	h.add(plainTraceState, e.Attribute(decoder.TraceState))
+	h.constant(enc.stream)
+	b.addEvent(e, d.Key, j, h)
+	enc.scratch = h.buf
 	return nil
 }
 
@@ -378,59 +374,12 @@ func appendString(j []byte, text string) []byte {
 	return append(j, '"')
 }
 
-// writer fills one record of a batch.
-type writer struct {
-	batch   *Batch
-	record  *sarama.Record
-	headers []*sarama.RecordHeader
-	values  []sarama.RecordHeader // room for the headers that are not shared
-	size    int
+func (h *headers) time(e *decoder.Event) {
+	h.growing(keyTime, func(b []byte) []byte { return decoder.AppendTime(b, e.Time) })
 }
 
-// bytes copies into the batch's slab. nil stays nil.
-func (w *writer) bytes(b []byte) []byte {
-	if b == nil {
-		return nil
-	}
-	w.size += len(b) + 2
-	kept := w.batch.slab.take(len(b))
-	copy(kept, b)
-	return kept
-}
-
-func (w *writer) header(key, value []byte) {
-	if len(value) > 0 {
-		w.own(key, w.bytes(value))
-	}
-}
-
-// own adds a header whose value already lives in the slab.
-func (w *writer) own(key, value []byte) {
-	h := &w.values[0]
-	w.values = w.values[1:]
-	h.Key, h.Value = key, value
-	w.headers = append(w.headers, h)
-	w.size += len(key) + 2
-}
-
-func (w *writer) shared(h *sarama.RecordHeader) {
-	w.headers = append(w.headers, h)
-	w.size += len(h.Key) + len(h.Value) + 4
-}
-
-func (w *writer) time(key []byte, micro int64) {
-	const longest = len("2006-01-02T15:04:05.999999999Z") // package time writes nine digits before it cuts
-	room := w.batch.slab.take(longest)
-	text := decoder.AppendTime(room[:0], micro)
-	w.batch.slab.giveBack(longest - len(text))
-	w.size += len(text)
-	w.own(key, text)
-}
-
-func (w *writer) sequence(key []byte, e *decoder.Event) {
-	text := appendSequence(w.batch.slab.take(sequenceLength)[:0], e.Position)
-	w.size += len(text)
-	w.own(key, text)
+func (h *headers) sequence(e *decoder.Event) {
+	h.growing(keySequence, func(b []byte) []byte { return appendSequence(b, e.Position) })
 }
 
 // recordTime is the commit time in Kafka's milliseconds: a record that is sent

@@ -61,8 +61,8 @@ func encodeOne(t testing.TB, rules Rules, e *decoder.Event) *sarama.Record {
 	t.Helper()
 	b := newBatch()
 	encodeInto(t, encoderFor(t, rules), b, e)
-	require.Len(t, b.records, 1)
-	return b.records[0]
+	require.Equal(t, 1, b.count())
+	return b.record(0)
 }
 
 func encodeError(t testing.TB, rules Rules, e *decoder.Event) error {
@@ -70,7 +70,7 @@ func encodeError(t testing.TB, rules Rules, e *decoder.Event) error {
 	b := newBatch()
 	err := tryEncode(encoderFor(t, rules), b, e)
 	if err != nil {
-		require.Empty(t, b.records)
+		require.Zero(t, b.count())
 		require.Zero(t, b.memory)
 	}
 	return err
@@ -351,11 +351,11 @@ func TestChecklist(t *testing.T) {
 			for range 50 { // the same encoder, and another, and a used batch
 				encodeInto(t, enc, b, full())
 			}
-			want := dump(b.records[0], b.baseTime)
-			assert.Equal(t, want, dump(b.records[49], b.baseTime))
+			want := dump(b.record(0), b.baseTime)
+			assert.Equal(t, want, dump(b.record(49), b.baseTime))
 			b.reset()
 			encodeInto(t, enc, b, full())
-			assert.Equal(t, want, dump(b.records[0], b.baseTime))
+			assert.Equal(t, want, dump(b.record(0), b.baseTime))
 			assert.Equal(t, want, dump(encodeOne(t, rules, full()), recordTime(full())))
 		}
 	})
@@ -628,7 +628,7 @@ func TestEncodeManyMediaTypes(t *testing.T) {
 		e.SetAttribute(decoder.DataContentType, scratch)
 		encodeInto(t, enc, b, e)
 	}
-	for i, r := range b.records {
+	for i, r := range b.records() {
 		require.Equal(t, fmt.Sprintf("application/x-%d", i), header(r, "content-type"))
 	}
 	assert.LessOrEqual(t, len(enc.types), 1000)
@@ -737,7 +737,7 @@ func TestRecycledBatchLetsGo(t *testing.T) {
 		e := numbered(1, "order", "k")
 		e.Data = []byte(`"` + strings.Repeat("x", 4<<20) + `"`)
 		encodeInto(t, enc, b, e)
-		value := weak.Make(&b.records[10].Value[0])
+		value := weak.Make(&b.record(10).Value[0])
 		large := b.retained()
 		b.reset()
 		assert.Less(t, b.retained(), large-4<<20)

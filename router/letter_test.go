@@ -205,10 +205,10 @@ func TestRevive(t *testing.T) {
 			headers := slices.Clone(got.record.Headers)
 			last := headers[len(headers)-1]
 			assert.Equal(t, ReplayHeader, string(last.Key))
-			assert.Equal(t, want.records[0].Headers, headers[:len(headers)-1])
-			assert.Equal(t, want.records[0].Key, got.record.Key)
-			assert.Equal(t, want.records[0].Value, got.record.Value)
-			assert.Equal(t, want.records[0].Value == nil, got.record.Value == nil, "a tombstone is one again")
+			assert.Equal(t, want.record(0).Headers, headers[:len(headers)-1])
+			assert.Equal(t, want.record(0).Key, got.record.Key)
+			assert.Equal(t, want.record(0).Value, got.record.Value)
+			assert.Equal(t, want.record(0).Value == nil, got.record.Value == nil, "a tombstone is one again")
 			assert.Equal(t, want.baseTime, got.at)
 		})
 	}

@@ -326,7 +326,11 @@ func requestRecords(request *sarama.ProduceRequest) map[string]map[int32]sarama.
 
 func readBatch(topic string, id int32, batch *sarama.RecordBatch) *modelBatch {
 	b := &modelBatch{topic: topic, partition: id, id: batch.ProducerID, epoch: batch.ProducerEpoch, first: batch.FirstSequence, newest: batch.MaxTimestamp}
-	for i, r := range batch.Records {
+	records := recordsOf(batch)
+	if len(records) != len(batch.Records) {
+		b.fault = fault{errorBefore, sarama.ErrInvalidMessage}
+	}
+	for i, r := range records {
 		if r.OffsetDelta != int64(i) || int(batch.LastOffsetDelta) != len(batch.Records)-1 {
 			b.fault = fault{errorBefore, sarama.ErrInvalidMessage}
 		}

@@ -124,7 +124,7 @@ func (r *retry) reset() { r.backoff, r.at = nil, time.Time{} }
 // enqueue gives a batch its sequence numbers, for good.
 func (part *partition) enqueue(b *Batch) {
 	b.firstSequence = part.sequence
-	part.sequence = nextSequence(part.sequence, len(b.records))
+	part.sequence = nextSequence(part.sequence, b.count())
 	part.queue = append(part.queue, b)
 }
 
@@ -169,7 +169,7 @@ func (part *partition) settled() bool {
 // split cuts a batch that is too large into halves. Every record keeps its
 // sequence number, so nothing behind it has to change.
 func (b *Batch) split() [2]*Batch {
-	middle := len(b.records) / 2
+	middle := b.count() / 2
 	whole := b
 	if b.sending.parent != nil {
 		whole = b.sending.parent
@@ -178,15 +178,13 @@ func (b *Batch) split() [2]*Batch {
 		b.sending.parts = 2
 	}
 	var halves [2]*Batch
-	for i, records := range [][]*sarama.Record{b.records[:middle:middle], b.records[middle:]} {
+	all := b.records()
+	for i, records := range [][]*sarama.Record{all[:middle], all[middle:]} {
 		halves[i] = &Batch{
-			partition: b.partition, first: b.first, last: b.last, baseTime: b.baseTime, maxTime: b.maxTime, oldest: b.oldest,
-			size: b.size / 2, records: records, firstSequence: nextSequence(b.firstSequence, i*middle),
-			sending: flight{parent: whole},
+			partition: b.partition, first: b.first, last: b.last, baseTime: b.baseTime, oldest: b.oldest,
+			firstSequence: nextSequence(b.firstSequence, i*middle), sending: flight{parent: whole},
 		}
-		for offset, r := range records {
-			r.OffsetDelta = int64(offset)
-		}
+		halves[i].refill(records)
 	}
 	return halves
 }

@@ -19,7 +19,7 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	if err := newEncoder(r).encode(b, e, &d); err != nil {
 		return Rendering{}, poison(e, PoisonEvent, err)
 	}
-	record := b.records[0]
+	record := b.record(0)
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
 	if count, err := partitions(rendering.Topic); err == nil && count > 0 {

@@ -163,17 +163,6 @@ func NewProducer(config ProducerConfig, c cluster, r *Router, t Tracker, o Obser
 	return p
 }
 
-func codecOf(config ProducerConfig) codec {
-	codecs := map[string]sarama.CompressionCodec{
-		"gzip": sarama.CompressionGZIP, "snappy": sarama.CompressionSnappy, "lz4": sarama.CompressionLZ4, "zstd": sarama.CompressionZSTD,
-	}
-	level := config.CompressionLevel
-	if level == 0 {
-		level = sarama.CompressionLevelDefault
-	}
-	return codec{codec: codecs[config.Compression], level: level}
-}
-
 // Result is what became of an event given to Append.
 type Result int
 
@@ -409,9 +398,9 @@ func (p *Producer) Collect() error {
 	for _, b := range finished {
 		p.tracker.Finish(b.ticket)
 		p.inFlight -= b.memory
-		p.events -= len(b.records)
+		p.events -= b.count()
 		if p.observe != nil {
-			p.observe.Published(b.partition.topic.name, b.partition.id, len(b.records), b.size, time.UnixMicro(b.oldest))
+			p.observe.Published(b.partition.topic.name, b.partition.id, b.count(), b.size, time.UnixMicro(b.oldest))
 		}
 		p.recycle(b)
 	}
@@ -545,9 +534,8 @@ func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, v
 func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sarama.Record, at int64) error {
 	done := make(chan error, 1)
 	b := newBatch()
-	b.records = []*sarama.Record{r}
-	b.baseTime, b.maxTime, b.done = at, at, done
-	b.size = batchOverhead + recordOverhead + len(r.Key) + len(r.Value)
+	b.addRecord(at, r)
+	b.done = done
 
 	p.mu.Lock()
 	// A failure of the data does not end this: what was acknowledged before it

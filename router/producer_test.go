@@ -303,7 +303,7 @@ func TestSplitKeepsSequences(t *testing.T) {
 	for again := true; again; {
 		again = false
 		for i, leaf := range leaves {
-			if len(leaf.records) > 1 {
+			if leaf.count() > 1 {
 				halves := leaf.split()
 				leaves = slices.Replace(leaves, i, i+1, halves[0], halves[1])
 				again = true
@@ -314,11 +314,11 @@ func TestSplitKeepsSequences(t *testing.T) {
 	require.Len(t, leaves, 11)
 	for i, leaf := range leaves {
 		assert.Equal(t, nextSequence(1<<31-3, i), leaf.firstSequence)
-		assert.Zero(t, leaf.records[0].OffsetDelta)
-		id, position := identify(leaf.records[0])
+		assert.Zero(t, leaf.record(0).OffsetDelta)
+		id, position := identify(leaf.record(0))
 		assert.Equal(t, fmt.Sprintf("event-%d", i), id)
 		assert.Equal(t, commitOf(i), position.Commit)
-		wire := leaf.wire(&codec{}, 1, 0)
+		wire := plain(leaf, codec{}, 1, 0)
 		assert.Equal(t, recordTime(numbered(i, "order", "k")), wire.FirstTimestamp.Add(wire.Records[0].TimestampDelta).UnixMilli())
 		assert.Same(t, b, leaf.sending.parent)
 	}
@@ -674,11 +674,8 @@ func TestProducerBoundsMemory(t *testing.T) {
 		kept := 0
 		for _, b := range r.producer.free {
 			kept += b.retained()
-			assert.Empty(t, b.records)
+			assert.Zero(t, b.count())
 			assert.Nil(t, b.partition)
-			for _, stale := range b.records[:cap(b.records)] {
-				assert.Nil(t, stale)
-			}
 		}
 		assert.Equal(t, kept, r.producer.freeSize)
 		assert.LessOrEqual(t, kept, config.MaxInFlightBytes/2)

@@ -66,9 +66,11 @@ func (s *scribe) structured(topic string, partition int32, numbers ...int) {
 func (s *scribe) replayed(topic string, partition int32, numbers ...int) {
 	s.Helper()
 	b := s.batch(Binary, numbers...)
-	for _, r := range b.records {
+	records := b.records()
+	for _, r := range records {
 		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(ReplayHeader), Value: []byte("1")})
 	}
+	b.refill(records)
 	s.put(topic, partition, b)
 }
 
@@ -76,13 +78,15 @@ func (s *scribe) replayed(topic string, partition int32, numbers ...int) {
 func (s *scribe) others(topic string, partition int32, numbers ...int) {
 	s.Helper()
 	b := s.batch(Binary, numbers...)
-	for _, r := range b.records {
+	records := b.records()
+	for _, r := range records {
 		for i, h := range r.Headers {
 			if string(h.Key) == StreamHeader {
 				r.Headers[i] = &sarama.RecordHeader{Key: h.Key, Value: []byte("0123456789abcdef")}
 			}
 		}
 	}
+	b.refill(records)
 	s.put(topic, partition, b)
 }
 
@@ -90,8 +94,8 @@ func (s *scribe) others(topic string, partition int32, numbers ...int) {
 func (s *scribe) foreign(topic string, partition int32, n int) {
 	s.Helper()
 	b := newBatch()
-	for i := range n {
-		b.records = append(b.records, &sarama.Record{Key: []byte("k"), Value: []byte(`{"sequence": "x"}`), OffsetDelta: int64(i)})
+	for range n {
+		b.addRecord(0, &sarama.Record{Key: []byte("k"), Value: []byte(`{"sequence": "x"}`)})
 	}
 	s.put(topic, partition, b)
 }
@@ -99,7 +103,7 @@ func (s *scribe) foreign(topic string, partition int32, n int) {
 // put writes a batch; leaders may be on their way.
 func (s *scribe) put(topic string, partition int32, b *Batch) {
 	s.Helper()
-	wire := b.wire(&s.codec, -1, -1)
+	wire := plain(b, s.codec, -1, -1)
 	wire.FirstSequence = -1
 	wire.FirstTimestamp, wire.MaxTimestamp = time.Now(), time.Now()
 	require.Eventually(s, func() bool {
@@ -637,7 +641,7 @@ func TestReadBackTombstones(t *testing.T) {
 		deletion := numbered(2, "order", "k")
 		deletion.Data, deletion.HasData = nil, false
 		encodeInto(t, enc, b, deletion)
-		require.Nil(t, b.records[1].Value)
+		require.Nil(t, b.record(1).Value)
 		s.put(topic, 0, b)
 		found := s.readBack(readBackOf(map[string]Marks{topic: {Offsets: []int64{0}}}))
 		assert.Equal(t, at(2), found.Topics[topic].Partitions[0].Written, "%s: the tombstone would be repeated", mode)
@@ -654,8 +658,8 @@ func TestCompactedTopicLast(t *testing.T) {
 	put := func(key string, value []byte, n int) {
 		for n > 0 {
 			b := newBatch()
-			for len(b.records) < 100 && n > 0 {
-				b.records = append(b.records, &sarama.Record{Key: []byte(key), Value: value, OffsetDelta: int64(len(b.records))})
+			for b.count() < 100 && n > 0 {
+				b.addRecord(0, &sarama.Record{Key: []byte(key), Value: value})
 				n--
 			}
 			s.put(name, 0, b)
@@ -707,7 +711,7 @@ func TestCompactedTopicLastReadsLittle(t *testing.T) {
 	value := make([]byte, 100<<10)
 	for i := range 100 {
 		b := newBatch()
-		b.records = []*sarama.Record{{Key: fmt.Appendf(nil, "slot-%d", i%2), Value: append(fmt.Appendf(nil, "%d ", i), value...)}}
+		b.addRecord(0, &sarama.Record{Key: fmt.Appendf(nil, "slot-%d", i%2), Value: append(fmt.Appendf(nil, "%d ", i), value...)})
 		s.put("checkpoints", 0, b)
 	}
 	var lowest int64 = 1000
@@ -735,7 +739,7 @@ func TestCompactedTopicLastOverGaps(t *testing.T) {
 			key = fmt.Sprintf("idle-%d", i)
 		}
 		b := newBatch()
-		b.records = []*sarama.Record{{Key: []byte(key), Value: fmt.Append(nil, i)}}
+		b.addRecord(0, &sarama.Record{Key: []byte(key), Value: fmt.Append(nil, i)})
 		s.put(name, 0, b)
 	}
 	cluster.Compact()

@@ -286,7 +286,7 @@ func (h *history) requireOnce(cluster *kafkatest.Cluster, n int) {
 	require.NoError(h, err)
 	counts := map[string]int{}
 	for _, m := range messages {
-		counts[header(&sarama.Record{Headers: m.Headers}, string(keyID))]++
+		counts[header(&sarama.Record{Headers: m.Headers}, headerID)]++
 	}
 	var lost, repeated []string
 	for i := range n {

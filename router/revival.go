@@ -35,12 +35,12 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (
 		return Revival{}, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes", len(e.Data), maxRecordBytes))
 	}
 	enc, b := newEncoder(r), newBatch()
-	enc.stream = &sarama.RecordHeader{Key: headerKey(StreamHeader), Value: []byte(l.StreamID)}
+	enc.stream = constantHeader(headerKey(StreamHeader), l.StreamID)
 	if err := enc.encode(b, e, &destination); err != nil {
 		return Revival{}, poison(e, PoisonEvent, err)
 	}
-	record := b.records[0]
-	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: headerKey(ReplayHeader), Value: []byte(replayDeadLetter)})
+	record := b.record(0)
+	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(ReplayHeader), Value: []byte(replayDeadLetter)})
 	return Revival{
 		Topic: string(destination.Topic), Key: record.Key, record: record, at: b.baseTime,
 		row: PoisonError{Position: l.Position, EventID: l.EventID},

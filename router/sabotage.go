@@ -12,17 +12,16 @@ func (p *Producer) sabotage(part *partition, failed []*Batch) []*Batch {
 	oldest := failed[0]
 	switch {
 	case mutation.Active(mutation.ReorderOnRetry):
-		slices.Reverse(oldest.records)
-		for i, r := range oldest.records {
-			r.OffsetDelta = int64(i)
-		}
+		records := oldest.records()
+		slices.Reverse(records)
+		oldest.refill(records)
 	case mutation.Active(mutation.DropOnRetry):
 		p.finish(oldest)
 		failed = failed[1:]
 		for _, b := range slices.Concat(failed, part.queue) {
-			b.firstSequence = nextSequence(b.firstSequence, -len(oldest.records))
+			b.firstSequence = nextSequence(b.firstSequence, -oldest.count())
 		}
-		part.sequence = nextSequence(part.sequence, -len(oldest.records))
+		part.sequence = nextSequence(part.sequence, -oldest.count())
 		part.suspect = nil
 	}
 	return failed
