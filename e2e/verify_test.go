@@ -164,6 +164,7 @@ func TestVerifyFindsNothingWhereNothingIsWrong(t *testing.T) {
 		"empty object for NULL": {"jsonb", "null::jsonb", []string{"outbox.null_payload=empty_object", "postgres.binary=true"}},
 		"tombstone":             {"jsonb", "null::jsonb", []string{"outbox.null_payload=tombstone"}},
 		"numeric":               {"numeric", "n / 7.0", nil},
+		"catching up":           {"jsonb", "jsonb_build_object('n', n)", []string{"replication.reader=catch-up"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -196,6 +196,7 @@ func TestCatchUpMovesTheSlot(t *testing.T) {
 	start, end := f.slot().Confirmed, f.end()
 	u := f.catchUp(start, short)
 	_, at := transcript(t, u, start, end, never)
+	assert.Positive(t, f.slot().Copies)
 	require.Error(t, u.Confirm(0, false))
 	require.ErrorContains(t, u.Confirm(at+1_000_000, false), "highest position received")
 	require.NoError(t, u.Confirm(at, false))
@@ -309,6 +310,8 @@ func TestCopyName(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, "shop_catch_up_4711", copyName("shop", 4711))
 	assert.Len(t, copyName(strings.Repeat("s", 63), 4194304), 63)
+	assert.Equal(t, `shop\_1\_catch\_up\_%`, copiesOf("shop_1"))
+	assert.Equal(t, strings.Repeat("s", 46)+`%\_catch\_up\_%`, copiesOf(strings.Repeat("s", 63)))
 }
 
 func TestAdvancerExplains(t *testing.T) {

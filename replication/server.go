@@ -123,6 +123,8 @@ type Slot struct {
 	Restart            LSN       `json:"-"`
 	Confirmed          LSN       `json:"-"`
 	At                 time.Time `json:"-"`
+	// Copies is the number of copies through which a streamer is catching up.
+	Copies int `json:"-"`
 }
 
 // Lost tells that the slot can never be read again: the server has removed
@@ -131,20 +133,25 @@ func (s Slot) Lost() bool {
 	return s.WALStatus == "lost" || s.InvalidationReason != "" || s.Conflicting
 }
 
+// InUse tells that a client reads the slot, itself or through copies.
+func (s Slot) InUse() bool { return s.Active || s.Copies > 0 }
+
 // Slot reads the state of the configured slot. A missing slot is ErrSlotMissing.
 func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var text []byte
 	var flushed string
+	var copies int
 	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
-		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text
-		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot).Scan(&text, &flushed)
+		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
+		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2)
+		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Slot{}, c.slotMissing()
 	}
 	if err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}
-	slot := Slot{At: time.Now()}
+	slot := Slot{At: time.Now(), Copies: copies}
 	if err := json.Unmarshal(text, &slot); err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}

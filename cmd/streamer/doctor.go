@@ -183,18 +183,25 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 		return
 	}
 	d.slot = &slot
-	used := "nobody uses it"
-	if slot.Active {
-		used = fmt.Sprintf("used by server process %d", slot.ActivePID)
-	}
 	found := replication.CheckSlot(slot, server)
-	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), used))
+	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), usedBy(slot)))
 	switch slot.WALStatus {
 	case "unreserved":
 		d.say(warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
 	case "extended":
 		d.say(warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
 	}
+}
+
+// usedBy says who reads a slot.
+func usedBy(slot replication.Slot) string {
+	switch {
+	case slot.Active:
+		return fmt.Sprintf("used by server process %d", slot.ActivePID)
+	case slot.Copies > 0:
+		return fmt.Sprintf("a streamer is catching up through copies of it (%d)", slot.Copies)
+	}
+	return "nobody uses it"
 }
 
 func (d *doctor) kafka(ctx context.Context) {

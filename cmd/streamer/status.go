@@ -104,6 +104,7 @@ type slotStatus struct {
 	SafeWALSize *int64 `json:"safe_wal_size_bytes"` // null without a limit
 	Active      bool   `json:"active"`
 	ActivePID   int    `json:"active_pid,omitempty"`
+	Copies      int    `json:"copies,omitempty"` // through which a streamer is catching up
 	Lost        bool   `json:"lost"`
 }
 
@@ -177,7 +178,7 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 	}
 	s.Slot = &slotStatus{
 		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
-		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Lost: slot.Lost(),
+		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
 	}
 	return nil
 }
@@ -264,16 +265,12 @@ func (s status) rows() [][2]string {
 }
 
 func (s *slotStatus) rows() [][2]string {
-	used := "by nobody"
-	if s.Active {
-		used = fmt.Sprintf("by server process %d", s.ActivePID)
-	}
 	left := "without limit"
 	if s.SafeWALSize != nil {
 		left = "lost after " + size(*s.SafeWALSize) + " more"
 	}
 	return [][2]string{
-		{"slot", s.Name + ", used " + used},
+		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
 		{"lag", size(s.Lag)},
 		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},

@@ -40,7 +40,7 @@ func (v *verification) settle(ctx context.Context) error {
 		switch {
 		case confirmed >= v.settled:
 			return nil
-		case !slot.Active, time.Now().After(deadline):
+		case !slot.InUse(), time.Now().After(deadline):
 			return v.excuseWaiting(ctx, confirmed)
 		}
 		select {

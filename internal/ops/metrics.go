@@ -56,8 +56,8 @@ func NewMetrics(version string) *Metrics {
 	m.exactly = gauge("exactly_once", "1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.").WithLabelValues()
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
-	m.active = gauge("slot_active", "1 while a client streams from the slot.", "slot")
-	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind; the slot is not active then.").WithLabelValues()
+	m.active = gauge("slot_active", "1 while a client reads the slot, itself or through copies.", "slot")
+	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind, through copies of the slot.").WithLabelValues()
 	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
 	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "streamer_end_to_end_latency_seconds", Help: "From commit to acknowledgement, of the oldest event of each batch.",
@@ -111,7 +111,7 @@ func (m *Metrics) Slot(s replication.Slot) {
 	m.lag.WithLabelValues(s.Name).Set(float64(s.Lag))
 	m.retained.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
 	active := 0.0
-	if s.Active {
+	if s.InUse() {
 		active = 1
 	}
 	m.active.WithLabelValues(s.Name).Set(active)
