@@ -207,15 +207,21 @@ func (p *Pipeline) noteOwner(h *holding) {
 	if !h.found && epoch > 0 && h.owner.Fences() {
 		p.log.Error("no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated", "store", p.config.Checkpoint.Store)
 	}
-	before := h.stored.Producer
 	switch {
 	case p.config.Resume == ResumeAtLeastOnce:
 	case h.atLeastOnce != "":
 		p.log.Warn("other instances cannot be kept out, events may be repeated after a crash", "reason", h.atLeastOnce)
-	case before.ID != 0 && before.ID != id && before.Generation == h.generation:
-		p.log.Warn("Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out", "producer_id_before", before.ID, "producer_id", id)
+	case h.found && forgotten(h.stored, h.generation, id):
+		p.log.Warn("Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out", "producer_id_before", h.stored.Producer.ID, "producer_id", id)
 	}
 	p.config.Metrics.Resuming(h.atLeastOnce == "")
+}
+
+// forgotten tells whether Kafka gave the transactional id another producer than
+// the one of the stored checkpoint. 0 is a producer id like any other: the first
+// of a new cluster.
+func forgotten(stored checkpoint.Record, generation int, id int64) bool {
+	return stored.AtLeastOnce == "" && stored.Producer.ID != id && stored.Producer.Generation == generation
 }
 
 // StreamID tells our records from those of any other slot, database, cluster or
