@@ -28,7 +28,7 @@ Example:
 
 // memoryLimit keeps the garbage collector within what the process is promised
 // to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
-const memoryLimit = 24 << 20
+const memoryLimit = 36 << 20
 
 // Run is the command.
 func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
