@@ -16,6 +16,7 @@ import (
 // One goroutine owns it; only Wake may be called from others.
 type CatchUp struct {
 	waker
+	horizon
 	config   Config
 	server   Server
 	division stretching
@@ -29,10 +30,8 @@ type CatchUp struct {
 	stretch int64 // length of the last one, bytes of log
 	again   int64 // bytes of log that the last one had to decode again
 
-	received     LSN // highest position that may be confirmed
-	lastReceived time.Time
-	poll         time.Time     // when to look for more, once everything is read
-	pause        time.Duration // between two such looks
+	poll  time.Time     // when to look for more, once everything is read
+	pause time.Duration // between two such looks
 }
 
 // NoCatchUpError tells that the log cannot be read by SQL here and now, for a
@@ -82,7 +81,7 @@ func openCatchUp(ctx context.Context, c Config, server Server, slot Slot, start 
 	if err := catchable(server, slot); err != nil {
 		return nil, err
 	}
-	u := &CatchUp{config: c, server: server, division: division, planned: start, reached: start, received: start, flushed: max(slot.Flushed, start), lastReceived: time.Now(), pause: shortestPoll}
+	u := &CatchUp{config: c, server: server, division: division, planned: start, reached: start, flushed: max(slot.Flushed, start), horizon: horizonAt(start), pause: shortestPoll}
 	first, err := openLane(ctx, c, server, start)
 	if err != nil {
 		return nil, err
@@ -237,21 +236,11 @@ func (u *CatchUp) Wait(until time.Time) error {
 	return err
 }
 
-// Received tells that the caller has seen a transaction end at lsn, which may be
-// confirmed from now on.
-func (u *CatchUp) Received(lsn LSN) { u.received = max(u.received, lsn) }
-
-// LastReceived is when the server was last heard.
-func (u *CatchUp) LastReceived() time.Time { return u.lastReceived }
-
 // Confirm tells the server that everything below lsn is durably published, by
 // moving the slot. It does not wait for that. lsn must be a saved checkpoint.
 func (u *CatchUp) Confirm(lsn LSN, _ bool) error {
-	if lsn == 0 {
-		return errors.New("confirmation of position 0/0")
-	}
-	if lsn > u.received {
-		return fmt.Errorf("confirmation of %s, above %s, the highest position received in this session", lsn, u.received)
+	if err := u.confirmable(lsn); err != nil {
+		return err
 	}
 	return u.advancer.advance(lsn)
 }

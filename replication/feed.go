@@ -82,6 +82,34 @@ func (f *feed) explainEnd(err *pgconn.PgError) error {
 // close closes the connection. It is safe after any error.
 func (f *feed) close() { closeQuietly(f.conn) }
 
+// horizon is how far a reader has come.
+type horizon struct {
+	received     LSN       // highest position that may be confirmed
+	lastReceived time.Time // when the server was last heard
+}
+
+func horizonAt(start LSN) horizon { return horizon{received: start, lastReceived: time.Now()} }
+
+// Received tells that the caller has seen a transaction end at lsn, which may be
+// confirmed from now on.
+func (h *horizon) Received(lsn LSN) { h.received = max(h.received, lsn) }
+
+// LastReceived is when the server was last heard.
+func (h *horizon) LastReceived() time.Time { return h.lastReceived }
+
+// confirmable refuses what must never be confirmed. pglogrepl would replace a
+// zero flush position by the write position (P-06), so such a message must never
+// be built.
+func (h *horizon) confirmable(lsn LSN) error {
+	if lsn == 0 {
+		return errors.New("confirmation of position 0/0")
+	}
+	if lsn > h.received {
+		return fmt.Errorf("confirmation of %s, above %s, the highest position received in this session", lsn, h.received)
+	}
+	return nil
+}
+
 // waker lets other goroutines interrupt the wait for a feed.
 type waker struct {
 	mu      sync.Mutex

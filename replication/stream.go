@@ -60,15 +60,14 @@ var (
 type Stream struct {
 	feed
 	waker
-	received     LSN       // highest position that may be confirmed
-	lastReceived time.Time // when the server was last heard
+	horizon
 }
 
 // Open connects a walsender and starts the stream at start, which must be the
 // position of the caller's checkpoint: the server silently begins at the slot's
 // own position if that is later, so the slot must have been checked.
 func Open(ctx context.Context, c Config, server Server, start LSN) (*Stream, error) {
-	s := &Stream{feed: feed{config: c}, received: start, lastReceived: time.Now()}
+	s := &Stream{feed: feed{config: c}, horizon: horizonAt(start)}
 	conn, in, err := connectReplication(ctx, c, server.Encoding, s.onNotice)
 	if err != nil {
 		return nil, err
@@ -191,24 +190,12 @@ func (s *Stream) Wait(until time.Time) error {
 	return nil
 }
 
-// Received tells the stream that the caller has seen a transaction end at lsn,
-// which may be confirmed from now on.
-func (s *Stream) Received(lsn LSN) { s.received = max(s.received, lsn) }
-
-// LastReceived is when the server was last heard.
-func (s *Stream) LastReceived() time.Time { return s.lastReceived }
-
 // Confirm tells the server that everything below lsn is durably published, so
 // that it never has to be sent again. lsn must be a saved checkpoint. With ping
 // the server is asked to answer.
 func (s *Stream) Confirm(lsn LSN, ping bool) error {
-	if lsn == 0 {
-		// pglogrepl would replace a zero flush position by the write position
-		// (P-06): such a message must never be built.
-		return errors.New("confirmation of position 0/0")
-	}
-	if lsn > s.received {
-		return fmt.Errorf("confirmation of %s, above %s, the highest position received in this session", lsn, s.received)
+	if err := s.confirmable(lsn); err != nil {
+		return err
 	}
 	if err := s.conn.Conn().SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return fmt.Errorf("confirm %s: %w", lsn, err)
