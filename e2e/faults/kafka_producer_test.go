@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"regexp"
 	"syscall"
 	"time"
 
@@ -55,10 +54,7 @@ var _ = register(
 		},
 		hold: func(r *run) {
 			pause(r.ctx, 2*expiry)
-			r.until("Kafka has forgotten the transactional id", func() bool {
-				ids, err := r.kafka.TransactionalIDs(r.ctx)
-				return assert.NoError(r.t, err) && len(ids) == 0
-			})
+			r.until("Kafka has forgotten the transactional id", func() bool { return len(r.transactionalIDs()) == 0 })
 		},
 		heal: func(r *run) {
 			r.streamer.start()
@@ -121,21 +117,13 @@ func (r *run) idleFor(d time.Duration) {
 	pause(r.ctx, d)
 }
 
-// transactionalIDs are those the coordinator has seen, by its log.
+// transactionalIDs are those that Kafka remembers.
 func (r *run) transactionalIDs() []string {
-	var ids []string
-	seen := map[string]bool{}
-	for _, found := range initialised.FindAllStringSubmatch(r.kafka.Log(0), -1) {
-		if !seen[found[1]] {
-			seen[found[1]] = true
-			ids = append(ids, found[1])
-		}
-	}
+	r.t.Helper()
+	ids, err := r.kafka.TransactionalIDs(r.ctx)
+	require.NoError(r.t, err)
 	return ids
 }
-
-// initialised is what the coordinator logs at a take-over.
-var initialised = regexp.MustCompile(`Initialized transactionalId (\S+) with producerId`)
 
 // transactionalID is that of the streamer: the only one on a cluster of its
 // own.
