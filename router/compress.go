@@ -32,11 +32,11 @@ func codecOf(config ProducerConfig) codec {
 // into memory that it keeps. It belongs to one goroutine.
 type compressor struct {
 	codec
-	buffer bytes.Buffer
-	lz4    *lz4.Writer
-	gzip   *gzip.Writer
-	zstd   *zstd.Encoder
-	snappy []byte
+	buffer  bytes.Buffer
+	lz4     *lz4.Writer
+	gzip    *gzip.Writer
+	zstd    *zstd.Encoder
+	scratch []byte // for the codecs that do not write into a buffer
 }
 
 // reset makes the memory of all results free again.
@@ -85,11 +85,11 @@ func (c *compressor) write(data []byte) (err error) {
 				return err
 			}
 		}
-		c.snappy = c.zstd.EncodeAll(data, c.snappy[:0])
+		c.scratch = c.zstd.EncodeAll(data, c.scratch[:0])
 	default:
-		c.snappy = xerial.Encode(c.snappy[:0], data)
+		c.scratch = xerial.Encode(c.scratch[:0], data)
 	}
-	_, err = c.buffer.Write(c.snappy)
+	_, err = c.buffer.Write(c.scratch)
 	return err
 }
 

@@ -12,14 +12,17 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// appendBytes appends a length and that many bytes, as Kafka's record format
-// has them; nil has the length -1.
-func appendBytes(to, b []byte) []byte {
+// appendLength appends the length of b as Kafka's record format has it; that of
+// nil is -1.
+func appendLength(to, b []byte) []byte {
 	if b == nil {
-		return append(to, 1) // -1 in zigzag
+		return binary.AppendVarint(to, -1)
 	}
-	return append(binary.AppendVarint(to, int64(len(b))), b...)
+	return binary.AppendVarint(to, int64(len(b)))
 }
+
+// appendBytes appends the length of b and b itself.
+func appendBytes(to, b []byte) []byte { return append(appendLength(to, b), b...) }
 
 // wireHeader is a record header, or its name alone, as it goes over the wire.
 type wireHeader []byte
@@ -81,13 +84,6 @@ func appendRecord(to []byte, timestampDelta, offsetDelta int64, key, value []byt
 	to = append(append(to, begin...), key...)
 	to = append(append(to, valueLength...), value...)
 	return append(append(to, headerCount...), h.buf...)
-}
-
-func appendLength(to, b []byte) []byte {
-	if b == nil {
-		return append(to, 1)
-	}
-	return binary.AppendVarint(to, int64(len(b)))
 }
 
 var errBadRecord = errors.New("record of ours cannot be read back")
