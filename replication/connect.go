@@ -151,18 +151,23 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 	return conn, nil
 }
 
+// pinEncoding asks for UTF-8, except of a SQL_ASCII database: that cannot
+// convert, and one odd byte would wedge the slot for ever (P-33).
+func pinEncoding(config *pgconn.Config, encoding string) {
+	if encoding != "SQL_ASCII" {
+		pin(config, "client_encoding", "UTF8")
+	}
+}
+
 // connectReplication opens a walsender connection and the frames it reads
-// through. The encoding is the database's: a SQL_ASCII database cannot convert,
-// and one odd byte would wedge the slot for ever (P-33).
+// through. The encoding is the database's.
 func connectReplication(ctx context.Context, c Config, encoding string, notice pgconn.NoticeHandler) (*pgconn.PgConn, *frames, error) {
 	config, err := parse(c)
 	if err != nil {
 		return nil, nil, err
 	}
 	pin(config, "replication", "database")
-	if encoding != "SQL_ASCII" {
-		pin(config, "client_encoding", "UTF8")
-	}
+	pinEncoding(config, encoding)
 	pin(config, "wal_sender_timeout", fmt.Sprintf("%dms", c.SenderTimeout.Milliseconds()))
 	return connectFrames(ctx, c, config, notice)
 }

@@ -40,9 +40,7 @@ func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error)
 	if err != nil {
 		return nil, err
 	}
-	if s.Encoding != "SQL_ASCII" { // see connectReplication
-		pin(config, "client_encoding", "UTF8")
-	}
+	pinEncoding(config, s.Encoding)
 	pin(config, "idle_session_timeout", "0")
 	if s.Version >= 170000 {
 		pin(config, "transaction_timeout", "0")
@@ -102,14 +100,10 @@ func (l *lane) ask(from, to LSN, messages int) error {
 	if from > l.at {
 		statements = append(statements, l.advance(from))
 	}
-	binaryFormat := "false"
-	if l.config.Binary {
-		binaryFormat = "true"
-	}
 	statements = append(
 		statements,
-		fmt.Sprintf("COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, 'proto_version', '1', 'publication_names', %s, 'binary', '%s')) TO STDOUT (FORMAT binary)",
-			quoteLiteral(l.copy), quoteLiteral(to.String()), messages, quoteLiteral(quoteIdentifier(l.config.Publication)), binaryFormat),
+		fmt.Sprintf("COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, 'proto_version', '1', 'publication_names', %s, 'binary', '%t')) TO STDOUT (FORMAT binary)",
+			quoteLiteral(l.copy), quoteLiteral(to.String()), messages, quoteLiteral(quoteIdentifier(l.config.Publication)), l.config.Binary),
 		"SELECT restart_lsn, confirmed_flush_lsn, pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = "+quoteLiteral(l.copy),
 	)
 	if err := l.net().SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {

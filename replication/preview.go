@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/outboxstream/streamer/internal/failure"
 )
@@ -18,7 +19,7 @@ var ErrEnough = errors.New("enough has been seen")
 // visit only. A transaction is prepared by the server as a whole. After
 // ErrEnough the connection cannot be used again.
 func (c *Control) Peek(ctx context.Context, s Server, messages int, visit func(at LSN, data []byte) error) (int, error) {
-	if s.Encoding == "SQL_ASCII" { // see connectReplication
+	if s.Encoding == "SQL_ASCII" { // see pinEncoding
 		if _, err := c.conn.Exec(ctx, "set client_encoding = 'SQL_ASCII'"); err != nil {
 			return 0, fmt.Errorf("peek into slot %q: %w", c.config.Slot, err)
 		}
@@ -26,12 +27,8 @@ func (c *Control) Peek(ctx context.Context, s Server, messages int, visit func(a
 	// Cancelling spares us what the server would still send.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	binary := "false"
-	if c.config.Binary {
-		binary = "true"
-	}
 	rows, err := c.conn.Query(ctx, `select (lsn - '0/0'::pg_lsn)::bigint, data from pg_logical_slot_peek_binary_changes($1, null, $2,
-		'proto_version', '1', 'publication_names', $3, 'binary', $4)`, c.config.Slot, messages, quoteIdentifier(c.config.Publication), binary)
+		'proto_version', '1', 'publication_names', $3, 'binary', $4)`, c.config.Slot, messages, quoteIdentifier(c.config.Publication), strconv.FormatBool(c.config.Binary))
 	if err != nil {
 		return 0, c.explainPeek(err)
 	}
