@@ -327,3 +327,26 @@ func TestAdvancerExplains(t *testing.T) {
 	require.ErrorIs(t, a.finish(time.Now().Add(patience)), ErrSlotActive)
 	require.ErrorIs(t, a.advance(end), ErrSlotActive, "said again until somebody looks")
 }
+
+// TestLaneRows: the frame around no rows is not taken for one, or an idle server
+// would be asked again and again without a pause.
+func TestLaneRows(t *testing.T) {
+	t.Parallel()
+	row := "\x00\x02" + "\x00\x00\x00\x08" + strings.Repeat("\x00", 7) + "\x09" + "\x00\x00\x00\x03" + "row"
+	const end = "\xff\xff"
+	l := &lane{}
+	for _, body := range []string{copySignature + end, copySignature, end} {
+		m, err := l.row([]byte(body))
+		require.NoError(t, err)
+		assert.Equal(t, None, m.Kind)
+		assert.False(t, l.rows)
+	}
+	for _, body := range []string{copySignature + row, row} {
+		m, err := l.row([]byte(body))
+		require.NoError(t, err)
+		assert.Equal(t, Message{Kind: Data, LSN: 9, Data: []byte("row")}, m)
+		assert.True(t, l.rows)
+	}
+	_, err := l.row([]byte(row[:len(row)-1]))
+	require.ErrorContains(t, err, "unknown row of 20 bytes")
+}

@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -162,15 +163,13 @@ const (
 // row cuts one message out of COPY's binary format, which PostgreSQL sends row
 // by row, the signature together with the first.
 func (l *lane) row(body []byte) (Message, error) {
-	if !l.rows && len(body) >= len(copySignature) && string(body[:len(copySignature)]) == copySignature {
-		body = body[len(copySignature):]
-	}
-	l.rows = true
+	body = bytes.TrimPrefix(body, []byte(copySignature)) // a row begins with the number of its fields
 	switch {
 	case len(body) == 0, len(body) == 2 && binary.BigEndian.Uint16(body) == 0xffff: // the end
 		return Message{}, nil
 	case len(body) >= rowHeader && binary.BigEndian.Uint16(body) == 2 && binary.BigEndian.Uint32(body[2:]) == 8 &&
 		int64(binary.BigEndian.Uint32(body[lsnField:])) == int64(len(body)-rowHeader):
+		l.rows = true
 		return Message{Kind: Data, LSN: LSN(binary.BigEndian.Uint64(body[6:])), Data: body[rowHeader:]}, nil
 	}
 	return Message{}, fmt.Errorf("unknown row of %d bytes while reading slot %q", len(body), l.config.Slot)
