@@ -2,7 +2,9 @@ package router
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"github.com/IBM/sarama"
 	"github.com/klauspost/compress/gzip"
@@ -28,12 +30,12 @@ func codecOf(config ProducerConfig) codec {
 	return codec{codec: codecs[config.Compression], level: level}
 }
 
-// compressor compresses batches with the same libraries and settings as sarama,
-// into memory that it keeps. It belongs to one goroutine.
+// compressor compresses batches with the same libraries as sarama, into memory
+// that it keeps. It belongs to one goroutine.
 type compressor struct {
 	codec
 	buffer  bytes.Buffer
-	lz4     *lz4.Writer
+	lz4     lz4.Compressor
 	gzip    *gzip.Writer
 	zstd    *zstd.Encoder
 	scratch []byte // for the codecs that do not write into a buffer
@@ -63,14 +65,7 @@ func (c *compressor) compress(data []byte) ([]byte, error) {
 func (c *compressor) write(data []byte) (err error) {
 	switch c.codec.codec {
 	case sarama.CompressionLZ4:
-		if c.lz4 == nil {
-			c.lz4 = lz4.NewWriter(nil)
-			if err := c.lz4.Apply(lz4.BlockSizeOption(lz4.Block64Kb)); err != nil {
-				return err
-			}
-		}
-		c.lz4.Reset(&c.buffer)
-		return writeAll(c.lz4, data)
+		return c.writeLZ4(data)
 	case sarama.CompressionGZIP:
 		if c.gzip == nil {
 			if c.gzip, err = gzip.NewWriterLevel(nil, c.gzipLevel()); err != nil {
@@ -91,6 +86,40 @@ func (c *compressor) write(data []byte) (err error) {
 	}
 	_, err = c.buffer.Write(c.scratch)
 	return err
+}
+
+// The parts of an LZ4 frame as Kafka's own clients write it: independent blocks
+// of up to 64 KiB, no checksums (the record batch has its own), see
+// https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md.
+const (
+	lz4Header    = "\x04\x22\x4d\x18\x60\x40\x82"
+	lz4End       = "\x00\x00\x00\x00"
+	lz4Block     = 64 << 10
+	lz4AsItIs    = 1 << 31 // flag of the block's size: it is not compressed
+	lz4BlockSize = 4
+)
+
+// writeLZ4 writes a frame straight into the buffer. The library's own writer
+// copies everything twice, and makes a checksum of it.
+func (c *compressor) writeLZ4(data []byte) error {
+	c.buffer.WriteString(lz4Header)
+	for block := range slices.Chunk(data, lz4Block) {
+		c.buffer.Grow(lz4BlockSize + len(block))
+		space := c.buffer.AvailableBuffer()[:lz4BlockSize+len(block)]
+		n, err := c.lz4.CompressBlock(block, space[lz4BlockSize:])
+		switch {
+		case err != nil:
+			return err
+		case n == 0: // it would not become smaller
+			n = copy(space[lz4BlockSize:], block)
+			binary.LittleEndian.PutUint32(space, uint32(n)|lz4AsItIs)
+		default:
+			binary.LittleEndian.PutUint32(space, uint32(n))
+		}
+		c.buffer.Write(space[:lz4BlockSize+n])
+	}
+	c.buffer.WriteString(lz4End)
+	return nil
 }
 
 func (c *compressor) gzipLevel() int {

@@ -3,6 +3,7 @@ package router
 import (
 	"bytes"
 	"io"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/IBM/sarama"
@@ -92,6 +93,29 @@ func TestCompressor(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCompressorSizes: whatever its size and however dense, data is read as it
+// was, and takes little more than before.
+func TestCompressorSizes(t *testing.T) {
+	t.Parallel()
+	random := rand.NewChaCha8([32]byte{})
+	for _, name := range []string{"lz4", "snappy", "gzip", "zstd"} {
+		c := compressor{codec: codecOf(ProducerConfig{Compression: name})}
+		for _, size := range []int{0, 1, 5, 100, lz4Block - 1, lz4Block, lz4Block + 1, 3 * lz4Block, 1<<20 + 7} {
+			for _, dense := range []bool{false, true} {
+				data := bytes.Repeat([]byte("abcdefgh-"), size/9+1)[:size]
+				if dense {
+					_, _ = random.Read(data) // never fails
+				}
+				c.reset()
+				compressed, err := c.compress(data)
+				require.NoError(t, err)
+				assert.LessOrEqual(t, len(compressed), size+size/100+64)
+				assert.True(t, bytes.Equal(data, decompressed(t, c.codec, compressed)), "%s of %d bytes", name, size)
+			}
+		}
 	}
 }
 
