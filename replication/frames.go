@@ -15,10 +15,15 @@ const frameHeader = 5
 type frames struct {
 	r          io.Reader
 	buf        []byte
-	start, end int // buf[start:end] has been read and not yet handed out
-	initial    int // capacity to come back to after a large message
-	max        int // largest message body accepted, in bytes
+	start, end int  // buf[start:end] has been read and not yet handed out
+	initial    int  // capacity to come back to after a large message
+	max        int  // largest message body accepted, in bytes
+	flowing    bool // the last read brought much
 }
+
+// bulk is how many bytes one read brings when the server sends as fast as it
+// can.
+const bulk = 64 << 10
 
 func newFrames(r io.Reader, capacity, maxBody int) *frames {
 	return &frames{r: r, buf: make([]byte, capacity), initial: capacity, max: maxBody}
@@ -63,6 +68,7 @@ func (f *frames) fill() error {
 	}
 	n, err := f.r.Read(f.buf[f.end:])
 	f.end += n
+	f.flowing = n >= bulk
 	if n > 0 {
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"os"
 	"slices"
 	"testing"
 	"testing/iotest"
@@ -185,6 +186,27 @@ func TestFramesGiveMemoryBack(t *testing.T) {
 	})
 }
 
+// A stream flows as long as a read brings much, and not because of what is left
+// of an earlier one.
+func TestFramesFlowing(t *testing.T) {
+	t.Parallel()
+	reads := []int{10, bulk, bulk - 1, 3 * bulk, 0}
+	source := readerFunc(func([]byte) (int, error) {
+		n := reads[0]
+		if reads = reads[1:]; n == 0 {
+			return 0, os.ErrDeadlineExceeded
+		}
+		return n, nil
+	})
+	f := newFrames(source, 8*bulk, 8*bulk)
+	for _, want := range []bool{false, true, false, true} {
+		require.NoError(t, f.fill())
+		assert.Equal(t, want, f.flowing)
+	}
+	require.Error(t, f.fill())
+	assert.False(t, f.flowing)
+}
+
 func TestFramesReadErrors(t *testing.T) {
 	t.Parallel()
 	whole := wire(frame{'d', "hello"})
@@ -267,3 +289,7 @@ func FuzzFrames(f *testing.F) {
 		require.Equal(t, errors.Is(wholeErr, io.EOF), err == nil)
 	})
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }

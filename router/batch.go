@@ -3,7 +3,6 @@ package router
 import (
 	"fmt"
 	"time"
-	"unsafe"
 
 	"github.com/IBM/sarama"
 
@@ -26,8 +25,9 @@ type Batch struct {
 	size        int   // bytes on the wire before compression, roughly
 	memory      int   // bytes this batch accounts for in memory
 
-	body []byte // records in Kafka's format
-	ends []int  // where each ends in body
+	body  []byte  // records in Kafka's format
+	ends  []int   // where each ends in body
+	lends *memory // what body grows in; nil outside the stream
 
 	// firstSequence is given when the batch is sealed and never changes.
 	firstSequence int32
@@ -45,19 +45,18 @@ const (
 
 func newBatch() *Batch { return &Batch{} }
 
-// regularBatch is the largest body that is kept for another batch.
-const regularBatch = 2 << 20
+// regularBatch is how many records a batch may have had whose list of ends is
+// kept for another.
+const regularBatch = 8 << 10
 
-// reset makes a batch ready to be filled again.
+// reset makes a batch ready to be filled again. It keeps no body.
 func (b *Batch) reset() {
-	if cap(b.body) > regularBatch {
-		b.body = nil
+	b.lends.give(b.body)
+	if cap(b.ends) > regularBatch {
+		b.ends = nil
 	}
-	*b = Batch{body: b.body[:0], ends: b.ends[:0]}
+	*b = Batch{ends: b.ends[:0], lends: b.lends}
 }
-
-// retained is the memory in bytes that a recycled batch keeps.
-func (b *Batch) retained() int { return cap(b.body) + cap(b.ends)*int(unsafe.Sizeof(0)) }
 
 // count is the number of records.
 func (b *Batch) count() int { return len(b.ends) }
@@ -71,6 +70,7 @@ func (b *Batch) add(at int64, key, value []byte, h headers) {
 	}
 	b.maxTime = max(b.maxTime, at)
 	before := len(b.body)
+	b.body = b.lends.grow(b.body, recordSpace+len(key)+len(value)+len(h.buf))
 	b.body = appendRecord(b.body, at-b.baseTime, int64(b.count()), key, value, h)
 	b.ends = append(b.ends, len(b.body))
 	b.size += len(b.body) - before
@@ -118,7 +118,7 @@ func (b *Batch) records() []*sarama.Record {
 	return all
 }
 
-// refill replaces the records.
+// refill replaces the records, which may be the batch's own, read back.
 func (b *Batch) refill(records []*sarama.Record) {
 	base := b.baseTime
 	b.body, b.ends, b.memory = nil, nil, 0

@@ -57,6 +57,7 @@ func BenchmarkEncode(b *testing.B) {
 	for _, mode := range []Mode{Binary, Structured} {
 		b.Run("mode="+string(mode), func(b *testing.B) {
 			enc, batch, events := encoderFor(b, withMode(mode)), newBatch(), benchEvents(1000)
+			batch.lends = &memory{limit: 4 << 20}
 			b.ReportAllocs()
 			n := 0
 			for b.Loop() {
@@ -107,14 +108,14 @@ func BenchmarkAppend(b *testing.B) {
 				break
 			}
 			p.Stored(p.Marks(0))
-			p.Flush()
+			p.Flush(false)
 			<-notified
 			_ = p.Collect()
 		}
 		tracker.Mark(e.Position.Commit)
 		if p.Ready() {
 			_ = p.Collect()
-			p.Flush()
+			p.Flush(false)
 		}
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
@@ -126,6 +127,7 @@ func BenchmarkSeal(b *testing.B) {
 	enc, events := encoderFor(b, someRules()), benchEvents(10)
 	part := &partition{topic: &topic{name: orders}}
 	batch := newBatch()
+	batch.lends = &memory{limit: 1 << 20}
 	var wire sarama.RecordBatch
 	blank := make([]*sarama.Record, 1)
 	b.ReportAllocs()
@@ -140,5 +142,34 @@ func BenchmarkSeal(b *testing.B) {
 		sent.wire(&wire, sent.body, codec{}, 1, 0, blank)
 		part.sent = part.sent[:0]
 		batch.reset()
+	}
+}
+
+// BenchmarkCompress: what does an event cost to compress, in batches of a
+// thousand?
+func BenchmarkCompress(b *testing.B) {
+	const events = 1000
+	enc, batch := encoderFor(b, someRules()), newBatch()
+	for _, e := range benchEvents(events) {
+		if err := tryEncode(enc, batch, e); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for _, name := range []string{"lz4", "snappy", "zstd", "gzip"} {
+		b.Run(name, func(b *testing.B) {
+			c := compressor{codec: codecOf(ProducerConfig{Compression: name})}
+			b.ReportAllocs()
+			var size int
+			for b.Loop() {
+				c.reset()
+				compressed, err := c.compress(batch.body)
+				if err != nil {
+					b.Fatal(err)
+				}
+				size = len(compressed)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/events, "ns/event")
+			b.ReportMetric(float64(size)/events, "bytes/event")
+		})
 	}
 }

@@ -86,6 +86,9 @@ const (
 	maxRequests = 4
 	// maxRequestBytes of batches in one request, unless a single one is larger.
 	maxRequestBytes = 4 << 20
+	// worthwhile is how much makes a request that is worth its own cost, and that
+	// of a batch for each of many partitions.
+	worthwhile = 1 << 20
 	// producerMemory is how long after its last batch a partition surely
 	// remembers a producer. Brokers forget after 24 h (producer.id.expiration.ms),
 	// counted from the time of the newest record, not of its arrival.
@@ -114,9 +117,10 @@ type Producer struct {
 	open     []*partition // those with an open batch
 	chosen   []*partition // scratch of Flush
 	inFlight int          // bytes
+	opened   int          // bytes of those in open batches
 	events   int          // appended and not yet collected
+	memory   memory       // that open batches grow in
 	free     []*Batch
-	freeSize int         // bytes retained by free
 	resuming *resumption // nil once everything read back has come by again
 	buried   *partition  // where a dead letter is on its way to
 
@@ -158,6 +162,7 @@ func NewProducer(config ProducerConfig, c cluster, r *Router, t Tracker, o Obser
 		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
 		dormant: maps.Clone(config.Found.Topics), resuming: newResumption(config.Found),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),
+		memory: memory{limit: config.MaxInFlightBytes},
 	}
 	p.running.Go(p.runMetadata)
 	return p
@@ -284,6 +289,7 @@ func (p *Producer) place(part *partition, b *Batch) {
 func (p *Producer) count(part *partition, b *Batch, before int, at replication.Position) {
 	p.tracker.Add()
 	p.inFlight += b.memory - before
+	p.opened += b.memory - before
 	p.events++
 	part.written = at
 }
@@ -305,28 +311,35 @@ func (p *Producer) take() *Batch {
 	if n := len(p.free); n > 0 {
 		b := p.free[n-1]
 		p.free = p.free[:n-1]
-		p.freeSize -= b.retained()
 		return b
 	}
-	return newBatch()
+	b := newBatch()
+	b.lends = &p.memory
+	return b
 }
 
-// recycle keeps a batch's memory for the next, up to half of what may be in
-// flight.
+// maxFree is how many batches are kept for the next.
+const maxFree = 4096
+
 func (p *Producer) recycle(b *Batch) {
 	b.reset()
-	if size := b.retained(); p.freeSize+size <= p.config.MaxInFlightBytes/2 {
+	if len(p.free) < maxFree {
 		p.free = append(p.free, b)
-		p.freeSize += size
 	}
 }
 
 // Flush seals every open batch whose broker has nothing else to do, so that it
 // leaves at once; the others grow until a request returns. This is Nagle's
 // rule, and needs no clock.
-func (p *Producer) Flush() {
+//
+// While the stream is flowing, more is sure to come: then nothing leaves before
+// it is worth a request, and Flush reports that it holds batches back.
+func (p *Producer) Flush(flowing bool) (held bool) {
 	if len(p.open) == 0 {
-		return
+		return false
+	}
+	if flowing && p.opened < worthwhile {
+		return true
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -345,6 +358,7 @@ func (p *Producer) Flush() {
 	for _, part := range p.chosen {
 		p.sealLocked(part)
 	}
+	return false
 }
 
 func (p *Producer) lingered(b *Batch) bool {
@@ -380,6 +394,7 @@ func (p *Producer) seal(part *partition) {
 func (p *Producer) sealLocked(part *partition) {
 	b := part.open
 	part.open = nil
+	p.opened -= b.memory
 	part.enqueue(b)
 	p.schedule(part)
 }

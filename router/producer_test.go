@@ -571,7 +571,7 @@ func TestProducerSelfClocking(t *testing.T) {
 				pass(time.Second)
 				start, before := time.Now(), m.sent()
 				require.NoError(t, r.feed(1, 1))
-				r.producer.Flush()
+				r.producer.Flush(false)
 				for !r.tracker.Idle() {
 					require.NoError(t, r.await())
 				}
@@ -594,11 +594,42 @@ func TestProducerSelfClocking(t *testing.T) {
 			before := m.sent()
 			for range 1000 { // one per millisecond for a second
 				require.NoError(t, r.feed(1, 1))
-				r.producer.Flush()
+				r.producer.Flush(false)
 				pass(time.Millisecond)
 			}
 			require.NoError(t, r.settle())
 			assert.InDelta(t, 11, m.sent()-before, 2, "requests for 1000 events at 10 round trips a second")
+			r.requireComplete()
+			r.requirePrefixes()
+		})
+	})
+	t.Run("while the stream flows, a request is worth its cost", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.topic(orders, 10)
+			config := someConfig()
+			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
+			r := newRig(t, m, config)
+			require.NoError(t, r.feed(100, 100))
+			require.NoError(t, r.settle())
+			before := m.sent()
+			for r.producer.opened < worthwhile {
+				require.True(t, r.producer.opened == 0 || r.producer.Flush(true), "held")
+				require.NoError(t, r.feed(1, 100))
+			}
+			pass(time.Second)
+			assert.Equal(t, before, m.sent())
+			assert.False(t, r.producer.Flush(true))
+			pass(time.Second)
+			assert.Equal(t, before+1, m.sent())
+			require.NoError(t, r.collect())
+			require.NoError(t, r.feed(1, 1))
+			assert.True(t, r.producer.Flush(true))
+			assert.False(t, r.producer.Flush(false), "the stream flows no longer")
+			pass(time.Second)
+			assert.Equal(t, before+2, m.sent())
+			require.NoError(t, r.settle())
 			r.requireComplete()
 			r.requirePrefixes()
 		})
@@ -616,11 +647,11 @@ func TestProducerSelfClocking(t *testing.T) {
 			before := m.sent()
 			require.NoError(t, r.feed(1, 1))
 			pass(40 * time.Millisecond)
-			r.producer.Flush()
+			r.producer.Flush(false)
 			pass(9 * time.Millisecond)
 			assert.Equal(t, before, m.sent())
 			pass(time.Millisecond)
-			r.producer.Flush()
+			r.producer.Flush(false)
 			pass(time.Millisecond)
 			assert.Equal(t, before+1, m.sent())
 			r.requireComplete()
@@ -671,14 +702,13 @@ func TestProducerBoundsMemory(t *testing.T) {
 		require.NoError(t, r.feed(100, 20))
 		r.requireComplete()
 		r.requirePrefixes()
-		kept := 0
 		for _, b := range r.producer.free {
-			kept += b.retained()
 			assert.Zero(t, b.count())
 			assert.Nil(t, b.partition)
+			assert.Nil(t, b.body)
 		}
-		assert.Equal(t, kept, r.producer.freeSize)
-		assert.LessOrEqual(t, kept, config.MaxInFlightBytes/2)
+		assert.Positive(t, r.producer.memory.kept)
+		assert.LessOrEqual(t, r.producer.memory.kept, config.MaxInFlightBytes)
 	})
 }
 

@@ -71,6 +71,10 @@ func encodeHeaders(list []sarama.RecordHeader) (h headers) {
 	return h
 }
 
+// recordSpace is what a record takes at most besides key, value and headers:
+// attributes, and six numbers.
+const recordSpace = 1 + 6*binary.MaxVarintLen64
+
 // appendRecord appends a record of Kafka's format 2, see
 // https://kafka.apache.org/documentation/#record.
 func appendRecord(to []byte, timestampDelta, offsetDelta int64, key, value []byte, h headers) []byte {

@@ -131,7 +131,7 @@ func (r *rig) collect() error {
 		r.producer.Stored(marks)
 	}
 	if err == nil {
-		r.producer.Flush()
+		r.producer.Flush(false)
 	}
 	return err
 }
@@ -147,7 +147,7 @@ func (r *rig) append(e *decoder.Event) (Result, error) {
 		if most := r.config.MaxInFlightBytes + 4<<10; r.producer.InFlight() > most {
 			assert.Fail(r, "in flight above its bound", "%d", r.producer.InFlight())
 		}
-		r.producer.Flush()
+		r.producer.Flush(false)
 		if err := r.await(); err != nil {
 			return result, err
 		}

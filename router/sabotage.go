@@ -14,6 +14,7 @@ func (p *Producer) sabotage(part *partition, failed []*Batch) []*Batch {
 	case mutation.Active(mutation.ReorderOnRetry):
 		records := oldest.records()
 		slices.Reverse(records)
+		oldest.lends = nil // it is the reading goroutine's
 		oldest.refill(records)
 	case mutation.Active(mutation.DropOnRetry):
 		p.finish(oldest)

@@ -46,6 +46,7 @@ type reader interface {
 	Next() (replication.Message, error)
 	Wait(until time.Time) error
 	Wake()
+	Flowing() bool
 	Received(lsn replication.LSN)
 	LastReceived() time.Time
 	Confirm(lsn replication.LSN, ping bool) error

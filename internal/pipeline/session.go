@@ -34,6 +34,9 @@ const (
 	// failedDrain is how long acknowledgements are waited for when the session
 	// has failed: what arrives need not be repeated.
 	failedDrain = 3 * time.Second
+	// holdFor is how long batches wait for more, while the server is sending as
+	// fast as it can.
+	holdFor = 5 * time.Millisecond
 )
 
 var (
@@ -172,9 +175,12 @@ func (s *session) loop() error {
 // idle runs when everything received has been handled: what is open leaves, if
 // its broker has nothing else to do.
 func (s *session) idle() error {
-	s.flow.producer.Flush()
+	held := s.flow.producer.Flush(s.reader.Flowing())
 	if s.flow.producer.Ready() || s.due.Load() {
 		return nil
+	}
+	if held {
+		return s.reader.Wait(time.Now().Add(holdFor))
 	}
 	// The alarm ends a wait in time; a read deadline that rarely changes saves
 	// setting it for every read.
@@ -280,7 +286,7 @@ func (s *session) blocked() error {
 	if s.blockedSince.IsZero() {
 		s.blockedSince = now
 	}
-	s.flow.producer.Flush()
+	s.flow.producer.Flush(false)
 	<-s.flow.notified
 	if err := s.collect(); err != nil {
 		return err
@@ -381,7 +387,7 @@ func (s *session) collect() error {
 		s.published = true
 		s.progressAt = time.Now()
 	}
-	s.flow.producer.Flush()
+	s.flow.producer.Flush(s.reader.Flowing())
 	if saved := s.flow.saver.lastSaved().LSN; saved > s.confirmed {
 		s.due.Store(true) // a save has come through: confirm it
 	}
