@@ -15,9 +15,6 @@ import (
 )
 
 const (
-	// flowing is how many bytes one read must bring for more to be expected at
-	// once: several of the pieces that a walsender sends.
-	flowing = 8 << 10
 	// pauseTCP is how long the receive window is left to fill while data flows.
 	// A Unix socket holds only a few hundred messages, so its sender would
 	// stand still sooner.

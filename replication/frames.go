@@ -15,15 +15,20 @@ const frameHeader = 5
 type frames struct {
 	r          io.Reader
 	buf        []byte
-	start, end int  // buf[start:end] has been read and not yet handed out
-	initial    int  // capacity to come back to after a large message
-	max        int  // largest message body accepted, in bytes
-	flowing    bool // the last read brought much
+	start, end int // buf[start:end] has been read and not yet handed out
+	initial    int // capacity to come back to after a large message
+	max        int // largest message body accepted, in bytes
+	lastRead   int // bytes that the last read brought
 }
 
-// bulk is how many bytes one read brings when the server sends as fast as it
-// can.
-const bulk = 64 << 10
+const (
+	// flowing is how many bytes one read must bring for more to be expected at
+	// once: several of the pieces that a walsender sends.
+	flowing = 8 << 10
+	// bulk is how many bytes one read brings when the server sends as fast as it
+	// can.
+	bulk = 64 << 10
+)
 
 func newFrames(r io.Reader, capacity, maxBody int) *frames {
 	return &frames{r: r, buf: make([]byte, capacity), initial: capacity, max: maxBody}
@@ -68,7 +73,7 @@ func (f *frames) fill() error {
 	}
 	n, err := f.r.Read(f.buf[f.end:])
 	f.end += n
-	f.flowing = n >= bulk
+	f.lastRead = n
 	if n > 0 {
 		return nil
 	}

@@ -199,12 +199,16 @@ func TestFramesFlowing(t *testing.T) {
 		return n, nil
 	})
 	f := newFrames(source, 8*bulk, 8*bulk)
+	stream, catchUp := &Stream{feed: feed{frames: f}}, &CatchUp{queue: []*lane{{feed: feed{frames: f}}}}
 	for _, want := range []bool{false, true, false, true} {
 		require.NoError(t, f.fill())
-		assert.Equal(t, want, f.flowing)
+		assert.Equal(t, want, stream.Flowing())
+		assert.Equal(t, want, catchUp.Flowing())
 	}
 	require.Error(t, f.fill())
-	assert.False(t, f.flowing)
+	assert.False(t, stream.Flowing())
+	assert.False(t, catchUp.Flowing())
+	assert.False(t, (&CatchUp{}).Flowing())
 }
 
 func TestFramesReadErrors(t *testing.T) {

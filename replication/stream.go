@@ -41,7 +41,8 @@ type Message struct {
 }
 
 const (
-	xlogDataHeader  = 1 + 8 + 8 + 8 // 'w', WAL start, WAL end, send time
+	sendTime        = 1 + 8 + 8     // in 'w', after WAL start and WAL end
+	xlogDataHeader  = sendTime + 8  // and what follows is the message
 	keepaliveLength = 1 + 8 + 8 + 1 // 'k', WAL end, send time, reply
 	messageOverhead = 64 << 10      // what a row's message holds besides the row
 )
@@ -61,6 +62,7 @@ type Stream struct {
 	feed
 	waker
 	horizon
+	lateness
 }
 
 // Open connects a walsender and starts the stream at start, which must be the
@@ -143,6 +145,7 @@ func (s *Stream) Next() (Message, error) {
 func (s *Stream) copyData(body []byte) (Message, error) {
 	switch {
 	case len(body) >= xlogDataHeader && body[0] == pglogrepl.XLogDataByteID:
+		s.begun(body[sendTime:], body[xlogDataHeader:])
 		return Message{Kind: Data, LSN: LSN(binary.BigEndian.Uint64(body[1:])), Data: body[xlogDataHeader:]}, nil
 	case len(body) == keepaliveLength && body[0] == pglogrepl.PrimaryKeepaliveMessageByteID:
 		at := LSN(binary.BigEndian.Uint64(body[1:]))
@@ -176,6 +179,9 @@ func (s *Stream) control(kind byte, body []byte) error {
 // Wait blocks until more has been received, Wake is called or the time until
 // has come, whichever is first.
 func (s *Stream) Wait(until time.Time) error {
+	if s.config.BulkReads {
+		s.rest(s.frames.lastRead)
+	}
 	came, err := s.fill(&s.feed, until)
 	if err != nil {
 		return err
@@ -192,7 +198,7 @@ func (s *Stream) Wait(until time.Time) error {
 
 // Flowing tells whether the server is sending as fast as it can, so that more
 // is sure to come.
-func (s *Stream) Flowing() bool { return s.frames.flowing }
+func (s *Stream) Flowing() bool { return s.frames.lastRead >= bulk }
 
 // Confirm tells the server that everything below lsn is durably published, so
 // that it never has to be sent again. lsn must be a saved checkpoint. With ping
