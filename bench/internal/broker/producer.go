@@ -54,3 +54,24 @@ func (p *Producer) Close() error {
 	p.collected.Wait()
 	return errors.Join(p.failed...)
 }
+
+// Transact writes one record in a transaction.
+func Transact(brokers []string, topic string) (err error) {
+	config := ProducerConfig()
+	config.Producer.Transaction.ID = "warm-up"
+	producer, err := sarama.NewSyncProducer(brokers, config)
+	if err != nil {
+		return fmt.Errorf("connect to Kafka: %w", err)
+	}
+	defer func() { err = errors.Join(err, producer.Close()) }()
+	if err := producer.BeginTxn(); err != nil {
+		return fmt.Errorf("begin transaction: %w", err)
+	}
+	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: topic, Value: sarama.StringEncoder("warm-up")}); err != nil {
+		return fmt.Errorf("write in a transaction: %w", err)
+	}
+	if err := producer.CommitTxn(); err != nil {
+		return fmt.Errorf("commit transaction: %w", err)
+	}
+	return nil
+}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -175,24 +176,20 @@ func (r *Rig) leaveOut(name string, err error) {
 
 // wanted: "streamer" wants streamer-stream as well, "debezium" debezium-tuned.
 func (r *Rig) wanted(name string) bool {
-	if len(r.options.Contenders) == 0 {
-		return true
-	}
-	for _, wish := range r.options.Contenders {
-		if matches(name, wish) {
-			return true
-		}
-	}
-	return false
+	return len(r.options.Contenders) == 0 || matchesAny(name, r.options.Contenders)
+}
+
+func matchesAny(name string, wishes []string) bool {
+	return slices.ContainsFunc(wishes, func(wish string) bool { return matches(name, wish) })
 }
 
 func matches(name, wish string) bool { return name == wish || strings.HasPrefix(name, wish+"-") }
 
-// warmUp lets the broker's JVM compile what it needs, which would be charged to
-// the first contender.
+// warmUp lets the broker's JVM compile what it needs, and make its topic of
+// transactions, which would be charged to the first contender.
 func (r *Rig) warmUp(ctx context.Context, programs contender.Programs) error {
-	const rows, topics = 300_000, 4
-	t := contender.Task{Folder: r.folder.Path, Brokers: r.kafka.Brokers(), Prefix: "warm-up.", Rows: max(rows/10, int64(rows*r.options.Scale)), Payload: 300, Types: topics}
+	const rows, topics = 3_000_000, 4
+	t := contender.Task{Folder: r.folder.Path, Brokers: r.kafka.Brokers(), Prefix: "warm-up.", Rows: max(rows/100, int64(rows*min(1, r.options.Scale))), Payload: 300, Types: topics}
 	for i := range topics {
 		t.Topics = append(t.Topics, t.Prefix+workload.Type(i))
 	}
@@ -200,6 +197,9 @@ func (r *Rig) warmUp(ctx context.Context, programs contender.Programs) error {
 		return err
 	}
 	if err := contender.Produce(ctx, programs, t); err != nil {
+		return fmt.Errorf("warm up Kafka: %w", err)
+	}
+	if err := broker.Transact(t.Brokers, t.Topics[0]); err != nil {
 		return fmt.Errorf("warm up Kafka: %w", err)
 	}
 	return broker.DeleteTopics(r.kafka, t.Topics)

@@ -49,7 +49,7 @@ func TestTakesPart(t *testing.T) {
 		raws[raw.Name()] = raw
 	}
 	catchUp, steady := workload.Workload{Rows: 1}, workload.Workload{Rates: []int{1}}
-	ours := workload.Workload{Rows: 1, Only: "streamer"}
+	ours := workload.Workload{Rows: 1, Only: []string{"streamer"}}
 	for _, test := range []struct {
 		contender                   contender.Contender
 		inCatchUp, inSteady, inOurs bool
@@ -65,7 +65,7 @@ func TestTakesPart(t *testing.T) {
 		assert.Equal(t, test.inSteady, takesPart(test.contender, steady), test.contender.Name())
 		assert.Equal(t, test.inOurs, takesPart(test.contender, ours), test.contender.Name())
 	}
-	assert.True(t, matches("streamer-stream", ours.Only))
+	assert.True(t, matchesAny("streamer-stream", ours.Only))
 }
 
 // The whole thing, as small as can be: every kind of workload and of contender.

@@ -63,8 +63,8 @@ func (r *Rig) play(ctx context.Context, w workload.Workload, result *report.Repo
 // relays, and for what shows their floor.
 func takesPart(c contender.Contender, w workload.Workload) bool {
 	switch {
-	case w.Only != "":
-		return matches(c.Name(), w.Only)
+	case len(w.Only) > 0:
+		return matchesAny(c.Name(), w.Only)
 	case w.Steady():
 		return c.Kind() == contender.Relay || c.Kind() == contender.Writer || c.Name() == contender.RawProduce
 	}

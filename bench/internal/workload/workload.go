@@ -29,9 +29,9 @@ type Workload struct {
 	Types int
 	// Partitions of each topic.
 	Partitions int
-	// Only is the contender, with all its variants, that the workload is for;
+	// Only are the contenders, with all their variants, that the workload is for;
 	// empty: all.
-	Only string
+	Only []string
 	// Rates in events per second, for Duration each.
 	Rates    []int
 	Duration time.Duration
@@ -52,7 +52,7 @@ func All() []Workload {
 		{Name: "W3", About: "one transaction", Rows: 2_000_000, PerTransaction: 2_000_000},
 		{Name: "W4", About: "rows of 4 KB, 10 a transaction", Rows: 100_000, PerTransaction: 10, PayloadBytes: 4096},
 		{Name: "W5", About: "10 % outbox rows among other tables' traffic, 10 a transaction", Rows: 100_000, PerTransaction: 10, OthersPerRow: 9},
-		{Name: "W6", About: "steady rates: latency from before the insert to consumed", Rates: []int{100, 1_000, 10_000}, Duration: 30 * time.Second},
+		{Name: "W6", About: "steady rates: latency from before the insert to consumed", Rates: []int{100, 1_000, 10_000}, Duration: 20 * time.Second},
 		manyPartitions,
 	}
 	return completed(w)
@@ -80,7 +80,7 @@ func Sweep() []Workload {
 
 // manyPartitions is W1 with as many partitions as an installation may have.
 var manyPartitions = Workload{
-	Name: "partitions-1000", About: "as W1, with 1,000 partitions", Only: "streamer",
+	Name: "partitions-1000", About: "as W1, with 1,000 partitions", Only: []string{"streamer", "raw-produce"},
 	Rows: 1_000_000, PerTransaction: 10, Types: 50, Partitions: 20,
 }
 
