@@ -41,10 +41,11 @@ type bulkConn struct {
 	await         syscall.RawConn // of the gate
 	local, remote net.Addr
 
-	pause  time.Duration // while data flows
-	flows  bool          // the last read brought much
-	buffer []byte        // for small reads
-	unread []byte        // part of buffer
+	inPieces bool          // the server sends large pieces, not message by message
+	pause    time.Duration // while data flows
+	flows    bool          // the last read brought much, and pausing lets more come together
+	buffer   []byte        // for small reads
+	unread   []byte        // part of buffer
 
 	using         sync.RWMutex // held for reading while the descriptors are in use
 	closed        atomic.Bool
@@ -52,13 +53,15 @@ type bulkConn struct {
 }
 
 // readInBulk takes a new connection over. Where that cannot be done it returns
-// the connection as it is.
-func readInBulk(conn net.Conn) (net.Conn, error) {
+// the connection as it is. A server that sends in pieces is not paused for when
+// a read has filled the buffer: more is there, and unlike a walsender it saves
+// nothing by sending later.
+func readInBulk(conn net.Conn, inPieces bool) (net.Conn, error) {
 	raw, ok := conn.(syscall.Conn)
 	if !ok {
 		return conn, nil
 	}
-	c := &bulkConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), pause: pauseTCP, socket: -1}
+	c := &bulkConn{local: conn.LocalAddr(), remote: conn.RemoteAddr(), inPieces: inPieces, pause: pauseTCP, socket: -1}
 	if c.local.Network() == "unix" {
 		c.pause = pauseUnix
 	}
@@ -136,7 +139,7 @@ func (c *bulkConn) receive(p []byte) (int, error) {
 		n, err := unix.Read(c.socket, p)
 		switch {
 		case n > 0:
-			c.flows = n >= flowing
+			c.flows = n >= flowing && (n < len(p) || !c.inPieces)
 			return n, nil
 		case err == nil:
 			return 0, io.EOF

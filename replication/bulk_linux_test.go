@@ -2,6 +2,7 @@ package replication
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -27,7 +28,7 @@ func pair(t *testing.T, network string) (bulk, peer net.Conn) {
 	require.NoError(t, err)
 	peer, err = listener.Accept()
 	require.NoError(t, err)
-	bulk, err = readInBulk(conn)
+	bulk, err = readInBulk(conn, false)
 	require.NoError(t, err)
 	require.IsType(t, &bulkConn{}, bulk)
 	t.Cleanup(func() {
@@ -166,4 +167,37 @@ func TestBulkConnReadsInBulk(t *testing.T) {
 		assert.Equal(t, messages*size, received)
 		assert.Less(t, reads, messages/10, "messages were read in reads")
 	})
+}
+
+// TestBulkConnPauses: the next read waits a moment after one that brought much,
+// unless a server that sends in pieces has filled the whole buffer.
+func TestBulkConnPauses(t *testing.T) {
+	t.Parallel()
+	for _, inPieces := range []bool{false, true} {
+		bulk, peer := pair(t, "tcp")
+		conn, ok := bulk.(*bulkConn)
+		require.True(t, ok)
+		conn.inPieces = inPieces
+		sent := make(chan error, 1)
+		go func() {
+			_, err := peer.Write(make([]byte, 4<<20))
+			sent <- errors.Join(err, peer.Close())
+		}()
+		full := 0
+		for buffer := make([]byte, smallRead); ; {
+			n, err := conn.Read(buffer)
+			if err != nil {
+				require.ErrorIs(t, err, io.EOF)
+				break
+			}
+			if n == len(buffer) {
+				full++
+				assert.Equal(t, !inPieces, conn.flows)
+			} else {
+				assert.Equal(t, n >= flowing, conn.flows)
+			}
+		}
+		require.NoError(t, <-sent)
+		assert.Positive(t, full)
+	}
 }

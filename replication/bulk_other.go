@@ -5,4 +5,4 @@ package replication
 import "net"
 
 // readInBulk leaves the connection as it is: what it does on Linux needs epoll.
-func readInBulk(conn net.Conn) (net.Conn, error) { return conn, nil }
+func readInBulk(conn net.Conn, _ bool) (net.Conn, error) { return conn, nil }

@@ -181,7 +181,7 @@ func connectFrames(ctx context.Context, c Config, config *pgconn.Config, notice 
 			if err != nil {
 				return nil, err
 			}
-			return readInBulk(conn)
+			return readInBulk(conn, config.RuntimeParams["replication"] == "")
 		}
 	}
 	var in *frames
