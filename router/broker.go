@@ -169,7 +169,9 @@ func (b *broker) send(r *request) {
 		Version: 8,
 	}
 	if err := b.fill(message, r); err != nil {
-		b.receive(answer{request: r, err: err})
+		p.mu.Lock()
+		p.fail(err) // sending it again would not help
+		p.mu.Unlock()
 		return
 	}
 	// sarama has copied everything when this returns.

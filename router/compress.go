@@ -104,18 +104,19 @@ const (
 func (c *compressor) writeLZ4(data []byte) error {
 	c.buffer.WriteString(lz4Header)
 	for block := range slices.Chunk(data, lz4Block) {
-		c.buffer.Grow(lz4BlockSize + len(block))
-		space := c.buffer.AvailableBuffer()[:lz4BlockSize+len(block)]
+		// With less space than for the worst case the library may fail.
+		room := lz4BlockSize + lz4.CompressBlockBound(len(block))
+		c.buffer.Grow(room)
+		space := c.buffer.AvailableBuffer()[:room]
 		n, err := c.lz4.CompressBlock(block, space[lz4BlockSize:])
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case n == 0: // it would not become smaller
-			n = copy(space[lz4BlockSize:], block)
-			binary.LittleEndian.PutUint32(space, uint32(n)|lz4AsItIs)
-		default:
-			binary.LittleEndian.PutUint32(space, uint32(n))
 		}
+		flag := 0
+		if n == 0 || n >= len(block) {
+			n, flag = copy(space[lz4BlockSize:], block), lz4AsItIs
+		}
+		binary.LittleEndian.PutUint32(space, uint32(n|flag))
 		c.buffer.Write(space[:lz4BlockSize+n])
 	}
 	c.buffer.WriteString(lz4End)

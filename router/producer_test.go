@@ -712,6 +712,25 @@ func TestProducerBoundsMemory(t *testing.T) {
 	})
 }
 
+// What cannot be compressed is no trouble of the broker's: it ends production and
+// says so.
+func TestProducerThatCannotCompress(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 1)
+		config := someConfig()
+		config.Compression, config.CompressionLevel = "gzip", 99
+		r := newRig(t, m, config)
+		err := r.feed(1, 1)
+		if err == nil {
+			err = r.settle()
+		}
+		require.ErrorContains(t, err, "compress record batch with gzip")
+		assert.Zero(t, m.sent())
+	})
+}
+
 // Growth moves keys: nothing of a key goes to its new partition before all of
 // it in the old one is acknowledged.
 func TestProducerGrowth(t *testing.T) {

@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"testing"
@@ -115,6 +116,32 @@ func TestCompressorSizes(t *testing.T) {
 				assert.LessOrEqual(t, len(compressed), size+size/100+64)
 				assert.True(t, bytes.Equal(data, decompressed(t, c.codec, compressed)), "%s of %d bytes", name, size)
 			}
+		}
+	}
+}
+
+// TestCompressorHardlyCompressible: data like JSON with long random values, which
+// hardly becomes smaller.
+func TestCompressorHardlyCompressible(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	for _, name := range []string{"lz4", "snappy", "zstd"} {
+		c := compressor{codec: codecOf(ProducerConfig{Compression: name})}
+		for i := range 300 {
+			var data []byte
+			for size := random.IntN(400 << 10); len(data) < size; {
+				data = fmt.Appendf(data, `{"n": %d, "x": "`, i)
+				for range random.IntN(4000) {
+					data = append(data, byte('a'+random.IntN(60)))
+				}
+				data = append(data, `"}`...)
+			}
+			if i%10 == 0 {
+				c.reset()
+			}
+			compressed, err := c.compress(data)
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(data, decompressed(t, c.codec, compressed)), "%s of %d bytes", name, len(data))
 		}
 	}
 }
