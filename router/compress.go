@@ -41,11 +41,14 @@ type compressor struct {
 	scratch []byte // for the codecs that do not write into a buffer
 }
 
-// reset makes the memory of all results free again.
+// reset makes the memory of all results free again. What has grown too large for
+// an exception is replaced by as much as was needed, so that a stream of such
+// requests does not let it grow anew each time.
 func (c *compressor) reset() {
-	const kept = 4 << 20
-	if c.buffer.Cap() > kept {
+	const kept = maxRequestBytes * 3 / 2
+	if used := c.buffer.Len(); c.buffer.Cap() > kept {
 		c.buffer = bytes.Buffer{}
+		c.buffer.Grow(min(used+used/8, kept))
 	}
 	c.buffer.Reset()
 }
