@@ -76,7 +76,10 @@ func (c *compressor) write(data []byte) (err error) {
 			}
 		}
 		c.gzip.Reset(&c.buffer)
-		return writeAll(c.gzip, data)
+		if _, err := c.gzip.Write(data); err != nil {
+			return err
+		}
+		return c.gzip.Close()
 	case sarama.CompressionZSTD:
 		if c.zstd == nil {
 			if c.zstd, err = zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(c.zstdLevel()), zstd.WithEncoderConcurrency(1)); err != nil {
@@ -115,11 +118,11 @@ func (c *compressor) writeLZ4(data []byte) error {
 		if err != nil {
 			return err
 		}
-		flag := 0
+		var flag uint32
 		if n == 0 || n >= len(block) {
 			n, flag = copy(space[lz4BlockSize:], block), lz4AsItIs
 		}
-		binary.LittleEndian.PutUint32(space, uint32(n|flag))
+		binary.LittleEndian.PutUint32(space, uint32(n)|flag)
 		c.buffer.Write(space[:lz4BlockSize+n])
 	}
 	c.buffer.WriteString(lz4End)
@@ -138,16 +141,4 @@ func (c *compressor) zstdLevel() zstd.EncoderLevel {
 		return zstd.SpeedDefault
 	}
 	return zstd.EncoderLevelFromZstd(c.level)
-}
-
-// writeAll writes data and the end.
-func writeAll(w interface {
-	Write(p []byte) (int, error)
-	Close() error
-}, data []byte,
-) error {
-	if _, err := w.Write(data); err != nil {
-		return err
-	}
-	return w.Close()
 }
