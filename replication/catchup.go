@@ -238,7 +238,7 @@ func (u *CatchUp) Wait(until time.Time) error {
 
 // Flowing tells whether an answer is arriving as fast as the server can send
 // it, so that more is sure to come.
-func (u *CatchUp) Flowing() bool { return len(u.queue) > 0 && u.queue[0].frames.lastRead >= bulk }
+func (u *CatchUp) Flowing() bool { return len(u.queue) > 0 && u.queue[0].Flowing() }
 
 // Confirm tells the server that everything below lsn is durably published, by
 // moving the slot. It does not wait for that. lsn must be a saved checkpoint.

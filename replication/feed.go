@@ -175,4 +175,8 @@ func (w *waker) Wake() {
 	}
 }
 
+// Flowing tells whether the server is sending as fast as it can, so that more is
+// sure to come.
+func (f *feed) Flowing() bool { return f.frames.lastRead >= bulk }
+
 func (f *feed) net() net.Conn { return f.conn.Conn() }

@@ -196,10 +196,6 @@ func (s *Stream) Wait(until time.Time) error {
 	return nil
 }
 
-// Flowing tells whether the server is sending as fast as it can, so that more
-// is sure to come.
-func (s *Stream) Flowing() bool { return s.frames.lastRead >= bulk }
-
 // Confirm tells the server that everything below lsn is durably published, so
 // that it never has to be sent again. lsn must be a saved checkpoint. With ping
 // the server is asked to answer.
