@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/IBM/sarama"
 
@@ -45,17 +46,15 @@ const (
 
 func newBatch() *Batch { return &Batch{} }
 
-// regularBatch is how many records a batch may have had whose list of ends is
-// kept for another.
-const regularBatch = 8 << 10
-
 // reset makes a batch ready to be filled again. It keeps no body.
 func (b *Batch) reset() {
 	b.lends.give(b.body)
-	if cap(b.ends) > regularBatch {
-		b.ends = nil
-	}
 	*b = Batch{ends: b.ends[:0], lends: b.lends}
+}
+
+// retained is the memory in bytes that a recycled batch keeps.
+func (b *Batch) retained() int {
+	return int(unsafe.Sizeof(*b)) + cap(b.ends)*int(unsafe.Sizeof(b.ends[0]))
 }
 
 // count is the number of records.

@@ -121,6 +121,7 @@ type Producer struct {
 	events   int          // appended and not yet collected
 	memory   memory       // that open batches grow in
 	free     []*Batch
+	freeSize int         // bytes retained by free
 	resuming *resumption // nil once everything read back has come by again
 	buried   *partition  // where a dead letter is on its way to
 
@@ -311,6 +312,7 @@ func (p *Producer) take() *Batch {
 	if n := len(p.free); n > 0 {
 		b := p.free[n-1]
 		p.free = p.free[:n-1]
+		p.freeSize -= b.retained()
 		return b
 	}
 	b := newBatch()
@@ -318,13 +320,13 @@ func (p *Producer) take() *Batch {
 	return b
 }
 
-// maxFree is how many batches are kept for the next.
-const maxFree = 4096
-
+// recycle keeps a batch for the next, up to half of what may be in flight for
+// all of them.
 func (p *Producer) recycle(b *Batch) {
 	b.reset()
-	if len(p.free) < maxFree {
+	if size := b.retained(); p.freeSize+size <= p.config.MaxInFlightBytes/2 {
 		p.free = append(p.free, b)
+		p.freeSize += size
 	}
 }
 

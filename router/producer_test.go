@@ -702,11 +702,15 @@ func TestProducerBoundsMemory(t *testing.T) {
 		require.NoError(t, r.feed(100, 20))
 		r.requireComplete()
 		r.requirePrefixes()
+		kept := 0
 		for _, b := range r.producer.free {
+			kept += b.retained()
 			assert.Zero(t, b.count())
 			assert.Nil(t, b.partition)
 			assert.Nil(t, b.body)
 		}
+		assert.Equal(t, kept, r.producer.freeSize)
+		assert.LessOrEqual(t, kept, config.MaxInFlightBytes/2)
 		assert.Positive(t, r.producer.memory.kept)
 		assert.LessOrEqual(t, r.producer.memory.kept, config.MaxInFlightBytes)
 	})
