@@ -42,7 +42,7 @@ type record struct {
 
 func TestTail(t *testing.T) {
 	t.Parallel()
-	topic := kafkatest.Shared(t).NewTopic(t, 1, map[string]string{"retention.ms": "-1"}) // the records are old
+	topic := kafkatest.Shared(t).NewTopic(t, 1, nil)
 	old := time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
 	produce(t, topic,
 		record{"a", "T1", `{"n":0}`, old},

@@ -96,6 +96,7 @@ func (c *Cluster) properties(b *broker) map[string]string {
 		"group.initial.rebalance.delay.ms": "0",
 		"broker.heartbeat.interval.ms":     "500",
 		"broker.session.timeout.ms":        "4000",
+		"log.retention.ms":                 "-1", // tests write records of any date
 		"log.segment.bytes":                strconv.Itoa(16 << 20),
 		"log.index.size.max.bytes":         strconv.Itoa(1 << 20),
 		"log.cleaner.dedupe.buffer.size":   strconv.Itoa(4 << 20),
