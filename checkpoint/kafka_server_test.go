@@ -58,6 +58,8 @@ type unobserved struct{}
 
 func (unobserved) Published(string, int32, int, int, time.Time) {}
 
+func (unobserved) Failed(string) {}
+
 func topicPlace(brokers []string, name string) place {
 	return place{
 		named: fmt.Sprintf("topic %q", name),

@@ -122,7 +122,7 @@ type Slot struct {
 	Flushed            LSN       `json:"-"` // end of the log when asked
 	Restart            LSN       `json:"-"`
 	Confirmed          LSN       `json:"-"`
-	At                 time.Time `json:"-"`
+	At                 time.Time `json:"-"` // when the server was asked
 	// Copies is the number of copies through which a streamer is catching up.
 	Copies int `json:"-"`
 }
@@ -141,6 +141,7 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var text []byte
 	var flushed string
 	var copies int
+	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
 		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
 		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2)
@@ -151,7 +152,7 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	if err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}
-	slot := Slot{At: time.Now(), Copies: copies}
+	slot := Slot{At: asked, Copies: copies}
 	if err := json.Unmarshal(text, &slot); err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}

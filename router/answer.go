@@ -136,6 +136,9 @@ func (p *Producer) recover(part *partition) {
 		p.schedule(part)
 		return
 	}
+	if p.observe != nil {
+		p.observe.Failed(part.topic.name)
+	}
 	if classify(answer) == retryable {
 		failed = p.sabotage(part, failed)
 	}

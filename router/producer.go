@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,11 +145,15 @@ type Producer struct {
 	running  sync.WaitGroup
 }
 
-// Observer is told what happened, for metrics. Its methods are called by the
-// reading goroutine, once per batch.
+// Observer is told what happened, for metrics. Its methods are called once per
+// batch, by the reading goroutine where nothing else is said, and must not
+// block.
 type Observer interface {
 	// Published reports a batch that the broker has acknowledged.
 	Published(topic string, partition int32, events, bytes int, oldestCommit time.Time)
+	// Failed reports that a topic's partition did not take a batch, which will be
+	// sent again if that can help. Any goroutine may call it.
+	Failed(topic string)
 }
 
 // NewProducer starts a producer with the owner's id. notify is called, from
@@ -444,6 +449,40 @@ func (p *Producer) Accepts() bool {
 
 // Events is the number of events not yet acknowledged.
 func (p *Producer) Events() int { return p.events }
+
+// Oldest is when the oldest event was committed that is not yet acknowledged,
+// and false if there is none. Like Events it knows what Collect has seen.
+func (p *Producer) Oldest() (oldest time.Time, inFlight bool) {
+	if p.events == 0 {
+		return time.Time{}, false
+	}
+	first := int64(math.MaxInt64)
+	consider := func(b *Batch) {
+		if b != nil && b.done == nil {
+			first = min(first, b.oldest)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, b := range p.finished {
+		consider(b)
+	}
+	for _, t := range p.known {
+		for _, part := range t.partitions {
+			consider(part.open)
+			for _, b := range part.sent {
+				consider(b)
+			}
+			for _, b := range part.queue {
+				consider(b)
+			}
+		}
+	}
+	if first == math.MaxInt64 {
+		return time.Time{}, false
+	}
+	return time.UnixMicro(first), true
+}
 
 // waitingForBroker is why something stays in flight.
 const waitingForBroker = "waiting for the broker to acknowledge"

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -1148,6 +1149,13 @@ func TestProducerClose(t *testing.T) {
 type observed struct {
 	events, batches int
 	oldest          time.Time
+	failed          atomic.Int32
+}
+
+func (o *observed) Failed(topic string) {
+	if topic == orders {
+		o.failed.Add(1)
+	}
 }
 
 func (o *observed) Published(topic string, _ int32, events, bytes int, oldest time.Time) {
@@ -1174,5 +1182,47 @@ func TestProducerObserver(t *testing.T) {
 		r.requireComplete()
 		assert.Equal(t, 100, o.events)
 		assert.Equal(t, time.UnixMicro(r.stream[0].CommitTime), o.oldest)
+		assert.Zero(t, o.failed.Load())
+		m.mu.Lock()
+		m.faults[place{orders, 0, m.topics[orders].partitions[0].arrivals}] = fault{errorBefore, sarama.ErrNotEnoughReplicas}
+		m.mu.Unlock()
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		assert.EqualValues(t, 1, o.failed.Load())
+	})
+}
+
+// The oldest event in flight is known wherever it is: in an open batch, waiting
+// or sent.
+func TestProducerOldest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(1)
+		m.topic(orders, 2)
+		m.latency = func(int) time.Duration { return time.Second }
+		r := newRig(t, m, someConfig())
+		_, inFlight := r.producer.Oldest()
+		assert.False(t, inFlight)
+		require.NoError(t, r.feed(1, 1)) // has to wait for the topic
+		require.NoError(t, r.settle())
+		_, inFlight = r.producer.Oldest()
+		assert.False(t, inFlight)
+
+		require.NoError(t, r.feed(3, 3))
+		first := time.UnixMicro(r.stream[1].CommitTime)
+		expect := func(where string) {
+			oldest, inFlight := r.producer.Oldest()
+			assert.True(t, inFlight, where)
+			assert.Equal(t, first, oldest, where)
+		}
+		expect("open")
+		r.producer.Seal()
+		expect("waiting")
+		pass(500 * time.Millisecond)
+		require.NoError(t, r.feed(3, 3))
+		expect("sent, and younger ones open")
+		require.NoError(t, r.settle())
+		_, inFlight = r.producer.Oldest()
+		assert.False(t, inFlight)
 	})
 }

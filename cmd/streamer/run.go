@@ -9,6 +9,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/ops"
@@ -46,6 +47,7 @@ func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
 	if err != nil {
 		return err
 	}
+	metrics.WatchLag(p.Lag)
 	if cfg.HTTP.Listen != "" {
 		server, err := ops.Listen(cfg.HTTP.Listen, cfg.HTTP.Pprof, metrics, p.Status)
 		if err != nil {
@@ -62,12 +64,22 @@ func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
 	}
 	log.Info("starting", "version", version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
-	err = p.Run(ctx)
+	err = supervised(ctx, p)
 	if err != nil {
 		return err
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// supervised runs the pipeline and lets systemd know, if that has started us.
+func supervised(ctx context.Context, p *pipeline.Pipeline) error {
+	telling, stop := context.WithCancel(ctx)
+	var told sync.WaitGroup
+	told.Go(func() { ops.NotifySupervisor(telling, p.Status) })
+	defer told.Wait()
+	defer stop()
+	return p.Run(ctx)
 }
 
 // newLogger writes text on a terminal and JSON elsewhere, unless told.
@@ -76,9 +88,9 @@ func newLogger(w io.Writer, c config.Log) *slog.Logger {
 	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
 	options := &slog.HandlerOptions{Level: level}
 	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !isTerminal(w) {
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.New(ops.CountRepeats(slog.NewJSONHandler(w, options)))
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.New(ops.CountRepeats(slog.NewTextHandler(w, options)))
 }
 
 func isTerminal(w io.Writer) bool {

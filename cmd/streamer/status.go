@@ -17,6 +17,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -44,8 +45,10 @@ func (command statusCommand) Run(ctx context.Context, c *cli, env environment) e
 	if err != nil {
 		return err
 	}
-	for {
+	for before := (*status)(nil); ; {
 		s, err := readStatus(ctx, loaded.Config)
+		s.compare(before)
+		before = &s
 		if err := command.write(s, env); err != nil {
 			return err
 		}
@@ -87,6 +90,16 @@ type status struct {
 	Unknown    []string         `json:"unknown,omitempty"` // why parts are missing
 }
 
+// compare adds what only shows between two looks; before is nil at the first.
+func (s *status) compare(before *status) {
+	if s.Slot != nil {
+		s.Slot.Outlook = s.outlook(before)
+	}
+	if s.Streamer != nil {
+		s.Streamer.Rate = s.rate(before)
+	}
+}
+
 type serverStatus struct {
 	SystemID string `json:"system_identifier"`
 	Timeline int32  `json:"timeline"`
@@ -106,6 +119,7 @@ type slotStatus struct {
 	ActivePID   int    `json:"active_pid,omitempty"`
 	Copies      int    `json:"copies,omitempty"` // through which a streamer is catching up
 	Lost        bool   `json:"lost"`
+	Outlook     string `json:"outlook,omitempty"` // what happens if nothing changes
 }
 
 type streamerStatus struct {
@@ -115,6 +129,9 @@ type streamerStatus struct {
 	Since          time.Time              `json:"since,omitzero"`
 	InFlightEvents int64                  `json:"in_flight_events"`
 	InFlightBytes  int64                  `json:"in_flight_bytes"`
+	Reader         string                 `json:"reader,omitempty"` // while it streams: stream or catch-up
+	LagSeconds     *float64               `json:"lag_seconds"`      // null while it stands by
+	Rate           *float64               `json:"events_per_second,omitempty"`
 	Reconnects     int64                  `json:"reconnects"`
 	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
 	Topics         map[string]topicStatus `json:"topics"`       // since the process started
@@ -124,6 +141,7 @@ type streamerStatus struct {
 type topicStatus struct {
 	Events int64 `json:"events"`
 	Bytes  int64 `json:"bytes"`
+	Errors int64 `json:"errors"` // batches that were not taken, and sent again
 }
 
 // readStatus asks everybody. The error is the first of those that matter.
@@ -208,6 +226,13 @@ func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
 	if at := sum(families["streamer_last_ack_timestamp_seconds"]); at > 0 {
 		s.LastAck = time.UnixMilli(int64(at * 1000)).UTC()
 	}
+	if known := families["streamer_lag_seconds"]; known != nil {
+		behind := sum(known)
+		s.LagSeconds = &behind
+		if s.Reader = string(pipeline.ReadStream); sum(families["streamer_catching_up"]) > 0 {
+			s.Reader = string(pipeline.ReadCatchUp)
+		}
+	}
 	s.DeadLetters = map[string]int64{}
 	for _, m := range families["streamer_dead_letters_total"].GetMetric() {
 		s.DeadLetters[label(m, "class")] = int64(m.GetCounter().GetValue())
@@ -219,6 +244,11 @@ func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
 	for _, m := range families["streamer_bytes_produced_total"].GetMetric() {
 		t := s.Topics[topicOf(m)]
 		t.Bytes = int64(m.GetCounter().GetValue())
+		s.Topics[topicOf(m)] = t
+	}
+	for _, m := range families["streamer_produce_errors_total"].GetMetric() {
+		t := s.Topics[topicOf(m)]
+		t.Errors = int64(m.GetCounter().GetValue())
 		s.Topics[topicOf(m)] = t
 	}
 }
@@ -269,12 +299,16 @@ func (s *slotStatus) rows() [][2]string {
 	if s.SafeWALSize != nil {
 		left = "lost after " + size(*s.SafeWALSize) + " more"
 	}
-	return [][2]string{
+	rows := [][2]string{
 		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
 		{"lag", size(s.Lag)},
 		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
 	}
+	if s.Outlook != "" {
+		rows = append(rows, [2]string{"outlook", s.Outlook})
+	}
+	return rows
 }
 
 func (s *streamerStatus) rows() [][2]string {
@@ -282,11 +316,16 @@ func (s *streamerStatus) rows() [][2]string {
 	if s.Detail != "" {
 		phase += ": " + s.Detail
 	}
-	rows := [][2]string{
-		{"streamer", phase},
-		{"in flight", fmt.Sprintf("%d events, %s", s.InFlightEvents, size(s.InFlightBytes))},
-		{"reconnects", strconv.FormatInt(s.Reconnects, 10)},
+	rows := [][2]string{{"streamer", phase}}
+	if s.LagSeconds != nil {
+		rows = append(rows, [2]string{"behind by", about(time.Duration(*s.LagSeconds*float64(time.Second))) + ", reader " + s.Reader})
 	}
+	if s.Rate != nil {
+		rows = append(rows, [2]string{"rate", fmt.Sprintf("%.0f events/s", *s.Rate)})
+	}
+	rows = append(rows,
+		[2]string{"in flight", fmt.Sprintf("%d events, %s", s.InFlightEvents, size(s.InFlightBytes))},
+		[2]string{"reconnects", strconv.FormatInt(s.Reconnects, 10)})
 	if !s.LastAck.IsZero() {
 		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
 	}
@@ -295,7 +334,11 @@ func (s *streamerStatus) rows() [][2]string {
 	}
 	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
 		t := s.Topics[topic]
-		rows = append(rows, [2]string{"topic", fmt.Sprintf("%s: %d events, %s since the start", topic, t.Events, size(t.Bytes))})
+		line := fmt.Sprintf("%s: %d events, %s since the start", topic, t.Events, size(t.Bytes))
+		if t.Errors > 0 {
+			line += fmt.Sprintf(", %d batches not taken and sent again", t.Errors)
+		}
+		rows = append(rows, [2]string{"topic", line})
 	}
 	return rows
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -30,6 +31,11 @@ type Metrics struct {
 	exactly    prometheus.Gauge
 	letters    *prometheus.CounterVec
 	catchUp    prometheus.Gauge
+	state      *prometheus.GaugeVec
+	refusals   *prometheus.CounterVec
+	safe       *prometheus.GaugeVec
+	seen       *prometheus.GaugeVec
+	saved      prometheus.Gauge
 }
 
 // NewMetrics registers everything.
@@ -56,6 +62,11 @@ func NewMetrics(version string) *Metrics {
 	m.exactly = gauge("exactly_once", "1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.").WithLabelValues()
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
+	m.safe = gauge("slot_safe_wal_bytes", "WAL that can still be written before the slot is lost; there is none where max_slot_wal_keep_size sets no limit.", "slot")
+	m.seen = gauge("slot_seen_timestamp_seconds", "When the server was last asked about the slot: what is said of it is as old.", "slot")
+	m.saved = gauge("checkpoint_timestamp_seconds", "When a checkpoint was last stored.").WithLabelValues()
+	m.state = gauge("state", "1 for what the instance is doing: starting, standby, streaming, blocked (Kafka does not acknowledge), waiting (before it tries again), draining.", "state")
+	m.refusals = counter("produce_errors_total", "Batches that a partition did not take; they are sent again, in order, where that can help.", "topic")
 	m.active = gauge("slot_active", "1 while a client reads the slot, itself or through copies.", "slot")
 	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind, through copies of the slot.").WithLabelValues()
 	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
@@ -100,8 +111,23 @@ func (m *Metrics) Resuming(exactlyOnce bool) {
 	}
 }
 
-// Position notes what is in flight.
-func (m *Metrics) Position(_ replication.LSN, inFlightBytes, inFlightEvents int) {
+// Failed counts a batch that was not taken.
+func (m *Metrics) Failed(topic string) { m.refusals.WithLabelValues(topic).Inc() }
+
+// Phase notes what the instance is doing.
+func (m *Metrics) Phase(now pipeline.Phase) {
+	for _, phase := range pipeline.Phases() {
+		value := 0.0
+		if phase == now {
+			value = 1
+		}
+		m.state.WithLabelValues(string(phase)).Set(value)
+	}
+}
+
+// Position notes the checkpoint and what is in flight.
+func (m *Metrics) Position(saved time.Time, inFlightBytes, inFlightEvents int) {
+	m.saved.Set(float64(saved.UnixMilli()) / 1000)
 	m.inBytes.Set(float64(inFlightBytes))
 	m.inEvents.Set(float64(inFlightEvents))
 }
@@ -110,6 +136,12 @@ func (m *Metrics) Position(_ replication.LSN, inFlightBytes, inFlightEvents int)
 func (m *Metrics) Slot(s replication.Slot) {
 	m.lag.WithLabelValues(s.Name).Set(float64(s.Lag))
 	m.retained.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
+	m.seen.WithLabelValues(s.Name).Set(float64(s.At.UnixMilli()) / 1000)
+	if s.SafeWALSize != nil {
+		m.safe.WithLabelValues(s.Name).Set(float64(*s.SafeWALSize))
+	} else {
+		m.safe.DeleteLabelValues(s.Name)
+	}
 	active := 0.0
 	if s.InUse() {
 		active = 1

@@ -82,7 +82,7 @@ func TestMetrics(t *testing.T) {
 	m.Published("orders", 0, 3, 700, time.Now().Add(-20*time.Millisecond))
 	m.Reconnected()
 	m.Skipped()
-	m.Position(0, 42, 2)
+	m.Position(time.Unix(1700000000, 0), 42, 2)
 	m.Slot(replication.Slot{Name: "s", Lag: 7, RetainedWAL: 9, Active: true})
 	_, text := get(t, address+"/metrics")
 	for _, line := range []string{

@@ -36,9 +36,19 @@ func (s *session) tick() error {
 		return err
 	}
 	s.noteStall()
-	producer := s.flow.producer
-	s.config.Metrics.Position(s.confirmed, producer.InFlight(), producer.Events())
+	s.measure()
 	return s.confirm()
+}
+
+// measure tells how far publication has come.
+func (s *session) measure() {
+	producer := s.flow.producer
+	oldest, inFlight := producer.Oldest()
+	if !inFlight && s.committed > 0 {
+		oldest = time.UnixMicro(s.committed)
+	}
+	s.lag.published(oldest, inFlight)
+	s.config.Metrics.Position(s.flow.saver.lastSaved().SavedAt, producer.InFlight(), producer.Events())
 }
 
 // save asks for the low watermark to be stored, if it has risen. Positions of

@@ -61,8 +61,10 @@ type Metrics interface {
 	Reconnected()
 	// Skipped reports an event that was read again and not published again.
 	Skipped()
-	// Position reports what is confirmed and what is in flight.
-	Position(confirmed replication.LSN, inFlightBytes, inFlightEvents int)
+	// Phase reports that the pipeline does something else now.
+	Phase(Phase)
+	// Position reports when the checkpoint was stored and what is in flight.
+	Position(saved time.Time, inFlightBytes, inFlightEvents int)
 	// DeadLetter reports a row that went to the dead letters.
 	DeadLetter(class string)
 	// Resuming reports whether predecessors are kept out, so that nothing is
@@ -79,6 +81,7 @@ type Pipeline struct {
 	config Config
 	log    *slog.Logger
 	state  state
+	lag    lag
 	flow   *flow             // what lives on between sessions; nil before the first
 	outbox replication.Table // from the last check
 	server replication.Server
@@ -100,7 +103,8 @@ func New(c Config) (*Pipeline, error) {
 	if _, err := router.NewRouter(rules); err != nil {
 		return nil, err
 	}
-	return &Pipeline{config: c, log: c.Log}, nil
+	c.Metrics.Phase(Starting)
+	return &Pipeline{config: c, log: c.Log, state: state{changed: c.Metrics.Phase}}, nil
 }
 
 // DrainError tells that the process was stopped before everything in flight

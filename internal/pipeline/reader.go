@@ -160,6 +160,7 @@ func (s *session) caughtUp() bool {
 // that is found far behind twice in a row is left for the faster reader.
 func (s *session) watchLag(slot replication.Slot) {
 	at := replication.LSN(s.passed.Load())
+	s.noteEnd(at, slot)
 	if readerName(s.reader) != string(ReadStream) || at == 0 || !s.catchesUp(slot, at) {
 		s.farBehind = 0
 		return
@@ -168,6 +169,15 @@ func (s *session) watchLag(slot replication.Slot) {
 		s.leaving.Store(true)
 		s.nudge()
 	}
+}
+
+// noteEnd notices that everything has been read that was in the log when the
+// slot was last looked at.
+func (s *session) noteEnd(at replication.LSN, slot replication.Slot) {
+	if !s.seen.at.IsZero() && at >= s.seen.flushed {
+		s.lag.reachedEnd(s.seen.at)
+	}
+	s.seen = sighting{at: slot.At, flushed: slot.Flushed}
 }
 
 // handOver ends the reader in good order, so that another can use the slot.

@@ -63,6 +63,7 @@ type session struct {
 	leaving   atomic.Bool   // another reader shall go on
 	passed    atomic.Uint64 // at, for the watching goroutine
 	farBehind int           // of the watching goroutine: how often in a row
+	seen      sighting      // of the watching goroutine
 
 	cancelled func() error // the caller's wish to stop, once it has come
 	readUntil time.Time
@@ -77,7 +78,14 @@ type session struct {
 	confirmed    replication.LSN
 	confirmedAt  time.Time
 	idleSavedAt  time.Time
-	published    bool // events were acknowledged since the last save
+	published    bool  // events were acknowledged since the last save
+	committed    int64 // when the last event that was read was, microseconds since the Unix epoch
+}
+
+// sighting is where the log ended at a moment.
+type sighting struct {
+	at      time.Time
+	flushed replication.LSN
 }
 
 func newSession(p *Pipeline, r reader, start replication.LSN) *session {
@@ -254,6 +262,7 @@ func (s *session) row(e *decoder.Event) error {
 	if err == nil {
 		s.flow.handed = e.Position
 		s.flow.trail.pass(e)
+		s.committed = e.CommitTime
 	}
 	return err
 }

@@ -18,6 +18,9 @@ const (
 	Draining  Phase = "draining"
 )
 
+// Phases are all of them.
+func Phases() []Phase { return []Phase{Starting, Standby, Streaming, Blocked, Waiting, Draining} }
+
 // Status is a snapshot of the pipeline.
 type Status struct {
 	Phase  Phase
@@ -30,8 +33,9 @@ type Status struct {
 func (s Status) Ready() bool { return s.Phase == Streaming || s.Phase == Standby }
 
 type state struct {
-	mu     sync.Mutex
-	status Status
+	mu      sync.Mutex
+	status  Status
+	changed func(Phase) // is told, with mu held
 }
 
 func (s *state) set(phase Phase, detail string) {
@@ -39,6 +43,7 @@ func (s *state) set(phase Phase, detail string) {
 	defer s.mu.Unlock()
 	if s.status.Phase != phase {
 		s.status.Since = time.Now()
+		s.changed(phase)
 	}
 	s.status.Phase, s.status.Detail = phase, detail
 }

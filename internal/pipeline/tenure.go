@@ -123,6 +123,7 @@ func (p *Pipeline) standBy(reason string) {
 	if p.Status().Phase != Standby {
 		p.log.Info("standing by", "reason", reason)
 	}
+	p.lag.forget()
 	p.state.set(Standby, reason)
 }
 
@@ -191,6 +192,7 @@ func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, 
 	}
 	record := h.stored
 	if h.found {
+		p.lag.published(record.SavedAt, false)
 		err = p.usable(ctx, control, server, slot, record)
 	} else {
 		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// keepsUp is how far behind a slot may be that needs no outlook, in bytes.
+const keepsUp = 16 << 20
+
+// outlook tells what will happen to the slot if nothing changes: from what has
+// changed since an earlier look, or, at the first look, from how much log the
+// server has written since the checkpoint was stored, which a streamer that is
+// at work stores again and again.
+func (s *status) outlook(before *status) string {
+	if s.Slot == nil || s.Slot.Lost {
+		return ""
+	}
+	if before != nil && before.Slot != nil && s.At.After(before.At) {
+		return s.Slot.trend(before.Slot, s.At.Sub(before.At))
+	}
+	if s.Slot.Lag < keepsUp {
+		return ""
+	}
+	if s.Checkpoint == nil || !s.At.After(s.Checkpoint.SavedAt) {
+		return ""
+	}
+	saved, err := replication.ParseLSN(s.Checkpoint.LSN)
+	flushed, flushedErr := replication.ParseLSN(s.Slot.Flushed)
+	if err != nil || flushedErr != nil || flushed <= saved {
+		return ""
+	}
+	idle := s.At.Sub(s.Checkpoint.SavedAt)
+	const working = 10 * time.Second
+	if idle < working {
+		return "a streamer is at work; `streamer status --watch` shows whether it catches up"
+	}
+	return s.Slot.growing(float64(flushed-saved) / idle.Seconds())
+}
+
+// trend compares two looks.
+func (s *slotStatus) trend(before *slotStatus, took time.Duration) string {
+	lag := float64(s.Lag-before.Lag) / took.Seconds()
+	switch {
+	case s.Lag < keepsUp:
+		return "keeps up"
+	case lag < 0:
+		left := time.Duration(float64(s.Lag) / -lag * float64(time.Second))
+		return fmt.Sprintf("catching up by %s/s, done in %s", size(int64(-lag)), about(left))
+	}
+	return s.growing(float64(s.RetainedWAL-before.RetainedWAL) / took.Seconds())
+}
+
+// growing tells where keeping so many bytes more per second leads to.
+func (s *slotStatus) growing(rate float64) string {
+	if rate < 1 {
+		return "stands still"
+	}
+	if s.SafeWALSize == nil {
+		return fmt.Sprintf("keeps %s/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full", size(int64(rate)))
+	}
+	left := time.Duration(max(0, float64(*s.SafeWALSize)/rate) * float64(time.Second))
+	return fmt.Sprintf("keeps %s/s more: lost in %s", size(int64(rate)), about(left))
+}
+
+// about writes a duration for people, in its two largest units.
+func about(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d >= 100*day:
+		return "more than 100 days"
+	case d >= day:
+		return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
+	case d >= time.Hour:
+		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	case d >= time.Minute:
+		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
+	}
+	return fmt.Sprintf("%d s", d/time.Second)
+}
+
+// rate is how many events per second were published since an earlier look; not
+// known at the first, nor when the process was started anew meanwhile.
+func (s *status) rate(before *status) *float64 {
+	if before == nil || s.Streamer == nil || before.Streamer == nil || !s.At.After(before.At) {
+		return nil
+	}
+	events := s.Streamer.events() - before.Streamer.events()
+	if events < 0 {
+		return nil
+	}
+	perSecond := float64(events) / s.At.Sub(before.At).Seconds()
+	return &perSecond
+}
+
+func (s *streamerStatus) events() (sum int64) {
+	for _, t := range s.Topics {
+		sum += t.Events
+	}
+	return sum
+}

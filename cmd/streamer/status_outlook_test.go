@@ -1,0 +1,70 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestOutlook(t *testing.T) {
+	t.Parallel()
+	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	safe := int64(36 << 30)
+	look := func(seconds int, lag int64, safe *int64) *status {
+		return &status{At: start.Add(time.Duration(seconds) * time.Second), Slot: &slotStatus{Lag: lag, RetainedWAL: lag, SafeWALSize: safe, Flushed: "A/0"}}
+	}
+	saved := func(s *status, lsn string, ago time.Duration) *status {
+		s.Checkpoint = &shownCheckpoint{LSN: lsn, SavedAt: s.At.Add(-ago)}
+		return s
+	}
+	for name, test := range map[string]struct {
+		now, before *status
+		want        string
+	}{
+		"no slot":                          {now: &status{}},
+		"lost":                             {now: &status{Slot: &slotStatus{Lost: true, Lag: 1 << 40}}},
+		"first look, near the end":         {now: look(0, 1<<20, nil)},
+		"first look, no checkpoint":        {now: look(0, 1<<30, nil)},
+		"first look, at work":              {now: saved(look(0, 1<<30, nil), "9/F0000000", time.Second), want: "a streamer is at work; `streamer status --watch` shows whether it catches up"},
+		"first look, stopped":              {now: saved(look(0, 1<<30, &safe), "9/C0000000", 1024*time.Second), want: "keeps 1.0 MiB/s more: lost in 10 h 14 min"},
+		"first look, stopped, no limit":    {now: saved(look(0, 1<<30, nil), "9/C0000000", 1024*time.Second), want: "keeps 1.0 MiB/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full"},
+		"first look, checkpoint of future": {now: saved(look(0, 1<<30, nil), "9/C0000000", -time.Second)},
+		"first look, ahead of the log":     {now: saved(look(0, 1<<30, nil), "B/0", time.Hour)},
+		"keeps up":                         {now: look(2, 1<<20, nil), before: look(0, 2<<20, nil), want: "keeps up"},
+		"catching up":                      {now: look(2, 1<<30, nil), before: look(0, 1<<30+200<<20, nil), want: "catching up by 100.0 MiB/s, done in 10 s"},
+		"falling behind":                   {now: look(2, 1<<30, &safe), before: look(0, 1<<30-6<<20, &safe), want: "keeps 3.0 MiB/s more: lost in 3 h 24 min"},
+		"standing still":                   {now: look(2, 1<<30, &safe), before: look(0, 1<<30, &safe), want: "stands still"},
+		"the same moment":                  {now: look(0, 1<<20, nil), before: look(0, 1<<20, nil)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.Equal(t, test.want, test.now.outlook(test.before))
+		})
+	}
+}
+
+func TestAbout(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		0: "0 s", 59 * time.Second: "59 s", 61 * time.Second: "1 min 1 s", 3*time.Hour + 59*time.Minute: "3 h 59 min",
+		49 * time.Hour: "2 d 1 h", 101 * 24 * time.Hour: "more than 100 days",
+	} {
+		assert.Equal(t, want, about(d))
+	}
+}
+
+func TestRate(t *testing.T) {
+	t.Parallel()
+	at := func(seconds int, events int64) *status {
+		return &status{At: time.Unix(int64(seconds), 0), Streamer: &streamerStatus{Topics: map[string]topicStatus{"a": {Events: events}, "b": {Events: 1}}}}
+	}
+	assert.Nil(t, at(1, 5).rate(nil))
+	assert.Nil(t, at(1, 5).rate(&status{}))
+	assert.Nil(t, (&status{At: time.Unix(9, 0)}).rate(at(1, 5)))
+	assert.Nil(t, at(3, 4).rate(at(1, 5)), "the process was started anew")
+	got := at(3, 25).rate(at(1, 5))
+	if assert.NotNil(t, got) {
+		assert.InDelta(t, 10, *got, 1e-9)
+	}
+}

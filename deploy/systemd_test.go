@@ -1,0 +1,56 @@
+package deploy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/config"
+)
+
+// unit are the settings of a section; comments are left out.
+func unit(t *testing.T, section string) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("systemd", "streamer.service"))
+	require.NoError(t, err)
+	settings, here := map[string][]string{}, ""
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		switch {
+		case line == "", strings.HasPrefix(line, "#"):
+		case strings.HasPrefix(line, "["):
+			here = strings.Trim(line, "[]")
+		default:
+			name, value, ok := strings.Cut(line, "=")
+			require.True(t, ok, line)
+			if here == section {
+				settings[name] = append(settings[name], value)
+			}
+		}
+	}
+	return settings
+}
+
+// The unit fits what the program does: it notifies, it needs as long to stop as
+// it is configured to drain by default, and its exit codes mean what they mean.
+func TestSystemdUnit(t *testing.T) {
+	t.Parallel()
+	service := unit(t, "Service")
+	assert.Equal(t, []string{"notify"}, service["Type"])
+	assert.Equal(t, []string{"2 3"}, service["RestartPreventExitStatus"])
+	assert.Equal(t, []string{"on-failure"}, service["Restart"])
+	for _, hardening := range []string{"NoNewPrivileges", "PrivateTmp", "ProtectHome", "LockPersonality", "MemoryDenyWriteExecute", "RestrictSUIDSGID"} {
+		assert.Equal(t, []string{"yes"}, service[hardening], hardening)
+	}
+	assert.Equal(t, []string{"strict"}, service["ProtectSystem"])
+	patience, err := time.ParseDuration(service["TimeoutStopSec"][0] + "s")
+	require.NoError(t, err)
+	assert.Greater(t, patience, 3*config.Default().Shutdown.DrainTimeout)
+	assert.Contains(t, service["ExecStart"][0], "/streamer run --config ")
+	assert.Contains(t, unit(t, "Unit")["After"], "network-online.target")
+}

@@ -1,0 +1,28 @@
+package ops
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// lag is asked when metrics are read, so that it is true while nothing happens.
+// Where it is not known, as on an instance that stands by, there is no metric.
+type lag struct {
+	about *prometheus.Desc
+	ask   func() (behind time.Duration, known bool)
+}
+
+// WatchLag adds the metric of what ask tells. Any goroutine may call ask.
+func (m *Metrics) WatchLag(ask func() (behind time.Duration, known bool)) {
+	m.registry.MustRegister(&lag{ask: ask, about: prometheus.NewDesc("streamer_lag_seconds",
+		"How long ago the oldest commit was made that is not yet in Kafka; 0 when nothing is waiting. It grows while the server or Kafka is away. Only an instance that streams has it.", nil, nil)})
+}
+
+func (l *lag) Describe(to chan<- *prometheus.Desc) { to <- l.about }
+
+func (l *lag) Collect(to chan<- prometheus.Metric) {
+	if behind, known := l.ask(); known {
+		to <- prometheus.MustNewConstMetric(l.about, prometheus.GaugeValue, behind.Seconds())
+	}
+}
