@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -11,7 +12,9 @@ import (
 // document and the JSON Schema are all derived from these tags, so a key is described in one place only.
 type Config struct {
 	Postgres    Postgres    `koanf:"postgres" doc:"The PostgreSQL server, the replication slot and the publication to read."`
+	Shard       Shard       `koanf:"shard" doc:"The part of the outbox table that this streamer reads, where several share the work; PostgreSQL 15 or later."`
 	Replication Replication `koanf:"replication" doc:"How the log of the server is read."`
+	Rewind      Rewind      `koanf:"rewind" doc:"How much of the past is kept in the log, so that it can be published again: see streamer replay."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
 	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type: the first route that matches wins; what it leaves empty falls back to the general keys."`
@@ -19,6 +22,7 @@ type Config struct {
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
 	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the position up to which everything is published is kept."`
 	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
+	OTLP        OTLP        `koanf:"otlp" doc:"Traces and metrics for an OpenTelemetry collector."`
 	Log         Log         `koanf:"log" doc:"What is logged, and how."`
 	Shutdown    Shutdown    `koanf:"shutdown" doc:"The end of the process."`
 	Retry       Retry       `koanf:"retry" doc:"How long to wait between two sessions after a transient error."`
@@ -36,11 +40,23 @@ type Postgres struct {
 	Binary           bool          `koanf:"binary" doc:"Ask the server for column values in binary form."`
 }
 
+// Shard is one of several parts of the outbox table, by a hash of the aggregate ID.
+type Shard struct {
+	Index int `koanf:"index" min:"0" max:"999" doc:"Which part, from 0. In a StatefulSet, the number of the pod."`
+	Count int `koanf:"count" min:"1" max:"1000" doc:"How many parts there are; 1: the whole table. With more, postgres.slot and postgres.publication are followed by the part, as in streamer_0_of_4. Changing it takes a procedure: see docs/how-to/shards.md."`
+}
+
 // Replication says how the log is read.
 type Replication struct {
 	Reader      string `koanf:"reader" enum:"auto,stream,catch-up" doc:"How the log is read: auto streams, and catches up by SQL, through temporary copies of the slot, while far behind; stream only streams; catch-up only reads by SQL."`
 	CatchUpFrom Size   `koanf:"catch_up_from" min:"1KiB" doc:"How many bytes of log behind auto catches up by SQL from; at an eighth of that it streams again."`
 	BulkReads   bool   `koanf:"bulk_reads" doc:"Read what the server sends in bulk while much of it arrives, instead of waking up for every message; on Linux only."`
+}
+
+// Rewind says how much of the past is kept.
+type Rewind struct {
+	Keep     time.Duration `koanf:"keep" min:"0s" doc:"How long the server keeps its log for replays, by a second slot that stays behind on purpose, named after postgres.slot with _rewind; 0s: not at all."`
+	MaxBytes Size          `koanf:"max_bytes" min:"1MiB" doc:"How much of the server's disk that may take; less of the past is kept then."`
 }
 
 // Outbox describes the outbox table.
@@ -49,7 +65,18 @@ type Outbox struct {
 	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column that is empty is not read."`
 	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: name of the extension, column that holds its value."`
 	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without value."`
+	Cleanup     Cleanup           `koanf:"cleanup" doc:"What becomes of rows that have been published."`
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
+}
+
+// Cleanup says how published rows are removed.
+type Cleanup struct {
+	Mode       string        `koanf:"mode" enum:"none,delete,drop-partitions" doc:"none leaves that to you; delete deletes rows in small transactions; drop-partitions drops partitions of a table that is partitioned by range of the time column."`
+	Retention  time.Duration `koanf:"retention" min:"1s" doc:"How long rows are kept, by their time column; rows that are not yet published are kept in any case."`
+	TimeColumn string        `koanf:"time_column" doc:"Column that says when a row was written: timestamptz, timestamp in UTC, or bigint of milliseconds; empty: outbox.columns.time."`
+	BatchRows  int           `koanf:"batch_rows" min:"1" max:"100000" doc:"Rows that one transaction deletes."`
+	Pause      time.Duration `koanf:"pause" min:"0s" doc:"Rest between two such transactions."`
+	Interval   time.Duration `koanf:"interval" min:"100ms" doc:"How often to look for rows to remove, when there were none."`
 }
 
 // Columns maps what the streamer needs to know about an outbox row to column names.
@@ -183,6 +210,15 @@ type HTTP struct {
 	Pprof  bool   `koanf:"pprof" doc:"Answer /debug/pprof there too, with which anybody who reaches the address can read and slow down the process."`
 }
 
+// OTLP describes what goes to an OpenTelemetry collector.
+type OTLP struct {
+	Endpoint string        `koanf:"endpoint" doc:"Base URL of the collector's OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is sent."`
+	Traces   bool          `koanf:"traces" doc:"Send a span for each batch that holds events with a sampled traceparent, linked to them."`
+	Metrics  bool          `koanf:"metrics" doc:"Send what /metrics answers."`
+	Interval time.Duration `koanf:"interval" min:"100ms" doc:"Time between two exports of metrics."`
+	Headers  Secret        `koanf:"headers" doc:"Headers of each request, as key=value pairs separated by commas, or file: and the path of the file that holds them."`
+}
+
 // Log describes the log.
 type Log struct {
 	Level  string `koanf:"level" enum:"debug,info,warn,error" doc:"Lowest level that is written."`
@@ -192,6 +228,11 @@ type Log struct {
 // Shutdown describes how the process ends.
 type Shutdown struct {
 	DrainTimeout time.Duration `koanf:"drain_timeout" min:"0s" doc:"How long to wait for outstanding acknowledgements after a signal to stop."`
+}
+
+// CleanupColumn returns the column by which rows are old enough to be removed.
+func (o Outbox) CleanupColumn() string {
+	return cmp.Or(o.Cleanup.TimeColumn, o.Columns.Time)
 }
 
 // HasDeadLetters tells whether any row can become a dead letter.
@@ -224,6 +265,10 @@ const (
 	StoreKafka    = "kafka"
 	StorePostgres = "postgres"
 	StoreFile     = "file"
+
+	CleanupNone           = "none"
+	CleanupDelete         = "delete"
+	CleanupDropPartitions = "drop-partitions"
 
 	MechanismPlain       = "PLAIN"
 	MechanismSCRAMSHA256 = "SCRAM-SHA-256"

@@ -14,11 +14,13 @@ func Default() Config {
 			WALSenderTimeout: 30 * time.Second, // half of PostgreSQL's default, so that a dead peer is noticed sooner
 			BlockedTimeout:   30 * time.Second, // longer, and an unread walsender begins to hurt the server
 		},
+		Shard: Shard{Count: 1},
 		Replication: Replication{
 			Reader:      "auto",
 			CatchUpFrom: 64 << 20, // half a second's work: less is not worth the change
 			BulkReads:   true,
 		},
+		Rewind: Rewind{MaxBytes: 10 << 30}, // disk space is somebody else's: nothing is kept unless asked for
 		Outbox: Outbox{
 			Table: "public.outbox",
 			// The names Debezium's outbox event router expects, so that existing tables fit.
@@ -30,7 +32,8 @@ func Default() Config {
 				Payload:       "payload",
 			},
 			NullPayload: NullPayloadJSONNull, // an event without data is legal; a tombstone must be asked for
-			MaxRowBytes: 16 << 20,            // bounds the memory one row can take; far above what a broker accepts by default
+			Cleanup:     Cleanup{Mode: CleanupNone, Retention: 24 * time.Hour, BatchRows: 500, Pause: 50 * time.Millisecond, Interval: time.Minute},
+			MaxRowBytes: 16 << 20, // bounds the memory one row can take; far above what a broker accepts by default
 		},
 		CloudEvents: CloudEvents{
 			Source: "/outbox/{database}/{table}", // unique within one cluster without knowing its public name
@@ -60,7 +63,8 @@ func Default() Config {
 			Postgres: CheckpointPostgres{Table: "public.streamer_checkpoint"},
 			File:     CheckpointFile{Path: "streamer.checkpoint"},
 		},
-		HTTP:     HTTP{Listen: "127.0.0.1:9180"}, // reachable from outside only when asked for
+		HTTP:     HTTP{Listen: "127.0.0.1:9180"},            // reachable from outside only when asked for
+		OTLP:     OTLP{Traces: true, Interval: time.Minute}, // metrics are there to be scraped
 		Log:      Log{Level: "info", Format: LogFormatAuto},
 		Shutdown: Shutdown{DrainTimeout: 8 * time.Second}, // with the rest of a stop it stays within 10 s
 		Retry:    Retry{Initial: 250 * time.Millisecond, Max: 10 * time.Second},

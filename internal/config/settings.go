@@ -33,6 +33,8 @@ func settingsOf(k *key, structure reflect.Value, prefix string) []setting {
 func (c *Config) normalise() {
 	c.Outbox.Table = qualified(c.Outbox.Table)
 	c.Checkpoint.Postgres.Table = qualified(c.Checkpoint.Postgres.Table)
+	c.Postgres.Slot += c.Shard.suffix()
+	c.Postgres.Publication += c.Shard.suffix()
 	if len(c.Routes) == 0 {
 		c.Routes = nil
 	}

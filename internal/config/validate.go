@@ -23,6 +23,7 @@ func (c Config) problems() []*Problem {
 		k.setting(s)
 	}
 	k.postgres()
+	k.shard()
 	k.outbox()
 	k.cloudEvents()
 	k.routes()

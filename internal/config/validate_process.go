@@ -1,6 +1,9 @@
 package config
 
-import "net"
+import (
+	"net"
+	"net/url"
+)
 
 func (k *checker) checkpoint() {
 	c := k.Checkpoint
@@ -23,6 +26,11 @@ func (k *checker) process() {
 	if listen := k.HTTP.Listen; listen != "" {
 		if _, port, err := net.SplitHostPort(listen); err != nil || !isPort(port, 0) {
 			k.add("http.listen", listen, "write host:port, such as 127.0.0.1:9180, or leave it empty for no endpoint")
+		}
+	}
+	if at := k.OTLP.Endpoint; at != "" {
+		if u, err := url.Parse(at); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
+			k.addHidden("otlp.endpoint", "write a URL such as http://127.0.0.1:4318; what proves who we are belongs into otlp.headers")
 		}
 	}
 	if k.Retry.Max < k.Retry.Initial {

@@ -49,7 +49,7 @@ var (
 	}
 	// ownExtensions are set by the streamer itself.
 	ownExtensions = []string{
-		"sequence", "partitionkey", "traceparent", "tracestate", "correlationid", "causationid",
+		"sequence", "partitionkey", "traceparent", "tracestate", "correlationid", "causationid", "replay",
 	}
 )
 
@@ -61,6 +61,9 @@ func (k *checker) outbox() {
 		if column := s.value.String(); column != "" || !isOptional {
 			k.identifier(s.at, column)
 		}
+	}
+	if k.Outbox.Cleanup.Mode != CleanupNone && k.Outbox.CleanupColumn() == "" {
+		k.addHidden("outbox.cleanup.time_column", "name the column that says when a row was written, or map it as outbox.columns.time")
 	}
 	for _, name := range slices.Sorted(maps.Keys(k.Outbox.Extensions)) {
 		at := "outbox.extensions." + name

@@ -1,0 +1,33 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// suffix tells the slot and the publication of a shard from those of others, also of those of another count.
+func (s Shard) suffix() string {
+	if s.Count <= 1 {
+		return ""
+	}
+	return fmt.Sprintf("_%d_of_%d", s.Index, s.Count)
+}
+
+// ForShard returns the configuration of another shard of the same table. It must have been loaded.
+func (c Config) ForShard(index int) Config {
+	slot, publication := strings.TrimSuffix(c.Postgres.Slot, c.Shard.suffix()), strings.TrimSuffix(c.Postgres.Publication, c.Shard.suffix())
+	c.Shard.Index = index
+	c.Postgres.Slot, c.Postgres.Publication = slot+c.Shard.suffix(), publication+c.Shard.suffix()
+	return c
+}
+
+func (k *checker) shard() {
+	s := k.Shard
+	if s.Index >= s.Count && s.Count >= 1 {
+		k.add("shard.index", strconv.Itoa(s.Index), fmt.Sprintf("must be less than shard.count, which is %d", s.Count))
+	}
+	if s.Count > 1 && k.Outbox.Cleanup.Mode == CleanupDropPartitions {
+		k.add("outbox.cleanup.mode", CleanupDropPartitions, "a shard knows only of its own rows that they are published: use delete, or none and drop partitions yourself")
+	}
+}
