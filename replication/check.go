@@ -54,6 +54,7 @@ func CheckServer(s Server, c Config) []Finding {
 			"name the standbys in synchronous_standby_names instead of '*'",
 		})
 	}
+	found = append(found, checkShard(s, c)...)
 	if known := badMinor(s.Version); known != "" {
 		found = append(found, Finding{false, "PostgreSQL " + versionText(s.Version) + " " + known, "update to the newest minor release"})
 	}
@@ -286,8 +287,14 @@ func checkPublication(t Table, c Config) []Finding {
 		add(true, "ALTER PUBLICATION "+name+" ADD TABLE "+QuoteTable(c.Table), "does not contain table %s", c.Table)
 		return found
 	}
-	if t.RowFilter != "" {
-		add(true, publishAgain, "filters rows of %s: WHERE %s", c.Table, t.RowFilter)
+	switch filter := t.RowFilter; {
+	case c.Shard.matches(filter, t):
+	case c.Shard.whole():
+		add(true, publishAgain, "filters rows of %s: WHERE %s", c.Table, filter)
+	case filter == "":
+		add(true, "choose another postgres.publication, and let `streamer setup` create it", "has all rows of %s, and not those of shard %d of %d", c.Table, c.Shard.Index, c.Shard.Count)
+	default:
+		add(true, "choose another postgres.publication, and let `streamer setup` create it", "has other rows of %s than those of shard %d of %d: WHERE %s", c.Table, c.Shard.Index, c.Shard.Count, filter)
 	}
 	for _, column := range c.Columns {
 		exists := slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column })

@@ -24,6 +24,8 @@ type OutboxQuery struct {
 	// From and To limit TimeColumn: at or after the one, before the other. Zero
 	// times are no limits.
 	From, To time.Time
+	// OrderBy is a column to sort by; empty for no order.
+	OrderBy string
 }
 
 // OutboxSnapshot is what ReadOutbox sees of the table.
@@ -187,23 +189,18 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	for _, name := range columns {
 		selected = append(selected, quoteIdentifier(name))
 	}
-	if q.TimeColumn == "" {
-		return "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table), nil, nil
+	order := ""
+	if q.OrderBy != "" {
+		order = " order by " + quoteIdentifier(q.OrderBy)
 	}
-	at := slices.IndexFunc(t.Columns, func(have Column) bool { return have.Name == q.TimeColumn })
-	if at < 0 {
-		return "", nil, failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", c.Table, q.TimeColumn, columnNames(t.Columns)))
+	if q.TimeColumn == "" {
+		return "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table) + order, nil, nil
+	}
+	micro, limit, err := timeExpressions(c, t, q.TimeColumn)
+	if err != nil {
+		return "", nil, err
 	}
 	name := quoteIdentifier(q.TimeColumn)
-	micro, limit := "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
-	switch typ := t.Columns[at].Type; {
-	case typ == "bigint":
-		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
-	case !strings.HasPrefix(typ, "timestamp"):
-		return "", nil, failure.Misconfigure(fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", q.TimeColumn, c.Table, typ))
-	case !strings.HasSuffix(typ, "with time zone"):
-		limit = "($%d::timestamptz at time zone 'UTC')"
-	}
 	statement := "select " + strings.Join(append(selected, micro), ", ") + " from " + QuoteTable(c.Table)
 	var conditions []string
 	var parameters [][]byte
@@ -217,7 +214,27 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	if len(conditions) > 0 {
 		statement += " where " + strings.Join(conditions, " and ")
 	}
-	return statement, parameters, nil
+	return statement + order, parameters, nil
+}
+
+// timeExpressions are a column's time in microseconds since the Unix epoch, and
+// what to compare the column with for a parameter whose number is left open.
+func timeExpressions(c Config, t Table, column string) (micro, limit string, err error) {
+	at := slices.IndexFunc(t.Columns, func(have Column) bool { return have.Name == column })
+	if at < 0 {
+		return "", "", failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", c.Table, column, columnNames(t.Columns)))
+	}
+	name := quoteIdentifier(column)
+	micro, limit = "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
+	switch typ := t.Columns[at].Type; {
+	case typ == "bigint":
+		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
+	case !strings.HasPrefix(typ, "timestamp"):
+		return "", "", failure.Misconfigure(fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, typ))
+	case !strings.HasSuffix(typ, "with time zone"):
+		limit = "($%d::timestamptz at time zone 'UTC')"
+	}
+	return micro, limit, nil
 }
 
 // errNoCopy explains why a copy of the slot could not be had.

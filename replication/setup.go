@@ -26,10 +26,12 @@ func TableSQL(table string, columns []Column) string {
 
 // PublicationSQL creates the publication of the outbox table. Only inserts are
 // published, so that the application's own clean-up needs no replica identity;
-// the partitions of a partitioned table appear under its own name.
-func PublicationSQL(c Config) string {
-	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + " FOR TABLE " + QuoteTable(c.Table) +
-		" WITH (publish = 'insert', publish_via_partition_root = true)"
+// the partitions of a partitioned table appear under its own name. Of a shard it
+// has the rows. Of the table only the columns are looked at.
+func PublicationSQL(c Config, t Table) (string, error) {
+	where, err := c.Shard.where(t)
+	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + " FOR TABLE " + QuoteTable(c.Table) + where +
+		" WITH (publish = 'insert', publish_via_partition_root = true)", err
 }
 
 // SlotSQL creates the slot. failover lets standbys of PostgreSQL 17 and later
@@ -98,8 +100,12 @@ func (c *Control) CreateTable(ctx context.Context, sql string) error {
 
 // CreatePublication publishes the outbox table. It must come before the slot:
 // what a slot decodes from before its publication existed cannot be decoded.
-func (c *Control) CreatePublication(ctx context.Context) error {
-	if _, err := c.conn.Exec(ctx, PublicationSQL(c.config)); err != nil {
+func (c *Control) CreatePublication(ctx context.Context, t Table) error {
+	sql, err := PublicationSQL(c.config, t)
+	if err != nil {
+		return err
+	}
+	if _, err := c.conn.Exec(ctx, sql); err != nil {
 		return explainCreate("publication "+c.config.Publication, "the owner of table "+c.config.Table+", who also needs CREATE on the database", err)
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestSetup(t *testing.T) {
 	assert.False(t, exists)
 
 	require.NoError(t, control.CreateTable(t.Context(), TableSQL(f.config.Table, []Column{{"id", "int PRIMARY KEY"}, {"payload", "text"}})))
-	require.NoError(t, control.CreatePublication(t.Context()))
+	require.NoError(t, control.CreatePublication(t.Context(), Table{}))
 	require.NoError(t, control.CreateSlot(t.Context(), false, func(Transaction) {}))
 	exists, err = control.TableExists(t.Context(), f.config.Table)
 	require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestSetupErrors(t *testing.T) {
 		control := restricted(t, f)
 		for what, err := range map[string]error{
 			"create table":       control.CreateTable(t.Context(), TableSQL("public.new", []Column{{"id", "int"}})),
-			"create publication": control.CreatePublication(t.Context()),
+			"create publication": control.CreatePublication(t.Context(), Table{}),
 			"create slot":        control.CreateSlot(t.Context(), false, func(Transaction) {}),
 		} {
 			require.ErrorContains(t, err, what)
@@ -129,7 +129,7 @@ func TestSetupErrors(t *testing.T) {
 		f.config.Publication = "q"
 		control := f.control()
 		require.NoError(t, control.Limit(t.Context(), 100*time.Millisecond))
-		err := control.CreatePublication(t.Context())
+		err := control.CreatePublication(t.Context(), Table{})
 		f.exec("ROLLBACK")
 		require.ErrorContains(t, err, "has a lock")
 		assert.Equal(t, failure.Transient, failure.ClassOf(err))

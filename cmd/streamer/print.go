@@ -73,7 +73,9 @@ func (command setupCommand) print(cfg config.Config, env environment) error {
 	}
 	b.WriteString("-- PostgreSQL. Run it in this order, in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
 	statement("-- The outbox table, unless you have one. Applications need INSERT on it.", schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
-	statement("-- As the owner of the table, who also needs CREATE on the database.", replication.PublicationSQL(c))
+	if err := writePublications(&b, cfg); err != nil {
+		return err
+	}
 	statement("-- As a superuser. The role needs no right on any table, but REPLICATION lets it read\n-- the changes of all of them: guard its password, and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
 		"CREATE ROLE "+replication.QuoteIdentifier(role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
 	if cfg.Checkpoint.Store == config.StorePostgres {
@@ -81,12 +83,46 @@ func (command setupCommand) print(cfg config.Config, env environment) error {
 		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- rights that the role needs.",
 			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, role))
 	}
-	statement("-- After the publication, as this role or a superuser. It waits for running\n-- transactions; what has been committed before is not in the slot.", replication.SlotSQL(c, command.Failover))
+	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
+		statement("-- For outbox.cleanup. To drop partitions the role must own them.", "GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(role))
+	}
+	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
 	slices.Sort(topics)
 	writeTopics(&b, cfg, slices.Compact(topics), prefixes)
 	_, err = env.stdout.Write([]byte(b.String()))
 	return err
+}
+
+// writePublications writes the publication, of every shard if there are several.
+// A column that may have another type than that of the table we would create is
+// not known here.
+func writePublications(b *strings.Builder, cfg config.Config) error {
+	b.WriteString("-- As the owner of the table, who also needs CREATE on the database.\n")
+	table := replication.Table{Columns: outboxColumns(cfg.Outbox)}
+	for i := range table.Columns {
+		table.Columns[i].Type, _, _ = strings.Cut(table.Columns[i].Type, " ")
+	}
+	for i := range max(1, cfg.Shard.Count) {
+		sql, err := replication.PublicationSQL(replicationConfig(cfg.ForShard(i)), table)
+		if err != nil {
+			return err
+		}
+		b.WriteString(sql + ";\n")
+	}
+	b.WriteString("\n")
+	return nil
+}
+
+// writeSlots writes the slots. Those of shards begin at the same position.
+func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
+	b.WriteString("-- After the publication, as this role or a superuser. It waits for running\n-- transactions; what has been committed before is not in the slot.\n")
+	first := replicationConfig(cfg.ForShard(0))
+	b.WriteString(replication.SlotSQL(first, failover) + ";\n")
+	for i := 1; i < cfg.Shard.Count; i++ {
+		b.WriteString(replication.CopySlotSQL(first.Slot, replicationConfig(cfg.ForShard(i)).Slot) + ";\n")
+	}
+	b.WriteString("\n")
 }
 
 // schemaSQL creates a table's schema, unless that is public.

@@ -113,83 +113,121 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	if err := replication.Refusal(found); err != nil {
 		return "", err // nothing can be created for a log that cannot be decoded
 	}
-	table, err := s.table(ctx, control, c)
-	if err != nil {
+	if err := s.table(ctx, control, c); err != nil {
 		return "", err
 	}
-	slotExists, err := control.SlotExists(ctx)
-	if err != nil {
-		return "", err
+	return server.Database, s.shards(ctx, control, c, server)
+}
+
+// shards creates publication and slot, of every shard if there are several.
+func (s *setup) shards(ctx context.Context, control *replication.Control, connected replication.Config, server replication.Server) error {
+	var made []*shardSetup
+	for i := range max(1, s.cfg.Shard.Count) {
+		c := replicationConfig(s.cfg.ForShard(i))
+		c.DSN = connected.DSN
+		shard := &shardSetup{control: control.With(c), c: c}
+		var err error
+		if shard.existed, err = shard.control.SlotExists(ctx); err != nil {
+			return err
+		}
+		made = append(made, shard)
 	}
-	if !table.Publication && slotExists {
-		return "", failure.Refuse(fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded: if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again",
-			c.Slot, c.Publication, c.Slot))
+	for _, shard := range made {
+		if err := s.publication(ctx, shard); err != nil {
+			return err
+		}
 	}
-	if err := s.publication(ctx, control, c, table); err != nil {
-		return "", err
+	for _, shard := range made {
+		if err := s.slot(ctx, shard, made[0], server); err != nil {
+			return err
+		}
 	}
-	return server.Database, s.slot(ctx, control, server, slotExists)
+	return nil
+}
+
+// shardSetup is the setup of a shard, or of the whole table.
+type shardSetup struct {
+	control *replication.Control
+	c       replication.Config
+	existed bool // the slot did
 }
 
 // table makes sure that there is an outbox table.
-func (s *setup) table(ctx context.Context, control *replication.Control, c replication.Config) (replication.Table, error) {
+func (s *setup) table(ctx context.Context, control *replication.Control, c replication.Config) error {
 	table, err := control.DescribeTable(ctx)
-	if err != nil {
-		return table, err
-	}
-	existed := table.Exists
-	if !existed && !s.CreateTable {
-		return table, failure.Refuse(fmt.Errorf("outbox table %s does not exist: create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table", c.Table))
-	}
-	if !existed {
-		if err := control.CreateTable(ctx, replication.TableSQL(c.Table, outboxColumns(s.cfg.Outbox))); err != nil {
-			return table, err
-		}
-		table, err = control.DescribeTable(ctx)
-	}
-	s.report("table", c.Table, existed)
-	return table, err
-}
-
-func (s *setup) publication(ctx context.Context, control *replication.Control, c replication.Config, table replication.Table) error {
-	existed := table.Publication
-	if !existed {
-		if err := control.CreatePublication(ctx); err != nil {
-			return err
-		}
-		var err error
-		if table, err = control.DescribeTable(ctx); err != nil {
-			return err
-		}
-	}
-	s.report("publication", c.Publication, existed)
-	s.findings(replication.CheckTable(table, c))
-	return nil
-}
-
-func (s *setup) slot(ctx context.Context, control *replication.Control, server replication.Server, existed bool) error {
-	name := s.cfg.Postgres.Slot
-	if !existed {
-		if len(s.wrong) > 0 {
-			return failure.Refuse(fmt.Errorf("slot %q is not created before this is corrected: %w", name, errors.Join(s.wrong...)))
-		}
-		err := control.CreateSlot(ctx, s.Failover, func(oldest replication.Transaction) {
-			fmt.Fprintf(s.env.stderr, "streamer: creation of slot %q waits for running transactions, the oldest is %s\n", name, oldest)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	s.report("slot", name, existed)
-	slot, err := control.Slot(ctx)
 	if err != nil {
 		return err
 	}
+	existed := table.Exists
+	if !existed && !s.CreateTable {
+		return failure.Refuse(fmt.Errorf("outbox table %s does not exist: create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table", c.Table))
+	}
+	if !existed {
+		if err := control.CreateTable(ctx, replication.TableSQL(c.Table, outboxColumns(s.cfg.Outbox))); err != nil {
+			return err
+		}
+	}
+	s.report("table", c.Table, existed)
+	return nil
+}
+
+func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
+	table, err := shard.control.DescribeTable(ctx)
+	if err != nil {
+		return err
+	}
+	existed := table.Publication
+	if !existed && shard.existed {
+		return failure.Refuse(fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded: if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again",
+			shard.c.Slot, shard.c.Publication, shard.c.Slot))
+	}
+	if !existed {
+		if err := shard.control.CreatePublication(ctx, table); err != nil {
+			return err
+		}
+		if table, err = shard.control.DescribeTable(ctx); err != nil {
+			return err
+		}
+	}
+	s.report("publication", shard.c.Publication, existed)
+	s.findings(replication.CheckTable(table, shard.c))
+	return nil
+}
+
+func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server replication.Server) error {
+	name := shard.c.Slot
+	if !shard.existed {
+		if len(s.wrong) > 0 {
+			return failure.Refuse(fmt.Errorf("slot %q is not created before this is corrected: %w", name, errors.Join(s.wrong...)))
+		}
+		if err := s.createSlot(ctx, shard, first); err != nil {
+			return err
+		}
+	}
+	slot, err := shard.control.Slot(ctx)
+	if err != nil {
+		return err
+	}
+	s.report("slot", fmt.Sprintf("%s at %s", name, slot.Confirmed), shard.existed)
 	s.findings(replication.CheckSlot(slot, server))
-	if existed && s.Failover && !slot.Failover {
+	if shard.existed && s.Failover && !slot.Failover {
 		s.wrong = append(s.wrong, fmt.Errorf("slot %q is no failover slot: ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)", name))
 	}
 	return nil
+}
+
+// createSlot makes the slots of all shards begin at the same position, as copies
+// of the first.
+func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error {
+	if shard != first && first.existed {
+		return failure.Refuse(fmt.Errorf("slot %q does not exist, but %q does: what was committed since that was created can be in no other: if nothing has been published by any shard yet, drop their slots and run `streamer setup` again", shard.c.Slot, first.c.Slot))
+	}
+	if shard != first {
+		return first.control.CopySlot(ctx, shard.c.Slot)
+	}
+	return shard.control.CreateSlot(ctx, s.Failover, func(oldest replication.Transaction) {
+		fmt.Fprintf(s.env.stderr, "streamer: creation of slot %q waits for running transactions, the oldest is %s\n", shard.c.Slot, oldest)
+	})
 }
 
 func (s *setup) checkpointTable(ctx context.Context) error {

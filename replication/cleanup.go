@@ -1,0 +1,152 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Removal are rows of the outbox table that can be removed once everything below
+// Settled is published: they were committed below it.
+type Removal struct {
+	Settled LSN
+
+	tables    []uint32 // OIDs: a partitioned table has its rows in its partitions
+	places    []string // ctid
+	inserters []string // xmin: a place is used again when vacuum has been there
+}
+
+// Len is how many rows there are.
+func (r Removal) Len() int { return len(r.places) }
+
+// Cut takes the first n rows off.
+func (r *Removal) Cut(n int) Removal {
+	n = min(n, r.Len())
+	first := Removal{r.Settled, r.tables[:n], r.places[:n], r.inserters[:n]}
+	r.tables, r.places, r.inserters = r.tables[n:], r.places[n:], r.inserters[n:]
+	return first
+}
+
+// cleanupLockTimeout is how long removing waits for a lock: the application has
+// precedence.
+const cleanupLockTimeout = 500 * time.Millisecond
+
+// BeGentle makes statements of this connection wait briefly for locks, and their
+// commits not for the disk: what is removed twice is removed.
+func (c *Control) BeGentle(ctx context.Context) error {
+	_, err := c.conn.Exec(ctx, "select set_config('lock_timeout', $1, false), set_config('synchronous_commit', 'off', false)", fmt.Sprintf("%dms", cleanupLockTimeout.Milliseconds()))
+	if err != nil {
+		return fmt.Errorf("set lock_timeout: %w", err)
+	}
+	return nil
+}
+
+// Removable finds rows, in no order, whose time column is before a time.
+func (c *Control) Removable(ctx context.Context, t Table, column string, before time.Time, most int) (Removal, error) {
+	var r Removal
+	_, limit, err := timeExpressions(c.config, t, column)
+	if err != nil {
+		return r, err
+	}
+	ours := ""
+	if !c.config.Shard.whole() {
+		filter, err := c.config.Shard.filter(t)
+		if err != nil {
+			return r, err
+		}
+		ours = " and " + filter
+	}
+	rows, err := c.conn.Query(ctx, "select tableoid, ctid::text, xmin::text from "+QuoteTable(c.config.Table)+
+		" where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 1)+ours+" limit $2", before, most)
+	if err != nil {
+		return r, c.explainCleanup(err)
+	}
+	var table uint32
+	var place, inserter string
+	_, err = pgx.ForEachRow(rows, []any{&table, &place, &inserter}, func() error {
+		r.tables, r.places, r.inserters = append(r.tables, table), append(r.places, place), append(r.inserters, inserter)
+		return nil
+	})
+	if err != nil {
+		return r, c.explainCleanup(err)
+	}
+	r.Settled, err = c.logEnd(ctx) // after the rows have been seen
+	return r, err
+}
+
+// Remove deletes rows, and returns how many were still there.
+func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
+	done, err := c.conn.Exec(ctx, "delete from "+QuoteTable(c.config.Table)+" o using unnest($1::oid[], $2::text[], $3::text[]) as r(part, place, inserter)"+
+		" where o.tableoid = r.part and o.ctid = r.place::tid and o.xmin = r.inserter::xid", r.tables, r.places, r.inserters)
+	if err != nil {
+		return 0, c.explainCleanup(err)
+	}
+	return done.RowsAffected(), nil
+}
+
+// ErrLocked tells that somebody else has the lock. Trying again later helps.
+var ErrLocked = errors.New("table is locked")
+
+func (c *Control) explainCleanup(err error) error {
+	described := fmt.Errorf("clean up table %s: %w", c.config.Table, err)
+	switch sqlState(err) {
+	case "42501":
+		return failure.Refuse(fmt.Errorf("%w: GRANT SELECT, DELETE ON %s TO this user; to drop partitions it must own them", described, QuoteTable(c.config.Table)))
+	case "55P03":
+		return fmt.Errorf("%w: %w", ErrLocked, described)
+	}
+	return described
+}
+
+// OldPartitions are the partitions of the outbox table, oldest first, whose rows
+// all are before a time, by the bounds of their key; and the end of the log. The
+// key must be the time column alone.
+func (c *Control) OldPartitions(ctx context.Context, t Table, column string, before time.Time) (partitions []string, settled LSN, err error) {
+	_, limit, err := timeExpressions(c.config, t, column)
+	if err != nil {
+		return nil, 0, err
+	}
+	var key string
+	if err := c.conn.QueryRow(ctx, "select coalesce(pg_get_partkeydef($1), '')", t.OID).Scan(&key); err != nil {
+		return nil, 0, c.explainCleanup(err)
+	}
+	if key != "RANGE ("+column+")" && key != "RANGE ("+quoteIdentifier(column)+")" {
+		return nil, 0, failure.Refuse(fmt.Errorf("outbox table %s is not partitioned by range of %q (it is: %q): use outbox.cleanup.mode: delete", c.config.Table, column, key))
+	}
+	// The upper bound is the text between TO (' and '), or a number.
+	rows, err := c.conn.Query(ctx, `select quote_ident(n.nspname) || '.' || quote_ident(p.relname) from (
+			select c.oid, c.relname, c.relnamespace, substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''?([^'')]+)''?\)') as upper
+			from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $2) p
+		join pg_namespace n on n.oid = p.relnamespace
+		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+` order by upper::`+columnType(t, column), before, t.OID)
+	if err != nil {
+		return nil, 0, c.explainCleanup(err)
+	}
+	if partitions, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
+		return nil, 0, c.explainCleanup(err)
+	}
+	settled, err = c.logEnd(ctx)
+	return partitions, settled, err
+}
+
+func columnType(t Table, column string) string {
+	for _, c := range t.Columns {
+		if c.Name == column {
+			return c.Type
+		}
+	}
+	return "text"
+}
+
+// DropPartition drops a partition that OldPartitions has named.
+func (c *Control) DropPartition(ctx context.Context, partition string) error {
+	if _, err := c.conn.Exec(ctx, "drop table "+partition); err != nil {
+		return c.explainCleanup(err)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Condition is how the server is, beyond what its slot says.
+type Condition struct {
+	Slots, MaxSlots     int
+	Senders, MaxSenders int
+	Clock               time.Duration // the server's clock less ours
+	// Oldest is the oldest transaction that writes, if there is one.
+	Oldest *Transaction
+	// Rows and Dead are what the server believes the outbox table to hold; Size
+	// is what it takes on disk, in bytes, indexes included.
+	Rows, Dead, Size int64
+}
+
+// Condition asks the server. Nothing of it needs a privilege.
+func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
+	var s Condition
+	var clock time.Time
+	asked := time.Now()
+	err := c.conn.QueryRow(ctx, `select (select count(*) from pg_replication_slots), current_setting('max_replication_slots')::int,
+		(select count(*) from pg_stat_replication), current_setting('max_wal_senders')::int, clock_timestamp()`).
+		Scan(&s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &clock)
+	if err != nil {
+		return s, fmt.Errorf("condition of the server: %w", err)
+	}
+	s.Clock = clock.Sub(asked.Add(time.Since(asked) / 2))
+	oldest, found, err := oldestTransaction(ctx, c, c.conn.PgConn().PID())
+	if err != nil {
+		return s, err
+	}
+	if found {
+		s.Oldest = &oldest
+	}
+	// A partitioned table has its rows in its partitions.
+	err = c.conn.QueryRow(ctx, `select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint, coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+		from pg_stat_all_tables where relid in (select relid from pg_partition_tree($1) union select $1)`, t.OID).Scan(&s.Rows, &s.Dead, &s.Size)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return s, fmt.Errorf("size of table %s: %w", c.config.Table, err)
+	}
+	return s, nil
+}
+
+const (
+	// spareSlots are what catching up takes: a copy of the slot for each of two
+	// sessions.
+	spareSlots = 2
+	// longTransaction is from when on a transaction that writes is worth a word.
+	longTransaction = 10 * time.Minute
+	// clocksApart is from when on times of events are worth doubting.
+	clocksApart = 5 * time.Second
+	// largeTable and manyDead are from when on the outbox table should be cleaned
+	// up.
+	largeTable = 10 << 30
+	manyDead   = 1_000_000
+)
+
+// CheckCondition looks for what will become a problem.
+func CheckCondition(s Condition, c Config) []Finding {
+	var found []Finding
+	warn := func(remedy, format string, arguments ...any) {
+		found = append(found, Finding{false, fmt.Sprintf(format, arguments...), remedy})
+	}
+	if spare := s.MaxSlots - s.Slots; spare < spareSlots {
+		warn(fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop slots that nobody uses (SELECT * FROM pg_replication_slots)", s.MaxSlots+10),
+			"%d of max_replication_slots = %d are left: catching up by SQL, with copies of the slot, takes %d", max(spare, 0), s.MaxSlots, spareSlots)
+	}
+	if s.Senders >= s.MaxSenders {
+		warn(fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", s.MaxSenders+10),
+			"all of max_wal_senders = %d are in use: a streamer that loses its connection may not get another", s.MaxSenders)
+	}
+	if t := s.Oldest; t != nil && t.Age >= longTransaction {
+		warn(t.end(), "%s: the server keeps all of its log since then, and reads it again after each reconnect", t)
+	}
+	if s.Clock.Abs() >= clocksApart {
+		warn("synchronise both with NTP", "the server's clock and ours are %s apart: lag in seconds and times of replays are wrong by that much", s.Clock.Abs().Round(time.Second))
+	}
+	if s.Size >= largeTable {
+		warn("delete rows that are published: see outbox.cleanup, or docs/how-to/clean-up.md", "outbox table %s takes %d GiB on disk, some %d rows", c.Table, s.Size>>30, s.Rows)
+	}
+	if s.Dead >= manyDead && s.Dead > s.Rows {
+		warn("VACUUM "+QuoteTable(c.Table), "outbox table %s holds %d dead rows and %d live ones: autovacuum does not keep up, or a long transaction holds it back", c.Table, s.Dead, s.Rows)
+	}
+	return found
+}
+
+// end is how to end a transaction.
+func (t Transaction) end() string {
+	if t.PID == 0 {
+		return "COMMIT PREPARED or ROLLBACK PREPARED " + quoteLiteral(t.Prepared)
+	}
+	return fmt.Sprintf("SELECT pg_terminate_backend(%d), if nobody waits for it", t.PID)
+}

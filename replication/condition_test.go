@@ -1,0 +1,46 @@
+package replication
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+func TestCheckCondition(t *testing.T) {
+	t.Parallel()
+	healthy := Condition{Slots: 3, MaxSlots: 10, Senders: 2, MaxSenders: 10, Clock: time.Second, Rows: 10, Dead: 5, Size: 1 << 20}
+	assert.Empty(t, CheckCondition(healthy, Config{Table: "public.outbox"}))
+	for name, c := range map[string]struct {
+		change func(*Condition)
+		says   []string
+	}{
+		"slots":                {func(s *Condition) { s.Slots = 9 }, []string{"1 of max_replication_slots = 10 are left", "max_replication_slots = 20"}},
+		"more slots than were": {func(s *Condition) { s.Slots = 12 }, []string{"0 of max_replication_slots = 10 are left"}},
+		"senders":              {func(s *Condition) { s.Senders = 10 }, []string{"all of max_wal_senders = 10 are in use", "max_wal_senders = 20"}},
+		"transaction": {
+			func(s *Condition) { s.Oldest = &Transaction{PID: 42, Age: time.Hour} },
+			[]string{"process 42", "running for 1h", "reads it again", "pg_terminate_backend(42)"},
+		},
+		"prepared": {func(s *Condition) { s.Oldest = &Transaction{Prepared: "it's", Age: time.Hour} }, []string{"ROLLBACK PREPARED 'it''s'"}},
+		"clock":    {func(s *Condition) { s.Clock = -time.Minute }, []string{"1m0s apart", "NTP"}},
+		"size":     {func(s *Condition) { s.Size = 20 << 30 }, []string{"public.outbox takes 20 GiB", "outbox.cleanup"}},
+		"dead":     {func(s *Condition) { s.Dead = 2_000_000 }, []string{"2000000 dead rows", `VACUUM "public"."outbox"`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ill := healthy
+			c.change(&ill)
+			found := CheckCondition(ill, Config{Table: "public.outbox"})
+			if assert.Len(t, found, 1) {
+				assert.False(t, found[0].Fatal)
+				for _, says := range c.says {
+					assert.Contains(t, found[0].Error(), says)
+				}
+			}
+		})
+	}
+	young := healthy
+	young.Oldest = &Transaction{PID: 42, Age: time.Minute}
+	assert.Empty(t, CheckCondition(young, Config{}))
+}
