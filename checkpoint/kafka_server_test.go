@@ -56,7 +56,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *router.Compact
 
 type unobserved struct{}
 
-func (unobserved) Published(string, int32, int, int, time.Time) {}
+func (unobserved) Published(router.Publication) {}
 
 func (unobserved) Failed(string) {}
 

@@ -26,6 +26,8 @@ type Batch struct {
 	size        int   // bytes on the wire before compression, roughly
 	memory      int   // bytes this batch accounts for in memory
 
+	traces []Trace // of sampled events, if they are wanted
+
 	body  []byte  // records in Kafka's format
 	ends  []int   // where each ends in body
 	lends *memory // what body grows in; nil outside the stream
@@ -49,12 +51,12 @@ func newBatch() *Batch { return &Batch{} }
 // reset makes a batch ready to be filled again. It keeps no body.
 func (b *Batch) reset() {
 	b.lends.give(b.body)
-	*b = Batch{ends: b.ends[:0], lends: b.lends}
+	*b = Batch{ends: b.ends[:0], traces: b.traces[:0], lends: b.lends}
 }
 
 // retained is the memory in bytes that a recycled batch keeps.
 func (b *Batch) retained() int {
-	return int(unsafe.Sizeof(*b)) + cap(b.ends)*int(unsafe.Sizeof(b.ends[0]))
+	return int(unsafe.Sizeof(*b)) + cap(b.ends)*int(unsafe.Sizeof(b.ends[0])) + cap(b.traces)*int(unsafe.Sizeof(Trace{}))
 }
 
 // count is the number of records.

@@ -3,10 +3,8 @@ package router
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -28,14 +26,6 @@ type ClientConfig struct {
 	// TopicSettings are those of topics that are not created like the others, by
 	// their names.
 	TopicSettings map[string]map[string]string
-}
-
-// TLSConfig names the files of an encrypted connection.
-type TLSConfig struct {
-	Enabled                   bool
-	CAFile, CertFile, KeyFile string
-	ServerName                string
-	InsecureSkipVerify        bool
 }
 
 // TopicConfig is how missing topics are created.
@@ -121,42 +111,10 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 	config.Metadata.Full = false
 	config.Metadata.AllowAutoTopicCreation = false
 	config.Admin.Timeout = c.RequestTimeout
-	tlsConfig, err := c.TLS.build()
-	if err != nil {
+	if err := c.TLS.apply(config); err != nil {
 		return nil, err
 	}
-	if tlsConfig != nil {
-		config.Net.TLS.Enable, config.Net.TLS.Config = true, tlsConfig
-	}
 	return config, c.SASL.apply(config)
-}
-
-func (t TLSConfig) build() (*tls.Config, error) {
-	if !t.Enabled {
-		return nil, nil
-	}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %w", err)
-		}
-		config.RootCAs = x509.NewCertPool()
-		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("kafka.tls.ca_file: %s holds no PEM certificate", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		if _, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile); err != nil {
-			return nil, fmt.Errorf("kafka.tls.cert_file and key_file: %w", err)
-		}
-		// Read again for each connection, so that renewed files are used.
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-			return &pair, err
-		}
-	}
-	return config, nil
 }
 
 // Close ends all connections.

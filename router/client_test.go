@@ -87,6 +87,32 @@ func TestConnectRefusesItsConfiguration(t *testing.T) {
 	}
 }
 
+// Renewed files are used at the next connection.
+func TestCertificateAuthoritiesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewTLSServer(nil)
+	t.Cleanup(server.Close)
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	right := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})
+	require.NoError(t, os.WriteFile(ca, right, 0o600))
+	c := clientConfig(nil)
+	c.TLS = TLSConfig{Enabled: true, CAFile: ca}
+	config, err := saramaConfig(c)
+	require.NoError(t, err)
+	dial := func() error {
+		conn, err := config.Net.Proxy.Dialer.Dial("tcp", server.Listener.Addr().String())
+		if err == nil {
+			err = conn.Close()
+		}
+		return err
+	}
+	require.NoError(t, dial())
+	require.NoError(t, os.WriteFile(ca, []byte("nothing of use"), 0o600))
+	require.ErrorContains(t, dial(), "kafka.tls.ca_file")
+	require.NoError(t, os.WriteFile(ca, right, 0o600))
+	require.NoError(t, dial())
+}
+
 func withPassword(brokers []string, mechanism, password string) ClientConfig {
 	c := clientConfig(brokers)
 	c.SASL = SASLConfig{Mechanism: mechanism, Username: "streamer", Password: func() (string, error) { return password, nil }}

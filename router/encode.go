@@ -105,8 +105,9 @@ type encoder struct {
 	router     *Router
 	extensions []wireHeader // names, in the order of Event.Extensions
 	stream     wireHeader
-	source     wireHeader // nil unless constant
-	sourceText []byte     // likewise
+	replay     []wireHeader // the attribute and the header that mark a replay; none otherwise
+	source     wireHeader   // nil unless constant
+	sourceText []byte       // likewise
 	types      map[string]wireHeader
 	json       []byte // scratch for structured mode
 	scratch    []byte // for headers
@@ -118,6 +119,9 @@ type mediaType struct{ valid, json, event bool }
 func newEncoder(r *Router) *encoder {
 	e := &encoder{router: r, types: map[string]wireHeader{}, media: map[string]mediaType{}}
 	e.stream = constantHeader(headerKey(StreamHeader), r.rules.StreamID)
+	if mark := r.rules.Replay; mark != "" {
+		e.replay = []wireHeader{constantHeader(headerKey("ce_"+ReplayExtension), mark), constantHeader(headerKey(ReplayHeader), mark)}
+	}
 	for _, name := range r.rules.Extensions {
 		e.extensions = append(e.extensions, headerKey("ce_"+name))
 	}
@@ -223,7 +227,9 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	h.time(e)
 	h.add(keySubject, subject(e))
 	h.add(keyDataSchema, d.dataSchema)
-	h.sequence(e)
+	if !enc.router.rules.Unsequenced {
+		h.sequence(e)
+	}
 	h.buf = appendBytes(append(h.buf, keyPartitionKey...), d.Key) // also if it is empty
 	h.count++
 	for _, o := range optionalAttributes {
@@ -236,6 +242,9 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
 	h.add(plainTraceState, e.Attribute(decoder.TraceState))
 	h.constant(enc.stream)
+	for _, mark := range enc.replay {
+		h.constant(mark)
+	}
 	b.addEvent(e, d.Key, value, h)
 	enc.scratch = h.buf
 }
@@ -279,8 +288,10 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	j = append(decoder.AppendTime(j, e.Time), '"')
 	j = appendMember(j, "subject", subject(e))
 	j = appendMember(j, "dataschema", d.dataSchema)
-	j = append(j, `,"sequence":"`...)
-	j = append(appendSequence(j, e.Position), '"')
+	if !enc.router.rules.Unsequenced {
+		j = append(j, `,"sequence":"`...)
+		j = append(appendSequence(j, e.Position), '"')
+	}
 	j = appendMember(j, "partitionkey", d.Key)
 	for _, o := range optionalAttributes {
 		j = appendMember(j, o.name, e.Attribute(o.attribute))
@@ -288,6 +299,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	for _, x := range e.Extensions {
 		j = appendExtension(j, x)
 	}
+	j = appendMember(j, ReplayExtension, []byte(enc.router.rules.Replay))
 	if present {
 		j = append(j, `,"datacontenttype":`...)
 		j = appendString(j, contentType)
@@ -301,12 +313,17 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	h.constant(structuredType)
 	if tombstone { // nothing else says which event it was
 		h.add(keyID, e.Attribute(decoder.ID))
-		h.sequence(e)
+		if !enc.router.rules.Unsequenced {
+			h.sequence(e)
+		}
 		j = nil
 	}
 	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
 	h.add(plainTraceState, e.Attribute(decoder.TraceState))
 	h.constant(enc.stream)
+	if len(enc.replay) > 0 {
+		h.constant(enc.replay[1])
+	}
 	b.addEvent(e, d.Key, j, h)
 	enc.scratch = h.buf
 	return nil

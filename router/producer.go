@@ -69,6 +69,7 @@ type ProducerConfig struct {
 	RetryInitial     time.Duration
 	RetryMax         time.Duration
 	MetadataInterval time.Duration // how often partition counts are looked at
+	Traces           bool          // a Publication names the traces of its events
 	// Written is what a predecessor has had acknowledged, from its Written:
 	// those events are skipped.
 	Written map[string]map[int32]replication.Position
@@ -150,7 +151,7 @@ type Producer struct {
 // block.
 type Observer interface {
 	// Published reports a batch that the broker has acknowledged.
-	Published(topic string, partition int32, events, bytes int, oldestCommit time.Time)
+	Published(Publication)
 	// Failed reports that a topic's partition did not take a batch, which will be
 	// sent again if that can help. Any goroutine may call it.
 	Failed(topic string)
@@ -272,6 +273,9 @@ func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Resul
 			p.recycle(b)
 		}
 		return Appended, poison(e, PoisonEvent, err)
+	}
+	if p.config.Traces {
+		b.trace(e.Attribute(decoder.TraceParent))
 	}
 	if fresh {
 		p.place(part, b)
@@ -422,7 +426,10 @@ func (p *Producer) Collect() error {
 		p.inFlight -= b.memory
 		p.events -= b.count()
 		if p.observe != nil {
-			p.observe.Published(b.partition.topic.name, b.partition.id, b.count(), b.size, time.UnixMicro(b.oldest))
+			p.observe.Published(Publication{
+				Topic: b.partition.topic.name, Partition: b.partition.id, Events: b.count(), Bytes: b.size,
+				OldestCommit: time.UnixMicro(b.oldest), Opened: b.opened, Traces: b.traces,
+			})
 		}
 		p.recycle(b)
 	}

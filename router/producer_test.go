@@ -1158,14 +1158,14 @@ func (o *observed) Failed(topic string) {
 	}
 }
 
-func (o *observed) Published(topic string, _ int32, events, bytes int, oldest time.Time) {
-	if topic != orders || bytes <= 0 {
+func (o *observed) Published(p Publication) {
+	if p.Topic != orders || p.Bytes <= 0 {
 		return
 	}
-	o.events += events
+	o.events += p.Events
 	o.batches++
 	if o.oldest.IsZero() {
-		o.oldest = oldest
+		o.oldest = p.OldestCommit
 	}
 }
 

@@ -17,8 +17,13 @@ import (
 )
 
 // ReplayHeader marks a record that was published again on purpose. It says
-// nothing about how far the stream has come.
+// nothing about how far the stream has come. Its value is that of the
+// ReplayExtension where a replay has written it.
 const ReplayHeader = "streamer-replay"
+
+// ReplayExtension is the CloudEvents extension attribute that tells consumers
+// which replay has published an event again.
+const ReplayExtension = "replay"
 
 // Marks say, for one topic, from which offset on each partition may hold an
 // event above a checkpoint. ID is Kafka's id of the topic, empty where it has
@@ -34,6 +39,7 @@ type Marks struct {
 // checkpoint was saved.
 type ReadBack struct {
 	StreamID string
+	Replay   string // which replay's records count; empty for those of the stream itself
 	Marks    map[string]Marks
 	// Rerouted tells that rows may go to other topics or partitions than when
 	// the marks were made.
@@ -201,16 +207,19 @@ func (w *reading) gap(format string, arguments ...any) {
 // ours reads position and id from a record of this stream.
 func (w *reading) ours(s *span, r *sarama.Record) (Landmark, bool) {
 	w.found.Records++
-	stream := false
+	stream, replay := false, false
 	for _, h := range r.Headers {
 		switch string(h.Key) {
 		case ReplayHeader:
-			return Landmark{}, false
+			if w.Replay == "" || string(h.Value) != w.Replay {
+				return Landmark{}, false
+			}
+			replay = true
 		case StreamHeader:
 			stream = string(h.Value) == w.StreamID
 		}
 	}
-	if !stream {
+	if !stream || replay != (w.Replay != "") {
 		return Landmark{}, false
 	}
 	id, position := identify(r)

@@ -62,6 +62,11 @@ type Rules struct {
 	Database, Schema, Table string
 	// StreamID identifies the stream in a header of every record.
 	StreamID string
+	// Replay marks records that are published again, and is empty otherwise.
+	Replay string
+	// Unsequenced leaves the attribute sequence out, where the position of an
+	// event is not known.
+	Unsequenced bool
 	// Forbidden is a topic that no row may choose: the checkpoints'.
 	Forbidden string
 	// Poison is what happens to rows that can never be published, and

@@ -19,17 +19,18 @@ const module = "github.com/outboxstream/streamer/"
 // that it may know. A package that is not listed here fails the test: whoever
 // adds one decides where it stands.
 var mayImport = map[string][]string{
-	"internal/failure":  {},
-	"internal/mutation": {},
-	"replication":       {"internal/failure"},
-	"decoder":           {"internal/failure", "replication"},
-	"checkpoint":        {"internal/failure"},
-	"router":            {"internal/failure", "internal/mutation", "replication", "decoder"},
-	"internal/pipeline": {"internal/failure", "internal/mutation", "replication", "decoder", "checkpoint", "router"},
-	"internal/config":   {},
-	"internal/ops":      {"internal/failure", "internal/pipeline", "replication"},
-	"internal/verify":   {"replication", "router"},
-	"cmd/streamer":      {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/verify", "replication", "decoder", "checkpoint", "router"},
+	"internal/failure":   {},
+	"internal/mutation":  {},
+	"replication":        {"internal/failure"},
+	"decoder":            {"internal/failure", "replication"},
+	"checkpoint":         {"internal/failure"},
+	"router":             {"internal/failure", "internal/mutation", "replication", "decoder"},
+	"internal/pipeline":  {"internal/failure", "internal/mutation", "replication", "decoder", "checkpoint", "router"},
+	"internal/config":    {},
+	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
+	"internal/telemetry": {"internal/failure", "router"},
+	"internal/verify":    {"replication", "router"},
+	"cmd/streamer":       {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "internal/verify", "replication", "decoder", "checkpoint", "router"},
 }
 
 // homes says who may import a foreign module. Test servers and examples are
@@ -41,7 +42,8 @@ var homes = map[string][]string{
 	"github.com/cloudevents/sdk-go": {"router", "cmd/streamer"},
 	"github.com/alecthomas/kong":    {"cmd/streamer"},
 	"github.com/knadh/koanf":        {"internal/config"},
-	"github.com/prometheus":         {"internal/ops", "cmd/streamer"},
+	"github.com/prometheus":         {"internal/ops", "internal/telemetry", "cmd/streamer"},
+	"go.opentelemetry.io":           {"internal/telemetry"},
 	"github.com/twmb/franz-go":      {},
 	"github.com/stretchr/testify":   {},
 	"testing":                       {},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
 )
 
 // Metrics is everything measured, in a registry of its own. Its methods are
@@ -36,6 +37,8 @@ type Metrics struct {
 	safe       *prometheus.GaugeVec
 	seen       *prometheus.GaugeVec
 	saved      prometheus.Gauge
+	rewind     *prometheus.GaugeVec
+	removed    prometheus.Counter
 }
 
 // NewMetrics registers everything.
@@ -64,6 +67,8 @@ func NewMetrics(version string) *Metrics {
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
 	m.safe = gauge("slot_safe_wal_bytes", "WAL that can still be written before the slot is lost; there is none where max_slot_wal_keep_size sets no limit.", "slot")
 	m.seen = gauge("slot_seen_timestamp_seconds", "When the server was last asked about the slot: what is said of it is as old.", "slot")
+	m.removed = counter("rows_removed_total", "Rows of the outbox table that were removed after they had been published (outbox.cleanup).").WithLabelValues()
+	m.rewind = gauge("rewind_retained_wal_bytes", "WAL that the rewind slot keeps on the server's disk, so that it can be replayed.", "slot")
 	m.saved = gauge("checkpoint_timestamp_seconds", "When a checkpoint was last stored.").WithLabelValues()
 	m.state = gauge("state", "1 for what the instance is doing: starting, standby, streaming, blocked (Kafka does not acknowledge), waiting (before it tries again), draining.", "state")
 	m.refusals = counter("produce_errors_total", "Batches that a partition did not take; they are sent again, in order, where that can help.", "topic")
@@ -78,11 +83,14 @@ func NewMetrics(version string) *Metrics {
 	return m
 }
 
+// Gatherer gives what is measured, to export it in other ways.
+func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
+
 // Published counts an acknowledged batch.
-func (m *Metrics) Published(topic string, _ int32, events, bytes int, oldestCommit time.Time) {
-	m.events.WithLabelValues(topic).Add(float64(events))
-	m.bytes.WithLabelValues(topic).Add(float64(bytes))
-	m.latency.Observe(time.Since(oldestCommit).Seconds())
+func (m *Metrics) Published(p router.Publication) {
+	m.events.WithLabelValues(p.Topic).Add(float64(p.Events))
+	m.bytes.WithLabelValues(p.Topic).Add(float64(p.Bytes))
+	m.latency.Observe(time.Since(p.OldestCommit).Seconds())
 	m.lastAck.SetToCurrentTime()
 }
 
@@ -147,4 +155,12 @@ func (m *Metrics) Slot(s replication.Slot) {
 		active = 1
 	}
 	m.active.WithLabelValues(s.Name).Set(active)
+}
+
+// Removed counts rows that were removed.
+func (m *Metrics) Removed(rows int) { m.removed.Add(float64(rows)) }
+
+// Rewind notes the rewind slot as the server sees it.
+func (m *Metrics) Rewind(s replication.Slot) {
+	m.rewind.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
 }

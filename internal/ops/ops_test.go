@@ -14,6 +14,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
 )
 
 // serve answers on a free port until the test ends.
@@ -79,7 +80,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("v1")
 	address := serve(t, m, pipeline.Status{})
-	m.Published("orders", 0, 3, 700, time.Now().Add(-20*time.Millisecond))
+	m.Published(router.Publication{Topic: "orders", Events: 3, Bytes: 700, OldestCommit: time.Now().Add(-20 * time.Millisecond)})
 	m.Reconnected()
 	m.Skipped()
 	m.Position(time.Unix(1700000000, 0), 42, 2)

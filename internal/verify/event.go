@@ -47,6 +47,7 @@ func (e *event) readHeaders(headers []router.LogHeader, others *attributeSet) {
 			e.time = h.Value
 		case "ce_sequence":
 			e.sequence = h.Value
+		case "ce_" + router.ReplayExtension: // the header says so as well
 		case "content-type":
 			e.contentType = h.Value
 		case router.StreamHeader:
@@ -70,7 +71,7 @@ func (e *event) readHeaders(headers []router.LogHeader, others *attributeSet) {
 func (e *event) read(value []byte, others *attributeSet) error {
 	if !e.structured {
 		e.data, e.hasData = value, value != nil
-		if len(e.id) == 0 || len(e.sequence) == 0 {
+		if len(e.id) == 0 || len(e.sequence) == 0 && !e.replay {
 			return errNoEvent
 		}
 		return nil
@@ -105,7 +106,7 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 			into = &e.sequence
 		case "datacontenttype":
 			into = &e.contentType
-		case "data", "data_base64":
+		case "data", "data_base64", router.ReplayExtension:
 			continue
 		default:
 			others.add(name, plain(raw))

@@ -81,7 +81,7 @@ func (l *Log) Add(r *router.LogRecord) error {
 		return nil
 	}
 	var position replication.Position
-	if wrong == nil {
+	if wrong == nil && len(l.event.sequence) > 0 { // what was replayed from the table has none
 		position, wrong = router.ParseSequence(string(l.event.sequence))
 	}
 	if wrong != nil {

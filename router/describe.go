@@ -1,0 +1,77 @@
+package router
+
+import (
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// TopicDescription is what Kafka says about a topic.
+type TopicDescription struct {
+	Partitions int
+	// Replicas is the lowest replication factor of a partition, InSync how many
+	// replicas the worst partition has that are in sync, and Leaderless how many
+	// partitions nobody leads.
+	Replicas, InSync, Leaderless int
+	// Missing are the operations that our principal may not do, of those that a
+	// streamer needs. Known tells whether the broker said so.
+	Missing []string
+	Known   bool
+}
+
+// neededOperations are what a streamer does with a topic. Describe shows by the
+// topic's being described.
+var neededOperations = []struct {
+	operation sarama.AclOperation
+	name      string
+}{{sarama.AclOperationWrite, "Write"}, {sarama.AclOperationRead, "Read"}}
+
+// Describe asks about a topic that exists.
+func (c *Client) Describe(topic string) (TopicDescription, error) {
+	broker := c.client.LeastLoadedBroker()
+	if broker == nil {
+		return TopicDescription{}, sarama.ErrOutOfBrokers
+	}
+	request := sarama.NewMetadataRequest(c.client.Config().Version, []string{topic})
+	request.IncludeTopicAuthorizedOperations = true
+	response, err := broker.GetMetadata(request)
+	if err != nil {
+		_ = broker.Close() // so that it is connected to anew
+		return TopicDescription{}, fmt.Errorf("metadata of topic %q: %w", topic, err)
+	}
+	for _, t := range response.Topics {
+		if t.Name != topic {
+			continue
+		}
+		if t.Err != sarama.ErrNoError && t.Err != sarama.ErrLeaderNotAvailable {
+			return TopicDescription{}, fmt.Errorf("metadata of topic %q: %w", topic, t.Err)
+		}
+		return describe(t, request.Version >= 8), nil
+	}
+	return TopicDescription{}, fmt.Errorf("metadata of topic %q: %w", topic, sarama.ErrUnknownTopicOrPartition)
+}
+
+func describe(t *sarama.TopicMetadata, operations bool) TopicDescription {
+	d := TopicDescription{Partitions: len(t.Partitions)}
+	for i, p := range t.Partitions {
+		if i == 0 || len(p.Replicas) < d.Replicas {
+			d.Replicas = len(p.Replicas)
+		}
+		if i == 0 || len(p.Isr) < d.InSync {
+			d.InSync = len(p.Isr)
+		}
+		if p.Leader < 0 || p.Err == sarama.ErrLeaderNotAvailable {
+			d.Leaderless++
+		}
+	}
+	const notSaid = -1 << 31
+	if d.Known = operations && t.TopicAuthorizedOperations != notSaid && t.TopicAuthorizedOperations != 0; !d.Known {
+		return d
+	}
+	for _, needed := range neededOperations {
+		if t.TopicAuthorizedOperations&(1<<needed.operation) == 0 {
+			d.Missing = append(d.Missing, needed.name)
+		}
+	}
+	return d
+}
