@@ -64,6 +64,8 @@ var ours = checkpoint.Identity{SystemID: "7300000000000000001", Database: "shop"
 func record(lsn checkpoint.LSN) checkpoint.Record {
 	return checkpoint.Record{
 		Version: 1, Identity: ours, Timeline: 3, LSN: lsn, History: 2, Routing: "0123456789abcdef",
+		Past:    []checkpoint.Moment{{At: time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC), LSN: 1}, {At: time.Date(2026, 2, 28, 13, 0, 0, 0, time.UTC), LSN: 2}},
+		Replay:  &checkpoint.Replay{ID: "20261121T120000.000Z", Request: `--from "beginning"`, From: "0/1", Until: "0/2"},
 		SavedAt: time.Date(2026, 2, 28, 23, 59, 58, 987654321, time.UTC),
 	}
 }
@@ -330,11 +332,13 @@ func TestEncodeIsReadable(t *testing.T) {
 		Checkpoint map[string]any `json:"checkpoint"`
 		Checksum   string         `json:"crc32"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(encoded(t, record(0x1_0000_00FF))), &stored))
+	plain := record(0x1_0000_00FF)
+	plain.Past, plain.Replay = plain.Past[:1], nil
+	require.NoError(t, json.Unmarshal([]byte(encoded(t, plain)), &stored))
 	assert.Equal(t, map[string]any{
 		"version": 1.0, "system_identifier": "7300000000000000001", "database": "shop", "slot": "streamer",
 		"timeline": 3.0, "lsn": "1/FF", "history": 2.0, "routing": "0123456789abcdef",
-		"saved_at": "2026-02-28T23:59:58.987654321Z",
+		"past": []any{"2026-02-28T12:00:00.000Z 0/1"}, "saved_at": "2026-02-28T23:59:58.987654321Z",
 	}, stored.Checkpoint)
 	assert.Len(t, stored.Checksum, 8)
 }

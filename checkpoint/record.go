@@ -50,8 +50,20 @@ type Record struct {
 	// AtLeastOnce is why a start from here may repeat events, empty where it
 	// repeats none.
 	AtLeastOnce string `json:"at_least_once,omitempty"`
+	// Past is where the stream has stood, oldest first; see Remember.
+	Past []Moment `json:"past,omitempty"`
+	// Replay is what is being published again, in the record of a replay.
+	Replay *Replay `json:"replay,omitempty"`
 	// SavedAt is for people; nothing depends on it.
 	SavedAt time.Time `json:"saved_at"`
+}
+
+// Replay is a replay as it was asked for.
+type Replay struct {
+	ID      string `json:"id"`
+	Request string `json:"request"` // in words: the same words mean the same replay
+	From    string `json:"from"`    // LSN
+	Until   string `json:"until"`   // LSN: a record at or above it belongs to a replay that is complete
 }
 
 // Producer is a producer id of Kafka's and its epoch. Generation counts the
