@@ -26,7 +26,8 @@ func (checkpointCommand) Help() string {
 }
 
 type checkpointShowCommand struct {
-	JSON bool `help:"Print JSON."`
+	JSON    bool `help:"Print JSON."`
+	History bool `help:"Also list where the stream stood in the past, as far as that is known: a position for streamer replay --from."`
 }
 
 // Help is shown by streamer checkpoint show --help.
@@ -34,8 +35,9 @@ func (checkpointShowCommand) Help() string {
 	return `Prints the position up to which everything is published, as it is stored, and whose
 it is. It may be asked while a streamer runs.
 
-Example:
-  streamer checkpoint show --json | jq -r .lsn`
+Examples:
+  streamer checkpoint show --json | jq -r .lsn
+  streamer checkpoint show --history`
 }
 
 // Run is the command.
@@ -60,11 +62,33 @@ func (command checkpointShowCommand) Run(ctx context.Context, c *cli, env enviro
 		return err
 	}
 	shown := showCheckpoint(record, checkpointPlace(loaded.Config))
+	if command.History {
+		shown.Past = showPast(record.Past)
+	}
 	if command.JSON {
 		return env.writeJSON(shown)
 	}
-	env.table(shown.rows())
+	rows := shown.rows()
+	for _, m := range shown.Past {
+		rows = append(rows, [2]string{"at " + m.At.Format(time.RFC3339), m.LSN})
+	}
+	env.table(rows)
 	return nil
+}
+
+// shownMoment is where the stream stood: what was committed from then on lies at
+// or above the LSN.
+type shownMoment struct {
+	At  time.Time `json:"at"`
+	LSN string    `json:"lsn"`
+}
+
+func showPast(past []checkpoint.Moment) []shownMoment {
+	shown := make([]shownMoment, len(past))
+	for i, m := range past {
+		shown[i] = shownMoment{m.At.UTC(), m.LSN.String()}
+	}
+	return shown
 }
 
 // shownCheckpoint is a record for people and scripts.
@@ -78,6 +102,8 @@ type shownCheckpoint struct {
 	Slot     string    `json:"slot"`
 	History  int       `json:"history"`
 	Routing  string    `json:"routing"`
+
+	Past []shownMoment `json:"past,omitempty"` // oldest first
 }
 
 func showCheckpoint(r checkpoint.Record, place string) shownCheckpoint {

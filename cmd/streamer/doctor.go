@@ -163,6 +163,19 @@ func (d *doctor) postgres(ctx context.Context) {
 		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts", c.Table, c.Publication))
 	}
 	d.slotState(ctx, control, server)
+	d.shards(ctx, control)
+	d.past(ctx, control)
+	d.condition(ctx, control, table, c)
+}
+
+// condition looks for what will become a problem.
+func (d *doctor) condition(ctx context.Context, control *replication.Control, table replication.Table, c replication.Config) {
+	now, err := control.Condition(ctx, table)
+	if err != nil {
+		d.outcome(err, "server load", "")
+		return
+	}
+	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots and %d of %d walsenders in use, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, size(now.Size)))
 }
 
 // settings are those that are no mistakes but have a price.
@@ -185,11 +198,28 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 	d.slot = &slot
 	found := replication.CheckSlot(slot, server)
 	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), usedBy(slot)))
+	d.retained(slot, server)
 	switch slot.WALStatus {
 	case "unreserved":
 		d.say(warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
 	case "extended":
 		d.say(warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
+	}
+}
+
+// muchRetained is from when on a slot without a limit is worth a word.
+const muchRetained = 4 << 30
+
+// retained is about what the slot keeps on the server's disk.
+func (d *doctor) retained(slot replication.Slot, server replication.Server) {
+	const what = "max_slot_wal_keep_size"
+	switch {
+	case server.MaxSlotKeepSize != "-1":
+		d.say(fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
+	case slot.RetainedWAL >= muchRetained:
+		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+	default:
+		d.say(fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
 	}
 }
 
@@ -221,15 +251,21 @@ func (d *doctor) kafka(ctx context.Context) {
 	var outputs []string // that exist
 	for _, topic := range known {
 		found, err := client.HasTopic(topic)
-		d.outputTopic(topic, found, err)
 		if found {
 			outputs = append(outputs, topic)
+		} else {
+			d.outputTopic(topic, err)
 		}
 	}
 	for _, prefix := range prefixes {
 		topics, err := client.Topics(prefix)
-		d.outputTopic(prefix+"…", len(topics) > 0, err)
+		if len(topics) == 0 {
+			d.outputTopic(prefix+"…", err)
+		}
 		outputs = append(outputs, someTopics(topics)...)
+	}
+	for _, topic := range outputs {
+		d.topicState(client, topic, true)
 	}
 	d.deadLetters(ctx, client, outputs)
 	d.takeOver(ctx, client)
@@ -249,16 +285,17 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
 	if err == nil {
 		err = topic.Ensure(ctx, d.cfg.Checkpoint.Kafka.ReplicationFactor)
 	}
-	d.outcome(err, "checkpoint topic", fmt.Sprintf("topic %q is compacted and has one partition", topic.Name()))
+	if d.outcome(err, "checkpoint topic", fmt.Sprintf("topic %q is compacted and has one partition", topic.Name())) {
+		d.topicState(client, topic.Name(), false)
+	}
 }
 
-func (d *doctor) outputTopic(name string, found bool, err error) {
+// outputTopic is about one that was not found.
+func (d *doctor) outputTopic(name string, err error) {
 	what := "output topic " + name
 	switch {
 	case err != nil:
 		d.outcome(err, what, "")
-	case found:
-		d.say(fine, what, "exists", "")
 	case d.cfg.Kafka.Topics.Create:
 		d.say(fine, what, "does not exist; the first event creates it", "")
 	default:

@@ -40,6 +40,7 @@ type cli struct {
 	Preview     previewCommand     `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
 	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
+	Replay      replayCommand      `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
 	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
 	Checkpoint  checkpointCommand  `cmd:"" help:"Look at the stored position."`
 	ShowConfig  configCommand      `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`

@@ -12,11 +12,15 @@ import (
 	"sync"
 
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
 )
 
-type runCommand struct{}
+type runCommand struct {
+	Until string `placeholder:"LSN" help:"Stop, with exit code 0, when everything is published that commits below this position; what commits above is left to others. For changing the number of shards."`
+}
 
 // Help is shown by streamer run --help.
 func (runCommand) Help() string {
@@ -31,19 +35,34 @@ Example:
 // to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
 const memoryLimit = 36 << 20
 
+func limitMemory(cfg config.Config) {
+	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
+		debug.SetMemoryLimit(memoryLimit + int64(cfg.Kafka.MaxInFlightBytes))
+	}
+}
+
 // Run is the command.
-func (runCommand) Run(ctx context.Context, c *cli, env environment) error {
+func (command runCommand) Run(ctx context.Context, c *cli, env environment) error {
 	loaded, err := c.load(env)
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
 	log := newLogger(env.stderr, cfg.Log)
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(memoryLimit + int64(cfg.Kafka.MaxInFlightBytes))
-	}
+	limitMemory(cfg)
 	metrics := ops.NewMetrics(version())
-	p, err := pipeline.New(pipelineConfig(cfg, log, metrics))
+	watching, export, err := exporting(ctx, cfg, log, metrics)
+	if err != nil {
+		return err
+	}
+	defer export()
+	run := pipelineConfig(cfg, log, watching)
+	if command.Until != "" {
+		if run.Until, err = replication.ParseLSN(command.Until); err != nil {
+			return failure.Misconfigure(fmt.Errorf("--until: %w", err))
+		}
+	}
+	p, err := pipeline.New(run)
 	if err != nil {
 		return err
 	}

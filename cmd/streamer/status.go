@@ -82,8 +82,11 @@ func (command statusCommand) write(s status, env environment) error {
 // status is what can be known from outside. Parts that are not known are nil.
 type status struct {
 	At         time.Time        `json:"at"`
+	Shard      string           `json:"shard,omitempty"` // as in 0 of 4
 	Server     *serverStatus    `json:"server"`
 	Slot       *slotStatus      `json:"slot"`
+	Rewind     *pastStatus      `json:"rewind,omitempty"` // slot that keeps the past
+	Replay     *pastStatus      `json:"replay,omitempty"` // slot of a replay that runs or was interrupted
 	Checkpoint *shownCheckpoint `json:"checkpoint"`
 	Resume     *resumeStatus    `json:"resume"` // as the checkpoint says
 	Streamer   *streamerStatus  `json:"streamer"`
@@ -147,6 +150,9 @@ type topicStatus struct {
 // readStatus asks everybody. The error is the first of those that matter.
 func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	s := status{At: time.Now().UTC()}
+	if cfg.Shard.Count > 1 {
+		s.Shard = fmt.Sprintf("%d of %d", cfg.Shard.Index, cfg.Shard.Count)
+	}
 	var failed []error
 	failed = append(failed, s.readPostgres(ctx, cfg))
 	if s.Server != nil {
@@ -155,6 +161,7 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 		if err == nil {
 			shown := showCheckpoint(record, checkpointPlace(cfg))
 			s.Checkpoint, s.Resume = &shown, resumeOf(record)
+			s.dateRewind(record.Past)
 		}
 		if errors.Is(err, checkpoint.ErrNone) { // nothing has been streamed yet
 			s.Unknown = append(s.Unknown, "checkpoint: "+err.Error())
@@ -198,7 +205,7 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
 		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
 	}
-	return nil
+	return s.readPast(ctx, control, slot.Name)
 }
 
 // askStreamer asks the running streamer how it is and reads its metrics.
@@ -276,8 +283,17 @@ func (s status) rows() [][2]string {
 	if v := s.Server; v != nil {
 		rows = append(rows, [2]string{"server", fmt.Sprintf("PostgreSQL %d.%d, system %s, timeline %d, database %q", v.Version/10000, v.Version%10000, v.SystemID, v.Timeline, v.Database)})
 	}
+	if s.Shard != "" {
+		rows = append(rows, [2]string{"shard", s.Shard})
+	}
 	if s.Slot != nil {
 		rows = append(rows, s.Slot.rows()...)
+	}
+	if s.Rewind != nil {
+		rows = append(rows, s.Rewind.row("rewind slot", "for `streamer replay`", "being moved"))
+	}
+	if s.Replay != nil {
+		rows = append(rows, s.Replay.row("replay slot", "interrupted", "replay is running"))
 	}
 	if s.Checkpoint != nil {
 		rows = append(rows, s.Checkpoint.rows()[:3]...)

@@ -31,8 +31,14 @@ func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			Linger: c.Kafka.Linger, RequestTimeout: c.Kafka.RequestTimeout, UnknownGrace: c.Kafka.UnknownTopicGrace,
 			StopOnGrowth: c.Kafka.OnPartitionChange == config.PartitionChangeStop,
 			RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max, MetadataInterval: metadataInterval, Log: log,
+			Traces: c.OTLP.Endpoint != "" && c.OTLP.Traces,
 		},
 		Reading: pipeline.Reading(c.Replication.Reader), CatchUpFrom: int64(c.Replication.CatchUpFrom),
+		Rewind: pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
+		Cleanup: pipeline.Cleanup{
+			Mode: pipeline.CleanupMode(c.Outbox.Cleanup.Mode), Retention: c.Outbox.Cleanup.Retention, Column: c.Outbox.CleanupColumn(),
+			Batch: c.Outbox.Cleanup.BatchRows, Pause: c.Outbox.Cleanup.Pause, Interval: c.Outbox.Cleanup.Interval,
+		},
 		Resume: pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
 		Checkpoint: pipeline.CheckpointConfig{
 			Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,

@@ -48,6 +48,7 @@ func (s *session) measure() {
 		oldest = time.UnixMicro(s.committed)
 	}
 	s.lag.published(oldest, inFlight)
+	s.config.Replay.reached(s.flow.saver.lastSaved().LSN)
 	s.config.Metrics.Position(s.flow.saver.lastSaved().SavedAt, producer.InFlight(), producer.Events())
 }
 
@@ -68,7 +69,7 @@ func (s *session) save() {
 		if now.Sub(last.SavedAt) < s.config.Checkpoint.Interval {
 			return
 		}
-	case !s.replyWanted && now.Sub(s.idleSavedAt) < idleSave:
+	case !s.replyWanted && !s.flow.eager.Load() && now.Sub(s.idleSavedAt) < idleSave:
 		return
 	}
 	if s.flow.save(position) {

@@ -84,7 +84,7 @@ func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Reco
 	}
 	producer, epoch := h.owner.ID()
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
-	after.History, after.AtLeastOnce, after.Publication = before.History, h.atLeastOnce, p.outbox.Membership()
+	after.History, after.AtLeastOnce, after.Publication, after.Past = before.History, h.atLeastOnce, p.outbox.Membership(), before.Past
 	if err != nil || before.Timeline != after.Timeline {
 		after.History++
 	} else if after.LSN >= before.LSN {

@@ -33,6 +33,7 @@ type flow struct {
 	client   *router.Client
 	producer *router.Producer
 	store    checkpoint.Store
+	routes   *router.Router
 	tracker  *checkpoint.Tracker
 	saver    *saver
 
@@ -44,6 +45,7 @@ type flow struct {
 	unsaved  bool // it has been said that checkpoints cannot be stored
 	trail    trail
 
+	eager    atomic.Bool   // somebody waits for idle positions to be stored
 	notified chan struct{} // the producer or the saver has news
 	wake     atomic.Pointer[func()]
 }
@@ -54,12 +56,12 @@ type flow struct {
 func (p *Pipeline) newFlow(h *holding, record checkpoint.Record, found router.Found, acknowledged written) (*flow, error) {
 	rules := p.config.Rules
 	rules.Database = record.Database
-	rules.StreamID = StreamID(record.Identity, record.History)
+	rules.StreamID, rules.Replay = p.streamID(record), p.config.Replay.id()
 	routes, err := router.NewRouter(rules)
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{client: h.client, store: h.store, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(record.LSN)}
+	f := &flow{client: h.client, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(record.LSN)}
 	config := p.config.Producer
 	config.Found, config.Written = found, acknowledged
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)

@@ -41,6 +41,14 @@ type Config struct {
 	Reading     Reading
 	// CatchUpFrom is from how many bytes of log behind ReadAuto reads by SQL.
 	CatchUpFrom int64
+	Rewind      Rewind
+	Cleanup     Cleanup
+	// Until is where to stop: what commits at or above it is left to others. 0 is
+	// no end.
+	Until replication.LSN
+	// Replay is what to publish again, from a slot that was made for it, instead
+	// of streaming; nil for streaming.
+	Replay *Replay
 	// TransactionalIDPrefix begins the name by which predecessors are kept out.
 	TransactionalIDPrefix string
 
@@ -74,6 +82,10 @@ type Metrics interface {
 	CatchingUp(yes bool)
 	// Slot reports the slot as the server sees it.
 	Slot(replication.Slot)
+	// Removed reports rows of the outbox table that were removed.
+	Removed(rows int)
+	// Rewind reports the rewind slot as the server sees it.
+	Rewind(replication.Slot)
 }
 
 // Pipeline streams from one slot to Kafka.
@@ -124,8 +136,8 @@ func (e *DrainError) Error() string {
 	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
 }
 
-// Run streams until ctx is cancelled, and then drains. It returns nil after a
-// clean stop; otherwise an error whose failure class says what to do, or a
+// Run streams until ctx is cancelled, and then drains; a replay ends by itself.
+// It returns nil after a clean stop; otherwise an error whose failure class says what to do, or a
 // *DrainError.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.discard()
@@ -133,6 +145,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	pause.InitialInterval, pause.MaxInterval = p.config.RetryInitial, p.config.RetryMax
 	for {
 		streamed, err := p.tenure(ctx)
+		if errors.Is(err, errComplete) {
+			return nil
+		}
 		if drain, ok := errors.AsType[*DrainError](err); ok {
 			return drain
 		}
@@ -193,16 +208,24 @@ func (p *Pipeline) discard() {
 
 // connect opens the SQL connection with the connection string as it is now.
 func (p *Pipeline) connect(ctx context.Context) (*replication.Control, replication.Config, error) {
-	c := p.config.Replication
-	dsn, err := p.config.DSN()
+	c, err := p.replication()
 	if err != nil {
-		return nil, c, failure.Misconfigure(fmt.Errorf("postgres.dsn: %w", err))
+		return nil, c, err
 	}
-	c.DSN = dsn
 	timed, cancel := context.WithTimeout(ctx, 2*c.ConnectTimeout)
 	defer cancel()
 	control, err := replication.Connect(timed, c)
 	return control, c, err
+}
+
+// replication is the configuration with the connection string as it is now.
+func (p *Pipeline) replication() (replication.Config, error) {
+	c := p.config.Replication
+	var err error
+	if c.DSN, err = p.config.DSN(); err != nil {
+		return c, failure.Misconfigure(fmt.Errorf("postgres.dsn: %w", err))
+	}
+	return c, nil
 }
 
 // identity is whose checkpoint we keep.

@@ -15,7 +15,7 @@ import (
 // producer.
 func (p *Pipeline) condemn(err error) bool {
 	poison, ok := errors.AsType[*router.PoisonError](err)
-	if !ok || !poison.Late || p.config.Rules.DeadLetterTopic == "" {
+	if !ok || !poison.Late || p.config.Rules.DeadLetterTopic == "" && p.config.Replay == nil {
 		return false
 	}
 	if _, again := p.condemned[poison.Position]; again {
@@ -31,6 +31,9 @@ func (p *Pipeline) condemn(err error) bool {
 // poisoned decides about a row that can never be published: it goes to the dead
 // letters, or err ends the process.
 func (s *session) poisoned(err error, class router.PoisonClass, at replication.Position) error {
+	if s.config.Replay != nil {
+		return s.passOver(class, at, err)
+	}
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
 	letter.Name(s.decoder.Event())
 	if !s.flow.producer.Buries(letter.AggregateType) {
@@ -49,6 +52,16 @@ func (s *session) poisoned(err error, class router.PoisonClass, at replication.P
 		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
 			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", at.String(), "class", string(class), "reason", letter.Reason)
 	}
+	return nil
+}
+
+// passOver leaves a row out of a replay: it could not be published before, and
+// what became of it was decided then.
+func (s *session) passOver(class router.PoisonClass, at replication.Position, err error) error {
+	s.flow.handed = at
+	delete(s.condemned, at)
+	s.config.Metrics.DeadLetter(string(class))
+	s.log.Warn("row cannot be published again and is passed over", "position", at.String(), "class", string(class), "reason", reason(err))
 	return nil
 }
 

@@ -23,13 +23,14 @@ type saver struct {
 
 	mu   sync.Mutex
 	last checkpoint.Record
-	err  error // of the last attempt
+	past []checkpoint.Moment // goes into the next record
+	err  error               // of the last attempt
 }
 
 const saveTimeout = 30 * time.Second
 
 func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *saver {
-	s := &saver{store: store, notify: notify, last: last, requests: make(chan checkpoint.Record, 1)}
+	s := &saver{store: store, notify: notify, last: last, past: last.Past, requests: make(chan checkpoint.Record, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.running.Go(func() { s.run(ctx) })
@@ -40,7 +41,7 @@ func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *sa
 // whether the request was taken.
 func (s *saver) save(lsn checkpoint.LSN, topics map[string]checkpoint.Topic, last *checkpoint.Event) bool {
 	r := s.lastSaved()
-	r.LSN, r.Topics = lsn, topics
+	r.LSN, r.Topics, r.Past = lsn, topics, s.moments()
 	if last != nil {
 		r.Last = last
 	}
@@ -95,6 +96,20 @@ func (s *saver) lastSaved() checkpoint.Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.last
+}
+
+// remember notes where the stream stands now, and returns where it has stood.
+func (s *saver) remember(now time.Time, keep time.Duration) []checkpoint.Moment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.last.LSN}, keep) // not before now
+	return s.past
+}
+
+func (s *saver) moments() []checkpoint.Moment {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.past
 }
 
 // failed is why the last attempt did not succeed, or nil.

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
@@ -56,7 +58,8 @@ type session struct {
 	stored  replication.LSN // the checkpoint at the start, at or below it
 	at      replication.LSN // where another reader could go on
 
-	due      atomic.Bool // tick wants to run
+	limiter  *rate.Limiter // of a replay; nil without a limit
+	due      atomic.Bool   // tick wants to run
 	alarm    *time.Timer
 	external atomic.Pointer[error] // why somebody else wants the session to end
 
@@ -92,6 +95,7 @@ func newSession(p *Pipeline, r reader, start replication.LSN) *session {
 	mapping := p.config.Mapping
 	mapping.RelationID = p.outbox.OID
 	s := &session{Pipeline: p, flow: p.flow, reader: r, start: start, at: start, stored: min(start, p.flow.saver.lastSaved().LSN), decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
+	s.limiter = s.config.Replay.limiter()
 	s.alarm = time.AfterFunc(s.interval(), s.nudge)
 	return s
 }
@@ -135,6 +139,14 @@ func (s *session) run(ctx context.Context) error {
 		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
 	case errors.Is(err, errBlocked):
 		return err
+	case errors.Is(err, errComplete):
+		// The slot of a replay is not needed any more.
+		if err := s.drain(time.Now().Add(s.config.DrainTimeout), s.config.Replay == nil); err != nil {
+			return err
+		}
+		return errComplete
+	case errors.Is(err, errInterrupted):
+		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
 	}
 	patience := failedDrain
 	if !s.stopping.IsZero() {
@@ -208,6 +220,8 @@ func (s *session) data(m replication.Message) error {
 		return s.undecodable(kind, err, m)
 	}
 	switch kind {
+	case decoder.Begin:
+		return s.bounded(s.decoder.Event().Position.Commit)
 	case decoder.Row:
 		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.start {
 			return nil
@@ -219,7 +233,10 @@ func (s *session) data(m replication.Message) error {
 		s.flow.tracker.Mark(end)
 		s.flow.trail.commit(end)
 		s.at = max(s.at, end)
-		return s.reached(end)
+		if err := s.reached(end); err != nil {
+			return err
+		}
+		return s.bounded(end)
 	default: // nothing to publish or confirm
 	}
 	return nil
@@ -254,6 +271,12 @@ func (s *session) row(e *decoder.Event) error {
 	}
 	if poison := s.condemned[e.Position]; poison != nil {
 		return s.poisoned(poison, poison.Class, e.Position)
+	}
+	if s.config.Replay != nil {
+		wanted, err := s.again(e)
+		if err != nil || !wanted {
+			return err
+		}
 	}
 	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
@@ -363,6 +386,9 @@ func (s *session) noteStall() {
 // what is still to come of it.
 func (s *session) keepalive(m replication.Message) error {
 	if !s.decoder.InTransaction() {
+		if err := s.bounded(m.LSN); err != nil {
+			return err
+		}
 		s.flow.tracker.Mark(m.LSN)
 		if err := s.reached(m.LSN); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -27,7 +28,7 @@ func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 		return false, err
 	}
 	defer control.Close()
-	if err := p.lock(ctx, control); err != nil {
+	if err := p.lockFor(ctx, control); err != nil {
 		return false, err
 	}
 	server, err := p.check(ctx, control, config)
@@ -69,7 +70,7 @@ func (p *Pipeline) stream(ctx context.Context, control *replication.Control, con
 	p.log.Info("streaming", "reader", readerName(r), "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
 	p.config.Metrics.CatchingUp(readerName(r) == string(ReadCatchUp))
 	s := newSession(p, r, start)
-	return s, p.watched(ctx, control, s)
+	return s, p.watched(ctx, control, config, s)
 }
 
 // unblock waits, holding the lock, until the broker takes events again.
@@ -98,6 +99,14 @@ func (p *Pipeline) unblock(ctx context.Context, control *replication.Control) er
 			}
 		}
 	}
+}
+
+// lockFor takes the instance lock. A second replay does not wait for the first.
+func (p *Pipeline) lockFor(ctx context.Context, control *replication.Control) error {
+	if p.config.Replay != nil {
+		return p.lockSoon(ctx, control)
+	}
+	return p.lock(ctx, control)
 }
 
 // lock takes the instance lock, or stands by until it is free.
@@ -174,6 +183,9 @@ func (p *Pipeline) usable(ctx context.Context, control *replication.Control, ser
 	if err := p.sameHistory(ctx, control, server, stored); err != nil {
 		return err
 	}
+	if until := p.config.Until; until != 0 && stored.LSN > until {
+		return failure.Refuse(fmt.Errorf("the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it", stored.LSN, until, until))
+	}
 	findings := append(replication.CheckPosition(stored.LSN, slot), replication.CheckMembership(stored.Publication, p.outbox, p.config.Replication)...)
 	return replication.Refusal(findings)
 }
@@ -191,11 +203,14 @@ func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, 
 		return 0, err
 	}
 	record := h.stored
+	if p.config.Replay != nil && h.found && !p.config.Replay.is(record) {
+		h.found = false // of an earlier one
+	}
 	if h.found {
 		p.lag.published(record.SavedAt, false)
 		err = p.usable(ctx, control, server, slot, record)
 	} else {
-		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed}
+		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed, Replay: p.config.Replay.stored()}
 		p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
 	}
 	if err != nil {
@@ -252,20 +267,23 @@ func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control
 }
 
 // watched runs the session, and beside it the goroutine that asks the server
-// how the slot is and notices when the lock is lost.
-func (p *Pipeline) watched(ctx context.Context, control *replication.Control, s *session) error {
+// how the slot is and notices when the lock is lost, and those that
+// keep the past and clean up.
+func (p *Pipeline) watched(ctx context.Context, control *replication.Control, config replication.Config, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	defer stop()
+	beside.Go(func() {
 		if err := p.watch(watching, control, s.watchLag); err != nil {
 			s.end(err)
 		}
-	}()
-	err := s.run(ctx)
-	stop()
-	<-done
-	return err
+	})
+	if p.config.Replay == nil {
+		beside.Go(func() { p.keepPast(watching, config) })
+		beside.Go(func() { p.keepHouse(watching, config) })
+	}
+	return s.run(ctx)
 }
 
 // inspect makes sure that the table is still published.

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/router"
+)
+
+// readBackAge is how long a streamer may be down and still find in Kafka what it
+// has published after its last checkpoint.
+const readBackAge = 24 * time.Hour
+
+// topicState looks at a topic that exists: whether it survives a broker, whether
+// we may use it, and whether it takes what we send.
+func (d *doctor) topicState(client *router.Client, topic string, written bool) {
+	what := "topic " + topic
+	about, err := client.Describe(topic)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	well := true
+	say := func(v verdict, remedy, format string, arguments ...any) {
+		well = false
+		d.say(v, what, fmt.Sprintf(format, arguments...), remedy)
+	}
+	if len(about.Missing) > 0 {
+		say(failed, "`streamer setup --print` shows the ACLs", "our principal may not %s", strings.Join(about.Missing, " and "))
+	}
+	if about.Leaderless > 0 {
+		say(failed, "bring back the brokers that have their replicas", "%d of %d partitions have no leader: nothing can be written to them", about.Leaderless, about.Partitions)
+	}
+	inSync, inSyncKnown := settingOf(client, topic, "min.insync.replicas")
+	switch {
+	case inSyncKnown && int64(about.InSync) < inSync && about.Leaderless == 0:
+		say(failed, "bring back the brokers that have its replicas", "a partition has %d replicas in sync, fewer than min.insync.replicas = %d: it takes nothing", about.InSync, inSync)
+	case about.Replicas == 1:
+		say(warned, "use a replication factor of 3 with min.insync.replicas=2", "replication factor 1: what was acknowledged is lost with its broker's disk")
+	case inSyncKnown && inSync == 1:
+		say(warned, "set min.insync.replicas=2", "min.insync.replicas is 1: what was acknowledged is lost if the only replica in sync fails")
+	case inSyncKnown && int64(about.Replicas) == inSync:
+		say(warned, "lower min.insync.replicas or add a replica", "min.insync.replicas is the replication factor (%d): one broker away, and it takes nothing", inSync)
+	}
+	if written {
+		d.outputSettings(client, topic, say)
+	}
+	if well {
+		d.say(fine, what, fmt.Sprintf("%d partitions, %d replicas, %s", about.Partitions, about.Replicas, rights(about)), "")
+	}
+}
+
+func rights(about router.TopicDescription) string {
+	if !about.Known {
+		return "permissions not known"
+	}
+	return "may be read and written"
+}
+
+// outputSettings looks at what a topic takes, and how long it keeps it.
+func (d *doctor) outputSettings(client *router.Client, topic string, say func(v verdict, remedy, format string, arguments ...any)) {
+	if largest, known := settingOf(client, topic, "max.message.bytes"); known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
+		say(warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)
+	}
+	retention, known := settingOf(client, topic, "retention.ms")
+	if known && retention >= 0 && retention < readBackAge.Milliseconds() && d.cfg.Kafka.Resume != string(pipeline.ResumeAtLeastOnce) {
+		say(warned, "set retention.ms to a day or more", "retention.ms = %d: after a longer outage a start cannot read back what was published last, and repeats it", retention)
+	}
+}

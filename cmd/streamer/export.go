@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/ops"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/internal/telemetry"
+	"github.com/outboxstream/streamer/router"
+)
+
+// exportTimeout is what a collector may take for what is left when we stop.
+const exportTimeout = 2 * time.Second
+
+// tracedMetrics also makes spans of what is published.
+type tracedMetrics struct {
+	*ops.Metrics
+	telemetry *telemetry.Telemetry
+}
+
+// Published is called once for each batch.
+func (m tracedMetrics) Published(p router.Publication) {
+	m.Metrics.Published(p)
+	m.telemetry.Published(p)
+}
+
+// exporting starts what goes to a collector, if there is one, and returns what
+// the pipeline is to report to, and how to end it.
+func exporting(ctx context.Context, cfg config.Config, log *slog.Logger, metrics *ops.Metrics) (pipeline.Metrics, func(), error) {
+	c := cfg.OTLP
+	if c.Endpoint == "" {
+		return metrics, func() {}, nil
+	}
+	t, err := telemetry.Start(ctx, telemetry.Config{
+		Endpoint: c.Endpoint, Headers: c.Headers.Reveal, Traces: c.Traces, Metrics: c.Metrics, Interval: c.Interval,
+		Gatherer: metrics.Gatherer(), Service: "streamer", Version: version(), Slot: cfg.Postgres.Slot, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	end := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
+		defer cancel()
+		if err := t.Stop(ctx); err != nil {
+			log.Warn("telemetry of the last moments could not be sent", "endpoint", c.Endpoint, "err", err)
+		}
+	}
+	return tracedMetrics{metrics, t}, end, nil
+}

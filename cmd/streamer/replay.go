@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+type replayCommand struct {
+	From          string   `placeholder:"POSITION" help:"Where to begin: an LSN, a time (2026-11-21T14:30:00Z), a duration ago (90m), or beginning, which is all that the rewind slot keeps."`
+	To            string   `placeholder:"POSITION" help:"Where to end: an LSN or a time, itself left out. Default: the stream's checkpoint."`
+	AggregateType []string `sep:"none" placeholder:"PATTERN" help:"Only rows of aggregate types that match; may be repeated."`
+	Key           []string `sep:"none" help:"Only events with this partition key; may be repeated."`
+	Topic         []string `sep:"none" help:"Only events that go to this topic; may be repeated."`
+	Rate          int      `default:"10000" placeholder:"N" help:"Events per second at most; 0: as many as possible."`
+	FromTable     bool     `help:"Read the outbox table instead of the log: what is still in it, in the order of --order-by."`
+	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table: the column to sort by. Default: outbox.columns.time."`
+	DryRun        bool     `help:"Publish nothing; count what would be."`
+	Discard       bool     `help:"Give up a replay that has been interrupted, and free the log that it keeps."`
+	JSON          bool     `help:"Print the result as JSON."`
+}
+
+// Help is shown by streamer replay --help.
+func (replayCommand) Help() string {
+	return `Publishes a part of the past again, beside the running streamer: from the server's log,
+in commit order, each event with the id and the sequence it had, and with the extension
+attribute replay (header ce_replay), by which consumers tell it from the first time. The
+log of the past must have been kept by a rewind slot: see rewind.keep. Where it was not,
+--from-table publishes what the outbox table still holds; --from and --to are times then,
+and the events have no sequence.
+
+A replay that is interrupted, even by kill -9, goes on where it was when the same command
+is given again, and repeats nothing of what it has published.
+
+Examples:
+  streamer replay --from 2h --dry-run
+  streamer replay --from 2026-11-21T14:30:00Z --to 2026-11-21T15:00:00Z --aggregate-type order
+  streamer replay --from beginning --rate 0
+  streamer replay --from-table --order-by created_at`
+}
+
+// Validate is called by kong.
+func (command replayCommand) Validate() error {
+	switch {
+	case command.FromTable && (command.DryRun || command.Discard):
+		return errors.New("--from-table goes neither with --dry-run nor with --discard")
+	case command.OrderBy != "" && !command.FromTable:
+		return errors.New("--order-by goes with --from-table only")
+	case command.From == "" && !command.Discard && !command.FromTable:
+		return errors.New("--from is missing: an LSN, a time, a duration ago, or beginning")
+	case command.From != "" && command.Discard:
+		return errors.New("--discard goes with no other flag")
+	case command.Rate < 0:
+		return errors.New("--rate must not be negative")
+	}
+	for _, pattern := range command.AggregateType {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return fmt.Errorf("--aggregate-type %q is not a pattern: close every [ with ]", pattern)
+		}
+	}
+	return nil
+}
+
+// request is what identifies a replay that was interrupted.
+func (command replayCommand) request() string {
+	var text strings.Builder
+	fmt.Fprintf(&text, "--from %q", command.From)
+	if command.To != "" {
+		fmt.Fprintf(&text, " --to %q", command.To)
+	}
+	for _, filter := range []struct {
+		flag   string
+		values []string
+	}{{"aggregate-type", command.AggregateType}, {"key", command.Key}, {"topic", command.Topic}} {
+		for _, value := range filter.values {
+			fmt.Fprintf(&text, " --%s %q", filter.flag, value)
+		}
+	}
+	return text.String()
+}
+
+// replaying is the configuration of the streamer that publishes a replay: the
+// same one, on a slot and with a checkpoint of its own.
+func replaying(cfg config.Config) config.Config {
+	cfg.Postgres.Slot = replication.ReplaySlot(cfg.Postgres.Slot)
+	cfg.Checkpoint.File.Path += ".replay"
+	cfg.Rewind.Keep = 0
+	cfg.OTLP.Endpoint = ""
+	return cfg
+}
+
+// Run is the command.
+func (command replayCommand) Run(ctx context.Context, c *cli, env environment) error {
+	loaded, err := c.load(env)
+	if err != nil {
+		return err
+	}
+	r := &replay{replayCommand: command, env: env, cfg: loaded.Config}
+	if command.FromTable {
+		return r.fromTable(ctx)
+	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	defer r.control.Close()
+	if command.Discard {
+		return r.discard(ctx)
+	}
+	if command.DryRun {
+		return r.rehearse(ctx)
+	}
+	return r.publish(ctx)
+}
+
+// discard gives up an interrupted replay.
+func (r *replay) discard(ctx context.Context) error {
+	if r.left == nil {
+		return failure.Refuse(fmt.Errorf("there is no interrupted replay: slot %q does not exist", replication.ReplaySlot(r.cfg.Postgres.Slot)))
+	}
+	if err := r.drop(ctx); err != nil {
+		return err
+	}
+	fmt.Fprintf(r.env.stdout, "dropped  slot %s\n", r.left.Name)
+	return nil
+}
+
+func (r *replay) rehearse(ctx context.Context) error {
+	plan, err := r.plan()
+	if err != nil {
+		return err
+	}
+	p, err := r.pipeline(plan, newReplayMetrics())
+	if err != nil {
+		return err
+	}
+	found, err := p.Rehearse(ctx, r.server, *r.rewind)
+	if err != nil {
+		return err
+	}
+	return r.report(rehearsed(plan, found, r.Rate))
+}
+
+// publish runs a replay to its end, or goes on with the one that was
+// interrupted.
+func (r *replay) publish(ctx context.Context) error {
+	plan, err := r.resume(ctx)
+	if err == nil && plan == nil {
+		plan, err = r.begin(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	limitMemory(r.cfg)
+	progress := newReplayProgress(plan, r.env)
+	p, err := r.pipeline(plan, progress.metrics)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.env.stderr, "streamer: replay %s of %s to %s begins%s\n", plan.ID, plan.From, plan.Until, r.pace())
+	stop := progress.show()
+	err = p.Run(ctx)
+	stop()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: the same command goes on where replay %s was; `streamer replay --discard` gives it up", err, plan.ID)
+	case !plan.Complete:
+		return fmt.Errorf("replay %s was interrupted after %d events: the same command goes on where it was; `streamer replay --discard` gives it up", plan.ID, progress.metrics.events.Load())
+	}
+	// The caller's wish to stop came too late to matter.
+	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	if err := r.drop(dropping); err != nil {
+		return err
+	}
+	return r.report(progress.result())
+}
+
+func (r *replay) pace() string {
+	if r.Rate == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", with %d events/s at most (--rate)", r.Rate)
+}
+
+func (r *replay) report(result replayResult) error {
+	if r.JSON {
+		return r.env.writeJSON(result)
+	}
+	r.env.table(result.rows())
+	return nil
+}
+
+// begin makes the slot that the replay reads: a copy of the rewind slot, which
+// goes on moving.
+func (r *replay) begin(ctx context.Context) (*pipeline.Replay, error) {
+	plan, err := r.plan()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	own := r.control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
+	if err := r.control.Of(r.rewind.Name).CopySlot(ctx, own.SlotName()); err != nil {
+		return nil, err
+	}
+	slot, err := own.Slot(ctx)
+	if err == nil && slot.Confirmed > plan.From {
+		err = failure.Refuse(fmt.Errorf("rewind slot %q has moved to %s, beyond %s, a moment ago: choose a later --from", r.rewind.Name, slot.Confirmed, plan.From))
+	}
+	if err == nil && slot.Confirmed < plan.From {
+		err = own.AdvanceSlot(ctx, plan.From)
+	}
+	if err != nil {
+		return nil, errors.Join(err, own.DropSlot(ctx))
+	}
+	return plan, nil
+}

@@ -1,0 +1,286 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// replay is the command at work, and what it has found on the server.
+type replay struct {
+	replayCommand
+	cfg config.Config
+	env environment
+
+	control *replication.Control
+	server  replication.Server
+	stream  checkpoint.Record // of the stream that is replayed
+	rewind  *replication.Slot // nil: there is none
+	left    *replication.Slot // of a replay that was interrupted
+	record  *checkpoint.Record
+}
+
+// look finds out what there is. It leaves the connection open.
+func (r *replay) look(ctx context.Context) (err error) {
+	if r.control, _, err = connectPostgres(ctx, r.cfg); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			r.control.Close()
+		}
+	}()
+	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if r.server, err = r.control.Identify(timed); err != nil {
+		return err
+	}
+	if r.rewind, err = slotIfAny(timed, r.control, replication.RewindSlot(r.cfg.Postgres.Slot)); err != nil {
+		return err
+	}
+	if r.left, err = slotIfAny(timed, r.control, replication.ReplaySlot(r.cfg.Postgres.Slot)); err != nil || r.Discard {
+		return err
+	}
+	if r.stream, err = loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg)); err != nil {
+		return fmt.Errorf("checkpoint of the stream: %w", err)
+	}
+	own := replaying(r.cfg)
+	record, err := loadCheckpoint(ctx, own, identityOf(r.server, own))
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil
+	}
+	r.record = &record
+	return err
+}
+
+func slotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
+	slot, err := control.Of(name).Slot(ctx)
+	if errors.Is(err, replication.ErrSlotMissing) {
+		return nil, nil //nolint:nilnil // there may be none
+	}
+	return &slot, err
+}
+
+// leavePatience is how long a server may take to notice that a reader is gone.
+const leavePatience = 10 * time.Second
+
+// drop frees the log that the replay keeps.
+func (r *replay) drop(ctx context.Context) error {
+	slot := r.control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
+	for deadline := time.Now().Add(leavePatience); ; {
+		err := slot.DropSlot(ctx)
+		if !errors.Is(err, replication.ErrSlotActive) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(leavePatience / 50):
+		}
+	}
+}
+
+// unused waits a moment for whoever reads the replay's slot to leave it.
+func (r *replay) unused(ctx context.Context) error {
+	for deadline := time.Now().Add(leavePatience); r.left != nil && r.left.InUse(); {
+		if time.Now().After(deadline) {
+			return failure.Refuse(fmt.Errorf("a replay is running: slot %q is in use", r.left.Name))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(leavePatience / 50):
+		}
+		var err error
+		if r.left, err = slotIfAny(ctx, r.control, r.left.Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// resume is the replay that was interrupted, or nil.
+func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
+	if err := r.unused(ctx); err != nil || r.left == nil {
+		return nil, err
+	}
+	stored := r.unfinished()
+	if stored == nil { // it ended before it had published anything, or when all was done
+		return nil, r.drop(ctx)
+	}
+	if stored.Request != r.request() {
+		return nil, failure.Refuse(fmt.Errorf("replay %s (streamer replay %s) was interrupted at %s: give that command to go on, or give it up with `streamer replay --discard`", stored.ID, stored.Request, r.record.LSN))
+	}
+	plan, err := r.filters()
+	if err != nil {
+		return nil, err
+	}
+	var from, until error
+	plan.From, from = replication.ParseLSN(stored.From)
+	plan.Until, until = replication.ParseLSN(stored.Until)
+	plan.ID = stored.ID
+	return plan, errors.Join(from, until)
+}
+
+// unfinished is what the record says of a replay that has not come to its end.
+func (r *replay) unfinished() *checkpoint.Replay {
+	if r.record == nil || r.record.Replay == nil {
+		return nil
+	}
+	until, err := replication.ParseLSN(r.record.Replay.Until)
+	if err == nil && r.record.LSN >= until {
+		return nil
+	}
+	return r.record.Replay
+}
+
+// plan is a new replay.
+func (r *replay) plan() (*pipeline.Replay, error) {
+	if r.rewind == nil {
+		return nil, failure.Refuse(fmt.Errorf("there is no rewind slot %q, so the server has not kept the log of the past: set rewind.keep, for example to 24h, and the running streamer keeps it from then on", replication.RewindSlot(r.cfg.Postgres.Slot)))
+	}
+	if err := replication.Refusal(replication.CheckSlot(*r.rewind, r.server)); err != nil {
+		return nil, fmt.Errorf("rewind slot: %w", err)
+	}
+	plan, err := r.filters()
+	if err != nil {
+		return nil, err
+	}
+	plan.ID = newReplayID()
+	if plan.From, err = beginAt(r.From, *r.rewind, r.stream); err != nil {
+		return nil, err
+	}
+	if plan.Until, err = endAt(r.To, r.stream.LSN); err != nil {
+		return nil, err
+	}
+	if plan.From > plan.Until {
+		return nil, failure.Misconfigure(fmt.Errorf("--from is %s, behind --to, which is %s", plan.From, plan.Until))
+	}
+	return plan, nil
+}
+
+// newReplayID is the time at which a replay begins.
+func newReplayID() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+
+// filters are the parts of a replay that come from the command alone, or from
+// the stream.
+func (r *replay) filters() (*pipeline.Replay, error) {
+	plan := &pipeline.Replay{
+		Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
+		StreamID: pipeline.StreamID(r.stream.Identity, r.stream.History),
+	}
+	now := time.Now()
+	if at, is := parseTime(r.From, now); is {
+		plan.Since = at
+	}
+	if at, is := parseTime(r.To, now); is {
+		plan.Before = at
+	}
+	if plan.Since.After(now) {
+		return nil, failure.Misconfigure(fmt.Errorf("--from %s lies in the future", r.From))
+	}
+	return plan, nil
+}
+
+// clocks is how far our clock and the server's may be apart.
+const clocks = time.Minute
+
+// beginAt is where to begin to read.
+func beginAt(from string, rewind replication.Slot, stream checkpoint.Record) (replication.LSN, error) {
+	if from == "beginning" {
+		return rewind.Confirmed, nil
+	}
+	if at, is := parseTime(from, time.Now()); is {
+		kept := keptSince(stream.Past, rewind.Confirmed)
+		if kept.IsZero() || at.Before(kept) {
+			return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", from, rewind.Name, rewind.Confirmed, when(kept)))
+		}
+		if m, found := checkpoint.Before(stream.Past, at.Add(-clocks)); found {
+			return max(m.LSN, rewind.Confirmed), nil
+		}
+		return rewind.Confirmed, nil
+	}
+	lsn, err := replication.ParseLSN(from)
+	if err != nil {
+		return 0, failure.Misconfigure(fmt.Errorf("--from %q is neither an LSN such as %s, nor a time such as 2026-11-21T14:30:00Z, nor a duration such as 90m, nor beginning", from, stream.LSN))
+	}
+	switch {
+	case lsn < rewind.Confirmed:
+		return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", lsn, rewind.Name, rewind.Confirmed))
+	case lsn > stream.LSN:
+		return 0, failure.Misconfigure(fmt.Errorf("--from %s lies above the checkpoint %s: what comes there is published by the stream itself", lsn, stream.LSN))
+	}
+	return lsn, nil
+}
+
+// when says when, if that is known.
+func when(at time.Time) string {
+	if at.IsZero() {
+		return ""
+	}
+	return " (" + at.UTC().Format(time.RFC3339) + ")"
+}
+
+// keptSince is a time from which on everything that was committed lies at or
+// above an LSN, as early as is known; zero where none is known.
+func keptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
+	for _, m := range past {
+		if m.LSN >= lsn {
+			return m.At
+		}
+	}
+	return time.Time{}
+}
+
+// endAt is where to end: at the checkpoint, beyond which the stream itself
+// publishes.
+func endAt(to string, checkpoint replication.LSN) (replication.LSN, error) {
+	if _, is := parseTime(to, time.Now()); is || to == "" {
+		return checkpoint, nil
+	}
+	lsn, err := replication.ParseLSN(to)
+	if err != nil {
+		return 0, failure.Misconfigure(fmt.Errorf("--to %q is neither an LSN such as %s, nor a time such as 2026-11-21T14:30:00Z, nor a duration such as 30m", to, checkpoint))
+	}
+	if lsn > checkpoint {
+		return 0, failure.Misconfigure(fmt.Errorf("--to %s lies above the checkpoint %s: what comes there is published by the stream itself", lsn, checkpoint))
+	}
+	return lsn, nil
+}
+
+// parseTime reads a time, or a duration before now.
+func parseTime(text string, now time.Time) (at time.Time, is bool) {
+	if ago, err := time.ParseDuration(text); err == nil {
+		return now.Add(-ago.Abs()), true
+	}
+	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+		if at, err := time.Parse(layout, text); err == nil {
+			return at, true // UTC, unless it says otherwise
+		}
+	}
+	return time.Time{}, false
+}
+
+// pipeline is the streamer that publishes the replay.
+func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipeline.Pipeline, error) {
+	own := replaying(r.cfg)
+	if plan.Rate > 0 {
+		// The answer to an SQL call is prepared as a whole, and holds back vacuum
+		// until it has been read: nothing to read slowly.
+		own.Replication.Reader = string(pipeline.ReadStream)
+	}
+	quiet := own.Log
+	if quiet.Level == "info" {
+		quiet.Level = "warn"
+	}
+	c := pipelineConfig(own, newLogger(r.env.stderr, quiet), metrics)
+	c.Replay, c.Until = plan, plan.Until
+	return pipeline.New(c)
+}

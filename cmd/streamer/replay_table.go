@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// settlePatience is how long the stream may take to publish what is in the table
+// when a replay of it begins.
+const settlePatience = time.Minute
+
+// fromTable publishes what the outbox table still holds.
+func (r *replay) fromTable(ctx context.Context) error {
+	q, err := r.tableQuery()
+	if err != nil {
+		return err
+	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	defer r.control.Close()
+	plan, err := r.filters()
+	if err != nil {
+		return err
+	}
+	plan.ID, plan.Since, plan.Before = newReplayID(), time.Time{}, time.Time{} // the server chooses by time
+	limitMemory(r.cfg)
+	progress := newReplayProgress(plan, r.env)
+	p, err := r.pipeline(plan, progress.metrics)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(r.env.stderr, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
+	stop := progress.show()
+	err = p.ReplayTable(ctx, q, r.settled)
+	stop()
+	if err != nil {
+		return fmt.Errorf("%w: replay %s was interrupted after %d events", err, plan.ID, progress.metrics.events.Load())
+	}
+	return r.report(progress.result())
+}
+
+// tableQuery says which rows, in which order. Times are those of the column that
+// says when a row was written.
+func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
+	at := r.cfg.Outbox.CleanupColumn()
+	if q.OrderBy, err = pipeline.TableOrder(r.OrderBy, at); err != nil {
+		return q, err
+	}
+	q.TimeColumn = at
+	for _, bound := range []struct {
+		flag, text string
+		into       *time.Time
+	}{{"--from", r.From, &q.From}, {"--to", r.To, &q.To}} {
+		if bound.text == "" || bound.text == "beginning" {
+			continue
+		}
+		t, is := parseTime(bound.text, time.Now())
+		switch {
+		case !is:
+			return q, failure.Misconfigure(fmt.Errorf("%s %q is not a time: the table knows no positions of the log", bound.flag, bound.text))
+		case at == "":
+			return q, failure.Misconfigure(fmt.Errorf("%s takes a column that says when a row was written: map it as outbox.columns.time, or name it in outbox.cleanup.time_column", bound.flag))
+		}
+		*bound.into = t
+	}
+	return q, nil
+}
+
+// settled waits until the stream has published everything below a position.
+func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
+	deadline := time.Now().Add(settlePatience)
+	for {
+		record, err := loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg))
+		if err == nil && record.LSN >= lsn {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			late := fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s: see that the streamer runs (`streamer status`)", lsn, settlePatience)
+			return failure.Refuse(errors.Join(late, err))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(time.Second):
+		}
+	}
+}

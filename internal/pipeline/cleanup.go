@@ -1,0 +1,161 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Cleanup says what becomes of rows that have been published.
+type Cleanup struct {
+	Mode      CleanupMode
+	Retention time.Duration // rows are kept for, by Column
+	Column    string        // time of a row
+	Batch     int           // rows of one transaction
+	Pause     time.Duration // between two of them
+	Interval  time.Duration // between two looks, when there was nothing to do
+}
+
+// CleanupMode is a way to remove rows.
+type CleanupMode string
+
+// The ways to remove rows.
+const (
+	CleanupNone           CleanupMode = "none"
+	CleanupDelete         CleanupMode = "delete"
+	CleanupDropPartitions CleanupMode = "drop-partitions"
+)
+
+const (
+	// cleanupLook is how many batches one look finds.
+	cleanupLook = 20
+	// cleanupTimeout bounds one statement.
+	cleanupTimeout = time.Minute
+)
+
+// cleaner removes rows that were published, on a connection of its own, beside
+// a session.
+type cleaner struct {
+	Cleanup
+	*Pipeline
+	control   *replication.Control
+	published func() replication.LSN // everything below is published, and that is stored
+}
+
+// keepHouse removes rows until ctx ends. Whatever fails with that is said, and
+// does not concern the stream.
+func (p *Pipeline) keepHouse(ctx context.Context, config replication.Config) {
+	if p.config.Cleanup.Mode == CleanupNone || p.config.Cleanup.Mode == "" {
+		return
+	}
+	config.LockTimeout = 0 // it holds no lock
+	for {
+		c := &cleaner{Cleanup: p.config.Cleanup, Pipeline: p, published: func() replication.LSN { return p.flow.saver.lastSaved().LSN }}
+		err := c.run(ctx, config)
+		if ctx.Err() != nil {
+			return
+		}
+		if !errors.Is(err, replication.ErrLocked) {
+			p.log.Warn("outbox table could not be cleaned up; the stream goes on", "table", config.Table, "err", err)
+		}
+		if !sleep(ctx, p.config.Cleanup.Interval) {
+			return
+		}
+	}
+}
+
+// run cleans up until something fails.
+func (c *cleaner) run(ctx context.Context, config replication.Config) error {
+	var err error
+	if c.control, err = replication.Connect(ctx, config); err != nil {
+		return err
+	}
+	defer c.control.Close()
+	if err := c.control.BeGentle(ctx); err != nil {
+		return err
+	}
+	clean := c.deleteRows
+	if c.Mode == CleanupDropPartitions {
+		clean = c.dropPartitions
+	}
+	for {
+		more, err := clean(ctx, c.outbox)
+		if err != nil {
+			return err
+		}
+		if !more && !sleep(ctx, c.Interval) {
+			return ctx.Err()
+		}
+	}
+}
+
+// deleteRows makes one look. There may be more if it has found as much as it
+// would take.
+func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout+time.Duration(cleanupLook)*c.Pause)
+	defer cancel()
+	rows, err := c.control.Removable(ctx, t, c.Column, time.Now().Add(-c.Retention), cleanupLook*c.Batch)
+	if err != nil || rows.Len() == 0 {
+		return false, err
+	}
+	more = rows.Len() == cleanupLook*c.Batch
+	if err := c.wait(ctx, rows.Settled); err != nil {
+		return false, err
+	}
+	for rows.Len() > 0 {
+		removed, err := c.control.Remove(ctx, rows.Cut(c.Batch))
+		if err != nil {
+			return false, err
+		}
+		c.config.Metrics.Removed(int(removed))
+		if !sleep(ctx, c.Pause) {
+			return false, ctx.Err()
+		}
+	}
+	return more, nil
+}
+
+func (c *cleaner) dropPartitions(ctx context.Context, t replication.Table) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	partitions, settled, err := c.control.OldPartitions(ctx, t, c.Column, time.Now().Add(-c.Retention))
+	if err != nil || len(partitions) == 0 {
+		return false, err
+	}
+	if err := c.wait(ctx, settled); err != nil {
+		return false, err
+	}
+	for _, partition := range partitions {
+		if err := c.control.DropPartition(ctx, partition); err != nil {
+			return false, err
+		}
+		c.log.Info("partition of the outbox table dropped, all of its rows were published", "partition", partition)
+	}
+	return false, nil
+}
+
+// wait returns when everything below lsn is published, and that is stored.
+func (c *cleaner) wait(ctx context.Context, lsn replication.LSN) error {
+	c.flow.eager.Store(true)
+	defer c.flow.eager.Store(false)
+	for c.published() < lsn {
+		if !sleep(ctx, pollInterval) {
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// sleep waits, and reports whether ctx is still alive.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}

@@ -1,0 +1,233 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// ReplayTable publishes what the outbox table still holds, as of one moment, in
+// the order of q. Published waits until the stream has published everything that
+// commits below a position: then the table's rows are published again, and every
+// other row comes from the stream. Their positions are not known any more, so
+// the events have no sequence.
+func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, published func(context.Context, replication.LSN) error) error {
+	control, config, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	server, err := p.check(ctx, control, config)
+	if err != nil {
+		return err
+	}
+	client, err := router.Connect(p.config.Client)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	r, err := p.newTableReplay(client, server)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	q.Columns = p.config.Mapping.ColumnNames()
+	err = control.ReadOutbox(ctx, q, func(s replication.OutboxSnapshot) error {
+		if len(s.Types) == 0 { // no row
+			return nil
+		}
+		r.position.Commit = s.Settled
+		if err := r.describe(q.Columns, s.Types); err != nil {
+			return err
+		}
+		return published(ctx, s.Settled)
+	}, func(row replication.OutboxRow) error { return r.row(ctx, row) })
+	if err != nil {
+		return err
+	}
+	return r.finish(ctx)
+}
+
+// tableReplay makes rows of the table look like those of the log.
+type tableReplay struct {
+	*Pipeline
+	decoder  *decoder.Decoder
+	routes   *router.Router
+	producer *router.Producer
+	notified chan struct{}
+	limiter  *rate.Limiter
+	position replication.Position
+	message  []byte
+}
+
+func (p *Pipeline) newTableReplay(client *router.Client, server replication.Server) (*tableReplay, error) {
+	owner, err := client.Anonymous()
+	if err != nil {
+		return nil, err
+	}
+	rules := p.config.Rules
+	rules.Database, rules.StreamID, rules.Replay, rules.Unsequenced = server.Database, p.config.Replay.StreamID, p.config.Replay.ID, true
+	r := &tableReplay{Pipeline: p, notified: make(chan struct{}, 1), limiter: p.config.Replay.limiter()}
+	if r.routes, err = router.NewRouter(rules); err != nil {
+		return nil, err
+	}
+	mapping := p.config.Mapping
+	mapping.RelationID = p.outbox.OID
+	r.decoder = decoder.New(mapping)
+	r.producer = router.NewProducer(p.config.Producer, owner, r.routes, checkpoint.NewTracker(0), p.config.Metrics, func() {
+		select {
+		case r.notified <- struct{}{}:
+		default:
+		}
+	})
+	return r, nil
+}
+
+func (r *tableReplay) close() {
+	r.producer.Close()
+	r.producer.Wait()
+}
+
+// describe gives the decoder what a server sends before the first row: the
+// beginning of a transaction, and the table.
+func (r *tableReplay) describe(columns []string, types []uint32) error {
+	begin := binary.BigEndian.AppendUint64([]byte{'B'}, uint64(r.position.Commit))
+	begin = binary.BigEndian.AppendUint64(begin, 0)
+	if _, err := r.decoder.Decode(binary.BigEndian.AppendUint32(begin, 0)); err != nil {
+		return err
+	}
+	m := r.config.Mapping
+	relation := binary.BigEndian.AppendUint32([]byte{'R'}, r.outbox.OID)
+	relation = append(append(relation, m.Schema+"\x00"+m.Table+"\x00"...), 'd')
+	relation = binary.BigEndian.AppendUint16(relation, uint16(len(columns)))
+	for i, name := range columns {
+		relation = append(append(relation, 0), name+"\x00"...)
+		relation = binary.BigEndian.AppendUint32(relation, types[i])
+		relation = binary.BigEndian.AppendUint32(relation, ^uint32(0)) // no type modifier
+	}
+	_, err := r.decoder.Decode(relation)
+	return err
+}
+
+// row publishes a row.
+func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error {
+	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.outbox.OID)
+	m = binary.BigEndian.AppendUint16(append(m, 'N'), uint16(len(row.Values)))
+	for _, value := range row.Values {
+		if value == nil {
+			m = append(m, 'n')
+			continue
+		}
+		m = append(binary.BigEndian.AppendUint32(append(m, 't'), uint32(len(value))), value...)
+	}
+	r.message = m
+	_, err := r.decoder.Decode(m)
+	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
+		r.passOver(router.PoisonRow, poison)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	e := r.decoder.Event()
+	if row.Time != 0 {
+		e.Time, e.CommitTime = row.Time, row.Time
+	} else {
+		e.CommitTime = e.Time
+	}
+	if !r.config.Replay.wants(e, r.routes) {
+		return nil
+	}
+	if r.limiter != nil {
+		if wait := r.limiter.Reserve().Delay(); wait >= shortestPause {
+			r.producer.Flush(false)
+			if !sleep(ctx, wait) {
+				return context.Cause(ctx)
+			}
+		}
+	}
+	return r.append(ctx, e)
+}
+
+func (r *tableReplay) append(ctx context.Context, e *decoder.Event) error {
+	for {
+		result, err := r.producer.Append(e)
+		if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late {
+			r.passOver(poison.Class, poison)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.producer.Ready() || result == router.Blocked {
+			r.producer.Flush(false)
+			if err := r.collect(ctx, result == router.Blocked); err != nil {
+				return err
+			}
+		}
+		if result != router.Blocked {
+			return nil
+		}
+	}
+}
+
+// collect takes notice of acknowledgements, waiting for one if it must. Topics
+// that are seen for the first time need no checkpoint here: nobody reads back.
+func (r *tableReplay) collect(ctx context.Context, wait bool) error {
+	if wait {
+		timer := time.NewTimer(pollInterval)
+		defer timer.Stop()
+		select {
+		case <-r.notified:
+		case <-timer.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	if err := r.producer.Collect(); err != nil {
+		return failure.Refuse(err)
+	}
+	if r.producer.Unstored() {
+		r.producer.Stored(r.producer.Marks(0))
+	}
+	return nil
+}
+
+// finish waits until everything is acknowledged.
+func (r *tableReplay) finish(ctx context.Context) error {
+	r.producer.Seal()
+	for r.producer.Events() > 0 {
+		if err := r.collect(ctx, true); err != nil {
+			return err
+		}
+	}
+	r.config.Replay.Complete = true
+	return nil
+}
+
+func (r *tableReplay) passOver(class router.PoisonClass, err error) {
+	r.config.Metrics.DeadLetter(string(class))
+	r.log.Warn("row cannot be published again and is passed over", "class", string(class), "reason", reason(err))
+}
+
+var errOrder = errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by")
+
+// TableOrder is the column to sort a replay from the table by.
+func TableOrder(asked, timeColumn string) (string, error) {
+	if asked == "" && timeColumn == "" {
+		return "", failure.Misconfigure(errOrder)
+	}
+	if asked == "" {
+		return timeColumn, nil
+	}
+	return asked, nil
+}
