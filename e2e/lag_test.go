@@ -39,11 +39,11 @@ func TestLagInSeconds(t *testing.T) {
 	cluster, server := kafkatest.New(t, kafkatest.Options{}), pgtest.New(t, pgtest.Options{})
 	r := newRig(t, outboxTable, withKafka(cluster), withServer(server)).withPassword()
 	p := r.startReady()
-	lag := func(what string, true func(seconds float64) bool) {
+	lag := func(what string, holds func(seconds float64) bool) {
 		t.Helper()
 		p.eventually(what, func() bool {
 			seconds, known := metric(t, r.address, "streamer_lag_seconds")
-			return known && true(seconds)
+			return known && holds(seconds)
 		})
 	}
 	none := func(seconds float64) bool { return seconds == 0 }

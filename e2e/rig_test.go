@@ -173,7 +173,13 @@ type process struct {
 // start runs `streamer run`. The process is killed at the end of the test.
 func (r *rig) start(extra ...string) *process {
 	r.t.Helper()
-	arguments := append([]string{"run"}, r.arguments()...)
+	return r.startWith([]string{"run"}, extra...)
+}
+
+// startWith runs a command that goes on, with flags.
+func (r *rig) startWith(command []string, extra ...string) *process {
+	r.t.Helper()
+	arguments := slices.Concat(command, r.arguments())
 	for _, s := range extra {
 		arguments = append(arguments, "--set", s)
 	}

@@ -1,0 +1,122 @@
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// finding is a line of `streamer doctor --json`.
+type finding struct{ Verdict, What, Meaning, Remedy string }
+
+// doctor gives what the doctor has found that is not well.
+func (r *rig) doctor(extra ...string) (found []finding, code int) {
+	r.t.Helper()
+	arguments := []string{"doctor", "--json"}
+	for _, s := range extra {
+		arguments = append(arguments, "--set", s)
+	}
+	output, code := r.command(arguments...)
+	var report struct{ Checks []finding }
+	require.NoError(r.t, json.NewDecoder(strings.NewReader(output)).Decode(&report), output)
+	for _, f := range report.Checks {
+		if f.Verdict != "ok" {
+			found = append(found, f)
+		}
+	}
+	return found, code
+}
+
+// notices asserts that the doctor says something about a thing, with a verdict
+// and a remedy.
+func (r *rig) notices(verdict, what, meaning, remedy string, extra ...string) {
+	r.t.Helper()
+	found, code := r.doctor(extra...)
+	if verdict == "FAIL" {
+		assert.Equal(r.t, 3, code)
+	}
+	for _, f := range found {
+		if f.Verdict == verdict && strings.Contains(f.What, what) && strings.Contains(f.Meaning, meaning) && strings.Contains(f.Meaning+f.Remedy, remedy) {
+			return
+		}
+	}
+	assert.Fail(r.t, "the doctor does not notice", "%s %s: %s, %s\n%+v", verdict, what, meaning, remedy, found)
+}
+
+func TestDoctorNoticesTopicsThatLoseOrRefuse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	p := r.startReady()
+	r.numbered("o1", 1)
+	r.published(p, "o1", 1)
+	topic := "topic " + r.topic("order")
+	r.notices("warn", topic, "replication factor 1", "replication factor of 3")
+	r.setTopic("order", "max.message.bytes", "1000")
+	r.notices("warn", topic, "max.message.bytes = 1000 is less than kafka.max_batch_bytes", "kafka.max_batch_bytes to 1000")
+	r.setTopic("order", "retention.ms", "60000")
+	r.notices("warn", topic, "retention.ms = 60000", "a day or more")
+	r.setTopic("order", "min.insync.replicas", "2")
+	r.notices("FAIL", topic, "fewer than min.insync.replicas = 2", "bring back the brokers")
+	assert.Zero(t, p.stop())
+}
+
+func TestDoctorNoticesMissingPermissions(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	const user = "app"
+	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{user: passwordCanary}})
+	r := newRig(t, outboxTable, withKafka(cluster), withConfig("kafka.sasl.mechanism=PLAIN", "kafka.sasl.username="+user,
+		"kafka.sasl.password="+passwordCanary, "kafka.sasl.allow_plaintext=true"))
+	admin, err := cluster.Admin()
+	require.NoError(t, err)
+	defer admin.Close()
+	require.NoError(t, admin.CreateTopic(r.topic("order"), &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false))
+	allow := func(operations ...sarama.AclOperation) {
+		t.Helper()
+		require.NoError(t, cluster.Allow(t.Context(), user, sarama.Resource{
+			ResourceType: sarama.AclResourceTopic, ResourceName: r.prefix, ResourcePatternType: sarama.AclPatternPrefixed,
+		}, operations...))
+	}
+	allow(sarama.AclOperationDescribe)
+	topic := "topic " + r.topic("order")
+	r.notices("FAIL", topic, "our principal may not Write and Read", "setup --print")
+	allow(sarama.AclOperationWrite)
+	r.notices("FAIL", topic, "our principal may not Read", "setup --print")
+	allow(sarama.AclOperationRead)
+	found, _ := r.doctor()
+	for _, f := range found {
+		assert.NotContains(t, f.Meaning, "our principal may not")
+	}
+}
+
+func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_replication_slots": "2", "max_wal_senders": "2", "max_slot_wal_keep_size": "1GB"}})
+	r := newRig(t, outboxTable, withServer(server))
+	r.notices("warn", "server load", "1 of max_replication_slots = 2 are left", "max_replication_slots = 12")
+	output, _ := r.command("doctor")
+	assert.Contains(t, output, "max_slot_wal_keep_size — 1GB: a slot that needs more is lost")
+}
+
+func TestDoctorNoticesSlotsOfThePast(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	r.notices("warn", "rewind slot", "does not exist: nothing can be replayed", "the running streamer makes it", "rewind.keep=1h")
+	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.RewindSlot(r.slot))
+	r.notices("warn", "rewind slot", "but rewind.keep is 0s", "pg_drop_replication_slot")
+	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.ReplaySlot(r.slot))
+	r.notices("warn", "replay", "one was interrupted", "--discard")
+	output, _ := r.command("status")
+	assert.Contains(t, output, replication.RewindSlot(r.slot))
+	assert.Contains(t, output, replication.ReplaySlot(r.slot)+", interrupted")
+}

@@ -1,0 +1,336 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// newReplayRig has a running streamer that keeps the past.
+func newReplayRig(t *testing.T, options ...option) (*rig, *process) {
+	t.Helper()
+	r := newRig(t, outboxTable, append(options, withConfig("rewind.keep=1h"))...)
+	p := r.startReady()
+	p.eventually("there is a rewind slot", func() bool { return r.slotExists(replication.RewindSlot(r.slot)) })
+	return r, p
+}
+
+func (r *rig) slotExists(name string) (exists bool) {
+	r.t.Helper()
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select exists(select from pg_replication_slots where slot_name = $1)", name).Scan(&exists))
+	return exists
+}
+
+// rows commits rows n to m-1, ten a transaction, over seven aggregates of two
+// types, and waits until they are published and that is stored.
+func (r *rig) rows(p *process, n, m int) {
+	r.t.Helper()
+	for ; n < m; n += 10 {
+		r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload)
+			select case n % 2 when 0 then 'order' else 'invoice' end, 'o' || n % 7, 't', jsonb_build_object('n', n)
+			from generate_series($1::int, $2::int - 1) n`, n, min(n+10, m))
+	}
+	r.confirmed(p)
+}
+
+// split tells the records of a topic that were replayed from the others.
+func split(messages []*sarama.ConsumerMessage) (first, again []*sarama.ConsumerMessage) {
+	for _, m := range messages {
+		if header(m, "ce_replay") == "" {
+			first = append(first, m)
+		} else {
+			again = append(again, m)
+		}
+	}
+	return first, again
+}
+
+// replayOf are the records of one replay.
+func replayOf(messages []*sarama.ConsumerMessage, id string) (of []*sarama.ConsumerMessage) {
+	for _, m := range messages {
+		if header(m, "ce_replay") == id {
+			of = append(of, m)
+		}
+	}
+	return of
+}
+
+// replayID is that of a replay that says that it is complete.
+func replayID(t *testing.T, output string) string {
+	t.Helper()
+	_, after, found := strings.Cut(output, "streamer: replay ")
+	require.True(t, found, output)
+	return strings.Fields(after)[0]
+}
+
+// told is what tells an event apart, and where it is.
+func told(messages []*sarama.ConsumerMessage) (all []string) {
+	for _, m := range messages {
+		all = append(all, fmt.Sprint(m.Partition, string(m.Key), header(m, "ce_id"), header(m, "ce_sequence"), header(m, "ce_time"), string(m.Value)))
+	}
+	return all
+}
+
+// byPartition groups records.
+func byPartition(messages []*sarama.ConsumerMessage) map[int32][]*sarama.ConsumerMessage {
+	groups := map[int32][]*sarama.ConsumerMessage{}
+	for _, m := range messages {
+		groups[m.Partition] = append(groups[m.Partition], m)
+	}
+	return groups
+}
+
+// requireSame asserts that what was replayed is what was published, in the same
+// order in each partition.
+func requireSame(t *testing.T, first, again []*sarama.ConsumerMessage) {
+	t.Helper()
+	require.Len(t, again, len(first))
+	want, got := byPartition(first), byPartition(again)
+	for _, partition := range slices.Sorted(maps.Keys(want)) {
+		assert.Equal(t, told(want[partition]), told(got[partition]), partition)
+	}
+}
+
+func TestReplayPublishesThePastAgain(t *testing.T) {
+	t.Parallel()
+	for _, store := range []string{"kafka", "postgres", "file"} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			r, p := newReplayRig(t, withStore(store))
+			r.rows(p, 0, 200)
+			output, code := r.command("replay", "--from", "beginning", "--dry-run")
+			require.Zero(t, code, output)
+			assert.Contains(t, output, "200, ")
+			assert.Contains(t, output, r.topic("invoice")+": 100 events")
+
+			for _, rate := range []string{"0", "5000"} {
+				output, code = r.command("replay", "--from", "beginning", "--rate", rate)
+				require.Zero(t, code, output)
+				assert.Contains(t, output, "is complete")
+				assert.False(t, r.slotExists(replication.ReplaySlot(r.slot)), "the log is not kept any longer")
+				for _, aggregateType := range []string{"order", "invoice"} {
+					first, again := split(r.records(aggregateType))
+					require.Len(t, first, 100)
+					requireSame(t, first, replayOf(again, replayID(t, output)))
+				}
+			}
+			r.rows(p, 200, 300)
+			first, again := split(r.records("order"))
+			assert.Len(t, first, 150)
+			assert.Len(t, again, 200)
+			for _, m := range again {
+				assert.Equal(t, header(m, "ce_replay"), header(m, "streamer-replay"))
+				assert.Equal(t, header(first[0], "streamer-stream"), header(m, "streamer-stream"))
+			}
+			p.kill()
+			p = r.startReady() // and reads back what is its own
+			r.rows(p, 300, 310)
+			first, _ = split(r.records("order"))
+			assert.Len(t, first, 155)
+			a := r.verify().clean(t)
+			assert.EqualValues(t, 400, a.summary.Replays)
+			assert.Zero(t, p.stop())
+			p.discreet()
+		})
+	}
+}
+
+func TestReplayOfAPart(t *testing.T) {
+	t.Parallel()
+	r, p := newReplayRig(t)
+	r.rows(p, 0, 100)
+	var middle, now string
+	ask := func(sql string, into *string) {
+		t.Helper()
+		require.NoError(t, r.db.QueryRow(t.Context(), sql).Scan(into))
+	}
+	ask("select confirmed_flush_lsn::text from pg_replication_slots where slot_name = '"+r.slot+"'", &middle)
+	ask("select to_char(clock_timestamp() at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')", &now)
+	r.rows(p, 100, 200)
+
+	numbers := func(arguments ...string) (all []int) {
+		t.Helper()
+		output, code := r.command(append([]string{"replay", "--rate", "0"}, arguments...)...)
+		require.Zero(t, code, output)
+		for _, aggregateType := range []string{"order", "invoice"} {
+			for _, group := range byKey(t, replayOf(r.records(aggregateType), replayID(t, output))) {
+				assert.IsIncreasing(t, append([]int{-1}, group...))
+				all = append(all, group...)
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	span := func(from, to, step int) (all []int) {
+		for n := from; n < to; n += step {
+			all = append(all, n)
+		}
+		return all
+	}
+	assert.Equal(t, span(100, 200, 1), numbers("--from", middle), "from an LSN")
+	assert.Equal(t, span(0, 100, 1), numbers("--from", "beginning", "--to", middle), "to an LSN")
+	assert.Equal(t, span(100, 200, 1), numbers("--from", now), "from a time")
+	assert.Equal(t, span(0, 100, 1), numbers("--from", "beginning", "--to", now), "to a time")
+	assert.Equal(t, span(0, 200, 2), numbers("--from", "beginning", "--aggregate-type", "ord*"))
+	assert.Equal(t, span(1, 200, 2), numbers("--from", "beginning", "--topic", r.topic("invoice")))
+	assert.Equal(t, span(3, 200, 7), numbers("--from", "beginning", "--key", "o3"))
+	assert.Equal(t, span(10, 200, 14), numbers("--from", "beginning", "--key", "o3", "--aggregate-type", "order"))
+	r.verify().clean(t)
+	assert.Zero(t, p.stop())
+}
+
+// A replay that was killed goes on where it was, and publishes nothing twice.
+func TestKilledReplayGoesOn(t *testing.T) {
+	t.Parallel()
+	r, p := newReplayRig(t)
+	const total = 6000
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, $1::int) n", total/2)
+	for n := total / 2; n < total; n += 300 {
+		r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int + 1, $1::int + 300) n", n)
+	}
+	r.confirmed(p)
+	for kills := 1; kills <= 4; kills++ {
+		replay := exec.CommandContext(t.Context(), binary, slices.Concat([]string{"replay", "--from", "beginning", "--rate", "2000"}, r.arguments())...)
+		replay.Env = []string{"PATH=" + os.Getenv("PATH")}
+		require.NoError(t, replay.Start())
+		p.eventually("the replay has come further", func() bool {
+			_, again := split(r.records("order"))
+			return len(again) > kills*total/6
+		})
+		require.NoError(t, replay.Process.Kill())
+		_ = replay.Wait()
+		r.insert("order", "o1", "t", fmt.Sprintf(`{"n": %d}`, total+kills))
+		if kills == 1 {
+			output, code := r.command("replay", "--from", "1h")
+			assert.Equal(t, 3, code)
+			oneSentence(t, code, output, "was interrupted at", `--from "beginning"`, "--discard")
+		}
+	}
+	output, code := r.command("replay", "--from", "beginning", "--rate", "0")
+	require.Zero(t, code, output)
+	first, again := split(r.records("order"))
+	requireSame(t, slices.DeleteFunc(first, func(m *sarama.ConsumerMessage) bool {
+		var payload struct{ N int }
+		require.NoError(t, json.Unmarshal(m.Value, &payload))
+		return payload.N > total
+	}), again)
+	r.verify().clean(t)
+
+	assert.False(t, r.slotExists(replication.ReplaySlot(r.slot)))
+	output, code = r.command("replay", "--discard")
+	assert.Equal(t, 3, code)
+	oneSentence(t, code, output, "no interrupted replay")
+	assert.Zero(t, p.stop())
+}
+
+// Without the log, the table is what is left.
+func TestReplayFromTheTable(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, datedTable)
+	p := r.startReady()
+	output, code := r.command("replay", "--from-table")
+	assert.Equal(t, 2, code)
+	oneSentence(t, code, output, "--order-by")
+	r.rows(p, 0, 200)
+	r.exec("delete from outbox where payload->>'n' = '4'")
+	output, code = r.command("replay", "--from-table", "--order-by", "created_at", "--rate", "0")
+	require.Zero(t, code, output)
+	first, again := split(r.records("order"))
+	require.Len(t, first, 100)
+	require.Len(t, again, 99)
+	for _, numbers := range byKey(t, again) {
+		assert.IsIncreasing(t, numbers)
+	}
+	byID := map[string]*sarama.ConsumerMessage{}
+	for _, m := range first {
+		byID[header(m, "ce_id")] = m
+	}
+	for _, m := range again {
+		same := byID[header(m, "ce_id")]
+		require.NotNil(t, same)
+		assert.Equal(t, string(same.Value), string(m.Value))
+		assert.Equal(t, same.Partition, m.Partition)
+		assert.Empty(t, header(m, "ce_sequence"))
+	}
+	output, code = r.command("replay", "--from-table", "--from", "2999-01-01", "--set", "outbox.columns.time=created_at")
+	assert.Equal(t, 2, code, output)
+	output, code = r.command("replay", "--from-table", "--to", "2020-01-01", "--set", "outbox.columns.time=created_at")
+	assert.Zero(t, code, output)
+	_, again = split(r.records("order"))
+	assert.Len(t, again, 99)
+	p.kill()
+	p = r.startReady()
+	r.rows(p, 200, 210)
+	first, _ = split(r.records("order"))
+	assert.Len(t, first, 105)
+	r.verify().clean(t)
+	assert.Zero(t, p.stop())
+}
+
+func TestReplayRefusals(t *testing.T) {
+	t.Parallel()
+	without := newRig(t, outboxTable)
+	p := without.startReady()
+	without.rows(p, 0, 10)
+	output, code := without.command("replay", "--from", "1h")
+	assert.Equal(t, 3, code)
+	oneSentence(t, code, output, "there is no rewind slot", "rewind.keep")
+	assert.Zero(t, p.stop())
+
+	r, p := newReplayRig(t)
+	r.rows(p, 0, 10)
+	for from, want := range map[string]struct {
+		code  int
+		words []string
+	}{
+		"1h":                   {3, []string{"older than what rewind slot", "--from beginning"}},
+		"0/1":                  {3, []string{"older than what rewind slot", "--from beginning"}},
+		"FFFF/0":               {2, []string{"above the checkpoint"}},
+		"yesterday":            {2, []string{"neither an LSN", "beginning"}},
+		"2999-01-01T00:00:00Z": {2, []string{"lies in the future"}},
+	} {
+		output, code := r.command("replay", "--from", from)
+		assert.Equal(t, want.code, code, from)
+		oneSentence(t, code, output, want.words...)
+	}
+	output, code = r.command("replay", "--from", "beginning", "--to", "FFFF/0")
+	assert.Equal(t, 2, code)
+	oneSentence(t, code, output, "above the checkpoint")
+	assert.Empty(t, func() []*sarama.ConsumerMessage { _, again := split(r.records("order")); return again }())
+	assert.False(t, r.slotExists(replication.ReplaySlot(r.slot)))
+	assert.Zero(t, p.stop())
+}
+
+// The rewind slot follows the stream at a distance, and is made again where it
+// was lost or dropped.
+func TestRewindSlotFollows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable, withConfig("rewind.keep=2s"))
+	p := r.startReady()
+	name := replication.RewindSlot(r.slot)
+	p.eventually("there is a rewind slot", func() bool { return r.slotExists(name) })
+	r.rows(p, 0, 100)
+	var published string
+	require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1", r.slot).Scan(&published))
+	p.eventually("the rewind slot has followed", func() (followed bool) {
+		require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = $2", published, name).Scan(&followed))
+		return followed
+	})
+	r.exec("select pg_drop_replication_slot($1)", name)
+	p.eventually("there is one again", func() bool { return r.slotExists(name) })
+	output, code := r.command("checkpoint", "show", "--history")
+	require.Zero(t, code, output)
+	assert.Regexp(t, `at 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ +[0-9A-F]+/[0-9A-F]+`, output)
+	assert.Zero(t, p.stop())
+}

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/testserver"
+)
+
+// newShardRig has a table and nothing else: setup creates publications and slots.
+func newShardRig(t *testing.T, options ...option) *rig {
+	t.Helper()
+	r := newRig(t, "", options...)
+	r.slot = "s" + r.slot[max(0, len(r.slot)-40):]
+	r.exec(outboxTable)
+	return r
+}
+
+// setUp creates what so many shards need, and tells where their slots begin.
+func (r *rig) setUp(count int) (lsn string) {
+	r.t.Helper()
+	output, code := r.command("setup", "--set", fmt.Sprintf("shard.count=%d", count))
+	require.Zero(r.t, code, output)
+	found := regexp.MustCompile(`slot \S+ at ([0-9A-F]+/[0-9A-F]+)`).FindAllStringSubmatch(output, -1)
+	require.Len(r.t, found, count, output)
+	for _, slot := range found {
+		assert.Equal(r.t, found[0][1], slot[1], "all begin at the same position")
+	}
+	return found[0][1]
+}
+
+// startShards starts all shards.
+func (r *rig) startShards(command []string, count int) (all []*process) {
+	r.t.Helper()
+	for i := range count {
+		ports, err := testserver.FreePorts(1)
+		require.NoError(r.t, err)
+		all = append(all, r.startWith(command, fmt.Sprintf("shard.count=%d", count), fmt.Sprintf("shard.index=%d", i), fmt.Sprintf("http.listen=127.0.0.1:%d", ports[0]),
+			fmt.Sprintf("checkpoint.file.path=%s/checkpoint-%d-%d", r.folder, i, count)))
+	}
+	return all
+}
+
+// stream waits until all of them do.
+func stream(shards []*process) []*process {
+	for _, p := range shards {
+		p.logged("streaming")
+	}
+	return shards
+}
+
+// The number of shards is changed while rows are written: three, two, and the
+// whole table. Nothing is lost, repeated, or out of order.
+func TestNumberOfShardsIsChanged(t *testing.T) {
+	t.Parallel()
+	r := newShardRig(t)
+	r.setUp(3)
+	shards := stream(r.startShards([]string{"run"}, 3))
+	const total = 6000
+	wait := r.load(total)
+	for _, count := range []int{2, 1} {
+		shards[0].eventually("some have arrived", func() bool { return len(r.records("order")) > total/(count+3) })
+		before := len(shards)
+		for _, p := range shards {
+			require.Zero(t, p.stop())
+		}
+		from := r.setUp(count)
+		for _, p := range r.startShards([]string{"run", "--until", from}, before) {
+			assert.Zero(t, p.code(), "it ends by itself")
+			assert.NotContains(t, p.log.String(), "level=ERROR")
+		}
+		shards = stream(r.startShards([]string{"run"}, count))
+	}
+	wait()
+	r.requireOnce(shards[0], total)
+	for _, p := range shards {
+		assert.Zero(t, p.stop())
+	}
+}
+
+func TestShardsShareTheWork(t *testing.T) {
+	t.Parallel()
+	r := newShardRig(t)
+	r.setUp(4)
+	shards := stream(r.startShards([]string{"run"}, 4))
+	r.load(700)()
+	r.requireOnce(shards[0], 700)
+	streams := map[string]map[string]bool{} // of an aggregate
+	for _, m := range r.records("order") {
+		if streams[string(m.Key)] == nil {
+			streams[string(m.Key)] = map[string]bool{}
+		}
+		streams[string(m.Key)][header(m, "streamer-stream")] = true
+	}
+	different := map[string]bool{}
+	for key, of := range streams {
+		assert.Len(t, of, 1, "all events of %s come from one shard", key)
+		for stream := range of {
+			different[stream] = true
+		}
+	}
+	assert.Greater(t, len(different), 1)
+	output, code := r.command("doctor", "--set", "shard.count=4", "--set", "shard.index=2")
+	assert.Contains(t, output, "this is shard 2 of 4, and all have their slots")
+	assert.NotContains(t, output, "filters rows", code)
+	output, _ = r.command("status", "--set", "shard.count=4", "--set", "shard.index=2")
+	assert.Contains(t, output, "2 of 4")
+	for _, p := range shards {
+		assert.Zero(t, p.stop())
+	}
+	r.exec("select pg_drop_replication_slot($1)", r.slot+"_3_of_4")
+	output, code = r.command("doctor", "--set", "shard.count=4")
+	assert.Equal(t, 3, code)
+	assert.Contains(t, output, "shard 3 of 4 has no slot")
+}
+
+func TestShardRefusals(t *testing.T) {
+	t.Parallel()
+	r := newShardRig(t)
+	output, code := r.command("run", "--set", "shard.count=2", "--set", "shard.index=2")
+	assert.Equal(t, 2, code)
+	oneSentence(t, code, output, "shard.index", "must be less than shard.count")
+	r.setUp(2)
+	// The publication of one shard is not that of another, nor of the whole table.
+	for _, wrong := range []string{"_1_of_2", ""} {
+		r.exec(fmt.Sprintf("drop publication %q", "streamer_0_of_2"))
+		filter := ""
+		if wrong != "" {
+			filter = " where (coalesce((hashtext(aggregateid) & 2147483647) % 2, 0) = 1)"
+		}
+		r.exec(fmt.Sprintf("create publication %q for table outbox%s with (publish = 'insert', publish_via_partition_root = true)", "streamer_0_of_2", filter))
+		output, code = r.command("run", "--set", "shard.count=2")
+		assert.Equal(t, 3, code)
+		assert.Contains(t, output, "shard 0 of 2")
+		assert.Contains(t, strings.ToLower(output), "setup")
+	}
+}
