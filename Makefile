@@ -9,7 +9,7 @@ VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build demo test short long faults faults-selftest lint fmt fuzz bench microbench generate clean
+.PHONY: help build demo test short long faults faults-selftest lint vulnerabilities sbom reproducible fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,7 @@ demo: ## watch it work: PostgreSQL, Kafka, a shop, the streamer killed half way,
 test: ## run every test: unit, conformance and end to end, with real PostgreSQL and Kafka
 	$(GO) vet ./...
 	$(GO) test -race -shuffle=on -timeout=15m ./...
+	cd deploy/check && $(GO) test -shuffle=on -timeout=10m ./...
 
 short: ## run the tests that need no server
 	$(GO) test -race -shuffle=on -short ./...
@@ -59,6 +60,20 @@ microbench: ## run the micro-benchmarks, with allocations
 
 lint: ## run the linters
 	$(LINT) run ./...
+
+vulnerabilities: ## look for known vulnerabilities in what the binary calls
+	$(GO) tool -modfile=tools/go.mod govulncheck ./cmd/streamer
+
+sbom: build ## write the binary's bill of materials, bin/streamer.cdx.json (CycloneDX)
+	@cd tools && $(GO) run ./sbom ../$(BIN)/streamer > ../$(BIN)/streamer.cdx.json
+	@echo "$(BIN)/streamer.cdx.json"
+
+reproducible: ## build twice, in two folders, and compare
+	@rm -rf $(BIN)/twice && mkdir -p $(BIN)/twice
+	@git clone -q . $(BIN)/twice/a && git clone -q . $(BIN)/twice/some-other-folder
+	@for copy in a some-other-folder; do (cd $(BIN)/twice/$$copy && GOCACHE=$$(mktemp -d) CGO_ENABLED=0 $(GO) build -trimpath -o streamer ./cmd/streamer) || exit 1; done
+	@cmp $(BIN)/twice/a/streamer $(BIN)/twice/some-other-folder/streamer && echo "the same: $$(sha256sum < $(BIN)/twice/a/streamer)"
+	@rm -rf $(BIN)/twice
 
 fmt: ## format the code
 	$(LINT) fmt ./...

@@ -1,0 +1,58 @@
+// Command sbom writes the bill of materials of a Go binary, as CycloneDX JSON,
+// from what the build has recorded in it.
+package main
+
+import (
+	"debug/buildinfo"
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	cyclonedx "github.com/CycloneDX/cyclonedx-go"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "sbom:", err)
+		os.Exit(1)
+	}
+}
+
+func run(arguments []string) error {
+	if len(arguments) != 1 {
+		return fmt.Errorf("usage: sbom BINARY")
+	}
+	info, err := buildinfo.ReadFile(arguments[0])
+	if err != nil {
+		return fmt.Errorf("read %s: %w", arguments[0], err)
+	}
+	bom := cyclonedx.NewBOM()
+	main := component(&info.Main)
+	main.Type = cyclonedx.ComponentTypeApplication
+	bom.Metadata = &cyclonedx.Metadata{Component: &main}
+	components := []cyclonedx.Component{{
+		Type: cyclonedx.ComponentTypeLibrary, Name: "std", Version: strings.TrimPrefix(info.GoVersion, "go"),
+		PackageURL: "pkg:golang/std@" + strings.TrimPrefix(info.GoVersion, "go"), BOMRef: "std",
+	}}
+	for _, m := range info.Deps {
+		for m.Replace != nil {
+			m = m.Replace
+		}
+		components = append(components, component(m))
+	}
+	bom.Components = &components
+	encoder := cyclonedx.NewBOMEncoder(os.Stdout, cyclonedx.BOMFileFormatJSON)
+	encoder.SetPretty(true)
+	return encoder.Encode(bom)
+}
+
+// component is a module. Its checksum is the one of go.sum.
+func component(m *debug.Module) cyclonedx.Component {
+	reference := "pkg:golang/" + m.Path + "@" + m.Version
+	c := cyclonedx.Component{Type: cyclonedx.ComponentTypeLibrary, Name: m.Path, Version: m.Version, PackageURL: reference, BOMRef: reference}
+	if m.Sum != "" {
+		c.Properties = &[]cyclonedx.Property{{Name: "go:sum", Value: m.Sum}}
+	}
+	return c
+}
