@@ -19,19 +19,30 @@ const (
 	// rememberFor is how long it is remembered where the stream has stood, if not
 	// longer for the rewind slot.
 	rememberFor = 24 * time.Hour
-	// rewindSteps is into how many steps the time to keep is divided.
+	// rewindSteps is how often the stream's position is noted, and the rewind slot
+	// looked at, in the time to keep; the slot, which takes a connection, less
+	// often.
 	rewindSteps  = 64
 	shortestStep = time.Second
 	longestStep  = 10 * time.Second
-	// rewindTimeout bounds one step: the server reads the log that it covers.
+	longestRest  = time.Minute
+	// rewindStride is how much log the slot is moved over at once: the server
+	// reads it for that.
+	rewindStride = 1 << 30
+	// rewindTimeout bounds one move.
 	rewindTimeout = time.Minute
 )
 
-func (r Rewind) step() time.Duration {
+// step is the time between two notes, rest the time between two looks at the
+// rewind slot.
+func (r Rewind) step() time.Duration { return r.part(longestStep) }
+func (r Rewind) rest() time.Duration { return r.part(longestRest) }
+
+func (r Rewind) part(longest time.Duration) time.Duration {
 	if r.Keep == 0 {
-		return longestStep
+		return longest
 	}
-	return min(max(r.Keep/rewindSteps, shortestStep), longestStep)
+	return min(max(r.Keep/rewindSteps, shortestStep), longest)
 }
 
 // keepPast notes at intervals where the stream stands, and moves the rewind
@@ -39,9 +50,11 @@ func (r Rewind) step() time.Duration {
 func (p *Pipeline) keepPast(ctx context.Context, config replication.Config) {
 	ticker := time.NewTicker(p.config.Rewind.step())
 	defer ticker.Stop()
+	var looked time.Time
 	for {
 		past := p.flow.saver.remember(time.Now(), max(rememberFor, p.config.Rewind.Keep))
-		if p.config.Rewind.Keep > 0 {
+		if p.config.Rewind.Keep > 0 && time.Since(looked) >= p.config.Rewind.rest() {
+			looked = time.Now()
 			if err := p.keepRewindSlot(ctx, config, past); err != nil && ctx.Err() == nil {
 				p.log.Warn("rewind slot is not as it should be: what can be replayed may be less than rewind.keep says", "slot", replication.RewindSlot(config.Slot), "err", err)
 			}
@@ -57,8 +70,6 @@ func (p *Pipeline) keepPast(ctx context.Context, config replication.Config) {
 // keepRewindSlot makes sure that there is one, and moves it to where the stream
 // stood as long ago as is to be kept.
 func (p *Pipeline) keepRewindSlot(ctx context.Context, config replication.Config, past []checkpoint.Moment) error {
-	ctx, cancel := context.WithTimeout(ctx, rewindTimeout)
-	defer cancel()
 	control, err := replication.Connect(ctx, config)
 	if err != nil {
 		return err
@@ -79,8 +90,20 @@ func (p *Pipeline) keepRewindSlot(ctx context.Context, config replication.Config
 		return p.makeRewindSlot(ctx, control, rewind)
 	}
 	p.config.Metrics.Rewind(slot)
-	if to := p.config.Rewind.target(slot, past); to > slot.Confirmed {
-		return rewind.AdvanceSlot(ctx, to)
+	return moveSlot(ctx, rewind, slot.Confirmed, p.config.Rewind.target(slot, past))
+}
+
+// moveSlot moves a slot, in strides, so that what was done counts when the next
+// takes too long.
+func moveSlot(ctx context.Context, slot *replication.Control, from, to replication.LSN) error {
+	for from < to {
+		from = min(to, from+rewindStride)
+		timed, cancel := context.WithTimeout(ctx, rewindTimeout)
+		err := slot.AdvanceSlot(timed, from)
+		cancel()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
