@@ -94,9 +94,11 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 // deleteRows makes one look. There may be more if it has found as much as it
 // would take.
 func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout+time.Duration(cleanupLook)*c.Pause)
-	defer cancel()
-	rows, err := c.control.Removable(ctx, t, c.Column, time.Now().Add(-c.Retention), cleanupLook*c.Batch)
+	var rows replication.Removal
+	err = timed(ctx, func(ctx context.Context) error {
+		rows, err = c.control.Removable(ctx, t, c.Column, time.Now().Add(-c.Retention), cleanupLook*c.Batch)
+		return err
+	})
 	if err != nil || rows.Len() == 0 {
 		return false, err
 	}
@@ -105,11 +107,14 @@ func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more boo
 		return false, err
 	}
 	for rows.Len() > 0 {
-		removed, err := c.control.Remove(ctx, rows.Cut(c.Batch))
+		err := timed(ctx, func(ctx context.Context) error {
+			removed, err := c.control.Remove(ctx, rows.Cut(c.Batch))
+			c.config.Metrics.Removed(int(removed))
+			return err
+		})
 		if err != nil {
 			return false, err
 		}
-		c.config.Metrics.Removed(int(removed))
 		if !sleep(ctx, c.Pause) {
 			return false, ctx.Err()
 		}
@@ -118,9 +123,12 @@ func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more boo
 }
 
 func (c *cleaner) dropPartitions(ctx context.Context, t replication.Table) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
-	defer cancel()
-	partitions, settled, err := c.control.OldPartitions(ctx, t, c.Column, time.Now().Add(-c.Retention))
+	var partitions []string
+	var settled replication.LSN
+	err = timed(ctx, func(ctx context.Context) error {
+		partitions, settled, err = c.control.OldPartitions(ctx, t, c.Column, time.Now().Add(-c.Retention))
+		return err
+	})
 	if err != nil || len(partitions) == 0 {
 		return false, err
 	}
@@ -128,12 +136,19 @@ func (c *cleaner) dropPartitions(ctx context.Context, t replication.Table) (more
 		return false, err
 	}
 	for _, partition := range partitions {
-		if err := c.control.DropPartition(ctx, partition); err != nil {
+		if err := timed(ctx, func(ctx context.Context) error { return c.control.DropPartition(ctx, partition) }); err != nil {
 			return false, err
 		}
 		c.log.Info("partition of the outbox table dropped, all of its rows were published", "partition", partition)
 	}
 	return false, nil
+}
+
+// timed bounds a statement.
+func timed(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	return do(ctx)
 }
 
 // wait returns when everything below lsn is published, and that is stored.
