@@ -1,0 +1,81 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+func TestParseTime(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+	for text, want := range map[string]time.Time{
+		"90m": now.Add(-90 * time.Minute), "-90m": now.Add(-90 * time.Minute),
+		"2026-11-20T14:30:00Z": time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC), "2026-11-20T14:30:00+01:00": time.Date(2026, 11, 20, 13, 30, 0, 0, time.UTC),
+		"2026-11-20T14:30:00.5Z": time.Date(2026, 11, 20, 14, 30, 0, 5e8, time.UTC), "2026-11-20 14:30": time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC),
+		"2026-11-20 14:30:05": time.Date(2026, 11, 20, 14, 30, 5, 0, time.UTC), "2026-11-20": time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
+	} {
+		at, is := parseTime(text, now)
+		assert.True(t, is, text)
+		assert.True(t, want.Equal(at), "%s: %s", text, at)
+	}
+	for _, text := range []string{"", "beginning", "0/15306C8", "yesterday", "14:30"} {
+		_, is := parseTime(text, now)
+		assert.False(t, is, text)
+	}
+}
+
+func TestBeginAt(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	stream := checkpoint.Record{LSN: 1000, Past: []checkpoint.Moment{
+		{At: now.Add(-3 * time.Hour), LSN: 100}, {At: now.Add(-2 * time.Hour), LSN: 200}, {At: now.Add(-time.Hour), LSN: 300}, {At: now, LSN: 1000},
+	}}
+	rewind := replication.Slot{Name: "s_rewind", Confirmed: 200}
+	for from, want := range map[string]replication.LSN{
+		"beginning": 200, "0/C8": 200, "0/12C": 300, "0/3E8": 1000,
+		"1h30m": 200, "59m": 300, "60m": 200, // a minute of tolerance
+		"2h": 200, // no earlier than what is kept
+	} {
+		at, err := beginAt(from, rewind, stream)
+		if assert.NoError(t, err, from) {
+			assert.Equal(t, want, at, from)
+		}
+	}
+	for from, class := range map[string]failure.Class{"0/C7": failure.Refused, "0/3E9": failure.Misconfigured, "3h": failure.Refused, "x": failure.Misconfigured} {
+		_, err := beginAt(from, rewind, stream)
+		require.Error(t, err, from)
+		assert.Equal(t, class, failure.ClassOf(err), from)
+	}
+	_, err := beginAt("1m", rewind, checkpoint.Record{LSN: 1000})
+	assert.Equal(t, failure.Refused, failure.ClassOf(err), "since when it is kept is not known")
+}
+
+func TestEndAt(t *testing.T) {
+	t.Parallel()
+	for to, want := range map[string]replication.LSN{"": 1000, "10m": 1000, "0/64": 100, "0/3E8": 1000} {
+		at, err := endAt(to, 1000)
+		require.NoError(t, err, to)
+		assert.Equal(t, want, at, to)
+	}
+	for _, to := range []string{"0/3E9", "x"} {
+		_, err := endAt(to, 1000)
+		assert.Equal(t, failure.Misconfigured, failure.ClassOf(err), to)
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	t.Parallel()
+	g := newReplayProgress(&pipeline.Replay{ID: "r", From: 1000, Until: 2000}, environment{})
+	g.metrics.events.Store(500)
+	assert.Equal(t, "streamer: replay r: 500 events, 50/s", g.line(0, 0, 0, 10*time.Second))
+	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/5DC (50 %), done in 10 s", g.line(1500, 1000, 10*time.Second, 10*time.Second))
+	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/7D0 (100 %)", g.line(2000, 1000, 10*time.Second, 10*time.Second))
+}
