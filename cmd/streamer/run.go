@@ -33,7 +33,7 @@ Example:
 
 // memoryLimit keeps the garbage collector within what the process is promised
 // to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
-const memoryLimit = 36 << 20
+const memoryLimit = 34 << 20
 
 func limitMemory(cfg config.Config) {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
