@@ -132,8 +132,8 @@ func BenchmarkInsert(b *testing.B) {
 			require.NoError(b, err)
 			b.Cleanup(control.Close)
 			for _, statement := range []string{
-				"CREATE TABLE outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), payload text, at timestamptz DEFAULT now())",
-				"INSERT INTO outbox (payload, at) SELECT repeat('x', 300), '2020-01-01' FROM generate_series(1, 1000000)", "CHECKPOINT",
+				"CREATE TABLE public.outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), payload text, at timestamptz DEFAULT now())",
+				"INSERT INTO public.outbox (payload, at) SELECT repeat('x', 300), '2020-01-01' FROM generate_series(1, 1000000)", "CHECKPOINT",
 			} {
 				_, err := control.Conn().Exec(b.Context(), statement)
 				require.NoError(b, err)
@@ -148,7 +148,7 @@ func BenchmarkInsert(b *testing.B) {
 			var took []time.Duration
 			for b.Loop() {
 				began := time.Now()
-				_, err := control.Conn().Exec(b.Context(), "INSERT INTO outbox (payload) VALUES (repeat('x', 300))")
+				_, err := control.Conn().Exec(b.Context(), "INSERT INTO public.outbox (payload) VALUES (repeat('x', 300))")
 				if err != nil {
 					b.Fatal(err)
 				}
