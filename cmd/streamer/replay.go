@@ -158,7 +158,7 @@ func (r *replay) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limitMemory(r.cfg)
+	limitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.env)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {

@@ -30,7 +30,7 @@ func (r *replay) fromTable(ctx context.Context) error {
 		return err
 	}
 	plan.ID, plan.Since, plan.Before = newReplayID(), time.Time{}, time.Time{} // the server chooses by time
-	limitMemory(r.cfg)
+	limitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.env)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {
