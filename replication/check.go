@@ -261,7 +261,23 @@ func CheckTable(t Table, c Config) []Finding {
 			})
 		}
 	}
+	found = append(found, checkTime(t, c)...)
 	return append(found, checkPublication(t, c)...)
+}
+
+// noTimes are types that hold no time that could be read, or not all of it.
+var noTimes = []string{"text", "character varying", "date", "time without time zone", "time with time zone", "interval", "integer", "smallint", "numeric", "double precision", "real", "boolean", "uuid", "json", "jsonb", "bytea"}
+
+// checkTime looks at the type of the time column: every row of another type
+// would be one that cannot be published.
+func checkTime(t Table, c Config) []Finding {
+	if typ := columnType(t, c.TimeColumn); c.TimeColumn != "" && slices.Contains(noTimes, typ) {
+		return []Finding{{
+			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", c.TimeColumn, c.Table, typ),
+			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: then events have the time of their commit",
+		}}
+	}
+	return nil
 }
 
 func checkPublication(t Table, c Config) []Finding {

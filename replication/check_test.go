@@ -255,3 +255,19 @@ func TestDescribeTable(t *testing.T) {
 	assert.NotZero(t, table.EntryOID)
 	assert.Empty(t, CheckTable(table, f.config))
 }
+
+func TestCheckTimeColumn(t *testing.T) {
+	t.Parallel()
+	for typ, fits := range map[string]bool{
+		"timestamp with time zone": true, "timestamp without time zone": true, "timestamp(3) with time zone": true, "bigint": true, "my_domain": true,
+		"text": false, "date": false, "jsonb": false,
+	} {
+		table := Table{Exists: true, Persistence: "p", Columns: []Column{{"at", typ}}}
+		found := checkTime(table, Config{Table: "public.outbox", TimeColumn: "at"})
+		if assert.Equal(t, fits, len(found) == 0, typ) && !fits {
+			assert.True(t, found[0].Fatal)
+			assert.ErrorContains(t, found[0], "outbox.columns.time")
+		}
+		assert.Empty(t, checkTime(table, Config{Table: "public.outbox"}), "without a time column")
+	}
+}

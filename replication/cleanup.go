@@ -140,7 +140,7 @@ func columnType(t Table, column string) string {
 			return c.Type
 		}
 	}
-	return "text"
+	return ""
 }
 
 // DropPartition drops a partition that OldPartitions has named.

@@ -29,6 +29,8 @@ type Config struct {
 	Publication string
 	// Table is the outbox table, schema-qualified as in "public.outbox".
 	Table string
+	// TimeColumn is the one of Columns that holds the time of an event, if any.
+	TimeColumn string
 	// Shard is the part of the table that is read.
 	Shard Shard
 	// Columns are the columns of Table that must exist and be published.

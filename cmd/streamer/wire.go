@@ -55,8 +55,9 @@ func replicationConfig(c config.Config) replication.Config {
 	return replication.Config{
 		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: mapping(c.Outbox).ColumnNames(),
 		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
-		Shard:  replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count, Column: c.Outbox.Columns.AggregateID},
-		MaxRow: int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
+		Shard:      replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count, Column: c.Outbox.Columns.AggregateID},
+		TimeColumn: c.Outbox.Columns.Time,
+		MaxRow:     int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
 		BulkReads: c.Replication.BulkReads,
 	}
 }
