@@ -78,6 +78,11 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 	}
 	wait()
 	r.requireOnce(shards[0], total)
+	var former []string
+	for _, slot := range []string{"_0_of_3", "_1_of_3", "_2_of_3", "_0_of_2", "_1_of_2"} {
+		former = append(former, "--former-slot", r.slot+slot)
+	}
+	r.verify(former...).clean(t)
 	for _, p := range shards {
 		assert.Zero(t, p.stop())
 	}
@@ -105,6 +110,7 @@ func TestShardsShareTheWork(t *testing.T) {
 		}
 	}
 	assert.Greater(t, len(different), 1)
+	r.verify("--set", "shard.count=4").clean(t)
 	output, code := r.command("doctor", "--set", "shard.count=4", "--set", "shard.index=2")
 	assert.Contains(t, output, "this is shard 2 of 4, and all have their slots")
 	assert.NotContains(t, output, "filters rows", code)

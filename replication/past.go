@@ -30,6 +30,9 @@ func (c *Control) Of(slot string) *Control {
 // With asks with another configuration, over the same connection.
 func (c *Control) With(config Config) *Control { return &Control{conn: c.conn, config: config} }
 
+// Config is what the connection was opened with.
+func (c *Control) Config() Config { return c.config }
+
 // SlotName is the slot that is asked about.
 func (c *Control) SlotName() string { return c.config.Slot }
 

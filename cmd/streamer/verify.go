@@ -19,6 +19,7 @@ type verifyCommand struct {
 	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction and the difference of clocks."`
 	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is a finding then."`
 	Record     string        `placeholder:"FILE" help:"Write the table's rows to this new file, for --truth, and compare nothing."`
+	FormerSlot []string      `sep:"none" placeholder:"SLOT" help:"Also take for ours what was published from this slot, before the number of shards was changed; may be given several times."`
 	Strict     bool          `help:"A record without a row is a finding: for outboxes from which nothing is ever deleted."`
 	Wait       time.Duration `default:"30s" help:"How long a running streamer may take to confirm the rows that were read."`
 	Limit      uint          `default:"10" placeholder:"N" help:"Findings to print of each kind, the earliest ones (default 10); 0 prints all, unsorted."`

@@ -25,7 +25,7 @@ type verification struct {
 
 	control *replication.Control // nil with a truth file that tells its stream
 	server  replication.Server
-	stored  checkpoint.LSN
+	members []*member            // whose rows the table has
 	kafka   *router.Client
 
 	span       verify.Span
@@ -84,16 +84,38 @@ func (v *verification) identify(ctx context.Context) (err error) {
 	if v.server, err = v.control.Identify(timed); err != nil {
 		return err
 	}
-	record, err := loadCheckpoint(ctx, v.cfg, identityOf(v.server, v.cfg))
-	switch {
-	case errors.Is(err, checkpoint.ErrNone):
-	case err != nil:
-		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %v", err)
-	default:
-		v.stored = record.LSN
+	connected := v.control.Config()
+	for i := range max(1, v.cfg.Shard.Count) {
+		cfg := v.cfg.ForShard(i)
+		c := replicationConfig(cfg)
+		c.DSN = connected.DSN
+		m := &member{control: v.control.With(c)}
+		m.stored = v.addStream(ctx, cfg)
+		v.members = append(v.members, m)
 	}
-	v.streams = streamIDs(v.server, v.cfg.Postgres.Slot, record.History)
+	for _, slot := range v.command.FormerSlot {
+		former := v.cfg
+		former.Postgres.Slot = slot
+		v.addStream(ctx, former)
+	}
 	return nil
+}
+
+// member is one of the streams that publish the table: a shard, or the only one.
+type member struct {
+	control *replication.Control
+	stored  checkpoint.LSN
+}
+
+// addStream takes what was published from a slot for ours, and returns its
+// checkpoint, or 0.
+func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpoint.LSN {
+	record, err := loadCheckpoint(ctx, cfg, identityOf(v.server, cfg))
+	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
+		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %v", err)
+	}
+	v.streams = append(v.streams, streamIDs(v.server, cfg.Postgres.Slot, record.History)...)
+	return record.LSN
 }
 
 // open makes the comparison, once it is known how much there is to compare.
@@ -192,7 +214,12 @@ func (v *verification) readTable(ctx context.Context) error {
 	if err := v.rows(ctx, v.open, v.addRow); err != nil {
 		return err
 	}
-	return v.settle(ctx)
+	for _, m := range v.members {
+		if err := v.settle(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // rows reads the table and says what each row should be in Kafka.

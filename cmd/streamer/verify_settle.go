@@ -18,30 +18,30 @@ const settleEvery = 250 * time.Millisecond
 // settle makes sure that rows which are not published yet are not missed. It
 // waits until everything that was read is confirmed; if that takes too long or
 // nobody streams, it asks the server which rows wait.
-func (v *verification) settle(ctx context.Context) error {
+func (v *verification) settle(ctx context.Context, m *member) error {
 	v.progress.step("waiting until everything that was read is confirmed")
 	ticker := time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	for deadline := time.Now().Add(v.command.Wait); ; {
-		slot, err := v.control.Slot(ctx)
+		slot, err := m.control.Slot(ctx)
 		switch {
 		case lost(slot, err) && v.server.InStandby:
-			return standbyError(v.cfg.Postgres.Slot)
+			return standbyError(m.control.SlotName())
 		case lost(slot, err):
-			v.note("slot %q is missing or lost: nothing will publish what is not published yet, so every row is taken for due", v.cfg.Postgres.Slot)
+			v.note("slot %q is missing or lost: nothing will publish what is not published yet, so every row is taken for due", m.control.SlotName())
 			return nil
 		case err != nil:
 			return err
 		}
 		confirmed := slot.Confirmed
-		if v.stored <= slot.Flushed { // else it is of another history than this server's
-			confirmed = max(confirmed, v.stored)
+		if m.stored <= slot.Flushed { // else it is of another history than this server's
+			confirmed = max(confirmed, m.stored)
 		}
 		switch {
 		case confirmed >= v.settled:
 			return nil
 		case !slot.InUse(), time.Now().After(deadline):
-			return v.excuseWaiting(ctx, confirmed)
+			return v.excuseWaiting(ctx, m, confirmed)
 		}
 		select {
 		case <-ctx.Done():
@@ -52,10 +52,10 @@ func (v *verification) settle(ctx context.Context) error {
 }
 
 // excuseWaiting looks at what the slot still holds.
-func (v *verification) excuseWaiting(ctx context.Context, confirmed replication.LSN) error {
+func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("looking at what waits in the slot")
 	d := decoder.New(mapping(v.cfg.Outbox))
-	err := v.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
+	err := m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
 			return v.excuse([]byte(poison.EventID))
@@ -69,7 +69,7 @@ func (v *verification) excuseWaiting(ctx context.Context, confirmed replication.
 	})
 	if err != nil && ctx.Err() == nil {
 		v.comparison.Undecided()
-		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %v", v.cfg.Postgres.Slot, err)
+		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %v", m.control.SlotName(), err)
 		return nil
 	}
 	return err

@@ -22,8 +22,7 @@ type Log struct {
 	complete     int64
 	completeFrom replication.Position
 
-	highest replication.Position
-	at      int64 // offset of the highest
+	highest map[string]*summit // of each stream: shards write side by side
 
 	records, replays, foreign int64
 	malformed                 []Finding
@@ -49,8 +48,9 @@ func (c *Comparison) OpenLog(l router.Log, compacted bool) *Log {
 	log := &Log{
 		comparison: c, name: placeName{l.Topic, l.Partition}, compacted: compacted,
 		// Who begins behind the start does not ask about what was there.
-		begins: l.Start > 0 && l.From == l.Start,
-		others: attributeSet{seed: c.seed, names: c.attributes},
+		begins:  l.Start > 0 && l.From == l.Start,
+		others:  attributeSet{seed: c.seed, names: c.attributes},
+		highest: map[string]*summit{},
 	}
 	log.place = c.place(l.Topic, l.Partition)
 	if log.begins || compacted {
@@ -133,14 +133,25 @@ func (l *Log) noteStart(e *entry) {
 	l.begins = false
 }
 
-// order compares with what came before.
+// summit is the record with the highest position so far.
+type summit struct {
+	position replication.Position
+	offset   int64
+}
+
+// order compares with what came before in the same stream.
 func (l *Log) order(e *entry) {
-	if e.position.Compare(l.highest) > 0 {
-		l.highest, l.at = e.position, e.offset
+	highest := l.highest[string(l.event.streamID)] // no copy: the compiler sees to that
+	if highest == nil {
+		highest = &summit{}
+		l.highest[string(l.event.streamID)] = highest
+	}
+	if e.position.Compare(highest.position) > 0 {
+		*highest = summit{e.position, e.offset}
 		return
 	}
 	e.mark(behind, true)
-	e.overtaken, e.ahead = l.highest, l.at
+	e.overtaken, e.ahead = highest.position, highest.offset
 }
 
 func (l *Log) facts(r *router.LogRecord, f *facts) {
