@@ -16,8 +16,9 @@ type Scanner interface {
 }
 
 // Around translates a position into times: the latest commit below it and the
-// earliest at or above it that have a record of one of the streams. A time is
-// zero if there is no such record.
+// earliest at or above it that have a record of one of the streams. Records know
+// milliseconds only, so a commit was at most one after the time that is given for
+// it, and above is that much later. A time is zero if there is no such record.
 func Around(ctx context.Context, s Scanner, logs []router.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
 	for _, log := range logs {
 		b, a, err := around(ctx, s, log, streams, lsn)
@@ -30,6 +31,9 @@ func Around(ctx context.Context, s Scanner, logs []router.Log, streams []string,
 		if above.IsZero() || !a.IsZero() && a.Before(above) {
 			above = a
 		}
+	}
+	if !above.IsZero() {
+		above = above.Add(time.Millisecond)
 	}
 	return below, above, nil
 }
@@ -62,7 +66,7 @@ func probe(ctx context.Context, s Scanner, log router.Log, streams []string) (p 
 	var others attributeSet
 	err = s.Scan(ctx, log, func(r *router.LogRecord) error {
 		e.readHeaders(r.Headers, &others)
-		if !e.stream || !slices.Contains(streams, string(e.streamID)) || e.read(r.Value, &others) != nil {
+		if !e.stream || e.replay || !slices.Contains(streams, string(e.streamID)) || e.read(r.Value, &others) != nil {
 			return nil //nolint:nilerr // what is no event of ours is no place to look at
 		}
 		var malformed error
