@@ -266,7 +266,7 @@ func TestCheckTimeColumn(t *testing.T) {
 		found := checkTime(table, Config{Table: "public.outbox", TimeColumn: "at"})
 		if assert.Equal(t, fits, len(found) == 0, typ) && !fits {
 			assert.True(t, found[0].Fatal)
-			assert.ErrorContains(t, found[0], "outbox.columns.time")
+			require.ErrorContains(t, found[0], "outbox.columns.time")
 		}
 		assert.Empty(t, checkTime(table, Config{Table: "public.outbox"}), "without a time column")
 	}

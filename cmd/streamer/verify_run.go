@@ -25,7 +25,7 @@ type verification struct {
 
 	control *replication.Control // nil with a truth file that tells its stream
 	server  replication.Server
-	members []*member            // whose rows the table has
+	members []*member // whose rows the table has
 	kafka   *router.Client
 
 	span       verify.Span
