@@ -105,6 +105,9 @@ func (r *rig) end() {
 	r.producer.Close()
 	r.close()
 	r.producer.Wait()
+	if r.model != nil {
+		r.close() // what a lookup that was on its way has connected to
+	}
 }
 
 // patience is longer than anything may take; in a bubble that costs nothing.
