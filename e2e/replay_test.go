@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -332,5 +334,32 @@ func TestRewindSlotFollows(t *testing.T) {
 	output, code := r.command("checkpoint", "show", "--history")
 	require.Zero(t, code, output)
 	assert.Regexp(t, `at 2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ +[0-9A-F]+/[0-9A-F]+`, output)
+	assert.Zero(t, p.stop())
+}
+
+// A rewind slot that the server has given up is made anew, and the stream does
+// not notice.
+func TestRewindSlotIsLost(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_slot_wal_keep_size": "32MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}})
+	r := newRig(t, outboxTable, withServer(server), withConfig("rewind.keep=100s"))
+	p := r.startReady()
+	name := replication.RewindSlot(r.slot)
+	p.eventually("there is a rewind slot", func() bool { return r.slotExists(name) })
+	r.exec("create table noise (n int, t text)")
+	for n := range 12 {
+		r.exec("insert into noise select n, repeat(md5(n::text), 20) from generate_series(1, 10000) n") // 8 MB of log
+		r.insert("order", "o1", "t", fmt.Sprintf(`{"n": %d}`, n))
+		r.confirmed(p)
+		r.exec("select pg_switch_wal()")
+		r.exec("checkpoint")
+	}
+	p.logged("rewind slot was lost")
+	p.eventually("there is another one", func() (kept bool) {
+		err := r.db.QueryRow(t.Context(), "select wal_status <> 'lost' from pg_replication_slots where slot_name = $1", name).Scan(&kept)
+		return err == nil && kept
+	})
+	assert.Len(t, r.await(p, "order", 12), 12)
 	assert.Zero(t, p.stop())
 }
