@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -21,7 +22,10 @@ func TestRun(t *testing.T) {
 	require.ErrorContains(t, run(t.Context(), []string{"--dsn", dsn, "--orders=1"}, &out), "does not exist")
 	require.NoError(t, run(t.Context(), []string{"--dsn", dsn, "--orders=5", "--create-schema"}, &out))
 	assert.Contains(t, out.String(), `msg="shop closed" placed=5`)
-	require.ErrorContains(t, run(t.Context(), []string{"--dsn", dsn, "--check-health"}, &out), "no session of the shop")
+	// The server needs a moment to notice that the shop has left.
+	require.EventuallyWithT(t, func(c *assert.CollectT) {
+		assert.ErrorContains(c, run(t.Context(), []string{"--dsn", dsn, "--check-health"}, &out), "no session of the shop")
+	}, 10*time.Second, 10*time.Millisecond)
 }
 
 func TestRunUsage(t *testing.T) {
