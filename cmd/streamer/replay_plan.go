@@ -118,14 +118,17 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	if stored.Request != r.request() {
 		return nil, failure.Refuse(fmt.Errorf("replay %s (streamer replay %s) was interrupted at %s: give that command to go on, or give it up with `streamer replay --discard`", stored.ID, stored.Request, r.record.LSN))
 	}
-	plan, err := r.filters()
+	began, err := time.Parse(replayTime, stored.ID)
+	if err != nil {
+		return nil, failure.Refuse(fmt.Errorf("replay %s was begun by another version of streamer: finish it with that, or give it up with `streamer replay --discard`", stored.ID))
+	}
+	plan, err := r.filters(began)
 	if err != nil {
 		return nil, err
 	}
 	var from, until error
 	plan.From, from = replication.ParseLSN(stored.From)
 	plan.Until, until = replication.ParseLSN(stored.Until)
-	plan.ID = stored.ID
 	return plan, errors.Join(from, until)
 }
 
@@ -149,12 +152,12 @@ func (r *replay) plan() (*pipeline.Replay, error) {
 	if err := replication.Refusal(replication.CheckSlot(*r.rewind, r.server)); err != nil {
 		return nil, fmt.Errorf("rewind slot: %w", err)
 	}
-	plan, err := r.filters()
+	began := time.Now()
+	plan, err := r.filters(began)
 	if err != nil {
 		return nil, err
 	}
-	plan.ID = newReplayID()
-	if plan.From, err = beginAt(r.From, *r.rewind, r.stream); err != nil {
+	if plan.From, err = beginAt(r.From, began, *r.rewind, r.stream); err != nil {
 		return nil, err
 	}
 	if plan.Until, err = endAt(r.To, r.stream.LSN); err != nil {
@@ -166,24 +169,22 @@ func (r *replay) plan() (*pipeline.Replay, error) {
 	return plan, nil
 }
 
-// newReplayID is the time at which a replay begins.
-func newReplayID() string { return time.Now().UTC().Format("20060102T150405.000Z") }
+// replayTime has milliseconds: no two replays begin at the same time.
+const replayTime = "20060102T150405.000Z"
+
+// replayID is the time at which a replay began.
+func replayID(began time.Time) string { return began.UTC().Format(replayTime) }
 
 // filters are the parts of a replay that come from the command alone, or from
-// the stream.
-func (r *replay) filters() (*pipeline.Replay, error) {
+// the stream. Durations count from when it began.
+func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 	plan := &pipeline.Replay{
-		Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
+		ID: replayID(began), Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
 		StreamID: pipeline.StreamID(r.stream.Identity, r.stream.History),
 	}
-	now := time.Now()
-	if at, is := parseTime(r.From, now); is {
-		plan.Since = at
-	}
-	if at, is := parseTime(r.To, now); is {
-		plan.Before = at
-	}
-	if plan.Since.After(now) {
+	plan.Since, _ = parseTime(r.From, began)
+	plan.Before, _ = parseTime(r.To, began)
+	if plan.Since.After(began) {
 		return nil, failure.Misconfigure(fmt.Errorf("--from %s lies in the future", r.From))
 	}
 	return plan, nil
@@ -192,12 +193,12 @@ func (r *replay) filters() (*pipeline.Replay, error) {
 // clocks is how far our clock and the server's may be apart.
 const clocks = time.Minute
 
-// beginAt is where to begin to read.
-func beginAt(from string, rewind replication.Slot, stream checkpoint.Record) (replication.LSN, error) {
+// beginAt is where a replay that begins now begins to read.
+func beginAt(from string, now time.Time, rewind replication.Slot, stream checkpoint.Record) (replication.LSN, error) {
 	if from == "beginning" {
 		return rewind.Confirmed, nil
 	}
-	if at, is := parseTime(from, time.Now()); is {
+	if at, is := parseTime(from, now); is {
 		kept := keptSince(stream.Past, rewind.Confirmed)
 		if kept.IsZero() || at.Before(kept) {
 			return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", from, rewind.Name, rewind.Confirmed, when(kept)))

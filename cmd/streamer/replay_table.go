@@ -25,11 +25,11 @@ func (r *replay) fromTable(ctx context.Context) error {
 		return err
 	}
 	defer r.control.Close()
-	plan, err := r.filters()
+	plan, err := r.filters(time.Now())
 	if err != nil {
 		return err
 	}
-	plan.ID, plan.Since, plan.Before = newReplayID(), time.Time{}, time.Time{} // the server chooses by time
+	plan.Since, plan.Before = time.Time{}, time.Time{} // the server chooses by time
 	limitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.env)
 	p, err := r.pipeline(plan, progress.metrics)

@@ -44,17 +44,17 @@ func TestBeginAt(t *testing.T) {
 		"1h30m": 200, "59m": 300, "60m": 200, // a minute of tolerance
 		"2h": 200, // no earlier than what is kept
 	} {
-		at, err := beginAt(from, rewind, stream)
+		at, err := beginAt(from, time.Now(), rewind, stream)
 		if assert.NoError(t, err, from) {
 			assert.Equal(t, want, at, from)
 		}
 	}
 	for from, class := range map[string]failure.Class{"0/C7": failure.Refused, "0/3E9": failure.Misconfigured, "3h": failure.Refused, "x": failure.Misconfigured} {
-		_, err := beginAt(from, rewind, stream)
+		_, err := beginAt(from, time.Now(), rewind, stream)
 		require.Error(t, err, from)
 		assert.Equal(t, class, failure.ClassOf(err), from)
 	}
-	_, err := beginAt("1m", rewind, checkpoint.Record{LSN: 1000})
+	_, err := beginAt("1m", time.Now(), rewind, checkpoint.Record{LSN: 1000})
 	assert.Equal(t, failure.Refused, failure.ClassOf(err), "since when it is kept is not known")
 }
 
@@ -78,4 +78,24 @@ func TestProgressLine(t *testing.T) {
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s", g.line(0, 0, 0, 10*time.Second))
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/5DC (50 %), done in 10 s", g.line(1500, 1000, 10*time.Second, 10*time.Second))
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/7D0 (100 %)", g.line(2000, 1000, 10*time.Second, 10*time.Second))
+}
+
+// A duration counts from when the replay began, not from when it goes on.
+func TestInterruptedReplayKeepsItsTimes(t *testing.T) {
+	t.Parallel()
+	began := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
+	r := &replay{
+		replayCommand: replayCommand{From: "2h", To: "10m"}, left: &replication.Slot{Name: "s_replay"},
+	}
+	r.record = &checkpoint.Record{LSN: 150, Replay: &checkpoint.Replay{ID: replayID(began), Request: r.request(), From: "0/64", Until: "0/C8"}}
+	plan, err := r.resume(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, r.record.Replay.ID, plan.ID)
+	assert.Equal(t, began.Add(-2*time.Hour), plan.Since)
+	assert.Equal(t, began.Add(-10*time.Minute), plan.Before)
+	assert.EqualValues(t, 100, plan.From)
+	assert.EqualValues(t, 200, plan.Until)
+	r.record.Replay.ID = "of another kind"
+	_, err = r.resume(t.Context())
+	assert.ErrorContains(t, err, "of another kind")
 }
