@@ -2,21 +2,16 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // advancer moves the slot itself while its copies are read, on a session and a
 // goroutine of its own: the server reads the log from the slot's restart
 // position each time, which may take a while.
 type advancer struct {
-	slot string
-	conn *pgx.Conn
+	control *Control
 
 	wake    chan struct{}
 	cancel  context.CancelFunc
@@ -31,11 +26,11 @@ type advancer struct {
 
 func newAdvancer(ctx context.Context, c Config) (*advancer, error) {
 	c.LockTimeout = 0
-	conn, err := connectSQL(ctx, c)
+	control, err := Connect(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	a := &advancer{slot: c.Slot, conn: conn, wake: make(chan struct{}, 1), moved: make(chan struct{})}
+	a := &advancer{control: control, wake: make(chan struct{}, 1), moved: make(chan struct{})}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	a.cancel = cancel
 	a.running.Go(func() { a.run(running) })
@@ -88,24 +83,17 @@ func (a *advancer) move(ctx context.Context) bool {
 	if to <= done {
 		return true
 	}
-	_, err := a.conn.Exec(ctx, "SELECT FROM pg_replication_slot_advance($1, $2::text::pg_lsn)", a.slot, to.String())
+	err := a.control.AdvanceSlot(ctx, to)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil {
-		a.err = a.explain(err)
+		a.err = err
 	} else {
 		a.done = to
 	}
 	close(a.moved)
 	a.moved = make(chan struct{})
 	return err == nil
-}
-
-func (a *advancer) explain(err error) error {
-	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok && pgErr.Code == "55006" {
-		return fmt.Errorf("%w: move slot %q: %w", ErrSlotActive, a.slot, err)
-	}
-	return fmt.Errorf("move slot %q: %w", a.slot, err)
 }
 
 // finish waits until the slot has been moved as far as was asked for.
@@ -122,7 +110,7 @@ func (a *advancer) finish(deadline time.Time) error {
 		select {
 		case <-moved:
 		case <-timeout.C:
-			return fmt.Errorf("slot %q could not be moved to the checkpoint in time", a.slot)
+			return fmt.Errorf("slot %q could not be moved to the checkpoint in time", a.control.SlotName())
 		}
 	}
 }
@@ -130,5 +118,5 @@ func (a *advancer) finish(deadline time.Time) error {
 func (a *advancer) close() {
 	a.cancel()
 	a.running.Wait()
-	closeQuietly(a.conn)
+	a.control.Close()
 }

@@ -2,11 +2,8 @@ package replication
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // Condition is how the server is, beyond what its slot says.
@@ -43,7 +40,7 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	// A partitioned table has its rows in its partitions.
 	err = c.conn.QueryRow(ctx, `select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint, coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
 		from pg_stat_all_tables where relid in (select relid from pg_partition_tree($1) union select $1)`, t.OID).Scan(&s.Rows, &s.Dead, &s.Size)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	if err != nil {
 		return s, fmt.Errorf("size of table %s: %w", c.config.Table, err)
 	}
 	return s, nil

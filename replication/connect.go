@@ -107,9 +107,8 @@ func unpin(config *pgconn.Config, name string) {
 // ApplicationName is how our connections show in pg_stat_activity. It carries
 // the slot's name so that it cannot be mistaken for a synchronous standby.
 func (c Config) ApplicationName() string {
-	const longest = 63 // NAMEDATALEN - 1
 	name := "streamer:" + c.Slot
-	return name[:min(len(name), longest)]
+	return name[:min(len(name), longestName)]
 }
 
 func invalidDSN(err error) error {

@@ -62,13 +62,12 @@ const copySuffix = "_catch_up_"
 // copyName names the copy after the slot and the session that owns it: slot
 // names have at most 63 characters.
 func copyName(slot string, pid uint32) string {
-	suffix := fmt.Sprintf("%s%d", copySuffix, pid)
-	return slot[:min(len(slot), 63-len(suffix))] + suffix
+	return suffixed(slot, fmt.Sprintf("%s%d", copySuffix, pid))
 }
 
 // copiesOf is a LIKE pattern for the names of a slot's copies.
 func copiesOf(slot string) string {
-	const room = 63 - len(copySuffix) - len("4194304") // the highest process id there is
+	const room = longestName - len(copySuffix) - len("4194304") // the highest process id there is
 	quoted := strings.NewReplacer("_", `\_`)
 	if len(slot) > room {
 		return quoted.Replace(slot[:room]) + "%" + quoted.Replace(copySuffix) + "%"

@@ -245,15 +245,11 @@ var errNoCopy = errors.New("temporary copy of the slot")
 // slot is not disturbed. It takes one of the server's replication slots for as
 // long as it runs. The data is valid during the call of visit only.
 func (c *Control) PeekWaiting(ctx context.Context, s Server, visit func(at LSN, data []byte) error) error {
-	const longest = 63 // NAMEDATALEN - 1
-	suffix := "_verify_" + strconv.FormatUint(uint64(c.conn.PgConn().PID()), 10)
-	name := c.config.Slot[:min(len(c.config.Slot), longest-len(suffix))] + suffix
+	name := suffixed(c.config.Slot, "_verify_"+strconv.FormatUint(uint64(c.conn.PgConn().PID()), 10))
 	if _, err := c.conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, true)", c.config.Slot, name); err != nil {
 		return fmt.Errorf("%w %q: %w", errNoCopy, c.config.Slot, err)
 	}
-	copied := Control{conn: c.conn, config: c.config}
-	copied.config.Slot = name
-	if _, err := copied.Peek(ctx, s, 0, visit); err != nil {
+	if _, err := c.Of(name).Peek(ctx, s, 0, visit); err != nil {
 		return err // a temporary slot ends with its connection
 	}
 	if _, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", name); err != nil {

@@ -7,7 +7,8 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-const longestSlotName = 63 // NAMEDATALEN - 1
+// longestName is NAMEDATALEN - 1, in bytes; PostgreSQL cuts longer names.
+const longestName = 63
 
 // RewindSlot is the name of the slot that stays behind a slot on purpose, so
 // that the log of the time in between can be read again.
@@ -16,15 +17,16 @@ func RewindSlot(slot string) string { return suffixed(slot, "_rewind") }
 // ReplaySlot is the name of the slot that a replay reads.
 func ReplaySlot(slot string) string { return suffixed(slot, "_replay") }
 
+// suffixed cuts a slot's name where the suffix would not fit.
 func suffixed(slot, suffix string) string {
-	return slot[:min(len(slot), longestSlotName-len(suffix))] + suffix
+	return slot[:min(len(slot), longestName-len(suffix))] + suffix
 }
 
 // Of asks about another slot, over the same connection.
 func (c *Control) Of(slot string) *Control {
-	other := *c
-	other.config.Slot = slot
-	return &other
+	config := c.config
+	config.Slot = slot
+	return c.With(config)
 }
 
 // With asks with another configuration, over the same connection.
@@ -64,19 +66,24 @@ func explainCopy(err error) error {
 // any more. The server reads the log in between for that.
 func (c *Control) AdvanceSlot(ctx context.Context, to LSN) error {
 	if _, err := c.conn.Exec(ctx, "select from pg_replication_slot_advance($1, $2::text::pg_lsn)", c.config.Slot, to.String()); err != nil {
-		return fmt.Errorf("move slot %q: %w", c.config.Slot, err)
+		return fmt.Errorf("move %w", c.explainInUse(err))
 	}
 	return nil
 }
 
+// explainInUse names the slot, and tells that waiting helps where somebody uses
+// it.
+func (c *Control) explainInUse(err error) error {
+	if sqlState(err) == "55006" {
+		return fmt.Errorf("slot %q: %w: %w", c.config.Slot, ErrSlotActive, err)
+	}
+	return fmt.Errorf("slot %q: %w", c.config.Slot, err)
+}
+
 // DropSlot drops the slot, and frees the log that it keeps.
 func (c *Control) DropSlot(ctx context.Context) error {
-	_, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", c.config.Slot)
-	if sqlState(err) == "55006" {
-		return fmt.Errorf("drop slot %q: %w: %w", c.config.Slot, ErrSlotActive, err)
-	}
-	if err != nil {
-		return fmt.Errorf("drop slot %q: %w", c.config.Slot, err)
+	if _, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", c.config.Slot); err != nil {
+		return fmt.Errorf("drop %w", c.explainInUse(err))
 	}
 	return nil
 }

@@ -39,6 +39,13 @@ func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key
 	return control, c, err
 }
 
+// asShard asks with another shard's configuration, over the same connection.
+func asShard(control *replication.Control, cfg config.Config) *replication.Control {
+	c := replicationConfig(cfg)
+	c.DSN = control.Config().DSN
+	return control.With(c)
+}
+
 // connectKafka makes sure that Kafka can be talked to.
 func connectKafka(cfg config.Config) (*router.Client, error) {
 	return router.Connect(clientConfig(cfg))

@@ -116,16 +116,15 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	if err := s.table(ctx, control, c); err != nil {
 		return "", err
 	}
-	return server.Database, s.shards(ctx, control, c, server)
+	return server.Database, s.shards(ctx, control, server)
 }
 
 // shards creates publication and slot, of every shard if there are several.
-func (s *setup) shards(ctx context.Context, control *replication.Control, connected replication.Config, server replication.Server) error {
+func (s *setup) shards(ctx context.Context, control *replication.Control, server replication.Server) error {
 	var made []*shardSetup
 	for i := range max(1, s.cfg.Shard.Count) {
-		c := replicationConfig(s.cfg.ForShard(i))
-		c.DSN = connected.DSN
-		shard := &shardSetup{control: control.With(c), c: c}
+		asked := asShard(control, s.cfg.ForShard(i))
+		shard := &shardSetup{control: asked, c: asked.Config()}
 		var err error
 		if shard.existed, err = shard.control.SlotExists(ctx); err != nil {
 			return err

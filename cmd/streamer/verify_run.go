@@ -84,14 +84,9 @@ func (v *verification) identify(ctx context.Context) (err error) {
 	if v.server, err = v.control.Identify(timed); err != nil {
 		return err
 	}
-	connected := v.control.Config()
 	for i := range max(1, v.cfg.Shard.Count) {
 		cfg := v.cfg.ForShard(i)
-		c := replicationConfig(cfg)
-		c.DSN = connected.DSN
-		m := &member{control: v.control.With(c)}
-		m.stored = v.addStream(ctx, cfg)
-		v.members = append(v.members, m)
+		v.members = append(v.members, &member{control: asShard(v.control, cfg), stored: v.addStream(ctx, cfg)})
 	}
 	for _, slot := range v.command.FormerSlot {
 		former := v.cfg
