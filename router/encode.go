@@ -227,9 +227,7 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	h.time(e)
 	h.add(keySubject, subject(e))
 	h.add(keyDataSchema, d.dataSchema)
-	if !enc.router.rules.Unsequenced {
-		h.sequence(e)
-	}
+	enc.sequence(&h, e)
 	h.buf = appendBytes(append(h.buf, keyPartitionKey...), d.Key) // also if it is empty
 	h.count++
 	for _, o := range optionalAttributes {
@@ -313,9 +311,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	h.constant(structuredType)
 	if tombstone { // nothing else says which event it was
 		h.add(keyID, e.Attribute(decoder.ID))
-		if !enc.router.rules.Unsequenced {
-			h.sequence(e)
-		}
+		enc.sequence(&h, e)
 		j = nil
 	}
 	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
@@ -395,8 +391,11 @@ func (h *headers) time(e *decoder.Event) {
 	h.growing(keyTime, func(b []byte) []byte { return decoder.AppendTime(b, e.Time) })
 }
 
-func (h *headers) sequence(e *decoder.Event) {
-	h.growing(keySequence, func(b []byte) []byte { return appendSequence(b, e.Position) })
+// sequence adds the position, where it is known.
+func (enc *encoder) sequence(h *headers, e *decoder.Event) {
+	if !enc.router.rules.Unsequenced {
+		h.growing(keySequence, func(b []byte) []byte { return appendSequence(b, e.Position) })
+	}
 }
 
 // recordTime is the commit time in Kafka's milliseconds: a record that is sent

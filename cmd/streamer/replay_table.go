@@ -1,13 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/outboxstream/streamer/internal/failure"
-	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -50,10 +50,10 @@ func (r *replay) fromTable(ctx context.Context) error {
 // says when a row was written.
 func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 	at := r.cfg.Outbox.CleanupColumn()
-	if q.OrderBy, err = pipeline.TableOrder(r.OrderBy, at); err != nil {
-		return q, err
+	q.OrderBy, q.TimeColumn = cmp.Or(r.OrderBy, at), at
+	if q.OrderBy == "" {
+		return q, failure.Misconfigure(errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by"))
 	}
-	q.TimeColumn = at
 	for _, bound := range []struct {
 		flag, text string
 		into       *time.Time
