@@ -40,8 +40,7 @@ const (
 type cleaner struct {
 	Cleanup
 	*Pipeline
-	control   *replication.Control
-	published func() replication.LSN // everything below is published, and that is stored
+	control *replication.Control
 }
 
 // keepHouse removes rows until ctx ends. Whatever fails with that is said, and
@@ -52,7 +51,7 @@ func (p *Pipeline) keepHouse(ctx context.Context, config replication.Config) {
 	}
 	config.LockTimeout = 0 // it holds no lock
 	for {
-		c := &cleaner{Cleanup: p.config.Cleanup, Pipeline: p, published: func() replication.LSN { return p.flow.saver.lastSaved().LSN }}
+		c := &cleaner{Cleanup: p.config.Cleanup, Pipeline: p}
 		err := c.run(ctx, config)
 		if ctx.Err() != nil {
 			return
@@ -155,7 +154,7 @@ func timed(ctx context.Context, do func(context.Context) error) error {
 func (c *cleaner) wait(ctx context.Context, lsn replication.LSN) error {
 	c.flow.eager.Store(true)
 	defer c.flow.eager.Store(false)
-	for c.published() < lsn {
+	for c.flow.saver.lastSaved().LSN < lsn {
 		if !sleep(ctx, pollInterval) {
 			return context.Cause(ctx)
 		}

@@ -48,8 +48,9 @@ func (s *session) measure() {
 		oldest = time.UnixMicro(s.committed)
 	}
 	s.lag.published(oldest, inFlight)
-	s.config.Replay.reached(s.flow.saver.lastSaved().LSN)
-	s.config.Metrics.Position(s.flow.saver.lastSaved().SavedAt, producer.InFlight(), producer.Events())
+	saved := s.flow.saver.lastSaved()
+	s.config.Replay.reached(saved.LSN)
+	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())
 }
 
 // save asks for the low watermark to be stored, if it has risen. Positions of

@@ -167,12 +167,18 @@ func interruptible[T any](ctx context.Context, keep func(context.Context) error,
 	}
 }
 
-// notify is called by the producer and the saver; it never blocks.
-func (f *flow) notify() {
+// ring tells whoever listens to a channel of one that there is news. It never
+// blocks.
+func ring(bell chan<- struct{}) {
 	select {
-	case f.notified <- struct{}{}:
+	case bell <- struct{}{}:
 	default:
 	}
+}
+
+// notify is called by the producer and the saver; it never blocks.
+func (f *flow) notify() {
+	ring(f.notified)
 	if wake := f.wake.Load(); wake != nil {
 		(*wake)()
 	}

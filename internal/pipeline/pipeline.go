@@ -136,9 +136,9 @@ func (e *DrainError) Error() string {
 	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
 }
 
-// Run streams until ctx is cancelled, and then drains; a replay ends by itself.
-// It returns nil after a clean stop; otherwise an error whose failure class says what to do, or a
-// *DrainError.
+// Run streams until ctx is cancelled, and then drains; what has come to
+// Config.Until ends by itself. It returns nil after a clean stop; otherwise an
+// error whose failure class says what to do, or a *DrainError.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.discard()
 	pause := backoff.NewExponentialBackOff()
@@ -167,10 +167,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		p.state.set(Waiting, err.Error())
 		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()
-		select {
-		case <-ctx.Done():
+		if !sleep(ctx, wait) {
 			return nil
-		case <-time.After(wait):
 		}
 	}
 }

@@ -32,7 +32,10 @@ func (p *Pipeline) condemn(err error) bool {
 // letters, or err ends the process.
 func (s *session) poisoned(err error, class router.PoisonClass, at replication.Position) error {
 	if s.config.Replay != nil {
-		return s.passOver(class, at, err)
+		s.flow.handed = at
+		delete(s.condemned, at)
+		s.passOver(class, err, "position", at.String())
+		return nil
 	}
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
 	letter.Name(s.decoder.Event())
@@ -57,12 +60,9 @@ func (s *session) poisoned(err error, class router.PoisonClass, at replication.P
 
 // passOver leaves a row out of a replay: it could not be published before, and
 // what became of it was decided then.
-func (s *session) passOver(class router.PoisonClass, at replication.Position, err error) error {
-	s.flow.handed = at
-	delete(s.condemned, at)
-	s.config.Metrics.DeadLetter(string(class))
-	s.log.Warn("row cannot be published again and is passed over", "position", at.String(), "class", string(class), "reason", reason(err))
-	return nil
+func (p *Pipeline) passOver(class router.PoisonClass, err error, where ...any) {
+	p.config.Metrics.DeadLetter(string(class))
+	p.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", reason(err))...)
 }
 
 // reason is what is wrong, without which row it is wrong with.

@@ -109,10 +109,7 @@ func (s *session) interval() time.Duration {
 func (s *session) nudge() {
 	s.due.Store(true)
 	s.reader.Wake()
-	select {
-	case s.flow.notified <- struct{}{}:
-	default:
-	}
+	ring(s.flow.notified)
 }
 
 // end makes the session end with err. Any goroutine may call it.

@@ -83,12 +83,7 @@ func (p *Pipeline) newTableReplay(client *router.Client, server replication.Serv
 	mapping := p.config.Mapping
 	mapping.RelationID = p.outbox.OID
 	r.decoder = decoder.New(mapping)
-	r.producer = router.NewProducer(p.config.Producer, owner, r.routes, checkpoint.NewTracker(0), p.config.Metrics, func() {
-		select {
-		case r.notified <- struct{}{}:
-		default:
-		}
-	})
+	r.producer = router.NewProducer(p.config.Producer, owner, r.routes, checkpoint.NewTracker(0), p.config.Metrics, func() { ring(r.notified) })
 	return r, nil
 }
 
@@ -212,22 +207,4 @@ func (r *tableReplay) finish(ctx context.Context) error {
 	}
 	r.config.Replay.Complete = true
 	return nil
-}
-
-func (r *tableReplay) passOver(class router.PoisonClass, err error) {
-	r.config.Metrics.DeadLetter(string(class))
-	r.log.Warn("row cannot be published again and is passed over", "class", string(class), "reason", reason(err))
-}
-
-var errOrder = errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by")
-
-// TableOrder is the column to sort a replay from the table by.
-func TableOrder(asked, timeColumn string) (string, error) {
-	if asked == "" && timeColumn == "" {
-		return "", failure.Misconfigure(errOrder)
-	}
-	if asked == "" {
-		return timeColumn, nil
-	}
-	return asked, nil
 }

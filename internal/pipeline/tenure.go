@@ -267,8 +267,8 @@ func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control
 }
 
 // watched runs the session, and beside it the goroutine that asks the server
-// how the slot is and notices when the lock is lost, and those that
-// keep the past and clean up.
+// how the slot is and notices when the lock is lost, and those that keep the past
+// and clean up.
 func (p *Pipeline) watched(ctx context.Context, control *replication.Control, config replication.Config, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var beside sync.WaitGroup
