@@ -33,10 +33,10 @@ func TestTraceGoesThroughTheOutbox(t *testing.T) {
 	t.Cleanup(collector.Close)
 	r := newRig(t, `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb, traceparent text)`,
 		withConfig("outbox.columns.traceparent=traceparent", "otlp.endpoint="+collector.URL, "otlp.metrics=true"))
-	p := r.startReady()
+	p := r.withPassword().startReady()
 	const sampled, other = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"
-	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, traceparent) values ('order', 'o1', 't', '{}', $1), ('order', 'o1', 't', '{}', $2)",
-		"00-"+sampled+"-b7ad6b7169203331-01", "00-"+other+"-b7ad6b7169203331-00")
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, traceparent) values ('order', 'o1', 't', $3, $1), ('order', 'o1', 't', '{}', $2)",
+		"00-"+sampled+"-b7ad6b7169203331-01", "00-"+other+"-b7ad6b7169203331-00", `"`+payloadCanary+`"`)
 	m := r.await(p, "order", 2)[0]
 	assert.Equal(t, "00-"+sampled+"-b7ad6b7169203331-01", header(m, "traceparent"))
 	assert.Zero(t, p.stop())
@@ -50,6 +50,9 @@ func TestTraceGoesThroughTheOutbox(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, bytes.Contains(spans, id))
 	assert.Contains(t, string(metrics), "streamer_events_produced_total")
+	for _, canary := range []string{payloadCanary, passwordCanary} {
+		assert.NotContains(t, string(spans)+string(metrics), canary)
+	}
 }
 
 // A collector that is away is said once, and the stream goes on.
