@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+func (d *doctor) postgres(ctx context.Context) {
+	control, c, err := connectPostgres(ctx, d.cfg)
+	if !d.outcome(err, "PostgreSQL", "reachable") {
+		return
+	}
+	defer control.Close()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	server, err := control.Identify(ctx)
+	if !d.outcome(err, "replication connection", "the user has REPLICATION and pg_hba.conf lets it in") {
+		return
+	}
+	d.server, d.database = &server, server.Database
+	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, synchronous_standby_names does not mean us", server.Version/10000, server.Version%10000))
+	d.settings(ctx, control, server)
+	table, err := control.DescribeTable(ctx)
+	if err != nil {
+		d.outcome(err, "outbox table", "")
+	} else {
+		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts", c.Table, c.Publication))
+	}
+	d.slotState(ctx, control, server)
+	d.shards(ctx, control)
+	d.past(ctx, control)
+	d.condition(ctx, control, table, c)
+}
+
+// condition looks for what will become a problem.
+func (d *doctor) condition(ctx context.Context, control *replication.Control, table replication.Table, c replication.Config) {
+	now, err := control.Condition(ctx, table)
+	if err != nil {
+		d.outcome(err, "server load", "")
+		return
+	}
+	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots and %d of %d walsenders in use, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, size(now.Size)))
+}
+
+// settings are those that are no mistakes but have a price.
+func (d *doctor) settings(ctx context.Context, control *replication.Control, server replication.Server) {
+	commit, err := control.Setting(ctx, "synchronous_commit")
+	if err == nil && commit == "off" {
+		d.say(warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, up to 200 ms later", "turn it on where latency matters")
+	}
+	if server.InStandby {
+		d.say(warned, "server role", "the server is a standby: publication and table can only be changed on its primary, and a slot is lost when the primary removes what it needs", "name the primary in postgres.dsn, or add target_session_attrs=read-write")
+	}
+}
+
+func (d *doctor) slotState(ctx context.Context, control *replication.Control, server replication.Server) {
+	slot, err := control.Slot(ctx)
+	if err != nil {
+		d.outcome(err, "slot", "")
+		return
+	}
+	d.slot = &slot
+	found := replication.CheckSlot(slot, server)
+	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), usedBy(slot)))
+	d.retained(slot, server)
+	switch slot.WALStatus {
+	case "unreserved":
+		d.say(warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
+	case "extended":
+		d.say(warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
+	}
+}
+
+// muchRetained is from when on a slot without a limit is worth a word.
+const muchRetained = 4 << 30
+
+// retained is about what the slot keeps on the server's disk.
+func (d *doctor) retained(slot replication.Slot, server replication.Server) {
+	const what = "max_slot_wal_keep_size"
+	switch {
+	case server.MaxSlotKeepSize != "-1":
+		d.say(fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
+	case slot.RetainedWAL >= muchRetained:
+		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+	default:
+		d.say(fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
+	}
+}
+
+// usedBy says who reads a slot.
+func usedBy(slot replication.Slot) string {
+	switch {
+	case slot.Active:
+		return fmt.Sprintf("used by server process %d", slot.ActivePID)
+	case slot.Copies > 0:
+		return fmt.Sprintf("a streamer is catching up through copies of it (%d)", slot.Copies)
+	}
+	return "nobody uses it"
+}
