@@ -2,13 +2,17 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
 	"github.com/outboxstream/streamer/internal/testserver"
@@ -62,6 +66,9 @@ func TestDoctorNoticesTopicsThatLoseOrRefuse(t *testing.T) {
 	r.notices("warn", topic, "replication factor 1", "replication factor of 3")
 	r.setTopic("order", "max.message.bytes", "1000")
 	r.notices("warn", topic, "max.message.bytes = 1000 is less than kafka.max_batch_bytes", "kafka.max_batch_bytes to 1000")
+	r.insert("order", "o1", "t", fmt.Sprintf(`{"n": 2, "s": %q}`, strings.Repeat("s", 1500)))
+	r.notices("warn", topic, "max.message.bytes = 1000, and the table holds a payload of 15", "max.message.bytes to 40")
+	r.notices("warn", "largest payload", "more than outbox.max_row_bytes = 1024", "raise outbox.max_row_bytes", "outbox.max_row_bytes=1KiB")
 	r.setTopic("order", "retention.ms", "60000")
 	r.notices("warn", topic, "retention.ms = 60000", "a day or more")
 	r.setTopic("order", "min.insync.replicas", "2")
@@ -106,6 +113,50 @@ func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	r.notices("warn", "server load", "1 of max_replication_slots = 2 are left", "max_replication_slots = 12")
 	output, _ := r.command("doctor")
 	assert.Contains(t, output, "max_slot_wal_keep_size — 1GB: a slot that needs more is lost")
+
+	config, err := pgconn.ParseConfig(r.dsn)
+	require.NoError(t, err)
+	config.RuntimeParams["replication"] = "database"
+	other, err := pgconn.ConnectConfig(t.Context(), config)
+	require.NoError(t, err)
+	r.notices("warn", "server load", "others have taken 1 of max_wal_senders = 2", "max_wal_senders = 12")
+	require.NoError(t, other.Close(t.Context()))
+
+	r.exec("alter table outbox set (autovacuum_enabled = false)")
+	r.exec("insert into outbox (aggregatetype) select 'order' from generate_series(1, 1000000)")
+	r.exec("delete from outbox")
+	require.Eventually(t, func() bool { // the session tells when it is idle
+		var dead int
+		require.NoError(t, r.db.QueryRow(t.Context(), "select n_dead_tup from pg_stat_all_tables where relid = 'outbox'::regclass").Scan(&dead))
+		return dead == 1000000
+	}, patience, 100*time.Millisecond)
+	r.notices("warn", "server load", "1000000 dead rows", `VACUUM "public"."outbox"`)
+}
+
+// The brokers' clock shows in the records of the checkpoint topic.
+func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	const agrees = "clock of Kafka — agrees"
+	p := r.startReady()
+	r.confirmed(p)
+	output, _ := r.command("doctor")
+	assert.Contains(t, output, agrees)
+	assert.Zero(t, p.stop())
+
+	stored, err := r.kafka.Consume(t.Context(), "checkpoints-"+r.prefix)
+	require.NoError(t, err)
+	last := stored[len(stored)-1]
+	topic := "other-checkpoints-" + r.prefix
+	require.NoError(t, r.kafka.CreateTopic(t.Context(), topic, 1, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}))
+	r.put(&sarama.ProducerMessage{Topic: topic, Key: sarama.ByteEncoder(last.Key), Value: sarama.ByteEncoder(
+		altered(t, last.Value, func(r *checkpoint.Record) { r.SavedAt = r.SavedAt.Add(-time.Hour) }))})
+	r.lines = append(r.lines, "checkpoint.kafka.topic="+topic)
+	r.notices("warn", "clock of Kafka", "1h0m0s apart", "NTP")
+
+	require.NoError(t, r.kafka.SetTopic(t.Context(), topic, "message.timestamp.type", "CreateTime"))
+	output, _ = r.command("doctor")
+	assert.Contains(t, output, "clock of Kafka — not compared with ours: that takes message.timestamp.type=LogAppendTime")
 }
 
 func TestDoctorNoticesSlotsOfThePast(t *testing.T) {

@@ -50,8 +50,8 @@ func flagsOf(line string) map[string][]string {
 	flags := map[string][]string{}
 	var flag string
 	for word := range strings.FieldsSeq(line) {
-		if strings.HasPrefix(word, "--") {
-			flag = strings.TrimPrefix(word, "--")
+		if name, ok := strings.CutPrefix(word, "--"); ok {
+			flag = name
 		} else {
 			flags[flag] = append(flags[flag], word)
 		}
@@ -150,8 +150,13 @@ func (r *rig) usesEverything() {
 	letters := r.letters()
 	assert.NotEmpty(r.t, letters)
 	for _, arguments := range [][]string{
-		{"replay", "--from", "beginning"}, {"status"}, {"checkpoint", "show", "--history"}, {"dead-letters", "show", letters[0].ID},
-		{"dead-letters", "drop", letters[0].ID, "--yes"}, {"tail", "--from", "beginning", "--limit", "1", r.topic("order")}, {"setup"},
+		{"replay", "--from", "beginning"},
+		{"status"},
+		{"checkpoint", "show", "--history"},
+		{"dead-letters", "show", letters[0].ID},
+		{"dead-letters", "drop", letters[0].ID, "--yes"},
+		{"tail", "--from", "beginning", "--limit", "1", r.topic("order")},
+		{"setup"},
 	} {
 		output, code := r.command(arguments...)
 		assert.Zero(r.t, code, fmt.Sprint(arguments, output))

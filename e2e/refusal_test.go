@@ -371,17 +371,23 @@ func (r *rig) alter(change func(*checkpoint.Record)) (before []byte) {
 	r.t.Helper()
 	before, err := os.ReadFile(r.checkpointFile())
 	require.NoError(r.t, err)
-	var stored struct {
+	r.writeCheckpoint(altered(r.t, before, change))
+	return before
+}
+
+// altered is a stored checkpoint with something changed.
+func altered(t *testing.T, stored []byte, change func(*checkpoint.Record)) []byte {
+	t.Helper()
+	var envelope struct {
 		Checkpoint checkpoint.Identity `json:"checkpoint"`
 	}
-	require.NoError(r.t, json.Unmarshal(before, &stored))
-	record, err := checkpoint.Decode(before, stored.Checkpoint, "test")
-	require.NoError(r.t, err)
+	require.NoError(t, json.Unmarshal(stored, &envelope))
+	record, err := checkpoint.Decode(stored, envelope.Checkpoint, "test")
+	require.NoError(t, err)
 	change(&record)
-	altered, err := checkpoint.Encode(record)
-	require.NoError(r.t, err)
-	r.writeCheckpoint(altered)
-	return before
+	encoded, err := checkpoint.Encode(record)
+	require.NoError(t, err)
+	return encoded
 }
 
 func (r *rig) writeCheckpoint(content []byte) {

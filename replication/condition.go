@@ -8,7 +8,8 @@ import (
 
 // Condition is how the server is, beyond what its slot says.
 type Condition struct {
-	Slots, MaxSlots     int
+	Slots, MaxSlots int
+	// Senders are walsenders of others.
 	Senders, MaxSenders int
 	Clock               time.Duration // the server's clock less ours
 	// Oldest is the oldest transaction that writes, if there is one.
@@ -24,7 +25,8 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	var clock time.Time
 	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select (select count(*) from pg_replication_slots), current_setting('max_replication_slots')::int,
-		(select count(*) from pg_stat_replication), current_setting('max_wal_senders')::int, clock_timestamp()`).
+		(select count(*) from pg_stat_replication where application_name is distinct from $1), current_setting('max_wal_senders')::int, clock_timestamp()`,
+		c.config.ApplicationName()).
 		Scan(&s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &clock)
 	if err != nil {
 		return s, fmt.Errorf("condition of the server: %w", err)
@@ -50,15 +52,19 @@ const (
 	// spareSlots are what catching up takes: a copy of the slot for each of two
 	// sessions.
 	spareSlots = 2
+	// spareSenders are one to stream through, and one that the server has not yet
+	// noticed to be cut off.
+	spareSenders = 2
 	// longTransaction is from when on a transaction that writes is worth a word.
 	longTransaction = 10 * time.Minute
-	// clocksApart is from when on times of events are worth doubting.
-	clocksApart = 5 * time.Second
 	// largeTable and manyDead are from when on the outbox table should be cleaned
 	// up.
 	largeTable = 10 << 30
 	manyDead   = 1_000_000
 )
+
+// ClocksApart is from when on a difference between two clocks is worth a word.
+const ClocksApart = 5 * time.Second
 
 // CheckCondition looks for what will become a problem.
 func CheckCondition(s Condition, c Config) []Finding {
@@ -70,14 +76,14 @@ func CheckCondition(s Condition, c Config) []Finding {
 		warn(fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop slots that nobody uses (SELECT * FROM pg_replication_slots)", s.MaxSlots+10),
 			"%d of max_replication_slots = %d are left: catching up by SQL, with copies of the slot, takes %d", max(spare, 0), s.MaxSlots, spareSlots)
 	}
-	if s.Senders >= s.MaxSenders {
+	if left := s.MaxSenders - s.Senders; left < spareSenders {
 		warn(fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", s.MaxSenders+10),
-			"all of max_wal_senders = %d are in use: a streamer that loses its connection may not get another", s.MaxSenders)
+			"others have taken %d of max_wal_senders = %d: a streamer that was cut off may get none before the server has noticed", s.Senders, s.MaxSenders)
 	}
 	if t := s.Oldest; t != nil && t.Age >= longTransaction {
 		warn(t.end(), "%s: the server keeps all of its log since then, and reads it again after each reconnect", t)
 	}
-	if s.Clock.Abs() >= clocksApart {
+	if s.Clock.Abs() >= ClocksApart {
 		warn("synchronise both with NTP", "the server's clock and ours are %s apart: lag in seconds and times of replays are wrong by that much", s.Clock.Abs().Round(time.Second))
 	}
 	if s.Size >= largeTable {

@@ -28,6 +28,10 @@ func NewCompactedTopic(c *Client, name string) *CompactedTopic {
 	return &CompactedTopic{client: c, name: name, replicationFactor: -1}
 }
 
+// BrokerTime is the message.timestamp.type of topics whose records are stamped by
+// the broker that takes them. Checkpoints are, so that its clock can be seen.
+const BrokerTime = "LogAppendTime"
+
 // UseProducer lets Append write with the producer id of the data.
 func (t *CompactedTopic) UseProducer(p *Producer) { t.producer = p }
 
@@ -41,7 +45,7 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	err := t.client.Refresh(t.name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: replicationFactor, Configs: map[string]string{
-			"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000",
+			"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000", "message.timestamp.type": BrokerTime,
 		}})
 		if err == nil {
 			err = t.client.waitTopic(ctx, t.name)

@@ -86,6 +86,7 @@ type doctor struct {
 	server   *replication.Server
 	slot     *replication.Slot
 	database string
+	largest  int64 // payload that was seen, in bytes; 0: none, or not known
 }
 
 // say adds a line, and writes it at once unless all are written as JSON.

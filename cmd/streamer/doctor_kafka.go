@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
+	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -62,6 +65,46 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
 	}
 	if d.outcome(err, "checkpoint topic", fmt.Sprintf("topic %q is compacted and has one partition", topic.Name())) {
 		d.topicState(client, topic.Name(), false)
+		d.kafkaClock(ctx, client, topic.Name())
+	}
+}
+
+// kafkaClock compares the brokers' clock with ours, which no request asks for: it
+// is in the records of a checkpoint topic that brokers stamp. Saving may have
+// taken long, so the least difference of the newest records counts.
+func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic string) {
+	const what, newest = "clock of Kafka", 100
+	stamp, err := client.TopicSetting(topic, "message.timestamp.type")
+	if err != nil || d.server == nil {
+		return
+	}
+	if stamp != router.BrokerTime {
+		d.say(fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", router.BrokerTime, topic), "")
+		return
+	}
+	id := identityOf(*d.server, d.cfg)
+	apart, known := time.Duration(0), false
+	logs, err := client.Logs(ctx, topic)
+	for _, log := range logs {
+		log.From = max(log.From, log.End-newest)
+		err = client.Scan(ctx, log, func(r *router.LogRecord) error {
+			saved, err := checkpoint.Decode(r.Value, id, topic)
+			if err != nil {
+				return nil //nolint:nilerr // it is another streamer's
+			}
+			if difference := r.Time.Sub(saved.SavedAt); !known || difference.Abs() < apart.Abs() {
+				apart, known = difference, true
+			}
+			return nil
+		})
+	}
+	switch {
+	case err != nil:
+		d.outcome(err, what, "")
+	case known && apart.Abs() >= replication.ClocksApart:
+		d.say(warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)), "synchronise both with NTP")
+	case known:
+		d.say(fine, what, "agrees with the streamer's", "")
 	}
 }
 

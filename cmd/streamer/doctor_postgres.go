@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/outboxstream/streamer/replication"
 )
@@ -26,7 +28,7 @@ func (d *doctor) postgres(ctx context.Context) {
 	if err != nil {
 		d.outcome(err, "outbox table", "")
 	} else {
-		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts", c.Table, c.Publication))
+		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
 	}
 	d.slotState(ctx, control, server)
 	d.shards(ctx, control)
@@ -41,7 +43,36 @@ func (d *doctor) condition(ctx context.Context, control *replication.Control, ta
 		d.outcome(err, "server load", "")
 		return
 	}
-	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots and %d of %d walsenders in use, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, size(now.Size)))
+	d.payloads(ctx, control, table, now.Size)
+	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, size(now.Size)))
+}
+
+// samplePatience is how long the doctor waits for a table that somebody has
+// locked.
+const samplePatience = 3 * time.Second
+
+// payloads looks for the largest payload, which topics are compared with. That
+// it cannot be seen is no fault: a streamer needs no right on the table.
+func (d *doctor) payloads(ctx context.Context, control *replication.Control, table replication.Table, size int64) {
+	column := d.cfg.Outbox.Columns.Payload
+	if column == "" || !slices.ContainsFunc(table.Columns, func(c replication.Column) bool { return c.Name == column }) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, samplePatience)
+	defer cancel()
+	const what = "largest payload"
+	var err error
+	if d.largest, err = control.LargestValue(ctx, table, column, size); err != nil {
+		d.say(fine, what, "not compared with what topics take: "+err.Error(), "")
+		return
+	}
+	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {
+		d.say(warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer", d.largest, limit), "raise outbox.max_row_bytes")
+		return
+	}
+	if d.largest > 0 {
+		d.say(fine, what, fmt.Sprintf("%d bytes, in a sample of the table", d.largest), "")
+	}
 }
 
 // settings are those that are no mistakes but have a price.
@@ -49,6 +80,9 @@ func (d *doctor) settings(ctx context.Context, control *replication.Control, ser
 	commit, err := control.Setting(ctx, "synchronous_commit")
 	if err == nil && commit == "off" {
 		d.say(warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, up to 200 ms later", "turn it on where latency matters")
+	}
+	if timeout, err := control.Setting(ctx, "wal_sender_timeout"); err == nil { // in milliseconds
+		d.say(fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next", d.cfg.Postgres.WALSenderTimeout, timeout), "")
 	}
 	if server.InStandby {
 		d.say(warned, "server role", "the server is a standby: publication and table can only be changed on its primary, and a slot is lost when the primary removes what it needs", "name the primary in postgres.dsn, or add target_session_attrs=read-write")

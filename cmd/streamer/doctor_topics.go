@@ -13,6 +13,10 @@ import (
 // has published after its last checkpoint.
 const readBackAge = 24 * time.Hour
 
+// recordOverhead is about what the headers of an event and its batch take, in
+// bytes.
+const recordOverhead = 512
+
 // topicState looks at a topic that exists: whether it survives a broker, whether
 // we may use it, and whether it takes what we send.
 func (d *doctor) topicState(client *router.Client, topic string, written bool) {
@@ -63,6 +67,10 @@ func rights(about router.TopicDescription) string {
 func (d *doctor) outputSettings(client *router.Client, topic string, say func(v verdict, remedy, format string, arguments ...any)) {
 	if largest, known := settingOf(client, topic, "max.message.bytes"); known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
 		say(warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)
+	}
+	if largest, known := settingOf(client, topic, "max.message.bytes"); known && d.largest+recordOverhead > largest {
+		say(warned, fmt.Sprintf("raise the topic's max.message.bytes to %d or more; with poison.policy: dead-letter such rows do not stop the stream", 2*(d.largest+recordOverhead)),
+			"max.message.bytes = %d, and the table holds a payload of %d bytes: a row that does not compress well enough cannot be published", largest, d.largest)
 	}
 	retention, known := settingOf(client, topic, "retention.ms")
 	if known && retention >= 0 && retention < readBackAge.Milliseconds() && d.cfg.Kafka.Resume != string(pipeline.ResumeAtLeastOnce) {

@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
 )
 
 // outboxColumns is a table that fits the configuration. A column that serves
@@ -151,7 +152,7 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	}
 	b.WriteString("# Kafka.\n")
 	if cfg.Checkpoint.Store == config.StoreKafka {
-		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact"})
+		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": router.BrokerTime})
 	}
 	t := cfg.Kafka.Topics
 	for _, topic := range topics {
