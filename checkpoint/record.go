@@ -54,6 +54,9 @@ type Record struct {
 	Past []Moment `json:"past,omitempty"`
 	// Replay is what is being published again, in the record of a replay.
 	Replay *Replay `json:"replay,omitempty"`
+	// NextTransaction is about the transaction ID that the server had come to at
+	// LSN, 0 if that is not known. It is for people; nothing depends on it.
+	NextTransaction int64 `json:"next_transaction,omitempty"`
 	// SavedAt is for people; nothing depends on it.
 	SavedAt time.Time `json:"saved_at"`
 }

@@ -125,6 +125,8 @@ type Slot struct {
 	At                 time.Time `json:"-"` // when the server was asked
 	// Copies is the number of copies through which a streamer is catching up.
 	Copies int `json:"-"`
+	// NextTransaction is the ID that the next transaction gets which writes.
+	NextTransaction int64 `json:"-"`
 }
 
 // Lost tells that the slot can never be read again: the server has removed
@@ -141,18 +143,20 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var text []byte
 	var flushed string
 	var copies int
+	var next int64
 	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
 		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
-		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2)
-		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies)
+		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2),
+		pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies, &next)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Slot{}, c.slotMissing()
 	}
 	if err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}
-	slot := Slot{At: asked, Copies: copies}
+	slot := Slot{At: asked, Copies: copies, NextTransaction: next}
 	if err := json.Unmarshal(text, &slot); err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}

@@ -111,18 +111,35 @@ type serverStatus struct {
 }
 
 type slotStatus struct {
-	Name        string `json:"slot"`
-	Confirmed   string `json:"confirmed_flush_lsn"`
-	Flushed     string `json:"wal_flush_lsn"`
-	Lag         int64  `json:"lag_bytes"`
-	RetainedWAL int64  `json:"retained_wal_bytes"`
-	WALStatus   string `json:"wal_status"`
-	SafeWALSize *int64 `json:"safe_wal_size_bytes"` // null without a limit
-	Active      bool   `json:"active"`
-	ActivePID   int    `json:"active_pid,omitempty"`
-	Copies      int    `json:"copies,omitempty"` // through which a streamer is catching up
-	Lost        bool   `json:"lost"`
-	Outlook     string `json:"outlook,omitempty"` // what happens if nothing changes
+	Name      string `json:"slot"`
+	Confirmed string `json:"confirmed_flush_lsn"`
+	Flushed   string `json:"wal_flush_lsn"`
+	Lag       int64  `json:"lag_bytes"`
+	// LagTransactions estimates how many transactions that wrote the server has
+	// begun since; null if it is not known.
+	LagTransactions *int64 `json:"lag_transactions"`
+	RetainedWAL     int64  `json:"retained_wal_bytes"`
+	WALStatus       string `json:"wal_status"`
+	SafeWALSize     *int64 `json:"safe_wal_size_bytes"` // null without a limit
+	Active          bool   `json:"active"`
+	ActivePID       int    `json:"active_pid,omitempty"`
+	Copies          int    `json:"copies,omitempty"` // through which a streamer is catching up
+	Lost            bool   `json:"lost"`
+	Outlook         string `json:"outlook,omitempty"` // what happens if nothing changes
+
+	nextTransaction int64 // of the server
+}
+
+// countTransactions tells the lag in transactions, given the checkpoint that the
+// slot was confirmed by.
+func (s *slotStatus) countTransactions(record checkpoint.Record) {
+	behind := max(0, s.nextTransaction-record.NextTransaction)
+	if s.Lag == 0 {
+		behind = 0
+	} else if record.NextTransaction == 0 {
+		return
+	}
+	s.LagTransactions = &behind
 }
 
 type streamerStatus struct {
@@ -162,6 +179,9 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 			shown := showCheckpoint(record, checkpointPlace(cfg))
 			s.Checkpoint, s.Resume = &shown, resumeOf(record)
 			s.dateRewind(record.Past)
+			if s.Slot != nil {
+				s.Slot.countTransactions(record)
+			}
 		}
 		if errors.Is(err, checkpoint.ErrNone) { // nothing has been streamed yet
 			s.Unknown = append(s.Unknown, "checkpoint: "+err.Error())
@@ -204,6 +224,7 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 	s.Slot = &slotStatus{
 		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
 		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
+		nextTransaction: slot.NextTransaction,
 	}
 	return s.readPast(ctx, control, slot.Name)
 }
@@ -315,10 +336,14 @@ func (s *slotStatus) rows() [][2]string {
 	if s.SafeWALSize != nil {
 		left = "lost after " + size(*s.SafeWALSize) + " more"
 	}
+	lag := size(s.Lag)
+	if s.LagTransactions != nil {
+		lag += fmt.Sprintf(", some %d transactions", *s.LagTransactions)
+	}
 	rows := [][2]string{
 		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
-		{"lag", size(s.Lag)},
+		{"lag", lag},
 		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
 	}
 	if s.Outlook != "" {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/checkpoint"
 )
 
 func (r *rig) status() status {
@@ -72,6 +74,47 @@ func TestStatusOfRunningStreamer(t *testing.T) {
 			}
 			assert.Zero(t, r.execute("health").code)
 		})
+	}
+}
+
+// The lag in transactions is known from the checkpoint, also when nothing runs.
+func TestStatusCountsTransactions(t *testing.T) {
+	t.Parallel()
+	r := newSlot(t, true, "STREAMER_CHECKPOINT_STORE=postgres")
+	r.createTopic(r.topic+".order", 1)
+	stop := r.stream()
+	require.Eventually(t, func() bool {
+		r.insert("order", "1", "T", "{}")
+		return r.status().Slot.LagTransactions != nil
+	}, 30*time.Second, 100*time.Millisecond)
+	stop()
+	before := *r.status().Slot.LagTransactions
+	const committed = 40
+	for range committed {
+		r.insert("order", "1", "T", "{}")
+	}
+	after := r.status().Slot.LagTransactions
+	require.NotNil(t, after)
+	assert.GreaterOrEqual(t, *after, before+committed, "others write to the same server")
+	assert.Regexp(t, `lag .*, some \d+ transactions`, r.execute("status").stdout)
+}
+
+func TestCountTransactions(t *testing.T) {
+	t.Parallel()
+	known := func(n int64) *int64 { return &n }
+	for name, c := range map[string]struct {
+		lag, next, stored int64
+		want              *int64
+	}{
+		"behind":              {100, 70, 50, known(20)},
+		"nothing is waiting":  {0, 70, 50, known(0)},
+		"not stored":          {100, 70, 0, nil},
+		"at the end":          {0, 70, 0, known(0)},
+		"another server's ID": {100, 70, 90, known(0)},
+	} {
+		s := slotStatus{Lag: c.lag, nextTransaction: c.next}
+		s.countTransactions(checkpoint.Record{NextTransaction: c.stored})
+		assert.Equal(t, c.want, s.LagTransactions, name)
 	}
 }
 

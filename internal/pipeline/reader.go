@@ -161,6 +161,7 @@ func (s *session) caughtUp() bool {
 func (s *session) watchLag(slot replication.Slot) {
 	at := replication.LSN(s.passed.Load())
 	s.noteEnd(at, slot)
+	s.flow.saver.transactions.note(slot.Flushed, slot.NextTransaction)
 	if readerName(s.reader) != string(ReadStream) || at == 0 || !s.catchesUp(slot, at) {
 		s.farBehind = 0
 		return

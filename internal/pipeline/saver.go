@@ -12,8 +12,9 @@ import (
 // saver stores checkpoints on a goroutine of its own, because a store may take
 // its time; only the newest matters.
 type saver struct {
-	store  checkpoint.Store
-	notify func()
+	store        checkpoint.Store
+	notify       func()
+	transactions transactions
 
 	requests chan checkpoint.Record
 	cancel   context.CancelFunc
@@ -31,6 +32,7 @@ const saveTimeout = 30 * time.Second
 
 func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *saver {
 	s := &saver{store: store, notify: notify, last: last, past: last.Past, requests: make(chan checkpoint.Record, 1)}
+	s.transactions.note(last.LSN, last.NextTransaction)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.running.Go(func() { s.run(ctx) })
@@ -42,6 +44,7 @@ func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *sa
 func (s *saver) save(lsn checkpoint.LSN, topics map[string]checkpoint.Topic, last *checkpoint.Event) bool {
 	r := s.lastSaved()
 	r.LSN, r.Topics, r.Past = lsn, topics, s.moments()
+	r.NextTransaction = s.transactions.at(lsn)
 	if last != nil {
 		r.Last = last
 	}
