@@ -3,87 +3,34 @@ package e2e
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/outboxstream/streamer/internal/kafkatest"
-	"github.com/outboxstream/streamer/internal/pgtest"
 	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 )
 
-// replayBench is a server with a past, and a streamer's configuration.
-type replayBench struct {
-	b     *testing.B
-	db    *pgx.Conn
-	dsn   string
-	flags []string
-}
-
-func newReplayBench(b *testing.B, events int, settings ...string) *replayBench {
+// newReplayBench is a rig whose events are kept to be replayed.
+func newReplayBench(b *testing.B, events int, settings ...string) *benchRig {
 	b.Helper()
-	server, cluster := pgtest.New(b, pgtest.Options{Settings: map[string]string{"max_wal_size": "8GB", "autovacuum": "off"}}), kafkatest.New(b, kafkatest.Options{})
-	r := &replayBench{b: b, dsn: server.CreateDatabase(b)}
-	r.db = r.connect()
-	r.exec(outboxTable)
-	r.exec("create publication streamer for table outbox with (publish = 'insert')")
-	r.exec("select pg_create_logical_replication_slot('streamer', 'pgoutput')")
-	for _, s := range append([]string{
-		"postgres.dsn=" + r.dsn, "kafka.brokers=" + strings.Join(cluster.Brokers(), ","), "kafka.topics.create=true",
-		"kafka.topics.partitions=8", "kafka.topics.replication_factor=1", "checkpoint.store=file",
-		"checkpoint.file.path=" + filepath.Join(b.TempDir(), "checkpoint"), "http.listen=", "rewind.keep=1h",
-	}, settings...) {
-		r.flags = append(r.flags, "--set", s)
-	}
-	stop := benchStreamer(b, r.flags)
+	r := newBenchRig(b, outboxTable, append(settings, "rewind.keep=1h")...)
+	stop := r.stream()
 	require.Eventually(b, func() (found bool) {
 		require.NoError(b, r.db.QueryRow(b.Context(), "select exists(select from pg_replication_slots where slot_name = $1)", replication.RewindSlot("streamer")).Scan(&found))
 		return found
 	}, patience, 20*time.Millisecond)
 	stop()
-	r.exec(fmt.Sprintf(`do $$ begin for i in 1..%d loop
-		insert into outbox (aggregatetype, aggregateid, type, payload)
-			select 'order', 'o' || (10 * i + n) %% 5000, 't', jsonb_build_object('n', 10 * i + n, 'pad', repeat(md5((10 * i + n)::text), 8)) from generate_series(1, 10) n;
-		commit; end loop; end $$`, events/10))
+	r.fill(events)
 	return r
-}
-
-func (r *replayBench) connect() *pgx.Conn {
-	r.b.Helper()
-	db, err := pgx.Connect(r.b.Context(), r.dsn)
-	require.NoError(r.b, err)
-	r.b.Cleanup(func() { _ = db.Close(context.WithoutCancel(r.b.Context())) })
-	return db
-}
-
-func (r *replayBench) exec(sql string) {
-	r.b.Helper()
-	_, err := r.db.Exec(r.b.Context(), sql)
-	require.NoError(r.b, err)
-}
-
-// confirmed waits until everything that is in the log now has been published.
-func (r *replayBench) confirmed() {
-	r.b.Helper()
-	var end string
-	require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select pg_current_wal_flush_lsn()::text").Scan(&end))
-	require.Eventually(r.b, func() (reached bool) {
-		require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = 'streamer'", end).Scan(&reached))
-		return reached
-	}, 5*time.Minute, 10*time.Millisecond)
 }
 
 // BenchmarkReplay publishes a million events, ten a transaction, that wait when
@@ -95,8 +42,8 @@ func BenchmarkReplay(b *testing.B) {
 	r := newReplayBench(b, events)
 	for b.Loop() {
 		began := time.Now()
-		stop := benchStreamer(b, r.flags)
-		r.confirmed()
+		stop := r.stream()
+		r.confirmed("streamer")
 		first := time.Since(began)
 		stop()
 		replayed, peak := benchReplay(b, r.flags, events)
@@ -116,8 +63,8 @@ func BenchmarkLatencyDuringReplay(b *testing.B) {
 	require.NoError(b, err)
 	address := fmt.Sprintf("127.0.0.1:%d", ports[0])
 	r := newReplayBench(b, 400_000, "http.listen="+address)
-	stop := benchStreamer(b, r.flags)
-	r.confirmed()
+	stop := r.stream()
+	r.confirmed("streamer")
 	for b.Loop() {
 		alone := r.latency(address)
 		replay := exec.CommandContext(b.Context(), binary, append([]string{"replay", "--from", "beginning"}, r.flags...)...)
@@ -136,7 +83,7 @@ func BenchmarkLatencyDuringReplay(b *testing.B) {
 // latency writes 1,000 rows a second for some time, and gives the 50th and the
 // 99th percentile of commit to acknowledgement, in seconds, as the streamer's own
 // histogram has them.
-func (r *replayBench) latency(address string) [2]float64 {
+func (r *benchRig) latency(address string) [2]float64 {
 	r.b.Helper()
 	const rows = 15_000
 	before := r.histogram(address)
@@ -155,11 +102,9 @@ func (r *replayBench) latency(address string) [2]float64 {
 }
 
 // histogram is the cumulated count of each bucket's upper bound.
-func (r *replayBench) histogram(address string) (buckets [][2]float64) {
+func (r *benchRig) histogram(address string) (buckets [][2]float64) {
 	r.b.Helper()
-	request, err := http.NewRequestWithContext(r.b.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
-	require.NoError(r.b, err)
-	response, err := http.DefaultClient.Do(request)
+	response, err := get(r.b, "http://"+address+"/metrics")
 	require.NoError(r.b, err)
 	defer response.Body.Close()
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
@@ -189,19 +134,6 @@ func quantile(q float64, before, after [][2]float64) float64 {
 		low, below = after[i][0], count(i)
 	}
 	return low
-}
-
-// benchStreamer starts a streamer; the returned function stops it.
-func benchStreamer(b *testing.B, flags []string) (stop func()) {
-	b.Helper()
-	var log syncBuffer
-	cmd := exec.CommandContext(b.Context(), binary, append([]string{"run"}, flags...)...)
-	cmd.Stderr = &log
-	require.NoError(b, cmd.Start())
-	return func() {
-		require.NoError(b, cmd.Process.Signal(syscall.SIGTERM))
-		require.NoError(b, cmd.Wait(), log.String())
-	}
 }
 
 // benchReplay replays everything and tells how long that took, from the start of

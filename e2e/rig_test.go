@@ -222,7 +222,7 @@ func (r *rig) ready(p *process) {
 	})
 }
 
-func get(t *testing.T, url string) (*http.Response, error) {
+func get(t testing.TB, url string) (*http.Response, error) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
