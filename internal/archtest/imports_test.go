@@ -56,11 +56,15 @@ type goPackage struct {
 	ImportPath string
 	Imports    []string
 	Deps       []string
+	Module     *struct {
+		Path, Dir string
+		Main      bool
+	}
 }
 
 func list(t *testing.T, arguments ...string) []goPackage {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, arguments...)...)
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports,Deps,Module"}, arguments...)...)
 	cmd.Dir = "../.."
 	output, err := cmd.Output()
 	require.NoError(t, err)

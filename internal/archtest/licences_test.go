@@ -1,12 +1,8 @@
 package archtest
 
 import (
-	"encoding/json"
-	"errors"
-	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -30,27 +26,13 @@ var permissive = map[string]*regexp.Regexp{
 // linked are the modules in the binary, with their folders.
 func linked(t *testing.T) map[string]string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps", "-json=Module", "./cmd/streamer")
-	cmd.Dir = "../.."
-	output, err := cmd.Output()
-	require.NoError(t, err)
 	modules := map[string]string{}
-	for decoder := json.NewDecoder(strings.NewReader(string(output))); ; {
-		var p struct {
-			Module *struct {
-				Path, Dir string
-				Main      bool
-			}
-		}
-		err := decoder.Decode(&p)
-		if errors.Is(err, io.EOF) {
-			return modules
-		}
-		require.NoError(t, err)
+	for _, p := range list(t, "-deps", "./cmd/streamer") {
 		if p.Module != nil && !p.Module.Main {
 			modules[p.Module.Path] = p.Module.Dir
 		}
 	}
+	return modules
 }
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying)(\.(md|txt))?$`)

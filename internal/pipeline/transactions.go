@@ -42,23 +42,24 @@ func (t *transactions) note(lsn replication.LSN, next int64) {
 	t.line = append(t.line, landing{lsn, next})
 }
 
-// at is about the next transaction ID at lsn, 0 if that is not known. What lies
-// before is forgotten: the caller does not go back.
+// at is about the next transaction ID at lsn, 0 if that is not known. The line
+// goes on behind its last point as it came there. What lies before is forgotten:
+// the caller does not go back.
 func (t *transactions) at(lsn replication.LSN) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	after := slices.IndexFunc(t.line, func(p landing) bool { return p.lsn > lsn })
-	if after < 0 {
-		after = len(t.line)
-	}
-	if after == 0 {
+	if len(t.line) == 0 || lsn < t.line[0].lsn {
 		return 0
 	}
-	t.line = slices.Delete(t.line, 0, after-1)
-	from := t.line[0]
-	if len(t.line) == 1 {
+	for len(t.line) > 2 && t.line[1].lsn <= lsn {
+		t.line = slices.Delete(t.line, 0, 1)
+	}
+	from, to := t.line[0], t.line[len(t.line)-1]
+	if len(t.line) > 1 {
+		to = t.line[1]
+	}
+	if to.lsn == from.lsn {
 		return from.next
 	}
-	to := t.line[1]
 	return from.next + int64(float64(to.next-from.next)*float64(lsn-from.lsn)/float64(to.lsn-from.lsn))
 }

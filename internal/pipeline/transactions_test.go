@@ -13,6 +13,7 @@ func TestTransactionsBetweenWhatTheServerSays(t *testing.T) {
 	var known transactions
 	assert.Zero(t, known.at(100), "nothing is known")
 	known.note(1000, 50)
+	assert.EqualValues(t, 50, known.at(1500), "all that is known")
 	known.note(2000, 150)
 	known.note(2000, 170) // it stands still
 	known.note(4000, 0)   // not known
@@ -20,7 +21,7 @@ func TestTransactionsBetweenWhatTheServerSays(t *testing.T) {
 	assert.EqualValues(t, 50, known.at(1000))
 	assert.EqualValues(t, 75, known.at(1250))
 	assert.EqualValues(t, 150, known.at(2000))
-	assert.EqualValues(t, 150, known.at(3000), "the last that is known")
+	assert.EqualValues(t, 250, known.at(3000), "it goes on like that")
 	known.note(6000, 550)
 	assert.EqualValues(t, 350, known.at(4000))
 }
