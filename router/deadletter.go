@@ -39,6 +39,11 @@ const (
 	PoisonTopic    PoisonClass = "unknown_topic"
 )
 
+// PoisonClasses are all there are.
+func PoisonClasses() []PoisonClass {
+	return []PoisonClass{PoisonRow, PoisonRoute, PoisonEvent, PoisonSize, PoisonRejected, PoisonTopic}
+}
+
 // DeadLetter is a row that went to the dead letter topic instead of its own.
 type DeadLetter struct {
 	StreamID   string // of the stream it was in

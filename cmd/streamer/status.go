@@ -155,7 +155,7 @@ type streamerStatus struct {
 	Reconnects     int64                  `json:"reconnects"`
 	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
 	Topics         map[string]topicStatus `json:"topics"`       // since the process started
-	DeadLetters    map[string]int64       `json:"dead_letters"` // by class, since the process started
+	DeadLetters    map[string]int64       `json:"dead_letters"` // by class, of which there are some since the process started
 }
 
 type topicStatus struct {
@@ -263,7 +263,9 @@ func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
 	}
 	s.DeadLetters = map[string]int64{}
 	for _, m := range families["streamer_dead_letters_total"].GetMetric() {
-		s.DeadLetters[label(m, "class")] = int64(m.GetCounter().GetValue())
+		if count := int64(m.GetCounter().GetValue()); count > 0 {
+			s.DeadLetters[label(m, "class")] = count
+		}
 	}
 	s.Topics = map[string]topicStatus{}
 	for _, m := range families["streamer_events_produced_total"].GetMetric() {

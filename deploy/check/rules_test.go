@@ -74,7 +74,7 @@ func labelled(t *testing.T, rule rulefmt.RuleNode, sample promql.Sample) {
 func TestAlerts(t *testing.T) {
 	t.Parallel()
 	all := rules(t)
-	require.Len(t, all, 8)
+	require.Len(t, all, 9)
 	for name, c := range map[string]struct {
 		series  string
 		minutes int
@@ -94,6 +94,12 @@ func TestAlerts(t *testing.T) {
 			streamer_state{job="s", instance="b", state="streaming"} 0x25`, 10, []string{"StreamerNotStreaming"}},
 		"nobody streams for a moment": {`
 			streamer_state{job="s", instance="a", state="streaming"} 1x5 0x20`, 7, nil},
+		"all are gone": {`
+			streamer_build_info{job="s", instance="a", version="1"} 1x5 stale
+			streamer_build_info{job="other", instance="b", version="1"} 1x20`, 10, []string{"StreamerGone"}},
+		"one of two is gone": {`
+			streamer_build_info{job="s", instance="a", version="1"} 1x5 stale
+			streamer_build_info{job="s", instance="b", version="1"} 1x20`, 10, nil},
 		"events come late": {`
 			streamer_lag_seconds{job="s", instance="a"} 0+30x30`, 10, []string{"StreamerLagging"}},
 		"the slot will be lost": {`

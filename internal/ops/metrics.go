@@ -79,6 +79,9 @@ func NewMetrics(version string) *Metrics {
 		Name: "streamer_end_to_end_latency_seconds", Help: "From commit to acknowledgement, of the oldest event of each batch.",
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	})
+	for _, class := range router.PoisonClasses() {
+		m.letters.WithLabelValues(string(class)) // is 0, so that the first shows as an increase
+	}
 	m.registry.MustRegister(m.latency, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -90,6 +93,7 @@ func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 func (m *Metrics) Published(p router.Publication) {
 	m.events.WithLabelValues(p.Topic).Add(float64(p.Events))
 	m.bytes.WithLabelValues(p.Topic).Add(float64(p.Bytes))
+	m.refusals.WithLabelValues(p.Topic)
 	m.latency.Observe(time.Since(p.OldestCommit).Seconds())
 	m.lastAck.SetToCurrentTime()
 }

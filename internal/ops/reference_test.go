@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/outboxstream/streamer/router"
 )
 
 // names are those of our own metrics that are registered, with a value or not.
@@ -89,6 +91,32 @@ func TestAlertsAndDashboardUseWhatThereIs(t *testing.T) {
 	}
 	for _, name := range regexp.MustCompile(`\bStreamer[A-Z]\w+`).FindAllString(reference, -1) {
 		assert.Contains(t, file(t, "deploy", "prometheus", "alerts.yaml"), "alert: "+name+"\n")
+	}
+}
+
+// What an alert counts is there from the beginning: a counter that appears with
+// its first event has not increased, for Prometheus.
+func TestCountersBeginAtZero(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("test")
+	m.Published(router.Publication{Topic: "orders", Events: 1})
+	families, err := m.registry.Gather()
+	require.NoError(t, err)
+	found := map[string]int{}
+	for _, family := range families {
+		for _, series := range family.GetMetric() {
+			if series.GetCounter() != nil && series.GetCounter().GetValue() == 0 {
+				found[family.GetName()]++
+			}
+		}
+	}
+	assert.Equal(t, len(router.PoisonClasses()), found["streamer_dead_letters_total"])
+	for _, name := range []string{"streamer_produce_errors_total", "streamer_reconnects_total", "streamer_events_skipped_total"} {
+		assert.Equal(t, 1, found[name], name)
+	}
+	letters := file(t, "docs", "dead-letters.md")
+	for _, class := range router.PoisonClasses() {
+		assert.Contains(t, letters, "`"+string(class)+"`")
 	}
 }
 
