@@ -85,38 +85,35 @@ func (r *rendered) add(t *testing.T, name, document string) {
 	if meta.Kind == "" {
 		return // only comments
 	}
-	strictly := func(into any) {
-		require.NoError(t, yaml.UnmarshalStrict([]byte(document), into), "%s:\n%s", name, document)
-	}
 	switch meta.APIVersion + " " + meta.Kind {
 	case "apps/v1 Deployment":
-		r.deployment = new(appsv1.Deployment)
-		strictly(r.deployment)
+		r.deployment = strictly[appsv1.Deployment](t, name, document)
 	case "apps/v1 StatefulSet":
-		r.statefulSet = new(appsv1.StatefulSet)
-		strictly(r.statefulSet)
+		r.statefulSet = strictly[appsv1.StatefulSet](t, name, document)
 	case "v1 ConfigMap":
-		r.configMap = new(corev1.ConfigMap)
-		strictly(r.configMap)
+		r.configMap = strictly[corev1.ConfigMap](t, name, document)
 		require.NoError(t, yaml.Unmarshal([]byte(r.configMap.Data["streamer.yaml"]), &r.streamerYAML))
 	case "v1 Service":
-		r.service = new(corev1.Service)
-		strictly(r.service)
+		r.service = strictly[corev1.Service](t, name, document)
 	case "v1 ServiceAccount":
-		r.account = new(corev1.ServiceAccount)
-		strictly(r.account)
+		r.account = strictly[corev1.ServiceAccount](t, name, document)
 	case "policy/v1 PodDisruptionBudget":
-		r.budget = new(policyv1.PodDisruptionBudget)
-		strictly(r.budget)
+		r.budget = strictly[policyv1.PodDisruptionBudget](t, name, document)
 	case "monitoring.coreos.com/v1 ServiceMonitor":
-		r.monitor = new(serviceMonitor)
-		strictly(r.monitor)
+		r.monitor = strictly[serviceMonitor](t, name, document)
 	case "monitoring.coreos.com/v1 PrometheusRule":
-		r.rule = new(prometheusRule)
-		strictly(r.rule)
+		r.rule = strictly[prometheusRule](t, name, document)
 	default:
 		t.Errorf("%s: unexpected %s %s", name, meta.APIVersion, meta.Kind)
 	}
+}
+
+// strictly reads a document that has no member which its type does not have.
+func strictly[T any](t *testing.T, name, document string) *T {
+	t.Helper()
+	into := new(T)
+	require.NoError(t, yaml.UnmarshalStrict([]byte(document), into), "%s:\n%s", name, document)
+	return into
 }
 
 func TestChartLints(t *testing.T) {
