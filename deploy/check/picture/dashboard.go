@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"regexp"
 )
@@ -28,6 +29,7 @@ type panel struct {
 
 type defaults struct {
 	Unit, NoValue string
+	Decimals      *int
 	Thresholds    struct {
 		Steps []struct {
 			Color string
@@ -129,6 +131,10 @@ func (p panel) stat(lines []line) (text, color string) {
 			if step.Value == nil || value >= *step.Value {
 				color = step.Color
 			}
+		}
+		if about.Decimals != nil {
+			scale := math.Pow10(*about.Decimals)
+			value = math.Round(value*scale) / scale
 		}
 		return format(value, about.Unit), colors[color]
 	}

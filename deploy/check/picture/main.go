@@ -37,15 +37,19 @@ func run(ctx context.Context, arguments []string, in io.Reader, out io.Writer) e
 		prometheus := flags.String("prometheus", "http://127.0.0.1:9090", "where Prometheus listens")
 		path := flags.String("dashboard", "../compose/grafana/dashboards/streamer.json", "what to draw")
 		span := flags.Duration("for", 15*time.Minute, "how far back to look")
+		end := flags.String("to", time.Now().Format(time.RFC3339), "until when")
 		if err := flags.Parse(arguments[1:]); err != nil {
+			return err
+		}
+		to, err := time.Parse(time.RFC3339, *end)
+		if err != nil {
 			return err
 		}
 		board, err := readDashboard(*path)
 		if err != nil {
 			return err
 		}
-		end := time.Now()
-		return board.draw(ctx, out, &source{url: *prometheus, from: end.Add(-*span), to: end})
+		return board.draw(ctx, out, &source{url: *prometheus, from: to.Add(-*span), to: to})
 	case "terminal":
 		if len(arguments) != 2 {
 			return errUsage
