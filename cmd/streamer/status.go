@@ -37,7 +37,11 @@ Examples:
   streamer status --json | jq .slot.lag_bytes`
 }
 
-const watchEvery = 2 * time.Second
+const (
+	watchEvery = 2 * time.Second
+	// compared is how many looks rates are taken over.
+	compared = 10
+)
 
 // Run is the command.
 func (command statusCommand) Run(ctx context.Context, c *cli, env environment) error {
@@ -45,10 +49,15 @@ func (command statusCommand) Run(ctx context.Context, c *cli, env environment) e
 	if err != nil {
 		return err
 	}
-	for before := (*status)(nil); ; {
+	for looks := []*status(nil); ; {
 		s, err := readStatus(ctx, loaded.Config)
-		s.compare(before)
-		before = &s
+		if len(looks) > 0 {
+			s.compare(looks[0])
+		} else {
+			s.compare(nil)
+		}
+		looks = append(looks, &s)
+		looks = looks[max(0, len(looks)-compared):]
 		if err := command.write(s, env); err != nil {
 			return err
 		}
@@ -226,7 +235,10 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
 		nextTransaction: slot.NextTransaction,
 	}
-	return s.readPast(ctx, control, slot.Name)
+	if err := s.readPast(ctx, control, slot.Name); err != nil || !slot.Lost() {
+		return err
+	}
+	return replication.Refusal(replication.CheckSlot(slot, server))
 }
 
 // askStreamer asks the running streamer how it is and reads its metrics.
@@ -336,7 +348,10 @@ func (s status) rows() [][2]string {
 func (s *slotStatus) rows() [][2]string {
 	left := "without limit"
 	if s.SafeWALSize != nil {
-		left = "lost after " + size(*s.SafeWALSize) + " more"
+		left = "lost after " + size(max(0, *s.SafeWALSize)) + " more"
+	}
+	if s.Lost {
+		left = "what it needs is gone: docs/how-to/slot-lost.md"
 	}
 	lag := size(s.Lag)
 	if s.LagTransactions != nil {

@@ -32,9 +32,9 @@ func (s *status) outlook(before *status) string {
 	if err != nil || flushedErr != nil || flushed <= saved {
 		return ""
 	}
-	idle := s.At.Sub(s.Checkpoint.SavedAt)
+	idle := max(time.Second, s.At.Sub(s.Checkpoint.SavedAt))
 	const working = 10 * time.Second
-	if idle < working {
+	if idle < working && (s.Slot.Active || s.Slot.Copies > 0) {
 		return "a streamer is at work; `streamer status --watch` shows whether it catches up"
 	}
 	return s.Slot.growing(float64(flushed-saved) / idle.Seconds())
@@ -55,13 +55,16 @@ func (s *slotStatus) trend(before *slotStatus, took time.Duration) string {
 
 // growing tells where keeping so many bytes more per second leads to.
 func (s *slotStatus) growing(rate float64) string {
+	if s.SafeWALSize != nil && *s.SafeWALSize <= 0 {
+		return "over the limit: lost at the server's next checkpoint, unless it is read now"
+	}
 	if rate < 1 {
 		return "stands still"
 	}
 	if s.SafeWALSize == nil {
 		return fmt.Sprintf("keeps %s/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full", size(int64(rate)))
 	}
-	left := time.Duration(max(0, float64(*s.SafeWALSize)/rate) * float64(time.Second))
+	left := time.Duration(float64(*s.SafeWALSize) / rate * float64(time.Second))
 	return fmt.Sprintf("keeps %s/s more: lost in %s", size(int64(rate)), about(left))
 }
 

@@ -11,6 +11,11 @@ func TestOutlook(t *testing.T) {
 	t.Parallel()
 	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	safe := int64(36 << 30)
+	over := int64(-5 << 20)
+	used := func(s *status) *status {
+		s.Slot.Active = true
+		return s
+	}
 	look := func(seconds int, lag int64, safe *int64) *status {
 		return &status{At: start.Add(time.Duration(seconds) * time.Second), Slot: &slotStatus{Lag: lag, RetainedWAL: lag, SafeWALSize: safe, Flushed: "A/0"}}
 	}
@@ -26,9 +31,11 @@ func TestOutlook(t *testing.T) {
 		"lost":                             {now: &status{Slot: &slotStatus{Lost: true, Lag: 1 << 40}}},
 		"first look, near the end":         {now: look(0, 1<<20, nil)},
 		"first look, no checkpoint":        {now: look(0, 1<<30, nil)},
-		"first look, at work":              {now: saved(look(0, 1<<30, nil), "9/F0000000", time.Second), want: "a streamer is at work; `streamer status --watch` shows whether it catches up"},
+		"first look, at work":              {now: used(saved(look(0, 1<<30, nil), "9/F0000000", time.Second)), want: "a streamer is at work; `streamer status --watch` shows whether it catches up"},
 		"first look, stopped":              {now: saved(look(0, 1<<30, &safe), "9/C0000000", 1024*time.Second), want: "keeps 1.0 MiB/s more: lost in 10 h 14 min"},
 		"first look, stopped, no limit":    {now: saved(look(0, 1<<30, nil), "9/C0000000", 1024*time.Second), want: "keeps 1.0 MiB/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full"},
+		"first look, stopped just now":     {now: saved(look(0, 1<<30, &safe), "9/F8000000", 2*time.Second), want: "keeps 64.0 MiB/s more: lost in 9 min 36 s"},
+		"over the limit":                   {now: look(2, 1<<30, &over), before: look(0, 1<<30, &over), want: "over the limit: lost at the server's next checkpoint, unless it is read now"},
 		"first look, checkpoint of future": {now: saved(look(0, 1<<30, nil), "9/C0000000", -time.Second)},
 		"first look, ahead of the log":     {now: saved(look(0, 1<<30, nil), "B/0", time.Hour)},
 		"keeps up":                         {now: look(2, 1<<20, nil), before: look(0, 2<<20, nil), want: "keeps up"},
