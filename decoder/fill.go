@@ -41,7 +41,7 @@ func (d *Decoder) poison(err error) error {
 }
 
 // remedy is all that can be done about a row that is wrong in itself.
-const remedy = ": correct the application; this row must be dead-lettered or removed"
+const remedy = ": correct the application"
 
 var (
 	errNull     = errors.New("value is NULL, an event needs it" + remedy)

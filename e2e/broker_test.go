@@ -221,7 +221,7 @@ func TestMissingTopic(t *testing.T) {
 	r.confirmed(p)
 	r.numbered("o1", 1, 2)
 	r.insert("invoice", "i1", "t", `{"n": 2}`)
-	words := []string{r.topic("order"), "create topic", "streamer setup", "kafka.topics.create"}
+	words := []string{r.topic("order"), "streamer setup --topic", "streamer setup", "kafka.topics.create"}
 	p.refused(exitRefused, words...)
 	r.start().refused(exitRefused, words...)
 	assert.Len(t, r.records("invoice"), 1, "the row behind waits")
@@ -299,7 +299,7 @@ func (r *rig) tooLarge() {
 }
 
 func (r *rig) tooLargeWords() []string {
-	return []string{tooLargeID, r.topic("order"), "max.message.bytes", "raise"}
+	return []string{tooLargeID, r.topic("order"), "max.message.bytes", "raise", "to pass it"}
 }
 
 // stopsAtTooLarge asserts that every start ends at row 3, that rows 1 and 2 are

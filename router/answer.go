@@ -172,11 +172,20 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 			part.missing = time.Now()
 		}
 		if time.Since(part.missing) >= p.config.UnknownGrace {
-			return failure.Refuse(fmt.Errorf("write to %s: %w", part, topicProblem(part.topic.name, answer.error)))
+			return failure.Refuse(fmt.Errorf("write to %s: %w", part, part.topic.problem(answer.error)))
 		}
 	default: // trying again may help
 	}
 	return nil
+}
+
+// problem is topicProblem of a topic that we know: `streamer setup` makes that of
+// the dead letters by itself.
+func (t *topic) problem(err error) error {
+	if t.deadLetters && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		return fmt.Errorf("%w: create the dead letter topic %q with `streamer setup`", err, t.name)
+	}
+	return topicProblem(t.name, err)
 }
 
 // topicProblem says what to do about a topic that is missing or forbidden.
@@ -184,7 +193,7 @@ func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return fmt.Errorf("%w: allow Describe and Write on topic %q to our principal", err, topic)
 	}
-	return fmt.Errorf("%w: create topic %q (`streamer setup` can), or let the streamer do it with kafka.topics.create: true", err, topic)
+	return fmt.Errorf("%w: create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", err, topic)
 }
 
 // hopeless names the record at fault.

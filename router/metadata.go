@@ -217,7 +217,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 			t.missing = time.Now()
 		}
 		if time.Since(t.missing) >= p.config.UnknownGrace {
-			p.giveUpTopic(t, fmt.Errorf("route to topic %q: %w", t.name, topicProblem(t.name, err)))
+			p.giveUpTopic(t, fmt.Errorf("route to topic %q: %w", t.name, t.problem(err)))
 		}
 	case refused:
 		p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))

@@ -897,7 +897,7 @@ func TestProducerTopicDeleted(t *testing.T) {
 			err = r.settle()
 		}
 		require.Equal(t, failure.Refused, failure.ClassOf(err))
-		require.ErrorContains(t, err, "create topic")
+		require.ErrorContains(t, err, "create it with `streamer setup --topic outbox.event.order`")
 	})
 }
 

@@ -155,6 +155,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			return p.stopped(err)
 		}
 		if p.final(err, streamed) {
+			if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late {
+				err = passable(err)
+			}
 			return p.locate(ctx, err)
 		}
 		if streamed {

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -40,7 +41,7 @@ func (s *session) poisoned(err error, class router.PoisonClass, at replication.P
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
 	letter.Name(s.decoder.Event())
 	if !s.flow.producer.Buries(letter.AggregateType) {
-		return failure.Refuse(err)
+		return failure.Refuse(passable(err))
 	}
 	letter.Position, letter.CommitTime = at, s.decoder.Event().CommitTime
 	letter.Class, letter.Reason = class, reason(err)
@@ -56,6 +57,11 @@ func (s *session) poisoned(err error, class router.PoisonClass, at replication.P
 			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", at.String(), "class", string(class), "reason", letter.Reason)
 	}
 	return nil
+}
+
+// passable adds to a row that stops the stream how to get past it.
+func passable(err error) error {
+	return fmt.Errorf("%w; deleting the row does not help, because its insert is in the log: to pass it, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md)", err)
 }
 
 // passOver leaves a row out of a replay: it could not be published before, and
