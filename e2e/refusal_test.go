@@ -793,7 +793,7 @@ func TestInvalidUTF8(t *testing.T) {
 			r.exec(`insert into outbox values ('row-1', 'order', 'o1', 't', '{"n": 1}')`)
 			r.exec("insert into outbox values " + row)
 			r.exec(`insert into outbox values ('row-2', 'order', 'o1', 't', '{"n": 2}')`)
-			first := r.start().refused(exitRefused, `"row-x"`, column, "UTF-8", "correct the application")
+			first := r.start().refused(exitRefused, `"row-x"`, column, "UTF-8", "correct the application", "deleting the row does not help", "streamer run --set poison.policy=dead-letter")
 			assert.Equal(t, first, r.start().refused(exitRefused))
 			assert.Equal(t, map[string][]int{"o1": {1}}, byKey(t, r.records("order")))
 		})

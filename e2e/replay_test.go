@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
@@ -264,7 +265,11 @@ func TestReplayFromTheTable(t *testing.T) {
 		assert.Equal(t, string(same.Value), string(m.Value))
 		assert.Equal(t, same.Partition, m.Partition)
 		assert.Empty(t, header(m, "ce_sequence"))
+		assert.WithinDuration(t, time.Now(), m.Timestamp, time.Hour, "nothing else says when the row was written")
 	}
+	output, code = r.command("replay", "--from-table", "--order-by", "id")
+	assert.Equal(t, 2, code, output)
+	oneSentence(t, code, output, "is uuid, which is in no order")
 	output, code = r.command("replay", "--from-table", "--from", "2999-01-01", "--set", "outbox.columns.time=created_at")
 	assert.Equal(t, 2, code, output)
 	output, code = r.command("replay", "--from-table", "--to", "2020-01-01", "--set", "outbox.columns.time=created_at")
@@ -278,6 +283,86 @@ func TestReplayFromTheTable(t *testing.T) {
 	assert.Len(t, first, 105)
 	r.verify().clean(t)
 	assert.Zero(t, p.stop())
+	output, code = r.command("replay", "--from-table", "--order-by", "created_at", "--to", "2020-01-01")
+	assert.Zero(t, code, output) // there is nothing to wait for
+	r.insert("order", "o1", "t", "{}")
+	output, code = r.command("replay", "--from-table", "--order-by", "created_at")
+	assert.Equal(t, 3, code, output)
+	assert.Contains(t, output, "no streamer uses slot")
+}
+
+// lose makes the server give the slot up: it removes the log that the slot needs.
+func (r *rig) lose(server *pgtest.Server) {
+	r.t.Helper()
+	require.NoError(r.t, server.AlterSystem(r.t.Context(), "max_slot_wal_keep_size", "16MB"))
+	for range 6 {
+		r.exec("select pg_logical_emit_message(false, 'filler', repeat('x', 1 << 20)) from generate_series(1, 16)")
+		r.exec("checkpoint")
+	}
+	var status string
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select wal_status from pg_replication_slots where slot_name = $1", r.slot).Scan(&status))
+	require.Equal(r.t, "lost", status)
+	require.NoError(r.t, server.AlterSystem(r.t.Context(), "max_slot_wal_keep_size", "-1"))
+}
+
+// The way out of a lost slot, as docs/how-to/slot-lost.md has it: nothing is
+// missing in the end, and nothing there twice.
+func TestSlotLostIsCured(t *testing.T) {
+	t.Parallel()
+	for name, table := range map[string]string{"no column says when": outboxTable, "dated": datedTable} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_wal_size": "64MB", "min_wal_size": "32MB"}})
+			r := newRig(t, table, withServer(server))
+			p := r.startReady()
+			r.rows(p, 0, 50)
+			assert.Zero(t, p.stop())
+			commit := func(n, m int) {
+				r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int, $2::int - 1) n`, n, m)
+			}
+			commit(50, 80)
+			commit(80, 90)
+			r.lose(server)
+			commit(90, 100)
+
+			output, code := r.command("status")
+			assert.Equal(t, 3, code)
+			assert.Contains(t, output, "docs/how-to/slot-lost.md")
+			r.start().refused(exitRefused, "is lost", "pg_drop_replication_slot", "streamer setup", "streamer checkpoint set slot --yes", "streamer replay --missing")
+			output, code = r.command("replay", "--missing")
+			assert.Equal(t, 3, code, output)
+
+			r.exec("select pg_drop_replication_slot($1)", r.slot)
+			r.start().refused(exitRefused, "does not exist", "streamer setup", "streamer replay --missing")
+			output, code = r.command("setup")
+			require.Zero(t, code, output)
+			r.start().refused(exitRefused, "streamer checkpoint set slot --yes", "streamer replay --missing")
+			output, code = r.command("checkpoint", "set", "slot", "--yes")
+			require.Zero(t, code, output)
+			p = r.startReady()
+			commit(100, 110)
+			output, code = r.command("replay", "--missing", "--dry-run")
+			require.Zero(t, code, output)
+			assert.Regexp(t, `events +50`, output)
+			output, code = r.command("replay", "--missing")
+			require.Zero(t, code, output)
+			first, again := split(r.await(p, "order", 25+60))
+			assert.Len(t, first, 25+10)
+			assert.Len(t, again, 50)
+			for _, numbers := range byKey(t, again) {
+				assert.IsIncreasing(t, numbers)
+			}
+			for _, m := range again {
+				assert.WithinDuration(t, time.Now(), m.Timestamp, time.Hour)
+			}
+			r.verify().clean(t)
+			output, code = r.command("replay", "--missing")
+			require.Zero(t, code, output)
+			assert.Contains(t, output, "nothing is missing")
+			assert.Len(t, r.records("order"), 25+60)
+			assert.Zero(t, p.stop())
+		})
+	}
 }
 
 func TestReplayRefusals(t *testing.T) {

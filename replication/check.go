@@ -110,8 +110,8 @@ func CheckSlot(slot Slot, s Server) []Finding {
 		if why == "" {
 			why = "wal_status " + slot.WALStatus
 		}
-		fatal("the WAL after its last confirmed position is gone: publish what is missing from the outbox table, then drop the slot, run `streamer setup` and move the checkpoint",
-			"is lost (%s): everything committed after %s has not been read", why, slot.Confirmed)
+		fatal("delete nothing from the outbox table, and begin anew: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), 2. `streamer setup`, 3. `streamer checkpoint set slot --yes`, 4. `streamer run`, and beside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
+			"is lost (%s): what was committed after %s is not in the log any more", why, slot.Confirmed)
 	case slot.TwoPhase:
 		fatal("drop it and run `streamer setup`", "has two_phase on: prepared transactions would be published before they commit")
 	}
@@ -132,7 +132,7 @@ func CheckPosition(checkpoint LSN, slot Slot) []Finding {
 		return []Finding{{
 			true,
 			fmt.Sprintf("slot %q begins at %s, after the checkpoint %s: events committed between the two would be skipped; the slot was re-created or moved by someone else", slot.Name, slot.Confirmed, checkpoint),
-			"publish what is missing from the outbox table, then accept the gap with `streamer checkpoint set`",
+			"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, and publish what is missing from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
 		}}
 	}
 	return nil

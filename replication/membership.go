@@ -19,6 +19,6 @@ func CheckMembership(before string, now Table, c Config) []Finding {
 	}
 	return []Finding{{
 		true, fmt.Sprintf("table %s was taken out of publication %q and added again: rows committed in between are in no stream", c.Table, c.Publication),
-		"compare the outbox table with Kafka (`streamer verify`), publish what is missing, then decide with `streamer checkpoint set`",
+		"compare the outbox table with Kafka (`streamer verify`), accept the gap with `streamer checkpoint set`, start `streamer run`, and publish what is missing with `streamer replay --missing`",
 	}}
 }

@@ -26,6 +26,9 @@ type OutboxQuery struct {
 	From, To time.Time
 	// OrderBy is a column to sort by; empty for no order.
 	OrderBy string
+	// AsWritten sorts by when the transactions began that wrote the rows, which is
+	// about the order of their commits.
+	AsWritten bool
 }
 
 // OutboxSnapshot is what ReadOutbox sees of the table.
@@ -190,7 +193,12 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 		selected = append(selected, quoteIdentifier(name))
 	}
 	order := ""
-	if q.OrderBy != "" {
+	switch {
+	case q.AsWritten:
+		order = " order by age(xmin) desc, ctid"
+	case q.OrderBy != "" && columnType(t, q.OrderBy) == "uuid":
+		return "", nil, failure.Misconfigure(fmt.Errorf("column %q of %s is uuid, which is in no order: name one that grows with time", q.OrderBy, c.Table))
+	case q.OrderBy != "":
 		order = " order by " + quoteIdentifier(q.OrderBy)
 	}
 	if q.TimeColumn == "" {

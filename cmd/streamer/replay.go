@@ -22,7 +22,8 @@ type replayCommand struct {
 	Topic         []string `sep:"none" help:"Only events that go to this topic; may be repeated."`
 	Rate          int      `default:"10000" placeholder:"N" help:"Events per second at most; 0: as many as possible."`
 	FromTable     bool     `help:"Read the outbox table instead of the log: what is still in it, in the order of --order-by."`
-	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table: the column to sort by. Default: outbox.columns.time."`
+	Missing       bool     `help:"Publish the rows of the outbox table that have no record in Kafka: what streamer verify finds missing, and nothing else."`
+	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column to sort by. Default: outbox.cleanup.time_column or outbox.columns.time."`
 	DryRun        bool     `help:"Publish nothing; count what would be."`
 	Discard       bool     `help:"Give up a replay that has been interrupted, and free the log that it keeps."`
 	JSON          bool     `help:"Print the result as JSON."`
@@ -34,8 +35,8 @@ func (replayCommand) Help() string {
 in commit order, each event with the id and the sequence it had, and with the extension
 attribute replay (header ce_replay), by which consumers tell it from the first time. The
 log of the past must have been kept by a rewind slot: see rewind.keep. Where it was not,
---from-table publishes what the outbox table still holds; --from and --to are times then,
-and the events have no sequence.
+--from-table publishes what the outbox table still holds, and --missing what of that is
+not in Kafka; --from and --to are times then, and the events have no sequence.
 
 A replay that is interrupted, even by kill -9, goes on where it was when the same command
 is given again, and repeats nothing of what it has published.
@@ -44,17 +45,20 @@ Examples:
   streamer replay --from 2h --dry-run
   streamer replay --from 2026-11-21T14:30:00Z --to 2026-11-21T15:00:00Z --aggregate-type order
   streamer replay --from beginning --rate 0
-  streamer replay --from-table --order-by created_at`
+  streamer replay --from-table --order-by created_at
+  streamer replay --missing`
 }
 
 // Validate is called by kong.
 func (command replayCommand) Validate() error {
 	switch {
-	case command.FromTable && (command.DryRun || command.Discard):
-		return errors.New("--from-table goes neither with --dry-run nor with --discard")
-	case command.OrderBy != "" && !command.FromTable:
-		return errors.New("--order-by goes with --from-table only")
-	case command.From == "" && !command.Discard && !command.FromTable:
+	case command.FromTable && command.DryRun && !command.Missing:
+		return errors.New("--from-table goes not with --dry-run: `streamer verify` counts the rows")
+	case (command.FromTable || command.Missing) && command.Discard:
+		return errors.New("--discard goes with no other flag")
+	case command.OrderBy != "" && !command.FromTable && !command.Missing:
+		return errors.New("--order-by goes with --from-table or --missing only")
+	case command.From == "" && !command.Discard && !command.FromTable && !command.Missing:
 		return errors.New("--from is missing: an LSN, a time, a duration ago, or beginning")
 	case command.From != "" && command.Discard:
 		return errors.New("--discard goes with no other flag")
@@ -104,8 +108,15 @@ func (command replayCommand) Run(ctx context.Context, c *cli, env environment) e
 		return err
 	}
 	r := &replay{replayCommand: command, env: env, cfg: loaded.Config}
+	if command.Missing {
+		return r.missing(ctx)
+	}
 	if command.FromTable {
-		return r.fromTable(ctx)
+		q, err := r.tableQuery()
+		if err != nil {
+			return err
+		}
+		return r.fromTable(ctx, q, nil)
 	}
 	if err := r.look(ctx); err != nil {
 		return err

@@ -109,8 +109,8 @@ func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duratio
 // replayResult is what a replay has published, or would.
 type replayResult struct {
 	Replay     string           `json:"replay,omitempty"`
-	From       string           `json:"from"`
-	Until      string           `json:"until"`
+	From       string           `json:"from,omitempty"`
+	Until      string           `json:"until,omitempty"`
 	Events     int64            `json:"events"`
 	Bytes      int64            `json:"bytes"`
 	Topics     map[string]int64 `json:"topics"` // events
@@ -120,6 +120,7 @@ type replayResult struct {
 	First      *time.Time       `json:"first_commit,omitempty"`
 	Last       *time.Time       `json:"last_commit,omitempty"`
 	DryRun     bool             `json:"dry_run,omitempty"`
+	FromTable  bool             `json:"from_table,omitempty"`
 }
 
 func (g *replayProgress) result() replayResult {
@@ -151,12 +152,17 @@ func (r replayResult) rows() [][2]string {
 	add := func(name, format string, arguments ...any) {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, arguments...)})
 	}
+	if r.FromTable && r.Events == 0 && r.Replay == "" {
+		return [][2]string{{"missing", "nothing is missing"}}
+	}
 	if r.DryRun {
 		add("dry run", "nothing is published")
 	} else {
 		add("replay", "%s is complete", r.Replay)
 	}
-	add("log", "%s to %s", r.From, r.Until)
+	if !r.FromTable {
+		add("log", "%s to %s", r.From, r.Until)
+	}
 	if r.First != nil {
 		add("committed", "%s to %s", r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
 	}

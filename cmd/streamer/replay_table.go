@@ -15,12 +15,9 @@ import (
 // when a replay of it begins.
 const settlePatience = time.Minute
 
-// fromTable publishes what the outbox table still holds.
-func (r *replay) fromTable(ctx context.Context) error {
-	q, err := r.tableQuery()
-	if err != nil {
-		return err
-	}
+// fromTable publishes what the outbox table still holds, of these ids if they are
+// not nil.
+func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids map[string]struct{}) error {
 	if err := r.look(ctx); err != nil {
 		return err
 	}
@@ -29,6 +26,7 @@ func (r *replay) fromTable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	plan.IDs = ids
 	plan.Since, plan.Before = time.Time{}, time.Time{} // the server chooses by time
 	limitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.env)
@@ -36,20 +34,37 @@ func (r *replay) fromTable(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.env.stderr, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
 	stop := progress.show()
-	err = p.ReplayTable(ctx, q, r.settled)
+	err = p.ReplayTable(ctx, q, func(ctx context.Context, lsn replication.LSN) error {
+		err := r.settled(ctx, lsn)
+		if err == nil {
+			fmt.Fprintf(r.env.stderr, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
+		}
+		return err
+	})
 	stop()
 	if err != nil {
 		return fmt.Errorf("%w: replay %s was interrupted after %d events", err, plan.ID, progress.metrics.events.Load())
 	}
-	return r.report(progress.result())
+	result := progress.result()
+	result.From, result.Until, result.FromTable = "", "", true
+	return r.report(result)
+}
+
+// timeColumn says when a row was written. What --from and --to are about is the
+// column to sort by, if no other is known.
+func (r *replay) timeColumn() string {
+	at := r.cfg.Outbox.CleanupColumn()
+	if r.From+r.To != "" {
+		at = cmp.Or(at, r.OrderBy)
+	}
+	return at
 }
 
 // tableQuery says which rows, in which order. Times are those of the column that
 // says when a row was written.
 func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
-	at := r.cfg.Outbox.CleanupColumn()
+	at := r.timeColumn()
 	q.OrderBy, q.TimeColumn = cmp.Or(r.OrderBy, at), at
 	if q.OrderBy == "" {
 		return q, failure.Misconfigure(errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by"))
@@ -76,10 +91,17 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 // settled waits until the stream has published everything below a position.
 func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 	deadline := time.Now().Add(settlePatience)
-	for {
+	for said := false; ; {
 		record, err := loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg))
 		if err == nil && record.LSN >= lsn {
 			return nil
+		}
+		if err := r.streams(ctx); err != nil {
+			return err
+		}
+		if !said {
+			said = true
+			fmt.Fprintf(r.env.stderr, "streamer: waiting until the stream, which is at %s, has published everything below %s\n", record.LSN, lsn)
 		}
 		if time.Now().After(deadline) {
 			late := fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s: see that the streamer runs (`streamer status`)", lsn, settlePatience)
@@ -91,4 +113,18 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// streams makes sure that it makes sense to wait for the stream.
+func (r *replay) streams(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	slot, err := r.control.Slot(ctx)
+	if err == nil {
+		err = replication.Refusal(replication.CheckSlot(slot, r.server))
+	}
+	if err == nil && !slot.InUse() {
+		err = failure.Refuse(fmt.Errorf("no streamer uses slot %q: what the table holds has to be published first: start `streamer run`", slot.Name))
+	}
+	return err
 }

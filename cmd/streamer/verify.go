@@ -15,7 +15,7 @@ type verifyCommand struct {
 	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2006-01-02T15:04:05Z), or 10m for ten minutes ago."`
 	To         string        `placeholder:"LSN|TIME" help:"Only events committed before this."`
 	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be given several times."`
-	TimeColumn string        `placeholder:"COLUMN" help:"Column that tells when a row was inserted, for --from and --to and for topics with retention. Default: outbox.columns.time."`
+	TimeColumn string        `placeholder:"COLUMN" help:"Column that tells when a row was inserted, for --from and --to and for topics with retention. Default: outbox.cleanup.time_column or outbox.columns.time."`
 	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction and the difference of clocks."`
 	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is a finding then."`
 	Record     string        `placeholder:"FILE" help:"Write the table's rows to this new file, for --truth, and compare nothing."`
@@ -62,6 +62,7 @@ func (command verifyCommand) Run(ctx context.Context, c *cli, env environment) e
 		return err
 	}
 	v := &verification{command: command, cfg: loaded.Config, env: env, progress: newProgress(env)}
+	v.found = v.show
 	defer v.close()
 	if v.span, err = command.span(time.Now()); err != nil {
 		return failure.Misconfigure(err)
@@ -70,9 +71,6 @@ func (command verifyCommand) Run(ctx context.Context, c *cli, env environment) e
 		return v.record(ctx)
 	}
 	counts, err := v.run(ctx)
-	if cause := context.Cause(ctx); err != nil && cause != nil {
-		return fmt.Errorf("verify: not finished: %w", cause)
-	}
 	if err != nil {
 		return err
 	}

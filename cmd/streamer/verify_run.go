@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ type verification struct {
 	cfg      config.Config
 	env      environment
 	progress *progress
+	found    func(verify.Finding) error
 
 	control *replication.Control // nil with a truth file that tells its stream
 	server  replication.Server
@@ -55,6 +57,11 @@ func (v *verification) close() {
 // run compares. The order of its steps is what makes rows in flight no findings:
 // first the rows, then the proof that they are confirmed, then the logs' ends.
 func (v *verification) run(ctx context.Context) (counts verify.Counts, err error) {
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = fmt.Errorf("verify: not finished: %w", cause)
+		}
+	}()
 	if v.kafka, err = connectKafka(v.cfg); err != nil {
 		return counts, err
 	}
@@ -129,7 +136,7 @@ func (v *verification) open(ctx context.Context, rows int64, opened replication.
 		TempDir: v.command.TempDir, Expect: rows + records, Attributes: expectedRules(v.cfg, v.server.Database, nil).AttributeNames(),
 		Streams: v.streams, Strict: v.command.Strict || v.command.Truth != "", Union: v.command.Truth != "",
 		Opened: opened, Span: v.span, Written: v.written, Limit: int(v.command.Limit),
-	}, v.show)
+	}, v.found)
 	return nil
 }
 
@@ -195,10 +202,7 @@ func (v *verification) translateSpan(ctx context.Context) error {
 
 // timeColumn tells when rows were inserted, or is empty.
 func (v *verification) timeColumn() string {
-	if v.command.TimeColumn != "" {
-		return v.command.TimeColumn
-	}
-	return v.cfg.Outbox.Columns.Time
+	return cmp.Or(v.command.TimeColumn, v.cfg.Outbox.CleanupColumn())
 }
 
 func (v *verification) readTable(ctx context.Context) error {

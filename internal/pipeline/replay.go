@@ -27,6 +27,8 @@ type Replay struct {
 	Since, Before  time.Time // of commits: at or after the one, before the other; zero is no limit
 	AggregateTypes []string  // patterns
 	Keys, Topics   []string  // as they are in Kafka
+	// IDs are those of events, nil for all.
+	IDs map[string]struct{}
 
 	Rate int // events per second, 0 for no limit
 	// Reached is told, by the reading goroutine, up to where everything has been
@@ -86,6 +88,9 @@ func (r *Replay) passed(e *decoder.Event) bool {
 // wants tells whether an event is to be published again. One that cannot be
 // routed is: the producer will say why not.
 func (r *Replay) wants(e *decoder.Event, routes *router.Router) bool {
+	if _, named := r.IDs[string(e.Attribute(decoder.ID))]; !named && r.IDs != nil {
+		return false
+	}
 	at := time.UnixMicro(e.CommitTime)
 	if at.Before(r.Since) || !r.Before.IsZero() && !at.Before(r.Before) {
 		return false

@@ -93,10 +93,11 @@ func (r *tableReplay) close() {
 }
 
 // describe gives the decoder what a server sends before the first row: the
-// beginning of a transaction, and the table.
+// beginning of a transaction, and the table. Rows that do not say when they were
+// written have the time of the replay: Kafka deletes what is older than it keeps.
 func (r *tableReplay) describe(columns []string, types []uint32) error {
 	begin := binary.BigEndian.AppendUint64([]byte{'B'}, uint64(r.position.Commit))
-	begin = binary.BigEndian.AppendUint64(begin, 0)
+	begin = binary.BigEndian.AppendUint64(begin, uint64(time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds()))
 	if _, err := r.decoder.Decode(binary.BigEndian.AppendUint32(begin, 0)); err != nil {
 		return err
 	}

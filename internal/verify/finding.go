@@ -35,7 +35,7 @@ const (
 var kindNames = [kindCount]string{"missing", "altered", "out of order", "scattered", "repeated", "phantom", "malformed"}
 
 var kindMeanings = [kindCount]string{
-	"committed and confirmed as published, but not in Kafka: lost, or deleted there",
+	"committed and confirmed as published, but not in Kafka: lost, deleted there, or written before the slot existed",
 	"not what the outbox says, or not what was published first",
 	"behind an event that was committed later: consumers saw the newer one first",
 	"one key in several partitions: its events have no order any more (were partitions added, or the partitioner changed?)",

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/verify"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// missing compares the table with Kafka, and publishes the rows that are not
+// there. Those that a running streamer has not come to yet are not missing.
+func (r *replay) missing(ctx context.Context) error {
+	ids, err := r.compare(ctx)
+	if err != nil {
+		return err
+	}
+	if r.DryRun || len(ids) == 0 {
+		return r.report(replayResult{DryRun: r.DryRun, FromTable: true, Events: int64(len(ids))})
+	}
+	q := replication.OutboxQuery{OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn()}
+	q.AsWritten = q.OrderBy == ""
+	return r.fromTable(ctx, q, ids)
+}
+
+// compare does what `streamer verify` does, and gives the ids of what is missing.
+// --from and --to are those of verify.
+func (r *replay) compare(ctx context.Context) (map[string]struct{}, error) {
+	v := &verification{cfg: r.cfg, env: r.env, progress: newProgress(r.env)}
+	defer v.close()
+	err := kong.ApplyDefaults(&v.command)
+	if err != nil {
+		return nil, err
+	}
+	v.command.Limit = 0 // all
+	v.command.From, v.command.To, v.command.TimeColumn = strings.TrimPrefix(r.From, "beginning"), r.To, r.timeColumn()
+	if v.span, err = v.command.span(time.Now()); err != nil {
+		return nil, failure.Misconfigure(err)
+	}
+	ids := map[string]struct{}{}
+	v.found = func(f verify.Finding) error {
+		if f.Kind == verify.Missing {
+			ids[f.EventID] = struct{}{}
+		}
+		return nil
+	}
+	if _, err := v.run(ctx); err != nil {
+		return nil, fmt.Errorf("look for what is missing: %w", err)
+	}
+	return ids, nil
+}
