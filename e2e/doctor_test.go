@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,11 +26,9 @@ type finding struct{ Verdict, What, Meaning, Remedy string }
 // doctor gives what the doctor has found that is not well.
 func (r *rig) doctor(extra ...string) (found []finding, code int) {
 	r.t.Helper()
-	arguments := []string{"doctor", "--json"}
-	for _, s := range extra {
-		arguments = append(arguments, "--set", s)
-	}
-	output, code := r.command(arguments...)
+	changed := *r
+	changed.lines = slices.Concat(r.lines, extra)
+	output, code := changed.command("doctor", "--json")
 	var report struct{ Checks []finding }
 	require.NoError(r.t, json.NewDecoder(strings.NewReader(output)).Decode(&report), output)
 	for _, f := range report.Checks {
@@ -133,6 +132,27 @@ func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	r.notices("warn", "server load", "1000000 dead rows", `VACUUM "public"."outbox"`)
 }
 
+// A streamer that has refused to go on is not there to say why.
+func TestDoctorLooksAtTheRowsThatWait(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	p := r.startReady()
+	r.numbered("o1", 1)
+	r.published(p, "o1", 1)
+	assert.Zero(t, p.stop())
+	output, _ := r.command("doctor")
+	assert.Contains(t, output, "waiting rows — 0 looked at")
+	r.numbered("o1", 2)
+	output, _ = r.command("doctor")
+	assert.Contains(t, output, "waiting rows — 1 looked at, which can be published")
+
+	r.insert("invoice", "i1", "t", "{}")
+	r.notices("FAIL", "waiting rows", `goes to topic "`+r.topic("invoice")+`", which does not exist`, "streamer setup --topic "+r.topic("invoice"), "kafka.topics.create=false")
+	r.exec("insert into outbox (aggregatetype, aggregateid, payload) values ('order', 'o1', '{}')")
+	r.notices("FAIL", "waiting rows", "stops the stream: column", "streamer run --set poison.policy=dead-letter")
+	r.notices("warn", "waiting rows", "becomes a dead letter", "dead-letters list", "poison.policy=dead-letter", "poison.topic="+r.letterTopic())
+}
+
 // The brokers' clock shows in the records of the checkpoint topic.
 func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 	t.Parallel()
@@ -151,10 +171,11 @@ func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 	require.NoError(t, r.kafka.CreateTopic(t.Context(), topic, 1, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}))
 	r.put(&sarama.ProducerMessage{Topic: topic, Key: sarama.ByteEncoder(last.Key), Value: sarama.ByteEncoder(
 		altered(t, last.Value, func(r *checkpoint.Record) { r.SavedAt = r.SavedAt.Add(-time.Hour) }))})
-	r.lines = append(r.lines, "checkpoint.kafka.topic="+topic)
-	r.notices("warn", "clock of Kafka", "1h0m0s apart", "NTP")
+	other := "checkpoint.kafka.topic=" + topic
+	r.notices("warn", "clock of Kafka", "1h0m0s apart", "NTP", other)
 
 	require.NoError(t, r.kafka.SetTopic(t.Context(), topic, "message.timestamp.type", "CreateTime"))
+	r.lines = append(r.lines, other)
 	output, _ = r.command("doctor")
 	assert.Contains(t, output, "clock of Kafka — not compared with ours: that takes message.timestamp.type=LogAppendTime")
 }

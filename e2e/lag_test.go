@@ -73,3 +73,16 @@ func TestLagInSeconds(t *testing.T) {
 	r.published(p, "o1", 1, 2, 3)
 	assert.Equal(t, 0, p.stop())
 }
+
+// A row that waits for its topic is late, though nothing is in flight.
+func TestLagOfARowThatWaits(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable, withConfig("kafka.topics.create=false", "kafka.unknown_topic_grace=30s"))
+	p := r.startReady()
+	r.confirmed(p)
+	r.numbered("o1", 1)
+	p.eventually("the lag is that of the row", func() bool {
+		seconds, known := metric(t, r.address, "streamer_lag_seconds")
+		return known && seconds > 0 && seconds < 6
+	})
+}

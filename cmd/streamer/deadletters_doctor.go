@@ -52,7 +52,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 		}
 	}
 	if open > 0 {
-		d.say(warned, "dead letters", fmt.Sprintf("%d rows in topic %q could not be published and wait for a decision", open, topic), "`streamer dead-letters list` shows them")
+		d.say(warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", counted(open, "row"), topic), "`streamer dead-letters list` shows them")
 		return
 	}
 	d.say(fine, "dead letters", "none waits for a decision", "")

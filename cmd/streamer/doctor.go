@@ -69,7 +69,7 @@ func (command doctorCommand) Run(ctx context.Context, c *cli, env environment) e
 		return err
 	}
 	if d.failures > 0 {
-		return failure.Refuse(fmt.Errorf("%d checks have failed", d.failures))
+		return failure.Refuse(fmt.Errorf("%s failed", counted(d.failures, "check")))
 	}
 	return nil
 }
@@ -86,7 +86,8 @@ type doctor struct {
 	server   *replication.Server
 	slot     *replication.Slot
 	database string
-	largest  int64 // payload that was seen, in bytes; 0: none, or not known
+	saved    replication.LSN // the checkpoint; 0: none, or not known
+	largest  int64           // payload that was seen, in bytes; 0: none, or not known
 }
 
 // say adds a line, and writes it at once unless all are written as JSON.
@@ -138,6 +139,7 @@ func (d *doctor) run(ctx context.Context) {
 	d.postgres(ctx)
 	d.kafka(ctx)
 	d.checkpoint(ctx)
+	d.waiting(ctx)
 	d.endpoint(ctx)
 }
 
@@ -157,6 +159,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if !d.outcome(err, "checkpoint", fmt.Sprintf("%s, saved %s in %s", record.LSN, record.SavedAt.Format(time.RFC3339), place)) || d.slot == nil {
 		return
 	}
+	d.saved = record.LSN
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
 		d.say(warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")
@@ -189,7 +192,7 @@ func (d *doctor) endpoint(ctx context.Context) {
 	health, err := askHealth(ctx, d.cfg.HTTP.Listen)
 	switch {
 	case err != nil:
-		d.say(warned, "running streamer", err.Error(), "start it with `streamer run`; if it runs elsewhere, ask there")
+		d.say(warned, "running streamer", err.Error(), "start it with `streamer run`; if it has ended by itself, the last line of its log says why; if it runs elsewhere, ask there")
 	case !health.Ready:
 		d.say(failed, "running streamer", describeHealth(health), "see its log")
 	default:

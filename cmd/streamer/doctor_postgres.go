@@ -107,8 +107,12 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 	}
 }
 
-// muchRetained is from when on a slot without a limit is worth a word.
-const muchRetained = 4 << 30
+// muchRetained is from when on a slot without a limit is worth a word, and
+// unreadRetained if nobody reads it.
+const (
+	muchRetained   = 1 << 30
+	unreadRetained = 64 << 20
+)
 
 // retained is about what the slot keeps on the server's disk.
 func (d *doctor) retained(slot replication.Slot, server replication.Server) {
@@ -116,6 +120,8 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 	switch {
 	case server.MaxSlotKeepSize != "-1":
 		d.say(fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
+	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
+		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
 		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
 	default:

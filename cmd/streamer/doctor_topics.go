@@ -52,7 +52,7 @@ func (d *doctor) topicState(client *router.Client, topic string, written bool) {
 		d.outputSettings(client, topic, say)
 	}
 	if well {
-		d.say(fine, what, fmt.Sprintf("%d partitions, %d replicas, %s", about.Partitions, about.Replicas, rights(about)), "")
+		d.say(fine, what, fmt.Sprintf("%s, %s, %s", counted(about.Partitions, "partition"), counted(about.Replicas, "replica"), rights(about)), "")
 	}
 }
 

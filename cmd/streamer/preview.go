@@ -49,8 +49,14 @@ func (command previewCommand) Run(ctx context.Context, c *cli, env environment) 
 	}
 	counts := &partitionCounts{cfg: cfg, env: env}
 	defer counts.close()
-	p := &previewer{env: env, cfg: cfg, routes: routes, partitions: counts.of, limit: int(command.Limit)}
-	return p.run(ctx, control, server)
+	p := &previewer{write: env.writeLine, cfg: cfg, routes: routes, partitions: counts.of, limit: int(command.Limit)}
+	if err := p.run(ctx, control, server); err != nil {
+		return err
+	}
+	if p.shown == 0 {
+		fmt.Fprintln(env.stderr, "streamer: nothing waits in slot", cfg.Postgres.Slot)
+	}
+	return nil
 }
 
 // previewable makes the checks that run makes before it reads.
@@ -75,9 +81,9 @@ func previewable(ctx context.Context, control *replication.Control, c replicatio
 	return server, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// previewer turns what waits in the slot into lines.
+// previewer turns what waits in the slot into lines of JSON.
 type previewer struct {
-	env        environment
+	write      func(line any) error // a poisonLine or a router.Rendering
 	cfg        config.Config
 	routes     *router.Router
 	partitions func(topic string) (int, error)
@@ -101,9 +107,6 @@ func (p *previewer) run(ctx context.Context, control *replication.Control, serve
 		case err != nil:
 			return err
 		case ask == 0 || seen < ask:
-			if p.shown == 0 {
-				fmt.Fprintln(p.env.stderr, "streamer: nothing waits in slot", p.cfg.Postgres.Slot)
-			}
 			return nil
 		}
 	}
@@ -138,6 +141,7 @@ func (p *previewer) pass(ctx context.Context, control *replication.Control, serv
 
 // poisonLine is a row that cannot be published.
 type poisonLine struct {
+	at       replication.Position
 	Position string `json:"position"`
 	ID       string `json:"id,omitempty"`
 	Poison   string `json:"poison"`
@@ -145,16 +149,16 @@ type poisonLine struct {
 
 func (p *previewer) show(e *decoder.Event, poison *decoder.PoisonError) error {
 	if poison != nil {
-		return p.env.writeLine(poisonLine{poison.Position.String(), poison.EventID, poison.Reason})
+		return p.write(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason})
 	}
 	line, err := p.routes.Preview(e, p.partitions)
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok {
-		return p.env.writeLine(poisonLine{poison.Position.String(), poison.EventID, poison.Reason.Error()})
+		return p.write(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
 	}
 	if err != nil {
 		return err
 	}
-	return p.env.writeLine(line)
+	return p.write(line)
 }
 
 // partitionCounts asks Kafka how many partitions topics have, once each, and

@@ -93,7 +93,7 @@ func (g *replayProgress) show() (stop func()) {
 // line is about a replay that has come from first to at in a time of its own,
 // and runs for a longer one.
 func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duration) string {
-	text := fmt.Sprintf("streamer: replay %s: %d events, %.0f/s", g.plan.ID, g.metrics.events.Load(), float64(g.metrics.events.Load())/runs.Seconds())
+	text := fmt.Sprintf("streamer: replay %s: %s, %.0f/s", g.plan.ID, counted(g.metrics.events.Load(), "event"), float64(g.metrics.events.Load())/runs.Seconds())
 	whole := g.plan.Until - g.plan.From
 	if at < g.plan.From || whole == 0 {
 		return text
@@ -168,10 +168,10 @@ func (r replayResult) rows() [][2]string {
 	}
 	add("events", "%d, %s", r.Events, size(r.Bytes))
 	for _, topic := range slices.Sorted(maps.Keys(r.Topics)) {
-		add("topic", "%s: %d events", topic, r.Topics[topic])
+		add("topic", "%s: %s", topic, counted(r.Topics[topic], "event"))
 	}
 	if r.PassedOver > 0 {
-		add("passed over", "%d rows that cannot be published", r.PassedOver)
+		add("passed over", "%s that cannot be published", counted(r.PassedOver, "row"))
 	}
 	switch {
 	case r.DryRun && r.Estimate > 0:

@@ -197,6 +197,8 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 			err = nil
 		}
 		failed = append(failed, err)
+	} else {
+		s.Unknown = append(s.Unknown, "checkpoint: whose it is, only the server can say")
 	}
 	failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil })
 	for _, err := range failed {
@@ -355,7 +357,7 @@ func (s *slotStatus) rows() [][2]string {
 	}
 	lag := size(s.Lag)
 	if s.LagTransactions != nil {
-		lag += fmt.Sprintf(", some %d transactions", *s.LagTransactions)
+		lag += ", some " + counted(*s.LagTransactions, "transaction")
 	}
 	rows := [][2]string{
 		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
@@ -382,7 +384,7 @@ func (s *streamerStatus) rows() [][2]string {
 		rows = append(rows, [2]string{"rate", fmt.Sprintf("%.0f events/s", *s.Rate)})
 	}
 	rows = append(rows,
-		[2]string{"in flight", fmt.Sprintf("%d events, %s", s.InFlightEvents, size(s.InFlightBytes))},
+		[2]string{"in flight", fmt.Sprintf("%s, %s", counted(s.InFlightEvents, "event"), size(s.InFlightBytes))},
 		[2]string{"reconnects", strconv.FormatInt(s.Reconnects, 10)})
 	if !s.LastAck.IsZero() {
 		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
@@ -392,9 +394,9 @@ func (s *streamerStatus) rows() [][2]string {
 	}
 	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
 		t := s.Topics[topic]
-		line := fmt.Sprintf("%s: %d events, %s since the start", topic, t.Events, size(t.Bytes))
+		line := fmt.Sprintf("%s: %s, %s since the start", topic, counted(t.Events, "event"), size(t.Bytes))
 		if t.Errors > 0 {
-			line += fmt.Sprintf(", %d batches not taken and sent again", t.Errors)
+			line += fmt.Sprintf(", %s not taken and sent again", counted(t.Errors, "batch"))
 		}
 		rows = append(rows, [2]string{"topic", line})
 	}

@@ -43,11 +43,15 @@ func (s *session) tick() error {
 // measure tells how far publication has come.
 func (s *session) measure() {
 	producer := s.flow.producer
-	oldest, inFlight := producer.Oldest()
-	if !inFlight && s.committed > 0 {
+	oldest, waiting := producer.Oldest()
+	switch {
+	case waiting:
+	case !s.blockedSince.IsZero(): // the producer does not take it
+		oldest, waiting = time.UnixMicro(s.decoder.Event().CommitTime), true
+	case s.committed > 0:
 		oldest = time.UnixMicro(s.committed)
 	}
-	s.lag.published(oldest, inFlight)
+	s.lag.published(oldest, waiting)
 	saved := s.flow.saver.lastSaved()
 	s.config.Replay.reached(saved.LSN)
 	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())

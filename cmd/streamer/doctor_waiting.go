@@ -1,0 +1,95 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+const (
+	// waitingRows is how many of the rows that wait the doctor looks at.
+	waitingRows = 100
+	// waitingPatience is how long a server may take to show them: it reads its log
+	// from where the slot begins.
+	waitingPatience = 10 * time.Second
+)
+
+// waiting looks at the rows that come next, while no streamer reads them: whether
+// one of them stops the stream.
+func (d *doctor) waiting(ctx context.Context) {
+	if d.slot == nil || d.slot.InUse() || d.failures > 0 {
+		return // nothing that a start would come to
+	}
+	ctx, cancel := context.WithTimeout(ctx, waitingPatience)
+	defer cancel()
+	const what = "waiting rows"
+	control, _, err := connectPostgres(ctx, d.cfg)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	defer control.Close()
+	routes, err := newRouter(d.cfg, d.database)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	topics := map[string]struct{}{}
+	p := &previewer{cfg: d.cfg, routes: routes, limit: waitingRows, partitions: func(string) (int, error) { return 0, nil }}
+	p.write = func(line any) error {
+		switch line := line.(type) {
+		case poisonLine:
+			if line.at.Commit >= d.saved {
+				d.poison(what, line)
+			}
+		case router.Rendering:
+			topics[line.Topic] = struct{}{}
+		}
+		return nil
+	}
+	before := len(d.found)
+	err = p.run(ctx, control, *d.server)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		d.say(fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
+		return
+	case err != nil && !errors.Is(err, replication.ErrSlotActive):
+		d.outcome(err, what, "")
+		return
+	}
+	d.topicsOf(what, topics)
+	if len(d.found) == before {
+		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", p.shown), "")
+	}
+}
+
+// poison is about a row that cannot be published.
+func (d *doctor) poison(what string, line poisonLine) {
+	if d.cfg.HasDeadLetters() {
+		d.say(warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison), "`streamer dead-letters list` will show it")
+		return
+	}
+	d.say(failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison), "to pass it: `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
+}
+
+// topicsOf makes sure that the topics of rows exist, unless we may create them.
+func (d *doctor) topicsOf(what string, topics map[string]struct{}) {
+	if d.cfg.Kafka.Topics.Create || len(topics) == 0 {
+		return
+	}
+	client, err := connectKafka(d.cfg)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	defer client.Close()
+	for topic := range topics {
+		if found, err := client.HasTopic(topic); err == nil && !found {
+			d.say(failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
+		}
+	}
+}
