@@ -94,6 +94,7 @@ func everyField(t *testing.T, p place) {
 	want.Last = &checkpoint.Event{Sequence: "0000000001b3e9c0-00000001", ID: "5c004d42"}
 	want.Publication = "16402/16405"
 	want.AtLeastOnce = "transactional id not allowed"
+	want.NextTransaction = 1 << 40
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {
 		require.False(t, fields.Field(i).IsZero(), "the test forgets field %s", fields.Type().Field(i).Name)
