@@ -20,6 +20,7 @@ func (d *doctor) kafka(ctx context.Context) {
 	}
 	d.say(fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")
 	defer client.Close()
+	d.requests(client)
 	if d.cfg.Checkpoint.Store == config.StoreKafka {
 		d.checkpointTopic(ctx, client)
 	}
@@ -49,6 +50,19 @@ func (d *doctor) kafka(ctx context.Context) {
 	}
 	d.deadLetters(ctx, client, outputs)
 	d.takeOver(ctx, client)
+}
+
+// requests makes sure that the brokers are not too old.
+func (d *doctor) requests(client *router.Client) {
+	const what = "Kafka's protocol"
+	switch lacking, err := client.Lacks(); {
+	case err != nil:
+		d.outcome(err, what, "")
+	case len(lacking) > 0:
+		d.say(failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
+	default:
+		d.say(fine, what, "the brokers know every request that is needed", "")
+	}
 }
 
 // checkpointTopic is looked at by the check that run makes, which would create
