@@ -24,6 +24,10 @@ type OutboxQuery struct {
 	// From and To limit TimeColumn: at or after the one, before the other. Zero
 	// times are no limits.
 	From, To time.Time
+	// IDs limits the column IDColumn to these values; nil is no limit. Where the
+	// server cannot choose, more rows may come.
+	IDColumn string
+	IDs      []string
 	// OrderBy is a column to sort by; empty for no order.
 	OrderBy string
 	// AsWritten sorts by when the transactions began that wrote the rows, which is
@@ -201,28 +205,52 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	case q.OrderBy != "":
 		order = " order by " + quoteIdentifier(q.OrderBy)
 	}
-	if q.TimeColumn == "" {
-		return "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table) + order, nil, nil
-	}
-	micro, limit, err := timeExpressions(c, t, q.TimeColumn)
-	if err != nil {
-		return "", nil, err
-	}
-	name := quoteIdentifier(q.TimeColumn)
-	statement := "select " + strings.Join(append(selected, micro), ", ") + " from " + QuoteTable(c.Table)
 	var conditions []string
 	var parameters [][]byte
-	for operator, bound := range map[string]time.Time{">=": q.From, "<": q.To} {
-		if bound.IsZero() {
-			continue
+	if q.TimeColumn != "" {
+		micro, limit, err := timeExpressions(c, t, q.TimeColumn)
+		if err != nil {
+			return "", nil, err
 		}
-		parameters = append(parameters, []byte(bound.UTC().Format(time.RFC3339Nano)))
-		conditions = append(conditions, name+" "+operator+" "+fmt.Sprintf(limit, len(parameters)))
+		selected = append(selected, micro)
+		for operator, bound := range map[string]time.Time{">=": q.From, "<": q.To} {
+			if bound.IsZero() {
+				continue
+			}
+			parameters = append(parameters, []byte(bound.UTC().Format(time.RFC3339Nano)))
+			conditions = append(conditions, quoteIdentifier(q.TimeColumn)+" "+operator+" "+fmt.Sprintf(limit, len(parameters)))
+		}
 	}
+	if q.IDs != nil && len(q.IDs) <= mostIDs && slices.Contains(plainIDs, columnType(t, q.IDColumn)) {
+		parameters = append(parameters, arrayOf(q.IDs))
+		conditions = append(conditions, fmt.Sprintf("%s::text = any($%d::text[])", quoteIdentifier(q.IDColumn), len(parameters)))
+	}
+	statement := "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table)
 	if len(conditions) > 0 {
 		statement += " where " + strings.Join(conditions, " and ")
 	}
 	return statement + order, parameters, nil
+}
+
+// mostIDs is how many the server is asked for by name.
+const mostIDs = 100_000
+
+// plainIDs are types whose text is the id of the event.
+var plainIDs = []string{"uuid", "text", "bigint", "integer"}
+
+// escaped is for elements of arrays within quotes.
+var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// arrayOf is the text of an array.
+func arrayOf(values []string) []byte {
+	text := []byte{'{'}
+	for i, v := range values {
+		if i > 0 {
+			text = append(text, ',')
+		}
+		text = append(append(append(text, '"'), escaped.Replace(v)...), '"')
+	}
+	return append(text, '}')
 }
 
 // timeExpressions are a column's time in microseconds since the Unix epoch, and

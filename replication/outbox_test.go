@@ -72,6 +72,53 @@ func TestReadOutbox(t *testing.T) {
 	assert.Equal(t, []string{"a", "NULL", "not committed"}, rows)
 }
 
+func TestReadOutboxByID(t *testing.T) {
+	t.Parallel()
+	const odd = `a"\,{}'NULL`
+	for typ, c := range map[string]struct{ ids, want []string }{
+		"text":   {[]string{odd, "b"}, []string{odd, "b"}},
+		"bigint": {[]string{"-7", "none"}, []string{"-7"}},
+		"uuid":   {[]string{"0af76519-16cd-43dd-8448-eb211c80319c"}, []string{"0af76519-16cd-43dd-8448-eb211c80319c"}},
+		"bytea":  {[]string{"x"}, []string{`\x01`, `\x02`}}, // is no text: the caller chooses
+	} {
+		t.Run(typ, func(t *testing.T) {
+			t.Parallel()
+			f := newEmptyFixture(t, pgtest.Shared(t))
+			f.exec("create table outbox (id " + typ + ")")
+			for _, id := range append(c.want, map[string]string{"text": "other", "bigint": "7", "uuid": "1bf76519-16cd-43dd-8448-eb211c80319c"}[typ]) {
+				_, err := f.conn.Exec(t.Context(), "insert into outbox select $1::text::"+typ+" where $1 <> ''", id)
+				require.NoError(t, err)
+			}
+			f.config.Columns = []string{"id"}
+			_, rows, err := readOutbox(f, OutboxQuery{IDColumn: "id", IDs: c.ids})
+			require.NoError(t, err)
+			assert.ElementsMatch(t, c.want, rows)
+			_, rows, err = readOutbox(f, OutboxQuery{IDColumn: "id", IDs: []string{}})
+			require.NoError(t, err)
+			assert.Equal(t, typ == "bytea", len(rows) > 0)
+		})
+	}
+}
+
+// Without a column that tells, the transactions do.
+func TestReadOutboxAsWritten(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.Shared(t))
+	other := connect(t, f.config.DSN)
+	tx, err := other.Begin(t.Context())
+	require.NoError(t, err)
+	for _, id := range []string{"9", "8"} {
+		_, err = tx.Exec(t.Context(), "insert into outbox values ("+id+", 'first')")
+		require.NoError(t, err)
+	}
+	f.exec("insert into outbox values (1, 'second')")
+	require.NoError(t, tx.Commit(t.Context()))
+	f.exec("insert into outbox values (0, 'third')")
+	_, rows, err := readOutbox(f, OutboxQuery{AsWritten: true})
+	require.NoError(t, err)
+	assert.Equal(t, []string{"9|first", "8|first", "1|second", "0|third"}, rows)
+}
+
 func TestReadOutboxByTime(t *testing.T) {
 	t.Parallel()
 	const noon = 1_700_049_600 // in seconds since the Unix epoch

@@ -57,7 +57,7 @@ func (d *doctor) requests(client *router.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
 	case err != nil:
-		d.outcome(err, what, "")
+		d.say(warned, what, err.Error(), "bring the broker back: its partitions are led by others, if they have replicas")
 	case len(lacking) > 0:
 		d.say(failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
 	default:

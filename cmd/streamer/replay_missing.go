@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,7 +26,10 @@ func (r *replay) missing(ctx context.Context) error {
 	if r.DryRun || len(ids) == 0 {
 		return r.report(replayResult{DryRun: r.DryRun, FromTable: true, Events: int64(len(ids))})
 	}
-	q := replication.OutboxQuery{OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn()}
+	q := replication.OutboxQuery{
+		OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn(),
+		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(ids)),
+	}
 	q.AsWritten = q.OrderBy == ""
 	return r.fromTable(ctx, q, ids)
 }
