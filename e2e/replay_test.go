@@ -337,6 +337,11 @@ func TestSlotLostIsCured(t *testing.T) {
 			output, code = r.command("setup")
 			require.Zero(t, code, output)
 			r.start().refused(exitRefused, "streamer checkpoint set slot --yes", "streamer replay --missing")
+			if name == "dated" {
+				output, code = r.command("checkpoint", "set", "slot", "--yes", "--set", "outbox.cleanup.mode=delete", "--set", "outbox.cleanup.time_column=created_at")
+				assert.Equal(t, 3, code, output)
+				assert.Contains(t, output, "set outbox.cleanup.mode to none")
+			}
 			output, code = r.command("checkpoint", "set", "slot", "--yes")
 			require.Zero(t, code, output)
 			p = r.startReady()

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -153,6 +154,9 @@ func (command checkpointSetCommand) Run(ctx context.Context, c *cli, env environ
 		fmt.Fprintln(env.stdout, consequence(d))
 		if !command.Yes {
 			return failure.Refuse(errors.New("nothing was changed: add --yes to do it"))
+		}
+		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && loaded.Config.Outbox.Cleanup.Mode != config.CleanupNone {
+			return failure.Refuse(errors.New("nothing was changed: outbox.cleanup would remove what lies in between as published, before `streamer replay --missing` has published it: set outbox.cleanup.mode to none until that is done"))
 		}
 		return nil
 	})
