@@ -4,20 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	dto "github.com/prometheus/client_model/go"
-	"github.com/prometheus/common/expfmt"
-	"github.com/prometheus/common/model"
-
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
-	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -119,60 +111,6 @@ type serverStatus struct {
 	Version  int    `json:"server_version_num"`
 }
 
-type slotStatus struct {
-	Name      string `json:"slot"`
-	Confirmed string `json:"confirmed_flush_lsn"`
-	Flushed   string `json:"wal_flush_lsn"`
-	Lag       int64  `json:"lag_bytes"`
-	// LagTransactions estimates how many transactions that wrote the server has
-	// begun since; null if it is not known.
-	LagTransactions *int64 `json:"lag_transactions"`
-	RetainedWAL     int64  `json:"retained_wal_bytes"`
-	WALStatus       string `json:"wal_status"`
-	SafeWALSize     *int64 `json:"safe_wal_size_bytes"` // null without a limit
-	Active          bool   `json:"active"`
-	ActivePID       int    `json:"active_pid,omitempty"`
-	Copies          int    `json:"copies,omitempty"` // through which a streamer is catching up
-	Lost            bool   `json:"lost"`
-	Outlook         string `json:"outlook,omitempty"` // what happens if nothing changes
-
-	nextTransaction int64 // of the server
-}
-
-// countTransactions tells the lag in transactions, given the checkpoint that the
-// slot was confirmed by.
-func (s *slotStatus) countTransactions(record checkpoint.Record) {
-	behind := max(0, s.nextTransaction-record.NextTransaction)
-	if s.Lag == 0 {
-		behind = 0
-	} else if record.NextTransaction == 0 {
-		return
-	}
-	s.LagTransactions = &behind
-}
-
-type streamerStatus struct {
-	Phase          string                 `json:"phase"`
-	Detail         string                 `json:"detail,omitempty"`
-	Ready          bool                   `json:"ready"`
-	Since          time.Time              `json:"since,omitzero"`
-	InFlightEvents int64                  `json:"in_flight_events"`
-	InFlightBytes  int64                  `json:"in_flight_bytes"`
-	Reader         string                 `json:"reader,omitempty"` // while it streams: stream or catch-up
-	LagSeconds     *float64               `json:"lag_seconds"`      // null while it stands by
-	Rate           *float64               `json:"events_per_second,omitempty"`
-	Reconnects     int64                  `json:"reconnects"`
-	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
-	Topics         map[string]topicStatus `json:"topics"`       // since the process started
-	DeadLetters    map[string]int64       `json:"dead_letters"` // by class, of which there are some since the process started
-}
-
-type topicStatus struct {
-	Events int64 `json:"events"`
-	Bytes  int64 `json:"bytes"`
-	Errors int64 `json:"errors"` // batches that were not taken, and sent again
-}
-
 // readStatus asks everybody. The error is the first of those that matter.
 func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	s := status{At: time.Now().UTC()}
@@ -243,78 +181,6 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 	return replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// askStreamer asks the running streamer how it is and reads its metrics.
-func askStreamer(ctx context.Context, listen string) (*streamerStatus, error) {
-	health, err := askHealth(ctx, listen)
-	if err != nil {
-		return nil, err
-	}
-	s := &streamerStatus{Phase: string(health.Phase), Detail: health.Detail, Ready: health.Ready, Since: health.Since}
-	err = ask(ctx, listen, "/metrics", func(body io.Reader) error {
-		parser := expfmt.NewTextParser(model.UTF8Validation)
-		families, err := parser.TextToMetricFamilies(body)
-		if err == nil {
-			s.readMetrics(families)
-		}
-		return err
-	})
-	return s, err
-}
-
-func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
-	s.InFlightEvents = int64(sum(families["streamer_in_flight_events"]))
-	s.InFlightBytes = int64(sum(families["streamer_in_flight_bytes"]))
-	s.Reconnects = int64(sum(families["streamer_reconnects_total"]))
-	if at := sum(families["streamer_last_ack_timestamp_seconds"]); at > 0 {
-		s.LastAck = time.UnixMilli(int64(at * 1000)).UTC()
-	}
-	if known := families["streamer_lag_seconds"]; known != nil {
-		behind := sum(known)
-		s.LagSeconds = &behind
-		if s.Reader = string(pipeline.ReadStream); sum(families["streamer_catching_up"]) > 0 {
-			s.Reader = string(pipeline.ReadCatchUp)
-		}
-	}
-	s.DeadLetters = map[string]int64{}
-	for _, m := range families["streamer_dead_letters_total"].GetMetric() {
-		if count := int64(m.GetCounter().GetValue()); count > 0 {
-			s.DeadLetters[label(m, "class")] = count
-		}
-	}
-	s.Topics = map[string]topicStatus{}
-	for _, m := range families["streamer_events_produced_total"].GetMetric() {
-		s.Topics[topicOf(m)] = topicStatus{Events: int64(m.GetCounter().GetValue())}
-	}
-	for _, m := range families["streamer_bytes_produced_total"].GetMetric() {
-		t := s.Topics[topicOf(m)]
-		t.Bytes = int64(m.GetCounter().GetValue())
-		s.Topics[topicOf(m)] = t
-	}
-	for _, m := range families["streamer_produce_errors_total"].GetMetric() {
-		t := s.Topics[topicOf(m)]
-		t.Errors = int64(m.GetCounter().GetValue())
-		s.Topics[topicOf(m)] = t
-	}
-}
-
-func sum(family *dto.MetricFamily) (total float64) {
-	for _, m := range family.GetMetric() {
-		total += m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is not there
-	}
-	return total
-}
-
-func topicOf(m *dto.Metric) string { return label(m, "topic") }
-
-func label(m *dto.Metric, name string) string {
-	for _, label := range m.GetLabel() {
-		if label.GetName() == name {
-			return label.GetValue()
-		}
-	}
-	return ""
-}
-
 func (s status) rows() [][2]string {
 	var rows [][2]string
 	if v := s.Server; v != nil {
@@ -343,62 +209,6 @@ func (s status) rows() [][2]string {
 	}
 	for _, why := range s.Unknown {
 		rows = append(rows, [2]string{"unknown", strings.ReplaceAll(why, "\n", "; ")})
-	}
-	return rows
-}
-
-func (s *slotStatus) rows() [][2]string {
-	left := "without limit"
-	if s.SafeWALSize != nil {
-		left = "lost after " + size(max(0, *s.SafeWALSize)) + " more"
-	}
-	if s.Lost {
-		left = "what it needs is gone: docs/how-to/slot-lost.md"
-	}
-	lag := size(s.Lag)
-	if s.LagTransactions != nil {
-		lag += ", some " + counted(*s.LagTransactions, "transaction")
-	}
-	rows := [][2]string{
-		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
-		{"confirmed", s.Confirmed + " of " + s.Flushed},
-		{"lag", lag},
-		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
-	}
-	if s.Outlook != "" {
-		rows = append(rows, [2]string{"outlook", s.Outlook})
-	}
-	return rows
-}
-
-func (s *streamerStatus) rows() [][2]string {
-	phase := s.Phase
-	if s.Detail != "" {
-		phase += ": " + s.Detail
-	}
-	rows := [][2]string{{"streamer", phase}}
-	if s.LagSeconds != nil {
-		rows = append(rows, [2]string{"behind by", about(time.Duration(*s.LagSeconds*float64(time.Second))) + ", reader " + s.Reader})
-	}
-	if s.Rate != nil {
-		rows = append(rows, [2]string{"rate", fmt.Sprintf("%.0f events/s", *s.Rate)})
-	}
-	rows = append(rows,
-		[2]string{"in flight", fmt.Sprintf("%s, %s", counted(s.InFlightEvents, "event"), size(s.InFlightBytes))},
-		[2]string{"reconnects", strconv.FormatInt(s.Reconnects, 10)})
-	if !s.LastAck.IsZero() {
-		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
-	}
-	for _, class := range slices.Sorted(maps.Keys(s.DeadLetters)) {
-		rows = append(rows, [2]string{"dead letters", fmt.Sprintf("%s: %d since the start, see `streamer dead-letters list`", class, s.DeadLetters[class])})
-	}
-	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
-		t := s.Topics[topic]
-		line := fmt.Sprintf("%s: %s, %s since the start", topic, counted(t.Events, "event"), size(t.Bytes))
-		if t.Errors > 0 {
-			line += fmt.Sprintf(", %s not taken and sent again", counted(t.Errors, "batch"))
-		}
-		rows = append(rows, [2]string{"topic", line})
 	}
 	return rows
 }

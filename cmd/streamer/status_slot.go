@@ -1,0 +1,64 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/replication"
+)
+
+type slotStatus struct {
+	Name      string `json:"slot"`
+	Confirmed string `json:"confirmed_flush_lsn"`
+	Flushed   string `json:"wal_flush_lsn"`
+	Lag       int64  `json:"lag_bytes"`
+	// LagTransactions estimates how many transactions that wrote the server has
+	// begun since; null if it is not known.
+	LagTransactions *int64 `json:"lag_transactions"`
+	RetainedWAL     int64  `json:"retained_wal_bytes"`
+	WALStatus       string `json:"wal_status"`
+	SafeWALSize     *int64 `json:"safe_wal_size_bytes"` // null without a limit
+	Active          bool   `json:"active"`
+	ActivePID       int    `json:"active_pid,omitempty"`
+	Copies          int    `json:"copies,omitempty"` // through which a streamer is catching up
+	Lost            bool   `json:"lost"`
+	Outlook         string `json:"outlook,omitempty"` // what happens if nothing changes
+
+	nextTransaction int64 // of the server
+}
+
+// countTransactions tells the lag in transactions, given the checkpoint that the
+// slot was confirmed by.
+func (s *slotStatus) countTransactions(record checkpoint.Record) {
+	behind := max(0, s.nextTransaction-record.NextTransaction)
+	if s.Lag == 0 {
+		behind = 0
+	} else if record.NextTransaction == 0 {
+		return
+	}
+	s.LagTransactions = &behind
+}
+
+func (s *slotStatus) rows() [][2]string {
+	left := "without limit"
+	if s.SafeWALSize != nil {
+		left = "lost after " + size(max(0, *s.SafeWALSize)) + " more"
+	}
+	if s.Lost {
+		left = "what it needs is gone: docs/how-to/slot-lost.md"
+	}
+	lag := size(s.Lag)
+	if s.LagTransactions != nil {
+		lag += ", some " + counted(*s.LagTransactions, "transaction")
+	}
+	rows := [][2]string{
+		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
+		{"confirmed", s.Confirmed + " of " + s.Flushed},
+		{"lag", lag},
+		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
+	}
+	if s.Outlook != "" {
+		rows = append(rows, [2]string{"outlook", s.Outlook})
+	}
+	return rows
+}
