@@ -305,6 +305,19 @@ func (r *rig) lose(server *pgtest.Server) {
 	require.NoError(r.t, server.AlterSystem(r.t.Context(), "max_slot_wal_keep_size", "-1"))
 }
 
+// forget deletes all records of a topic.
+func (r *rig) forget(aggregateType string) {
+	r.t.Helper()
+	admin, err := r.kafka.Admin()
+	require.NoError(r.t, err)
+	defer admin.Close()
+	ends := map[int32]int64{}
+	for _, m := range r.records(aggregateType) {
+		ends[m.Partition] = max(ends[m.Partition], m.Offset+1)
+	}
+	require.NoError(r.t, admin.DeleteRecords(r.topic(aggregateType), ends))
+}
+
 // The way out of a lost slot, as docs/how-to/slot-lost.md has it: nothing is
 // missing in the end, and nothing there twice.
 func TestSlotLostIsCured(t *testing.T) {
@@ -365,6 +378,19 @@ func TestSlotLostIsCured(t *testing.T) {
 			require.Zero(t, code, output)
 			assert.Contains(t, output, "nothing is missing")
 			assert.Len(t, r.records("order"), 25+60)
+
+			// Kafka forgets: of what time a row is decides whether it is missed.
+			r.forget("order")
+			output, code = r.command("replay", "--missing")
+			require.Zero(t, code, output)
+			assert.Contains(t, output, "85 rows without a record left out")
+			assert.Contains(t, output, "--time-column")
+			if name == "dated" {
+				output, code = r.command("replay", "--missing", "--time-column", "created_at", "--dry-run")
+				require.Zero(t, code, output)
+				assert.Contains(t, output, "85 rows without a record left out")
+				assert.NotContains(t, output, "--time-column")
+			}
 			assert.Zero(t, p.stop())
 		})
 	}

@@ -19,9 +19,12 @@ import (
 // missing compares the table with Kafka, and publishes the rows that are not
 // there. Those that a running streamer has not come to yet are not missing.
 func (r *replay) missing(ctx context.Context) error {
-	ids, err := r.compare(ctx)
+	ids, leftOut, err := r.compare(ctx)
 	if err != nil {
 		return err
+	}
+	if leftOut > 0 {
+		fmt.Fprintf(r.env.stderr, "streamer: %s without a record left out: Kafka may have deleted it, as it has others of that time%s\n", counted(leftOut, "row"), r.undated())
 	}
 	if r.DryRun || len(ids) == 0 {
 		return r.report(replayResult{DryRun: r.DryRun, FromTable: true, Events: int64(len(ids))})
@@ -34,29 +37,37 @@ func (r *replay) missing(ctx context.Context) error {
 	return r.fromTable(ctx, q, ids)
 }
 
-// compare does what `streamer verify` does, and gives the ids of what is missing.
-// --from and --to are those of verify.
-func (r *replay) compare(ctx context.Context) (map[string]struct{}, error) {
+// undated is what to do where nothing says of which time rows are.
+func (r *replay) undated() string {
+	if r.timeColumn() != "" {
+		return ""
+	}
+	return ", or not: name the column that tells when a row was written with --time-column"
+}
+
+// compare does what `streamer verify` does, and gives the ids of what is missing,
+// and how many rows more may be. --from and --to are those of verify.
+func (r *replay) compare(ctx context.Context) (ids map[string]struct{}, leftOut int64, err error) {
 	v := &verification{cfg: r.cfg, env: r.env, progress: newProgress(r.env)}
 	defer v.close()
-	err := kong.ApplyDefaults(&v.command)
-	if err != nil {
-		return nil, err
+	if err := kong.ApplyDefaults(&v.command); err != nil {
+		return nil, 0, err
 	}
 	v.command.Limit = 0 // all
 	v.command.From, v.command.To, v.command.TimeColumn = strings.TrimPrefix(r.From, "beginning"), r.To, r.timeColumn()
 	if v.span, err = v.command.span(time.Now()); err != nil {
-		return nil, failure.Misconfigure(err)
+		return nil, 0, failure.Misconfigure(err)
 	}
-	ids := map[string]struct{}{}
+	ids = map[string]struct{}{}
 	v.found = func(f verify.Finding) error {
 		if f.Kind == verify.Missing {
 			ids[f.EventID] = struct{}{}
 		}
 		return nil
 	}
-	if _, err := v.run(ctx); err != nil {
-		return nil, fmt.Errorf("look for what is missing: %w", err)
+	counts, err := v.run(ctx)
+	if err != nil {
+		return nil, 0, fmt.Errorf("look for what is missing: %w", err)
 	}
-	return ids, nil
+	return ids, counts.Expired + counts.Undated, nil
 }

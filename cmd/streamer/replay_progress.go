@@ -153,7 +153,7 @@ func (r replayResult) rows() [][2]string {
 		rows = append(rows, [2]string{name, fmt.Sprintf(format, arguments...)})
 	}
 	if r.FromTable && r.Events == 0 && r.Replay == "" {
-		return [][2]string{{"missing", "nothing is missing"}}
+		return [][2]string{{"missing", "nothing is missing that could be published"}}
 	}
 	if r.DryRun {
 		add("dry run", "nothing is published")

@@ -54,7 +54,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 // timeColumn says when a row was written. What --from and --to are about is the
 // column to sort by, if no other is known.
 func (r *replay) timeColumn() string {
-	at := r.cfg.Outbox.CleanupColumn()
+	at := cmp.Or(r.TimeColumn, r.cfg.Outbox.CleanupColumn())
 	if r.From+r.To != "" {
 		at = cmp.Or(at, r.OrderBy)
 	}
@@ -81,7 +81,7 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 		case !is:
 			return q, failure.Misconfigure(fmt.Errorf("%s %q is not a time: the table knows no positions of the log", bound.flag, bound.text))
 		case at == "":
-			return q, failure.Misconfigure(fmt.Errorf("%s takes a column that says when a row was written: map it as outbox.columns.time, or name it in outbox.cleanup.time_column", bound.flag))
+			return q, failure.Misconfigure(fmt.Errorf("%s takes a column that says when a row was written: name it with --time-column", bound.flag))
 		}
 		*bound.into = t
 	}
