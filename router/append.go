@@ -1,0 +1,173 @@
+package router
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// Result is what became of an event given to Append.
+type Result int
+
+const (
+	// Appended means that the event is in a batch and will be sent.
+	Appended Result = iota
+	// Blocked means not now; see Producer.Waiting for the reason. The caller
+	// tries again with the same event when it has been notified and Collect
+	// has run.
+	Blocked
+	// Skipped means that the partition already has the event.
+	Skipped
+)
+
+// PoisonError is an event that Kafka or CloudEvents will never take.
+type PoisonError struct {
+	Position replication.Position
+	EventID  string
+	Class    PoisonClass
+	Reason   error
+	// Late tells that the broker said so, after events behind it had been
+	// appended: the producer cannot go on.
+	Late bool
+}
+
+func (e *PoisonError) Error() string {
+	return fmt.Sprintf("outbox row %q at %s: %s", e.EventID, e.Position, e.Reason)
+}
+
+func (e *PoisonError) Unwrap() error { return e.Reason }
+
+func poison(e *decoder.Event, class PoisonClass, reason error) error {
+	return &PoisonError{Position: e.Position, EventID: string(e.Attribute(decoder.ID)), Class: class, Reason: reason}
+}
+
+// Append puts an event into the batch of its partition. It copies what it
+// needs. An error is a *PoisonError, or ErrOtherHistory.
+func (p *Producer) Append(e *decoder.Event) (Result, error) {
+	if p.buried != nil && p.burying() {
+		return p.block(waitingForDeadLetter)
+	}
+	d, err := p.router.Route(e)
+	if err != nil {
+		return Appended, poison(e, PoisonRoute, err)
+	}
+	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
+		return Appended, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
+	}
+	t := p.topic(d.Topic)
+	if !t.ready.Load() {
+		if hopeless := t.hopeless.Load(); hopeless != nil {
+			return Appended, poison(e, PoisonTopic, *hopeless)
+		}
+		return p.block("waiting for the metadata of a topic")
+	}
+	if t.grown.Load() != 0 && !p.grow(t) {
+		return p.block("waiting for a topic with new partitions to drain")
+	}
+	part := t.partitionOf(d.Key)
+	if p.resuming != nil {
+		if published, err := p.passed(e.Position, string(e.Attribute(decoder.ID)), part); err != nil || published {
+			return Skipped, err
+		}
+	}
+	if e.Position.Compare(part.written) <= 0 {
+		return Skipped, nil
+	}
+	size := len(e.Data) + recordMemory
+	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
+		p.sealAll()
+		return p.block(waitingForBroker)
+	}
+	if part.open != nil && part.open.size+size > p.config.MaxBatchBytes {
+		p.seal(part)
+	}
+	return p.add(part, e, &d)
+}
+
+func (p *Producer) block(why string) (Result, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked = why
+	return Blocked, nil
+}
+
+// add encodes the event into the partition's open batch.
+func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Result, error) {
+	b := part.open
+	fresh := b == nil
+	if fresh {
+		b = p.take()
+	}
+	before := b.memory
+	if err := p.encoder.encode(b, e, d); err != nil {
+		if fresh {
+			p.recycle(b)
+		}
+		return Appended, poison(e, PoisonEvent, err)
+	}
+	if p.config.Traces {
+		b.trace(e.Attribute(decoder.TraceParent))
+	}
+	if fresh {
+		p.place(part, b)
+	}
+	p.count(part, b, before, e.Position)
+	if b.size >= p.config.MaxBatchBytes {
+		p.seal(part)
+	}
+	return Appended, nil
+}
+
+// place makes b the partition's open batch.
+func (p *Producer) place(part *partition, b *Batch) {
+	b.partition, b.opened = part, time.Now()
+	b.ticket = p.tracker.Open()
+	part.open = b
+	p.open = append(p.open, part)
+}
+
+// count notes an event that was put into a batch of so much memory before.
+func (p *Producer) count(part *partition, b *Batch, before int, at replication.Position) {
+	p.tracker.Add()
+	p.inFlight += b.memory - before
+	p.opened += b.memory - before
+	p.events++
+	part.written = at
+}
+
+// passed tells whether the event was published before this start.
+func (p *Producer) passed(at replication.Position, eventID string, part *partition) (bool, error) {
+	if p.resuming == nil {
+		return false, nil
+	}
+	published, err := p.resuming.pass(at, eventID, part)
+	if p.resuming.over() {
+		p.resuming = nil
+	}
+	return published, err
+}
+
+// take gives an empty batch.
+func (p *Producer) take() *Batch {
+	if n := len(p.free); n > 0 {
+		b := p.free[n-1]
+		p.free = p.free[:n-1]
+		p.freeSize -= b.retained()
+		return b
+	}
+	b := newBatch()
+	b.lends = &p.memory
+	return b
+}
+
+// recycle keeps a batch for the next, up to half of what may be in flight for
+// all of them.
+func (p *Producer) recycle(b *Batch) {
+	b.reset()
+	if size := b.retained(); p.freeSize+size <= p.config.MaxInFlightBytes/2 {
+		p.free = append(p.free, b)
+		p.freeSize += size
+	}
+}

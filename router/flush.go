@@ -1,0 +1,100 @@
+package router
+
+import "time"
+
+// Flush seals every open batch whose broker has nothing else to do, so that it
+// leaves at once; the others grow until a request returns. This is Nagle's
+// rule, and needs no clock.
+//
+// While the stream is flowing, more is sure to come: then nothing leaves before
+// it is worth a request, and Flush reports that it holds batches back.
+func (p *Producer) Flush(flowing bool) (held bool) {
+	if len(p.open) == 0 {
+		return false
+	}
+	if flowing && p.opened < worthwhile {
+		return true
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := func(part *partition) bool { return part.broker != nil && part.broker.idle() && p.lingered(part.open) }
+	// All are chosen before the first is sealed, because that ends the idleness.
+	p.chosen = p.chosen[:0]
+	rest := p.open[:0]
+	for _, part := range p.open {
+		if idle(part) {
+			p.chosen = append(p.chosen, part)
+		} else {
+			rest = append(rest, part)
+		}
+	}
+	p.open = rest
+	for _, part := range p.chosen {
+		p.sealLocked(part)
+	}
+	return false
+}
+
+func (p *Producer) lingered(b *Batch) bool {
+	return p.config.Linger == 0 || time.Since(b.opened) >= p.config.Linger
+}
+
+// Seal closes every open batch, whatever the brokers are doing: for stopping.
+func (p *Producer) Seal() { p.sealAll() }
+
+func (p *Producer) sealAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, part := range p.open {
+		p.sealLocked(part)
+	}
+	p.open = p.open[:0]
+}
+
+// seal closes the open batch of one partition.
+func (p *Producer) seal(part *partition) {
+	for i, other := range p.open {
+		if other == part {
+			p.open = append(p.open[:i], p.open[i+1:]...)
+			break
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sealLocked(part)
+}
+
+// sealLocked gives the open batch its sequence numbers and queues it.
+func (p *Producer) sealLocked(part *partition) {
+	b := part.open
+	part.open = nil
+	p.opened -= b.memory
+	part.enqueue(b)
+	p.schedule(part)
+}
+
+// Ready tells that Collect has something to do. It costs one atomic load.
+func (p *Producer) Ready() bool { return p.ready.Load() }
+
+// Collect takes notice of acknowledged batches and returns why production has
+// ended, if it has.
+func (p *Producer) Collect() error {
+	p.ready.Store(false)
+	p.mu.Lock()
+	finished, err := p.finished, p.err
+	p.finished = nil
+	p.mu.Unlock()
+	for _, b := range finished {
+		p.tracker.Finish(b.ticket)
+		p.inFlight -= b.memory
+		p.events -= b.count()
+		if p.observe != nil {
+			p.observe.Published(Publication{
+				Topic: b.partition.topic.name, Partition: b.partition.id, Events: b.count(), Bytes: b.size,
+				OldestCommit: time.UnixMicro(b.oldest), Opened: b.opened, Traces: b.traces,
+			})
+		}
+		p.recycle(b)
+	}
+	return err
+}
