@@ -362,7 +362,11 @@ func TestSlotLostIsCured(t *testing.T) {
 			output, code = r.command("replay", "--missing", "--dry-run")
 			require.Zero(t, code, output)
 			assert.Regexp(t, `events +50`, output)
+			assert.Contains(t, output, r.topic("order")+": 50 events")
 			output, code = r.command("replay", "--missing")
+			assert.Equal(t, 3, code, output)
+			assert.Contains(t, output, "add --yes")
+			output, code = r.command("replay", "--missing", "--yes")
 			require.Zero(t, code, output)
 			first, again := split(r.await(p, "order", 25+60))
 			assert.Len(t, first, 25+10)
@@ -394,6 +398,30 @@ func TestSlotLostIsCured(t *testing.T) {
 			assert.Zero(t, p.stop())
 		})
 	}
+}
+
+// What another slot has published is missing only if nobody says so.
+func TestReplayOfWhatAFormerSlotPublished(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	p := r.startReady()
+	r.rows(p, 0, 20)
+	assert.Zero(t, p.stop())
+	former := r.slot
+	r.slot = "new_" + former[max(0, len(former)-50):]
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+	p = r.startReady()
+	r.rows(p, 20, 30)
+	output, code := r.command("replay", "--missing")
+	assert.Equal(t, 3, code)
+	assert.Contains(t, output, "20 records in these topics are of other streams")
+	assert.Contains(t, output, "--former-slot")
+	assert.Regexp(t, `events +20`, output)
+	output, code = r.command("replay", "--missing", "--former-slot", former, "--yes")
+	assert.Zero(t, code)
+	assert.Contains(t, output, "nothing is missing")
+	assert.Len(t, r.records("order"), 15)
+	assert.Zero(t, p.stop())
 }
 
 func TestReplayRefusals(t *testing.T) {

@@ -23,6 +23,8 @@ type replayCommand struct {
 	Rate          int      `default:"10000" placeholder:"N" help:"Events per second at most; 0: as many as possible."`
 	FromTable     bool     `help:"Read the outbox table instead of the log: what is still in it, in the order of --order-by."`
 	Missing       bool     `help:"Publish the rows of the outbox table that have no record in Kafka: what streamer verify finds missing, and nothing else."`
+	FormerSlot    []string `sep:"none" placeholder:"SLOT" help:"With --missing: what was published from this slot before is not missing; may be repeated."`
+	Yes           bool     `help:"With --missing: do it. Without this, only what would happen is shown."`
 	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column to sort by. Default: --time-column."`
 	TimeColumn    string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column that tells when a row was written. Default: outbox.cleanup.time_column or outbox.columns.time."`
 	DryRun        bool     `help:"Publish nothing; count what would be."`
@@ -47,7 +49,7 @@ Examples:
   streamer replay --from 2026-11-21T14:30:00Z --to 2026-11-21T15:00:00Z --aggregate-type order
   streamer replay --from beginning --rate 0
   streamer replay --from-table --order-by created_at
-  streamer replay --missing --time-column created_at`
+  streamer replay --missing --time-column created_at --yes`
 }
 
 // Validate is called by kong.
@@ -59,6 +61,8 @@ func (command replayCommand) Validate() error {
 		return errors.New("--discard goes with no other flag")
 	case command.OrderBy+command.TimeColumn != "" && !command.FromTable && !command.Missing:
 		return errors.New("--order-by and --time-column go with --from-table or --missing only")
+	case (command.Yes || len(command.FormerSlot) > 0) && !command.Missing:
+		return errors.New("--yes and --former-slot go with --missing only")
 	case command.From == "" && !command.Discard && !command.FromTable && !command.Missing:
 		return errors.New("--from is missing: an LSN, a time, a duration ago, or beginning")
 	case command.From != "" && command.Discard:
