@@ -857,3 +857,17 @@ func (p *process) peak() int {
 	_, _ = fmt.Sscan(after, &peak)
 	return peak
 }
+
+// A checkpoint database that is away is waited for; rights that are missing are
+// named.
+func TestCheckpointTableCannotBeOpened(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable, withStore("postgres")).withPassword()
+	p := r.start("checkpoint.postgres.dsn=postgres://nobody@127.0.0.1:1/none")
+	p.logged("starting again from the checkpoint")
+	assert.Zero(t, p.stop())
+	_, code := r.command("setup")
+	require.Zero(t, code)
+	r.asRole("replication password '" + passwordCanary + "'")
+	r.start().refused(exitRefused, "streamer_checkpoint", "GRANT SELECT, INSERT, UPDATE")
+}

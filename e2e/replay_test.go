@@ -400,6 +400,38 @@ func TestSlotLostIsCured(t *testing.T) {
 	}
 }
 
+// The server is restarted while a replay runs; the connection that it was begun
+// with does not live until its end.
+func TestReplayOutlivesTheServersRestart(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t, pgtest.Options{})
+	r, p := newReplayRig(t, withServer(server))
+	r.rows(p, 0, 300)
+	replay := r.startWith([]string{"replay", "--from", "beginning", "--rate", "100"})
+	replay.eventually("the replay has begun", func() bool {
+		_, again := split(r.records("order"))
+		return len(again) > 10
+	})
+	require.NoError(t, r.db.Close(t.Context()))
+	require.NoError(t, server.Restart(t.Context()))
+	r.db = r.open()
+	assert.Zero(t, replay.code(), replay.log)
+	assert.Contains(t, replay.log.String(), "is complete")
+	assert.False(t, r.slotExists(replication.ReplaySlot(r.slot)))
+	_, again := split(r.records("order"))
+	assert.Len(t, again, 150)
+
+	// Its slot is left, for whatever reason: it was complete all the same.
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", replication.ReplaySlot(r.slot))
+	output, code := r.command("replay", "--from", "beginning", "--rate", "100")
+	assert.Zero(t, code, output)
+	assert.Contains(t, output, "was complete")
+	assert.False(t, r.slotExists(replication.ReplaySlot(r.slot)))
+	_, again = split(r.records("order"))
+	assert.Len(t, again, 150)
+	assert.Zero(t, p.stop())
+}
+
 // What another slot has published is missing only if nobody says so.
 func TestReplayOfWhatAFormerSlotPublished(t *testing.T) {
 	t.Parallel()

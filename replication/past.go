@@ -74,8 +74,11 @@ func (c *Control) AdvanceSlot(ctx context.Context, to LSN) error {
 // explainInUse names the slot, and tells that waiting helps where somebody uses
 // it.
 func (c *Control) explainInUse(err error) error {
-	if sqlState(err) == "55006" {
+	switch sqlState(err) {
+	case "55006":
 		return fmt.Errorf("slot %q: %w: %w", c.config.Slot, ErrSlotActive, err)
+	case "42704":
+		return fmt.Errorf("slot %q: %w: %w", c.config.Slot, ErrSlotMissing, err)
 	}
 	return fmt.Errorf("slot %q: %w", c.config.Slot, err)
 }

@@ -168,6 +168,10 @@ func (r *replay) rehearse(ctx context.Context) error {
 // interrupted.
 func (r *replay) publish(ctx context.Context) error {
 	plan, err := r.resume(ctx)
+	if errors.Is(err, errWasComplete) {
+		fmt.Fprintf(r.env.stderr, "streamer: replay %s was complete, only its slot was left\n", r.record.Replay.ID)
+		return nil
+	}
 	if err == nil && plan == nil {
 		plan, err = r.begin(ctx)
 	}
@@ -194,7 +198,8 @@ func (r *replay) publish(ctx context.Context) error {
 	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
 	defer cancel()
 	if err := r.drop(dropping); err != nil {
-		return err
+		err = fmt.Errorf("the replay is complete, but its slot is left: `streamer replay --discard` drops it: %w", err)
+		return errors.Join(r.report(progress.result()), err)
 	}
 	return r.report(progress.result())
 }

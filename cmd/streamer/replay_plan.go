@@ -71,12 +71,15 @@ func slotIfAny(ctx context.Context, control *replication.Control, name string) (
 // leavePatience is how long a server may take to notice that a reader is gone.
 const leavePatience = 10 * time.Second
 
-// drop frees the log that the replay keeps.
+// drop frees the log that the replay keeps. The server may have been restarted
+// since the replay began, or be away for a moment.
 func (r *replay) drop(ctx context.Context) error {
-	slot := r.control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
 	for deadline := time.Now().Add(leavePatience); ; {
-		err := slot.DropSlot(ctx)
-		if !errors.Is(err, replication.ErrSlotActive) || time.Now().After(deadline) {
+		err := r.dropOnce(ctx)
+		switch {
+		case errors.Is(err, replication.ErrSlotMissing):
+			return nil
+		case err == nil, time.Now().After(deadline):
 			return err
 		}
 		select {
@@ -85,6 +88,15 @@ func (r *replay) drop(ctx context.Context) error {
 		case <-time.After(leavePatience / 50):
 		}
 	}
+}
+
+func (r *replay) dropOnce(ctx context.Context) error {
+	control, _, err := connectPostgres(ctx, r.cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	return control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).DropSlot(ctx)
 }
 
 // unused waits a moment for whoever reads the replay's slot to leave it.
@@ -111,6 +123,9 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	if err := r.unused(ctx); err != nil || r.left == nil {
 		return nil, err
 	}
+	if r.complete() {
+		return nil, errors.Join(errWasComplete, r.drop(ctx))
+	}
 	stored := r.unfinished()
 	if stored == nil { // it ended before it had published anything, or when all was done
 		return nil, r.drop(ctx)
@@ -130,6 +145,20 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	plan.From, from = replication.ParseLSN(stored.From)
 	plan.Until, until = replication.ParseLSN(stored.Until)
 	return plan, errors.Join(from, until)
+}
+
+// errWasComplete ends the same command after a replay that has published
+// everything, but could not drop its slot.
+var errWasComplete = errors.New("the replay was complete")
+
+// complete tells whether the slot that is left is that of a replay, the same one,
+// that has come to its end.
+func (r *replay) complete() bool {
+	if r.left == nil || r.record == nil || r.record.Replay == nil || r.record.Replay.Request != r.request() {
+		return false
+	}
+	until, err := replication.ParseLSN(r.record.Replay.Until)
+	return err == nil && r.record.LSN >= until && r.left.Confirmed >= until
 }
 
 // unfinished is what the record says of a replay that has not come to its end.

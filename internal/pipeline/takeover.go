@@ -241,18 +241,24 @@ func (p *Pipeline) streamID(r checkpoint.Record) string {
 	return StreamID(r.Identity, r.History)
 }
 
-func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
+func (p *Pipeline) openStore(ctx context.Context, h *holding) error {
 	c := p.config.Checkpoint
-	switch c.Store {
+	switch c.Store { // what could not be opened must not get into the interface
 	case "file":
-		h.store, err = checkpoint.OpenFile(c.Path)
+		store, err := checkpoint.OpenFile(c.Path)
+		if err == nil {
+			h.store = store
+		}
 		return err
 	case "postgres":
 		dsn, err := c.DSN()
 		if err != nil {
 			return failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
 		}
-		h.store, err = checkpoint.OpenPostgres(ctx, dsn, c.Table)
+		store, err := checkpoint.OpenPostgres(ctx, dsn, c.Table)
+		if err == nil {
+			h.store = store
+		}
 		return err
 	}
 	h.topic = router.NewCompactedTopic(h.client, c.Topic)
