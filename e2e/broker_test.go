@@ -398,3 +398,25 @@ func TestAuthorisation(t *testing.T) {
 	}, sarama.AclOperationRead))
 	r.start().refused(exitRefused, checkpoints, "allow", "Read")
 }
+
+// A broker that takes connections and answers nothing does not keep whoever looks
+// waiting for long, nor from going away.
+func TestLookingWhileKafkaIsFrozen(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	cluster := kafkatest.New(t, kafkatest.Options{})
+	r := newRig(t, outboxTable, withKafka(cluster))
+	p := r.startReady()
+	r.numbered("o1", 1)
+	r.published(p, "o1", 1)
+	pause(t, cluster)
+	began := time.Now()
+	output, code := r.command("status")
+	assert.Equal(t, 1, code, output)
+	assert.Contains(t, output, "streamer  ")
+	assert.Less(t, time.Since(began), 30*time.Second)
+	look := r.startWith([]string{"doctor"})
+	look.logged("replication connection")
+	assert.NotZero(t, look.stop())
+	assert.Less(t, time.Since(began), 40*time.Second)
+}

@@ -449,10 +449,19 @@ func TestReplayOfWhatAFormerSlotPublished(t *testing.T) {
 	assert.Contains(t, output, "20 records in these topics are of other streams")
 	assert.Contains(t, output, "--former-slot")
 	assert.Regexp(t, `events +20`, output)
+	output, code = r.command("replay", "--missing", "--from", "1h")
+	assert.Equal(t, 2, code, "without a column that says when, that would find nothing")
+	oneSentence(t, code, output, "--time-column")
 	output, code = r.command("replay", "--missing", "--former-slot", former, "--yes")
 	assert.Zero(t, code)
 	assert.Contains(t, output, "nothing is missing")
-	assert.Len(t, r.records("order"), 15)
+
+	slow := r.startWith([]string{"replay", "--missing", "--yes", "--rate", "1"})
+	slow.logged("begins")
+	output, code = r.command("replay", "--missing", "--yes")
+	assert.Equal(t, 3, code)
+	oneSentence(t, code, output, "another replay is running")
+	slow.kill()
 	assert.Zero(t, p.stop())
 }
 

@@ -46,9 +46,26 @@ func asShard(control *replication.Control, cfg config.Config) *replication.Contr
 	return control.With(c)
 }
 
-// connectKafka makes sure that Kafka can be talked to.
-func connectKafka(cfg config.Config) (*router.Client, error) {
-	return router.Connect(clientConfig(cfg))
+// connectKafka makes sure that Kafka can be talked to. A broker that takes
+// connections and answers nothing is not waited for as long as by a streamer.
+func connectKafka(ctx context.Context, cfg config.Config) (*router.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	type outcome struct {
+		client *router.Client
+		err    error
+	}
+	connected := make(chan outcome, 1)
+	go func() {
+		client, err := router.Connect(clientConfig(cfg))
+		connected <- outcome{client, err}
+	}()
+	select {
+	case o := <-connected:
+		return o.client, o.err
+	case <-ctx.Done(): // the process ends before it would be closed
+		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Kafka.Brokers, context.Cause(ctx))
+	}
 }
 
 // newRouter makes the routes for what needs no stream.
@@ -104,7 +121,7 @@ func loadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identi
 	case config.StorePostgres:
 		return loadTable(ctx, cfg, id)
 	}
-	client, err := connectKafka(cfg)
+	client, err := connectKafka(ctx, cfg)
 	if err != nil {
 		return checkpoint.Record{}, err
 	}

@@ -30,7 +30,7 @@ func openLetters(ctx context.Context, c *cli, env environment) (*letterBox, erro
 		return nil, err
 	}
 	box := &letterBox{cfg: loaded.Config, env: env, topic: loaded.Config.Poison.Topic}
-	if box.client, err = connectKafka(box.cfg); err != nil {
+	if box.client, err = connectKafka(ctx, box.cfg); err != nil {
 		return nil, err
 	}
 	if box.letters, err = box.client.Letters(ctx, box.topic, mapping(box.cfg.Outbox).Columns); err != nil {

@@ -113,7 +113,7 @@ func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env envir
 	if err := command.confirm(env, count(len(chosen))+" will never be published by `retry`."); err != nil {
 		return err
 	}
-	writer, err := box.writer("")
+	writer, err := box.writer(ctx, "")
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (box *letterBox) routes(database string) (*router.Router, error) {
 }
 
 // writer writes with a producer id of its own, on a connection of its own.
-func (box *letterBox) writer(database string) (*router.Writer, error) {
+func (box *letterBox) writer(ctx context.Context, database string) (*router.Writer, error) {
 	if database == "" {
 		database = unknownDatabase
 	}
@@ -87,7 +87,7 @@ func (box *letterBox) writer(database string) (*router.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := connectKafka(box.cfg)
+	client, err := connectKafka(ctx, box.cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +157,7 @@ func (r *retrial) publish(ctx context.Context, database string, fit []router.Let
 	if err := r.command.confirm(r.env, question); err != nil {
 		return err
 	}
-	writer, err := r.writer(database)
+	writer, err := r.writer(ctx, database)
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 func (d *doctor) kafka(ctx context.Context) {
-	client, err := connectKafka(d.cfg)
+	client, err := connectKafka(ctx, d.cfg)
 	if err != nil {
 		d.say(failed, "Kafka", err.Error(), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
 		return

@@ -61,7 +61,7 @@ func (d *doctor) waiting(ctx context.Context) {
 		d.outcome(err, what, "")
 		return
 	}
-	d.topicsOf(what, topics)
+	d.topicsOf(ctx, what, topics)
 	if len(d.found) == before {
 		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", p.shown), "")
 	}
@@ -77,11 +77,11 @@ func (d *doctor) poison(what string, line poisonLine) {
 }
 
 // topicsOf makes sure that the topics of rows exist, unless we may create them.
-func (d *doctor) topicsOf(what string, topics map[string]struct{}) {
+func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]struct{}) {
 	if d.cfg.Kafka.Topics.Create || len(topics) == 0 {
 		return
 	}
-	client, err := connectKafka(d.cfg)
+	client, err := connectKafka(ctx, d.cfg)
 	if err != nil {
 		d.outcome(err, what, "")
 		return

@@ -174,7 +174,7 @@ type partitionCounts struct {
 func (p *partitionCounts) of(topic string) (int, error) {
 	if p.client == nil && p.failed == nil {
 		p.known = map[string]int{}
-		if p.client, p.failed = connectKafka(p.cfg); p.failed != nil {
+		if p.client, p.failed = connectKafka(context.Background(), p.cfg); p.failed != nil {
 			fmt.Fprintln(p.env.stderr, "streamer: partitions are not known:", p.failed)
 		}
 	}

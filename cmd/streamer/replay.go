@@ -113,15 +113,8 @@ func (command replayCommand) Run(ctx context.Context, c *cli, env environment) e
 		return err
 	}
 	r := &replay{replayCommand: command, env: env, cfg: loaded.Config}
-	if command.Missing {
-		return r.missing(ctx)
-	}
-	if command.FromTable {
-		q, err := r.tableQuery()
-		if err != nil {
-			return err
-		}
-		return r.fromTable(ctx, q, nil)
+	if command.Missing || command.FromTable {
+		return r.table(ctx)
 	}
 	if err := r.look(ctx); err != nil {
 		return err

@@ -28,6 +28,9 @@ type absence struct {
 // missing compares the table with Kafka, and publishes the rows that are not
 // there. Those that a running streamer has not come to yet are not missing.
 func (r *replay) missing(ctx context.Context) error {
+	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
+		return failure.Misconfigure(errors.New("--from and --to take a column that says when a row was written: name it with --time-column"))
+	}
 	found, err := r.compare(ctx)
 	if err != nil {
 		return err

@@ -15,6 +15,34 @@ import (
 // when a replay of it begins.
 const settlePatience = time.Minute
 
+// table publishes all of the table, or what of it is missing. Two of that at once
+// would publish everything twice.
+func (r *replay) table(ctx context.Context) error {
+	var q replication.OutboxQuery
+	if !r.Missing {
+		var err error
+		if q, err = r.tableQuery(); err != nil {
+			return err
+		}
+	}
+	control, _, err := connectPostgres(ctx, r.cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	alone, err := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).TryLock(ctx)
+	if err == nil && !alone {
+		err = failure.Refuse(errors.New("another replay is running: wait for its end"))
+	}
+	if err != nil {
+		return err
+	}
+	if r.Missing {
+		return r.missing(ctx)
+	}
+	return r.fromTable(ctx, q, nil)
+}
+
 // fromTable publishes what the outbox table still holds, of these ids if they are
 // not nil.
 func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids map[string]struct{}) error {

@@ -254,7 +254,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 	if len(topics) == 0 && s.cfg.Checkpoint.Store != config.StoreKafka && !s.cfg.HasDeadLetters() {
 		return nil
 	}
-	client, err := connectKafka(s.cfg)
+	client, err := connectKafka(ctx, s.cfg)
 	if err != nil {
 		return err
 	}

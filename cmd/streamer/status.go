@@ -119,6 +119,8 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	}
 	var failed []error
 	failed = append(failed, s.readPostgres(ctx, cfg))
+	streamer, streamerErr := askStreamer(ctx, cfg.HTTP.Listen) // before Kafka, which may keep us waiting
+	s.Streamer = streamer
 	if s.Server != nil {
 		server := replication.Server{SystemID: s.Server.SystemID, Database: s.Server.Database}
 		record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
@@ -142,11 +144,9 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	for _, err := range failed {
 		s.Unknown = append(s.Unknown, err.Error())
 	}
-	streamer, err := askStreamer(ctx, cfg.HTTP.Listen)
-	if err != nil {
-		s.Unknown = append(s.Unknown, "streamer: "+err.Error())
+	if streamerErr != nil {
+		s.Unknown = append(s.Unknown, "streamer: "+streamerErr.Error())
 	}
-	s.Streamer = streamer
 	if len(failed) == 0 {
 		return s, nil
 	}

@@ -44,7 +44,7 @@ func (command tailCommand) Run(ctx context.Context, c *cli, env environment) err
 	if err != nil {
 		return failure.Misconfigure(err)
 	}
-	client, err := connectKafka(loaded.Config)
+	client, err := connectKafka(ctx, loaded.Config)
 	if err != nil {
 		return err
 	}

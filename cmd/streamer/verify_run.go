@@ -62,7 +62,7 @@ func (v *verification) run(ctx context.Context) (counts verify.Counts, err error
 			err = fmt.Errorf("verify: not finished: %w", cause)
 		}
 	}()
-	if v.kafka, err = connectKafka(v.cfg); err != nil {
+	if v.kafka, err = connectKafka(ctx, v.cfg); err != nil {
 		return counts, err
 	}
 	v.counts, v.topics = map[string]int{}, map[string]struct{}{}
