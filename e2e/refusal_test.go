@@ -229,7 +229,9 @@ func accepted(cure func(*rig)) func(*rig) {
 	return func(r *rig) {
 		r.t.Helper()
 		cure(r)
-		r.start().refused(exitRefused, "taken out of publication", "in no stream", "streamer checkpoint set")
+		sentence := r.start().refused(exitRefused, "taken out of publication", "in no stream", "also below the checkpoint", "streamer checkpoint set 0/", "streamer replay --missing")
+		assert.NotContains(r.t, sentence, "is published, what was committed from there on")
+		r.notices("FAIL", "publication", "taken out of publication", "streamer replay --missing")
 		output, code := outcome(r.t, r.folder, os.Environ(), append([]string{"checkpoint", "set", "slot", "--yes"}, r.arguments()...)...)
 		require.Equal(r.t, 0, code, output)
 	}

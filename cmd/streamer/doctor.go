@@ -84,6 +84,7 @@ type doctor struct {
 	failures int
 
 	server   *replication.Server
+	table    replication.Table // as far as it could be described
 	slot     *replication.Slot
 	database string
 	saved    replication.LSN // the checkpoint; 0: none, or not known
@@ -167,6 +168,10 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	slot := *d.slot
 	if now, err := d.flushed(ctx); err == nil {
 		slot.Flushed = now
+	}
+	c := replicationConfig(d.cfg)
+	if found := replication.CheckMembership(record.Publication, d.table, c); len(found) > 0 {
+		d.findings(found, "publication", "")
 	}
 	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
 }

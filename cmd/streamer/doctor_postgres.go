@@ -28,6 +28,7 @@ func (d *doctor) postgres(ctx context.Context) {
 	if err != nil {
 		d.outcome(err, "outbox table", "")
 	} else {
+		d.table = table
 		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
 	}
 	d.slotState(ctx, control, server)

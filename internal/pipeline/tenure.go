@@ -186,8 +186,14 @@ func (p *Pipeline) usable(ctx context.Context, control *replication.Control, ser
 	if until := p.config.Until; until != 0 && stored.LSN > until {
 		return failure.Refuse(fmt.Errorf("the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it", stored.LSN, until, until))
 	}
-	findings := append(replication.CheckPosition(stored.LSN, slot), replication.CheckMembership(stored.Publication, p.outbox, p.config.Replication)...)
-	return replication.Refusal(findings)
+	if err := replication.Refusal(replication.CheckPosition(stored.LSN, slot)); err != nil {
+		return err
+	}
+	err := replication.Refusal(replication.CheckMembership(stored.Publication, p.outbox, p.config.Replication))
+	if err != nil { // the stream went on while the table was out
+		err = &locatedError{err, fmt.Sprintf("what was committed while it was out is in question, also below the checkpoint: to go on from there, `streamer checkpoint set %s --yes`", stored.LSN)}
+	}
+	return err
 }
 
 // startOver gets a new producer, and with it the stored checkpoint.
