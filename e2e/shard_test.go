@@ -70,11 +70,15 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 			require.Zero(t, p.stop())
 		}
 		from := r.setUp(count)
+		for _, p := range r.startShards([]string{"run"}, count) {
+			p.refused(exitRefused, "of another number of shards, has come to", "run that streamer with `--until "+from)
+		}
 		for _, p := range r.startShards([]string{"run", "--until", from}, before) {
 			assert.Zero(t, p.code(), "it ends by itself")
 			assert.NotContains(t, p.log.String(), "level=ERROR")
 		}
 		shards = stream(r.startShards([]string{"run"}, count))
+		r.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ $1", fmt.Sprintf("^%s_[0-9]+_of_%d$", r.slot, before))
 	}
 	wait()
 	r.requireOnce(shards[0], total)

@@ -1,7 +1,9 @@
 package replication
 
 import (
+	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/outboxstream/streamer/internal/failure"
@@ -69,4 +71,37 @@ func checkShard(s Server, c Config) []Finding {
 		true, fmt.Sprintf("PostgreSQL %s knows no row filters, so shard.count = %d is not possible", versionText(s.Version), c.Shard.Count),
 		"update to PostgreSQL 15 or later, or remove shard.count",
 	}}
+}
+
+// shardSuffix is what follows the slot's name where there are several.
+var shardSuffix = regexp.MustCompile(`_[0-9]+_of_([0-9]+)$`)
+
+// CheckFormerSlots looks for slots of another number of shards that have not come
+// to where this one begins: what they still have to publish would come behind
+// later events of the same aggregate ID.
+func (c *Control) CheckFormerSlots(ctx context.Context, begins LSN) ([]Finding, error) {
+	base, own := c.config.Slot, ""
+	if suffix := shardSuffix.FindStringSubmatch(base); suffix != nil && !c.config.Shard.whole() {
+		base, own = strings.TrimSuffix(base, suffix[0]), suffix[1]
+	}
+	rows, err := c.conn.Query(ctx, `select slot_name, confirmed_flush_lsn::text from pg_catalog.pg_replication_slots
+		where database = current_database() and slot_name ~ $1 and confirmed_flush_lsn < $2::pg_lsn order by confirmed_flush_lsn, slot_name`, "^"+base+"(_[0-9]+_of_[0-9]+)?$", begins.String())
+	if err != nil {
+		return nil, fmt.Errorf("slots of another number of shards: %w", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name, confirmed string
+		if err := rows.Scan(&name, &confirmed); err != nil {
+			return nil, fmt.Errorf("slots of another number of shards: %w", err)
+		}
+		if suffix := shardSuffix.FindStringSubmatch(name); name == c.config.Slot || suffix != nil && suffix[1] == own {
+			continue
+		}
+		return []Finding{{ // the one that is furthest behind
+			true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: later events would overtake those in between", name, confirmed, begins),
+			fmt.Sprintf("run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)", begins, quoteLiteral(name)),
+		}}, nil
+	}
+	return nil, rows.Err()
 }

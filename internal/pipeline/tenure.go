@@ -217,7 +217,9 @@ func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, 
 		err = p.usable(ctx, control, server, slot, record)
 	} else {
 		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed, Replay: p.config.Replay.stored()}
-		p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
+		if err = p.succeeds(ctx, control, slot); err == nil {
+			p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
+		}
 	}
 	if err != nil {
 		h.close()
@@ -233,6 +235,21 @@ func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, 
 		return 0, err
 	}
 	return p.from(slot, record), nil
+}
+
+// succeeds makes sure that a slot that begins is behind those of another number of
+// shards.
+func (p *Pipeline) succeeds(ctx context.Context, control *replication.Control, slot replication.Slot) error {
+	if p.config.Replay != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found, err := control.CheckFormerSlots(ctx, slot.Confirmed)
+	if err != nil {
+		return err
+	}
+	return replication.Refusal(found)
 }
 
 // slot reads and checks the slot.
