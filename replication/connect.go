@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net"
 	"os"
@@ -112,6 +113,9 @@ func (c Config) ApplicationName() string {
 }
 
 func invalidDSN(err error) error {
+	if file, ok := errors.AsType[*fs.PathError](err); ok { // of sslrootcert, sslcert or sslkey
+		return failure.Misconfigure(fmt.Errorf("postgres.dsn names a file that cannot be read: %w", file))
+	}
 	return failure.Misconfigure(fmt.Errorf("postgres.dsn is not a valid connection string (%s): write postgres://user:password@host:5432/database or key=value pairs", reason(err)))
 }
 

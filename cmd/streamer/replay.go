@@ -165,7 +165,10 @@ func (r *replay) publish(ctx context.Context) error {
 		fmt.Fprintf(r.env.stderr, "streamer: replay %s was complete, only its slot was left\n", r.record.Replay.ID)
 		return nil
 	}
-	if err == nil && plan == nil {
+	how := "begins"
+	if err == nil && plan != nil {
+		how = "goes on at " + r.record.LSN.String()
+	} else if err == nil {
 		plan, err = r.begin(ctx)
 	}
 	if err != nil {
@@ -177,7 +180,7 @@ func (r *replay) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.env.stderr, "streamer: replay %s of %s to %s begins%s\n", plan.ID, plan.From, plan.Until, r.pace())
+	fmt.Fprintf(r.env.stderr, "streamer: replay %s of %s to %s %s%s\n", plan.ID, plan.From, plan.Until, how, r.pace())
 	stop := progress.show()
 	err = p.Run(ctx)
 	stop()

@@ -213,6 +213,9 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 	}
 	plan.Since, _ = parseTime(r.From, began)
 	plan.Before, _ = parseTime(r.To, began)
+	if !plan.Before.IsZero() && !plan.Since.Before(plan.Before) {
+		return nil, failure.Misconfigure(fmt.Errorf("--to %s does not lie behind --from %s", r.To, r.From))
+	}
 	if plan.Since.After(began) {
 		return nil, failure.Misconfigure(fmt.Errorf("--from %s lies in the future", r.From))
 	}

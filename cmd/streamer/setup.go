@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/outboxstream/streamer/internal/config"
@@ -242,6 +243,9 @@ func (s *setup) checkpointTable(ctx context.Context) error {
 		return err
 	}
 	s.report("checkpoint table", s.cfg.Checkpoint.Postgres.Table, existed)
+	if !existed {
+		fmt.Fprintf(s.env.stdout, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, role), "\n", " "))
+	}
 	return store.Close()
 }
 
