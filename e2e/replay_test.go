@@ -514,7 +514,10 @@ func TestRewindSlotFollows(t *testing.T) {
 		require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = $2", published, name).Scan(&followed))
 		return followed
 	})
-	r.exec("select pg_drop_replication_slot($1)", name)
+	p.eventually("the streamer does not move it just now, and it is dropped", func() bool {
+		_, err := r.db.Exec(t.Context(), "select pg_drop_replication_slot($1)", name)
+		return err == nil
+	})
 	p.eventually("there is one again", func() bool { return r.slotExists(name) })
 	output, code := r.command("checkpoint", "show", "--history")
 	require.Zero(t, code, output)
