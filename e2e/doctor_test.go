@@ -172,7 +172,7 @@ func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 	r.put(&sarama.ProducerMessage{Topic: topic, Key: sarama.ByteEncoder(last.Key), Value: sarama.ByteEncoder(
 		altered(t, last.Value, func(r *checkpoint.Record) { r.SavedAt = r.SavedAt.Add(-time.Hour) }))})
 	other := "checkpoint.kafka.topic=" + topic
-	r.notices("warn", "clock of Kafka", "1h0m0s apart", "NTP", other)
+	r.notices("warn", "clock of Kafka", "1h0m", "NTP", other)
 
 	require.NoError(t, r.kafka.SetTopic(t.Context(), topic, "message.timestamp.type", "CreateTime"))
 	r.lines = append(r.lines, other)
