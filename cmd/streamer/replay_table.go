@@ -30,17 +30,32 @@ func (r *replay) table(ctx context.Context) error {
 		return err
 	}
 	defer control.Close()
-	alone, err := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).TryLock(ctx)
-	if err == nil && !alone {
-		err = failure.Refuse(errors.New("another replay is running: wait for its end"))
-	}
-	if err != nil {
+	if err := r.lock(ctx, control); err != nil {
 		return err
 	}
 	if r.Missing {
 		return r.missing(ctx)
 	}
 	return r.fromTable(ctx, q, nil)
+}
+
+// lock keeps other replays out, as long as the connection lives. A server may
+// take a moment to notice that the one before has ended.
+func (r *replay) lock(ctx context.Context, control *replication.Control) error {
+	for deadline := time.Now().Add(leavePatience); ; {
+		alone, err := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).TryLock(ctx)
+		if err != nil || alone {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return failure.Refuse(errors.New("another replay is running: wait for its end"))
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(leavePatience / 50):
+		}
+	}
 }
 
 // fromTable publishes what the outbox table still holds, of these ids if they are
