@@ -66,14 +66,6 @@ func (r resolving) confirm(env environment, question string) error {
 	return failure.Refuse(errors.New("nothing was changed: answer yes, or add --yes"))
 }
 
-// count is a number of dead letters in words.
-func count(n int) string {
-	if n == 1 {
-		return "1 dead letter"
-	}
-	return strconv.Itoa(n) + " dead letters"
-}
-
 type deadLettersDropCommand struct {
 	resolving
 	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
@@ -110,7 +102,7 @@ func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env envir
 	for _, l := range chosen {
 		fmt.Fprintf(env.stdout, "%s  event %q at %s: %s\n", letterID(l), printable(l.EventID), l.Position, l.Class)
 	}
-	if err := command.confirm(env, count(len(chosen))+" will never be published by `retry`."); err != nil {
+	if err := command.confirm(env, counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
 		return err
 	}
 	writer, err := box.writer(ctx, "")

@@ -65,7 +65,7 @@ func (command deadLettersRetryCommand) Run(ctx context.Context, c *cli, env envi
 		}
 	}
 	if r.kept > 0 {
-		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", count(r.kept), len(chosen)))
+		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", counted(r.kept, "dead letter"), len(chosen)))
 	}
 	return nil
 }
@@ -153,7 +153,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 }
 
 func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
-	question := count(len(fit)) + " will be published behind later events of the same aggregate ID: they come out of order."
+	question := counted(len(fit), "dead letter") + " will be published behind later events of the same aggregate ID: they come out of order."
 	if err := r.command.confirm(r.env, question); err != nil {
 		return err
 	}

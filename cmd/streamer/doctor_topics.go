@@ -65,10 +65,11 @@ func rights(about router.TopicDescription) string {
 
 // outputSettings looks at what a topic takes, and how long it keeps it.
 func (d *doctor) outputSettings(client *router.Client, topic string, say func(v verdict, remedy, format string, arguments ...any)) {
-	if largest, known := settingOf(client, topic, "max.message.bytes"); known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
+	largest, known := settingOf(client, topic, "max.message.bytes")
+	if known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
 		say(warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)
 	}
-	if largest, known := settingOf(client, topic, "max.message.bytes"); known && d.largest+recordOverhead > largest {
+	if known && d.largest+recordOverhead > largest {
 		say(warned, fmt.Sprintf("raise the topic's max.message.bytes to %d or more; with poison.policy: dead-letter such rows do not stop the stream", 2*(d.largest+recordOverhead)),
 			"max.message.bytes = %d, and the table holds a payload of %d bytes: a row that does not compress well enough cannot be published", largest, d.largest)
 	}

@@ -68,26 +68,41 @@ func slotIfAny(ctx context.Context, control *replication.Control, name string) (
 	return &slot, err
 }
 
-// leavePatience is how long a server may take to notice that a reader is gone.
-const leavePatience = 10 * time.Second
+const (
+	// leavePatience is how long a server may take to notice that a reader is gone,
+	// and leavePoll how often it is asked.
+	leavePatience = 10 * time.Second
+	leavePoll     = leavePatience / 50
+)
+
+// patiently tries until it is done or fails. It reports whether it was done
+// before patience was over.
+func patiently(ctx context.Context, patience, every time.Duration, try func() (done bool, err error)) (bool, error) {
+	for deadline := time.Now().Add(patience); ; {
+		done, err := try()
+		if done || err != nil || time.Now().After(deadline) {
+			return done, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(every):
+		}
+	}
+}
 
 // drop frees the log that the replay keeps. The server may have been restarted
 // since the replay began, or be away for a moment.
 func (r *replay) drop(ctx context.Context) error {
-	for deadline := time.Now().Add(leavePatience); ; {
-		err := r.dropOnce(ctx)
-		switch {
-		case errors.Is(err, replication.ErrSlotMissing):
-			return nil
-		case err == nil, time.Now().After(deadline):
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(leavePatience / 50):
-		}
+	var last error
+	dropped, _ := patiently(ctx, leavePatience, leavePoll, func() (bool, error) {
+		last = r.dropOnce(ctx)
+		return last == nil || errors.Is(last, replication.ErrSlotMissing), nil
+	})
+	if dropped {
+		return nil
 	}
+	return last
 }
 
 func (r *replay) dropOnce(ctx context.Context) error {
@@ -101,21 +116,18 @@ func (r *replay) dropOnce(ctx context.Context) error {
 
 // unused waits a moment for whoever reads the replay's slot to leave it.
 func (r *replay) unused(ctx context.Context) error {
-	for deadline := time.Now().Add(leavePatience); r.left != nil && r.left.InUse(); {
-		if time.Now().After(deadline) {
-			return failure.Refuse(fmt.Errorf("a replay is running: slot %q is in use", r.left.Name))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(leavePatience / 50):
-		}
-		var err error
-		if r.left, err = slotIfAny(ctx, r.control, r.left.Name); err != nil {
-			return err
-		}
+	if r.left == nil || !r.left.InUse() {
+		return nil
 	}
-	return nil
+	name := r.left.Name
+	free, err := patiently(ctx, leavePatience, leavePoll, func() (_ bool, err error) {
+		r.left, err = slotIfAny(ctx, r.control, name)
+		return r.left == nil || !r.left.InUse(), err
+	})
+	if err == nil && !free {
+		err = failure.Refuse(fmt.Errorf("a replay is running: slot %q is in use", name))
+	}
+	return err
 }
 
 // resume is the replay that was interrupted, or nil.
@@ -154,20 +166,22 @@ var errWasComplete = errors.New("the replay was complete")
 // complete tells whether the slot that is left is that of a replay, the same one,
 // that has come to its end.
 func (r *replay) complete() bool {
-	if r.left == nil || r.record == nil || r.record.Replay == nil || r.record.Replay.Request != r.request() {
-		return false
+	until, ended := r.ended()
+	return ended && r.record.Replay.Request == r.request() && r.left.Confirmed >= until
+}
+
+// ended tells whether the record is of a replay that has come to its end.
+func (r *replay) ended() (until replication.LSN, ended bool) {
+	if r.record == nil || r.record.Replay == nil {
+		return 0, false
 	}
 	until, err := replication.ParseLSN(r.record.Replay.Until)
-	return err == nil && r.record.LSN >= until && r.left.Confirmed >= until
+	return until, err == nil && r.record.LSN >= until
 }
 
 // unfinished is what the record says of a replay that has not come to its end.
 func (r *replay) unfinished() *checkpoint.Replay {
-	if r.record == nil || r.record.Replay == nil {
-		return nil
-	}
-	until, err := replication.ParseLSN(r.record.Replay.Until)
-	if err == nil && r.record.LSN >= until {
+	if _, ended := r.ended(); ended || r.record == nil {
 		return nil
 	}
 	return r.record.Replay

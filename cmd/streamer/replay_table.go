@@ -42,20 +42,12 @@ func (r *replay) table(ctx context.Context) error {
 // lock keeps other replays out, as long as the connection lives. A server may
 // take a moment to notice that the one before has ended.
 func (r *replay) lock(ctx context.Context, control *replication.Control) error {
-	for deadline := time.Now().Add(leavePatience); ; {
-		alone, err := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).TryLock(ctx)
-		if err != nil || alone {
-			return err
-		}
-		if time.Now().After(deadline) {
-			return failure.Refuse(errors.New("another replay is running: wait for its end"))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(leavePatience / 50):
-		}
+	own := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
+	alone, err := patiently(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
+	if err == nil && !alone {
+		err = failure.Refuse(errors.New("another replay is running: wait for its end"))
 	}
+	return err
 }
 
 // fromTable publishes what the outbox table still holds, of these ids if they are
@@ -133,29 +125,27 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 
 // settled waits until the stream has published everything below a position.
 func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
-	deadline := time.Now().Add(settlePatience)
-	for said := false; ; {
+	said := false
+	var unread error // why the checkpoint could not be read, last
+	settled, err := patiently(ctx, settlePatience, time.Second, func() (bool, error) {
 		record, err := loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg))
-		if err == nil && record.LSN >= lsn {
-			return nil
+		if unread = err; err == nil && record.LSN >= lsn {
+			return true, nil
 		}
 		if err := r.streams(ctx); err != nil {
-			return err
+			return false, err
 		}
 		if !said {
 			said = true
 			fmt.Fprintf(r.env.stderr, "streamer: waiting until the stream, which is at %s, has published everything below %s\n", record.LSN, lsn)
 		}
-		if time.Now().After(deadline) {
-			late := fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s: see that the streamer runs (`streamer status`)", lsn, settlePatience)
-			return failure.Refuse(errors.Join(late, err))
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-time.After(time.Second):
-		}
+		return false, nil
+	})
+	if err == nil && !settled {
+		late := fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s: see that the streamer runs (`streamer status`)", lsn, settlePatience)
+		err = failure.Refuse(errors.Join(late, unread))
 	}
+	return err
 }
 
 // streams makes sure that it makes sense to wait for the stream.
