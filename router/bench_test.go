@@ -17,7 +17,7 @@ type prompt struct{ partitions int }
 
 func (p *prompt) Refresh(string) error                     { return nil }
 func (p *prompt) Partitions(string) (int, error)           { return p.partitions, nil }
-func (p *prompt) Leader(string, int32) (connection, error) { return p, nil }
+func (p *prompt) Leader(string, int32) (Connection, error) { return p, nil }
 func (p *prompt) Create(string) error                      { return nil }
 func (p *prompt) ID() (int64, int16)                       { return 1, 0 }
 func (p *prompt) Renew() (time.Duration, error)            { return time.Hour, nil }

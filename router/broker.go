@@ -12,7 +12,7 @@ import (
 // answers and wakes it.
 type broker struct {
 	producer   *Producer
-	connection connection
+	connection Connection
 	wake       chan struct{}
 
 	// The goroutine's own.
@@ -65,7 +65,7 @@ func (p *Producer) schedule(part *partition) {
 }
 
 // attach gives a partition its leader's broker. mu is held.
-func (p *Producer) attach(part *partition, c connection) {
+func (p *Producer) attach(part *partition, c Connection) {
 	b := p.brokers[c]
 	if b == nil {
 		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}}

@@ -146,7 +146,7 @@ func (c *Client) Partitions(topic string) (int, error) {
 }
 
 // Leader is the connection to a partition's leader.
-func (c *Client) Leader(topic string, partition int32) (connection, error) { //nolint:revive // for the Producer, which asks through an interface
+func (c *Client) Leader(topic string, partition int32) (Connection, error) {
 	broker, err := c.client.Leader(topic, partition)
 	if err != nil {
 		return nil, err

@@ -278,7 +278,7 @@ func (p *Producer) resolveLeaders() {
 			err = p.cluster.Refresh(name)
 			refreshed[name] = err
 		}
-		var c connection
+		var c Connection
 		if err == nil {
 			c, err = p.cluster.Leader(name, part.id)
 		}
@@ -286,7 +286,7 @@ func (p *Producer) resolveLeaders() {
 	}
 }
 
-func (p *Producer) leaderResolved(part *partition, c connection, err error) {
+func (p *Producer) leaderResolved(part *partition, c Connection, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {

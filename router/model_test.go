@@ -164,7 +164,7 @@ func (m *model) Partitions(topic string) (int, error) {
 	return 0, sarama.ErrUnknownTopicOrPartition
 }
 
-func (m *model) Leader(topic string, partition int32) (connection, error) {
+func (m *model) Leader(topic string, partition int32) (Connection, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	t := m.topics[topic]

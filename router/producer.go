@@ -24,15 +24,15 @@ type Tracker interface {
 	Finish(ticket uint64)
 }
 
-// cluster is what the Producer needs of Kafka. All methods may block, and are
-// called by one goroutine that may wait.
-type cluster interface {
+// Cluster is what a Producer needs of Kafka; an Owner is one. All methods may
+// block, and are called by one goroutine that may wait.
+type Cluster interface {
 	// Refresh fetches the metadata of a topic.
 	Refresh(topic string) error
 	// Partitions is the topic's partition count as of the last refresh.
 	Partitions(topic string) (int, error)
 	// Leader is the connection to the leader as of the last refresh.
-	Leader(topic string, partition int32) (connection, error)
+	Leader(topic string, partition int32) (Connection, error)
 	// Create makes a missing topic, if the configuration allows it.
 	Create(topic string) error
 	// ID is the producer id to write with, and its epoch.
@@ -46,8 +46,9 @@ type cluster interface {
 	Lapsed() error
 }
 
-// connection is a *sarama.Broker.
-type connection interface {
+// Connection is what the Producer needs of the connection to a broker: a
+// *sarama.Broker.
+type Connection interface {
 	AsyncProduce(*sarama.ProduceRequest, sarama.ProduceCallback) error
 	Close() error
 }
@@ -99,7 +100,7 @@ const (
 // called from any.
 type Producer struct {
 	config  ProducerConfig
-	cluster cluster
+	cluster Cluster
 	router  *Router
 	encoder *encoder
 	codec   codec
@@ -129,7 +130,7 @@ type Producer struct {
 	mu       sync.Mutex
 	finished []*Batch // acknowledged, waiting for Collect
 	err      error    // why production has ended
-	brokers  map[connection]*broker
+	brokers  map[Connection]*broker
 	lookups  map[*partition]struct{} // partitions without a leader
 	unknown  map[*topic]struct{}     // topics without a partition count
 	known    []*topic
@@ -157,12 +158,12 @@ type Observer interface {
 // NewProducer starts a producer with the owner's id. notify is called, from
 // any goroutine and without a lock held, when Collect has something to do; it
 // must not block.
-func NewProducer(config ProducerConfig, c cluster, r *Router, t Tracker, o Observer, notify func()) *Producer {
+func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Observer, notify func()) *Producer {
 	id, epoch := c.ID()
 	p := &Producer{
 		config: config, cluster: c, router: r, encoder: newEncoder(r), codec: codecOf(config), tracker: t, notify: notify,
 		log: config.Log, observe: o, id: id, epoch: epoch,
-		topics: map[string]*topic{}, brokers: map[connection]*broker{},
+		topics: map[string]*topic{}, brokers: map[Connection]*broker{},
 		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
 		dormant: maps.Clone(config.Found.Topics), resuming: newResumption(config.Found),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),

@@ -1073,7 +1073,7 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 // request overwrite each other.
 func TestPartitionIsScheduledOnce(t *testing.T) {
 	t.Parallel()
-	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[connection]*broker{}, notify: func() {}}
+	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[Connection]*broker{}, notify: func() {}}
 	b := &broker{producer: p, wake: make(chan struct{}, 1)}
 	t1 := &topic{name: orders}
 	full := func(id int32) *partition {

@@ -56,7 +56,7 @@ func commitOf(n int) replication.LSN { return replication.LSN(0x1000 + 16*n) }
 type rig struct {
 	*testing.T
 	model    *model  // or nil
-	cluster  cluster // the model, or a real one
+	cluster  Cluster // the model, or a real one
 	close    func()  // the cluster's
 	producer *Producer
 	tracker  *checkpoint.Tracker
