@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
 // prompt is a cluster that acknowledges at once.
@@ -30,7 +31,7 @@ func (p *prompt) Admit(_ string, n int) (FoundTopic, error) {
 
 func (p *prompt) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {
 	response := &sarama.ProduceResponse{Blocks: map[string]map[int32]*sarama.ProduceResponseBlock{}}
-	for topic, partitions := range requestRecords(request) {
+	for topic, partitions := range model.Contents(request) {
 		response.Blocks[topic] = map[int32]*sarama.ProduceResponseBlock{}
 		for id := range partitions {
 			response.Blocks[topic][id] = &sarama.ProduceResponseBlock{Offset: -1}

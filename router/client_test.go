@@ -20,6 +20,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
@@ -366,7 +367,7 @@ func TestProducerWhileConnectionsBreak(t *testing.T) {
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		if n++; n%5 == 0 {
-			return nil, errCut, true
+			return nil, model.ErrCut, true
 		}
 		return nil, nil, false
 	})

@@ -21,6 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
@@ -460,7 +461,7 @@ func TestCoordinatorHangsUp(t *testing.T) {
 			cluster.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
 				cluster.KeepControl()
 				if n++; n%2 == 1 && n < 7 {
-					return nil, errCut, true
+					return nil, model.ErrCut, true
 				}
 				return nil, nil, false
 			})

@@ -2,7 +2,6 @@ package router
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"testing"
@@ -67,22 +66,4 @@ func plain(b *Batch, c codec, id int64, epoch int16) *sarama.RecordBatch {
 	b.wire(wire, nil, c, id, epoch, make([]*sarama.Record, b.count()))
 	wire.CompressionLevel, wire.Records = c.level, b.records()
 	return wire
-}
-
-// recordsOf reads what sarama was given to send, uncompressed; nil if that is
-// no run of records.
-func recordsOf(batch *sarama.RecordBatch) (all []*sarama.Record) {
-	for data := *prepared(batch); len(data) > 0; {
-		length, size := binary.Varint(data)
-		end := size + int(length)
-		if size <= 0 || length < 0 || end > len(data) {
-			return nil
-		}
-		r, err := parseRecord(data[:end])
-		if err != nil {
-			return nil
-		}
-		all, data = append(all, r), data[end:]
-	}
-	return all
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
 // script is what FuzzProducer reads out of its bytes.
@@ -23,7 +24,7 @@ type script struct {
 	poisoned                        int // event, or -1
 	poison                          sarama.KError
 	restart                         int // a successor takes over before this event, or -1
-	faults                          map[place]fault
+	faults                          map[model.Place]model.Fault
 	grows                           bool
 }
 
@@ -46,7 +47,7 @@ func readScript(data []byte) script {
 	s := script{
 		nodes: 1 + b.next(3), partitions: 1 + b.next(4), keys: 1 + b.next(20), events: 1 + b.next(160),
 		limit: b.next(6), batchBytes: 512 << b.next(5), linger: time.Duration(b.next(3)) * 20 * time.Millisecond,
-		poisoned: -1, restart: -1, faults: map[place]fault{},
+		poisoned: -1, restart: -1, faults: map[model.Place]model.Fault{},
 	}
 	for i := range s.latency {
 		s.latency[i] = time.Duration(b.next(8)*b.next(100)) * time.Millisecond
@@ -58,9 +59,9 @@ func readScript(data []byte) script {
 		s.restart = b.next(160)
 	}
 	for len(b) > 0 && len(s.faults) < 200 {
-		at := place{orders, int32(b.next(s.partitions)), b.next(64)}
-		f := fault{kind: noFault + 1 + faultKind(b.next(int(faultKindEnd)-1)), code: transient[b.next(len(transient))]}
-		s.grows = s.grows || f.kind == growth
+		at := model.At(orders, int32(b.next(s.partitions)), b.next(64))
+		f := model.Fault{Kind: model.NoFault + 1 + model.Kind(b.next(int(model.KindEnd)-1)), Code: transient[b.next(len(transient))]}
+		s.grows = s.grows || f.Kind == model.Growth
 		s.faults[at] = f
 	}
 	return s
@@ -73,7 +74,7 @@ func FuzzProducer(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 2, 7, 150, 0, 1})
 	f.Add([]byte{2, 3, 11, 159, 3, 3, 1, 2, 50, 3, 70, 0, 0, 0, 2})
-	for kind := range int(faultKindEnd) - 1 {
+	for kind := range int(model.KindEnd) - 1 {
 		header := []byte{2, 1, 9, 150, 0, 1, 0, 1, 3, 2, 30, 0, 0, 0, 0}
 		for arrival := range 40 {
 			header = append(header, byte(arrival%2), byte(arrival), byte(kind), byte(arrival))
@@ -93,11 +94,11 @@ func FuzzProducer(f *testing.F) {
 func (s script) run(t *testing.T) {
 	t.Helper()
 	m := newModel(s.nodes)
-	m.topic(orders, s.partitions)
-	m.limit, m.faults = s.limit, s.faults
-	m.latency = func(node int) time.Duration { return s.latency[node] + time.Millisecond }
+	m.Topic(orders, s.partitions)
+	m.MaxRecords, m.Faults = s.limit, s.faults
+	m.Latency = func(node int) time.Duration { return s.latency[node] + time.Millisecond }
 	if s.poisoned >= 0 {
-		m.poison[fmt.Sprintf("event-%d", s.poisoned)] = s.poison
+		m.Poison[fmt.Sprintf("event-%d", s.poisoned)] = s.poison
 	}
 	config := someConfig()
 	config.MaxBatchBytes, config.Linger = s.batchBytes, s.linger

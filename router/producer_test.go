@@ -19,6 +19,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -72,7 +73,7 @@ func TestProducerWithoutFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(3)
-		m.topic(orders, 4)
+		m.Topic(orders, 4)
 		r := newRig(t, m, someConfig())
 		require.NoError(t, r.feed(500, 17))
 		r.requireComplete()
@@ -86,17 +87,17 @@ func TestProducerRidesOut(t *testing.T) {
 	t.Parallel()
 	type accident struct {
 		name string
-		fault
+		model.Fault
 	}
 	var accidents []accident
 	for _, code := range transient {
 		accidents = append(accidents,
-			accident{fmt.Sprintf("code %d before the append", int16(code)), fault{errorBefore, code}},
-			accident{fmt.Sprintf("code %d after the append", int16(code)), fault{errorAfter, code}})
+			accident{fmt.Sprintf("code %d before the append", int16(code)), model.Fail(model.ErrorBefore, code)},
+			accident{fmt.Sprintf("code %d after the append", int16(code)), model.Fail(model.ErrorAfter, code)})
 	}
-	accidents = append(accidents, accident{"duplicate sequence", fault{errorAfter, sarama.ErrDuplicateSequenceNumber}})
-	for kind := dropBlock; kind < faultKindEnd; kind++ {
-		accidents = append(accidents, accident{fmt.Sprintf("accident %d", kind), fault{kind: kind}})
+	accidents = append(accidents, accident{"duplicate sequence", model.Fail(model.ErrorAfter, sarama.ErrDuplicateSequenceNumber)})
+	for kind := model.DropBlock; kind < model.KindEnd; kind++ {
+		accidents = append(accidents, accident{fmt.Sprintf("accident %d", kind), model.Fault{Kind: kind}})
 	}
 	for _, a := range accidents {
 		t.Run(a.name, func(t *testing.T) {
@@ -104,12 +105,12 @@ func TestProducerRidesOut(t *testing.T) {
 			for arrival := range 14 {
 				synctest.Test(t, func(t *testing.T) {
 					m := newModel(2)
-					m.topic(orders, 1)
-					m.faults[place{orders, 0, arrival}] = a.fault
+					m.Topic(orders, 1)
+					m.Faults[model.At(orders, 0, arrival)] = a.Fault
 					r := newRig(t, m, someConfig())
 					require.NoError(t, r.feed(80, 5), "arrival %d", arrival)
 					r.requireComplete()
-					if a.kind != growth {
+					if a.Kind != model.Growth {
 						r.requirePrefixes()
 					}
 				})
@@ -121,8 +122,8 @@ func TestProducerRidesOut(t *testing.T) {
 // The same with the accident happening again and again.
 func TestProducerRidesOutRepeated(t *testing.T) {
 	t.Parallel()
-	for kind := errorBefore; kind < faultKindEnd; kind++ {
-		if kind == growth {
+	for kind := model.ErrorBefore; kind < model.KindEnd; kind++ {
+		if kind == model.Growth {
 			continue
 		}
 		for _, every := range []int{1, 2, 3, 5} {
@@ -130,10 +131,10 @@ func TestProducerRidesOutRepeated(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					m := newModel(3)
-					m.topic(orders, 3)
+					m.Topic(orders, 3)
 					for id := range int32(3) {
 						for arrival := 0; arrival < 60; arrival += every {
-							m.faults[place{orders, id, arrival}] = fault{kind, sarama.ErrNotEnoughReplicas}
+							m.Faults[model.At(orders, id, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
 						}
 					}
 					r := newRig(t, m, someConfig())
@@ -156,9 +157,9 @@ func TestProducerGivesUp(t *testing.T) {
 			for arrival := range 10 {
 				synctest.Test(t, func(t *testing.T) {
 					m := newModel(2)
-					m.topic(orders, 1)
+					m.Topic(orders, 1)
 					for later := arrival; later < 200; later++ {
-						m.faults[place{orders, 0, later}] = fault{errorBefore, code}
+						m.Faults[model.At(orders, 0, later)] = model.Fail(model.ErrorBefore, code)
 					}
 					r := newRig(t, m, someConfig())
 					err := r.feed(100, 5)
@@ -195,9 +196,9 @@ func TestProducerTooLarge(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				m := newModel(1)
-				m.topic(orders, 1)
+				m.Topic(orders, 1)
 				id := fmt.Sprintf("event-%d", poisoned)
-				m.poison[id] = sarama.ErrMessageSizeTooLarge
+				m.Poison[id] = sarama.ErrMessageSizeTooLarge
 				r := newRig(t, m, someConfig())
 				err := r.feed(60, 5)
 				if err == nil {
@@ -216,9 +217,9 @@ func TestProducerTooLarge(t *testing.T) {
 				assert.Equal(t, poisoned, r.written(), "exactly what is before the record")
 				r.confirmedNothingMissing()
 
-				m.mu.Lock()
-				clear(m.poison) // too late: whoever is behind it must wait for a new session
-				m.mu.Unlock()
+				m.Lock()
+				clear(m.Poison) // too late: whoever is behind it must wait for a new session
+				m.Unlock()
 				_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
 				r.producer.Seal()
 				pass(5 * time.Minute)
@@ -238,9 +239,9 @@ func TestProducerInvalidRecord(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					m := newModel(2)
-					m.topic(orders, 3)
+					m.Topic(orders, 3)
 					id := fmt.Sprintf("event-%d", poisoned)
-					m.poison[id] = sarama.ErrInvalidRecord
+					m.Poison[id] = sarama.ErrInvalidRecord
 					r := newRigWith(t, m, someConfig(), withMode(mode))
 					err := r.feed(100, 9)
 					if err == nil {
@@ -266,15 +267,15 @@ func TestProducerInvalidRecord(t *testing.T) {
 func TestProducerSplitsTooLargeBatches(t *testing.T) {
 	t.Parallel()
 	for limit := 1; limit <= 5; limit++ {
-		for _, kind := range []faultKind{noFault, errorAfter, cutAfter, cutBefore, ghost, move} {
+		for _, kind := range []model.Kind{model.NoFault, model.ErrorAfter, model.CutAfter, model.CutBefore, model.Ghost, model.Move} {
 			t.Run(fmt.Sprintf("limit %d accident %d", limit, kind), func(t *testing.T) {
 				t.Parallel()
 				for arrival := range 12 {
 					synctest.Test(t, func(t *testing.T) {
 						m := newModel(2)
-						m.topic(orders, 1)
-						m.limit = limit
-						m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrNotEnoughReplicasAfterAppend}
+						m.Topic(orders, 1)
+						m.MaxRecords = limit
+						m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicasAfterAppend)
 						config := someConfig()
 						config.MaxBatchBytes = 8 << 10
 						r := newRig(t, m, config)
@@ -341,10 +342,10 @@ func TestNextSequence(t *testing.T) {
 // K-24: sequences go on at 0 while five batches are on their way.
 func TestProducerSequencesWrap(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []faultKind{noFault, cutAfter, errorAfter} {
+	for _, kind := range []model.Kind{model.NoFault, model.CutAfter, model.ErrorAfter} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 1)
+			m.Topic(orders, 1)
 			r := newRig(t, m, someConfig())
 			require.NoError(t, r.feed(1, 1))
 			require.NoError(t, r.settle())
@@ -353,11 +354,9 @@ func TestProducerSequencesWrap(t *testing.T) {
 			part := r.producer.topics[orders].partitions[0]
 			part.sequence = near
 			r.producer.mu.Unlock()
-			for _, s := range m.topics[orders].partitions[0].states {
-				s.next = near
-			}
+			m.Topics[orders].Partitions[0].Expect(near)
 			for arrival := 3; arrival < 20; arrival += 4 {
-				m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrRequestTimedOut}
+				m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrRequestTimedOut)
 			}
 			require.NoError(t, r.feed(80, 3))
 			r.requireComplete()
@@ -373,8 +372,8 @@ func TestProducerWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
-		m.latency = func(int) time.Duration { return time.Second }
+		m.Topic(orders, 1)
+		m.Latency = func(int) time.Duration { return time.Second }
 		r := newRig(t, m, someConfig())
 		inFlight := func() int {
 			r.producer.mu.Lock()
@@ -408,19 +407,19 @@ func TestProducerWindow(t *testing.T) {
 // the first batch then must not let later ones in before it.
 func TestProducerForgotten(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []faultKind{noFault, errorBefore, errorAfter, cutBefore, cutAfter, ghost, move, leaderless, dropBlock, refuseSend} {
+	for _, kind := range []model.Kind{model.NoFault, model.ErrorBefore, model.ErrorAfter, model.CutBefore, model.CutAfter, model.Ghost, model.Move, model.Leaderless, model.DropBlock, model.RefuseSend} {
 		t.Run(fmt.Sprintf("accident %d", kind), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				m := newModel(2)
-				m.topic(orders, 1)
+				m.Topic(orders, 1)
 				r := newRig(t, m, someConfig())
 				require.NoError(t, r.feed(50, 3))
 				require.NoError(t, r.settle())
 				pass(25 * time.Hour)
-				arrivals := m.topics[orders].partitions[0].arrivals
-				m.faults[place{orders, 0, arrivals}] = fault{kind, sarama.ErrNotEnoughReplicas}
-				m.faults[place{orders, 0, arrivals + 1}] = fault{kind, sarama.ErrNotEnoughReplicas}
+				arrivals := m.Topics[orders].Partitions[0].Arrivals
+				m.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+				m.Faults[model.At(orders, 0, arrivals + 1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
 				require.NoError(t, r.feed(50, 3))
 				r.requireComplete()
 				r.requirePrefixes()
@@ -435,16 +434,16 @@ func TestProducerForgotten(t *testing.T) {
 // so nothing may be sent beside a batch without an answer.
 func TestProducerOldEvents(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []faultKind{noFault, errorBefore, cutBefore, move, leaderless, refuseSend, stall} {
+	for _, kind := range []model.Kind{model.NoFault, model.ErrorBefore, model.CutBefore, model.Move, model.Leaderless, model.RefuseSend, model.Stall} {
 		for _, limit := range []int{0, 3} {
 			t.Run(fmt.Sprintf("accident %d limit %d", kind, limit), func(t *testing.T) {
 				t.Parallel()
 				for arrival := range 12 {
 					synctest.Test(t, func(t *testing.T) {
 						m := newModel(2)
-						m.topic(orders, 1)
-						m.limit = limit
-						m.faults[place{orders, 0, arrival}] = fault{kind, sarama.ErrNotEnoughReplicas}
+						m.Topic(orders, 1)
+						m.MaxRecords = limit
+						m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
 						r := newRig(t, m, someConfig())
 						r.shift = time.Until(time.UnixMicro(numbered(0, "", "").CommitTime)) * -1
 						r.shift -= 30 * time.Hour
@@ -464,12 +463,12 @@ func TestWrittenNeverDecreases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
+		m.Topic(orders, 1)
 		r := newRig(t, m, someConfig())
 		require.NoError(t, r.feed(20, 1))
 		require.NoError(t, r.settle())
-		arrivals := m.topics[orders].partitions[0].arrivals
-		m.faults[place{orders, 0, arrivals}] = fault{errorAfter, sarama.ErrNotEnoughReplicasAfterAppend}
+		arrivals := m.Topics[orders].Partitions[0].Arrivals
+		m.Faults[model.At(orders, 0, arrivals)] = model.Fail(model.ErrorAfter, sarama.ErrNotEnoughReplicasAfterAppend)
 		highest := replication.Position{}
 		require.NoError(t, r.feed(16, 1)) // four batches, in flight together
 		r.producer.Seal()
@@ -495,8 +494,8 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					m := newModel(2)
-					m.topic(orders, 3)
-					m.latency = func(int) time.Duration { return 30 * time.Millisecond }
+					m.Topic(orders, 3)
+					m.Latency = func(int) time.Duration { return 30 * time.Millisecond }
 					r := newRig(t, m, someConfig())
 					require.NoError(t, r.feed(after, 7))
 					if settled {
@@ -541,7 +540,7 @@ func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
+		m.Topic(orders, 1)
 		r := newRig(t, m, someConfig())
 		require.NoError(t, r.feed(10, 1))
 		require.NoError(t, r.settle())
@@ -563,21 +562,21 @@ func TestProducerSelfClocking(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 1)
-			m.latency = func(int) time.Duration { return 5 * time.Millisecond }
+			m.Topic(orders, 1)
+			m.Latency = func(int) time.Duration { return 5 * time.Millisecond }
 			r := newRig(t, m, someConfig())
 			require.NoError(t, r.feed(1, 1))
 			require.NoError(t, r.settle())
 			for i := range 20 {
 				pass(time.Second)
-				start, before := time.Now(), m.sent()
+				start, before := time.Now(), m.Sent()
 				require.NoError(t, r.feed(1, 1))
 				r.producer.Flush(false)
 				for !r.tracker.Idle() {
 					require.NoError(t, r.await())
 				}
 				assert.Equal(t, 5*time.Millisecond, time.Since(start), "event %d", i)
-				assert.Equal(t, before+1, m.sent())
+				assert.Equal(t, before+1, m.Sent())
 			}
 		})
 	})
@@ -585,21 +584,21 @@ func TestProducerSelfClocking(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 1)
-			m.latency = func(int) time.Duration { return 100 * time.Millisecond }
+			m.Topic(orders, 1)
+			m.Latency = func(int) time.Duration { return 100 * time.Millisecond }
 			config := someConfig()
 			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
 			r := newRig(t, m, config)
 			require.NoError(t, r.feed(1, 1))
 			require.NoError(t, r.settle())
-			before := m.sent()
+			before := m.Sent()
 			for range 1000 { // one per millisecond for a second
 				require.NoError(t, r.feed(1, 1))
 				r.producer.Flush(false)
 				pass(time.Millisecond)
 			}
 			require.NoError(t, r.settle())
-			assert.InDelta(t, 11, m.sent()-before, 2, "requests for 1000 events at 10 round trips a second")
+			assert.InDelta(t, 11, m.Sent()-before, 2, "requests for 1000 events at 10 round trips a second")
 			r.requireComplete()
 			r.requirePrefixes()
 		})
@@ -608,28 +607,28 @@ func TestProducerSelfClocking(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 10)
+			m.Topic(orders, 10)
 			config := someConfig()
 			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
 			r := newRig(t, m, config)
 			require.NoError(t, r.feed(100, 100))
 			require.NoError(t, r.settle())
-			before := m.sent()
+			before := m.Sent()
 			for r.producer.opened < worthwhile {
 				require.True(t, r.producer.opened == 0 || r.producer.Flush(true), "held")
 				require.NoError(t, r.feed(1, 100))
 			}
 			pass(time.Second)
-			assert.Equal(t, before, m.sent())
+			assert.Equal(t, before, m.Sent())
 			assert.False(t, r.producer.Flush(true))
 			pass(time.Second)
-			assert.Equal(t, before+1, m.sent())
+			assert.Equal(t, before+1, m.Sent())
 			require.NoError(t, r.collect())
 			require.NoError(t, r.feed(1, 1))
 			assert.True(t, r.producer.Flush(true))
 			assert.False(t, r.producer.Flush(false), "the stream flows no longer")
 			pass(time.Second)
-			assert.Equal(t, before+2, m.sent())
+			assert.Equal(t, before+2, m.Sent())
 			require.NoError(t, r.settle())
 			r.requireComplete()
 			r.requirePrefixes()
@@ -639,22 +638,22 @@ func TestProducerSelfClocking(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 1)
+			m.Topic(orders, 1)
 			config := someConfig()
 			config.Linger = 50 * time.Millisecond
 			r := newRig(t, m, config)
 			require.NoError(t, r.feed(1, 1))
 			require.NoError(t, r.settle())
-			before := m.sent()
+			before := m.Sent()
 			require.NoError(t, r.feed(1, 1))
 			pass(40 * time.Millisecond)
 			r.producer.Flush(false)
 			pass(9 * time.Millisecond)
-			assert.Equal(t, before, m.sent())
+			assert.Equal(t, before, m.Sent())
 			pass(time.Millisecond)
 			r.producer.Flush(false)
 			pass(time.Millisecond)
-			assert.Equal(t, before+1, m.sent())
+			assert.Equal(t, before+1, m.Sent())
 			r.requireComplete()
 		})
 	})
@@ -664,16 +663,16 @@ func TestProducerBoundsMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 5)
+		m.Topic(orders, 5)
 		config := someConfig()
 		r := newRig(t, m, config)
 		require.NoError(t, r.feed(1, 1))
 		require.NoError(t, r.settle())
-		m.mu.Lock()
-		for _, p := range m.topics[orders].partitions {
-			p.leader = -1 // an outage
+		m.Lock()
+		for _, p := range m.Topics[orders].Partitions {
+			p.SetLeader(-1) // an outage
 		}
-		m.mu.Unlock()
+		m.Unlock()
 		blocked, n := false, 1
 		for ; n < 10_000; n++ {
 			result, err := r.producer.Append(numbered(n, "order", fmt.Sprintf("key-%d", n%20)))
@@ -690,11 +689,11 @@ func TestProducerBoundsMemory(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, Blocked, result, "the outage lasts")
 		assert.Contains(t, r.producer.Waiting(), "leader")
-		m.mu.Lock()
-		for _, p := range m.topics[orders].partitions {
-			p.leader = 0
+		m.Lock()
+		for _, p := range m.Topics[orders].Partitions {
+			p.SetLeader(0)
 		}
-		m.mu.Unlock()
+		m.Unlock()
 		for i := 1; i < n; i++ {
 			r.stream = append(r.stream, numbered(i, "order", fmt.Sprintf("key-%d", i%20)))
 		}
@@ -723,7 +722,7 @@ func TestProducerThatCannotCompress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
+		m.Topic(orders, 1)
 		config := someConfig()
 		config.Compression, config.CompressionLevel = "gzip", 99
 		r := newRig(t, m, config)
@@ -732,7 +731,7 @@ func TestProducerThatCannotCompress(t *testing.T) {
 			err = r.settle()
 		}
 		require.ErrorContains(t, err, "compress record batch with gzip")
-		assert.Zero(t, m.sent())
+		assert.Zero(t, m.Sent())
 	})
 }
 
@@ -743,22 +742,22 @@ func TestProducerGrowth(t *testing.T) {
 	for _, latency := range []time.Duration{time.Millisecond, 200 * time.Millisecond, 3 * time.Second} {
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(2)
-			topic := m.topic(orders, 2)
+			topic := m.Topic(orders, 2)
 			// The old partitions answer slowly, the new ones at once.
-			m.latency = func(node int) time.Duration { return latency * time.Duration(1-node) }
+			m.Latency = func(node int) time.Duration { return latency * time.Duration(1-node) }
 			r := newRig(t, m, someConfig())
 			require.NoError(t, r.feed(100, 13))
-			m.mu.Lock()
-			m.grow(topic, 5)
-			m.mu.Unlock()
+			m.Lock()
+			m.Grow(topic, 5)
+			m.Unlock()
 			for range 200 {
 				require.NoError(t, r.feed(5, 13))
 				pass(500 * time.Millisecond)
 			}
 			r.requireComplete()
 			used := 0
-			for _, p := range topic.partitions[2:] {
-				used += len(p.log)
+			for _, p := range topic.Partitions[2:] {
+				used += len(p.Log)
 			}
 			assert.Positive(t, used, "the new partitions are used")
 		})
@@ -767,21 +766,21 @@ func TestProducerGrowth(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			topic := m.topic(orders, 2)
+			topic := m.Topic(orders, 2)
 			config := someConfig()
 			config.StopOnGrowth = true
 			r := newRig(t, m, config)
 			require.NoError(t, r.feed(50, 13))
-			m.mu.Lock()
-			m.grow(topic, 1)
-			m.mu.Unlock()
+			m.Lock()
+			m.Grow(topic, 1)
+			m.Unlock()
 			pass(time.Minute)
 			err := r.feed(1, 13)
 			require.ErrorContains(t, err, "from 2 to 3 partitions")
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
 			r.stream = r.stream[:50]
 			r.requireOrder()
-			assert.Empty(t, topic.partitions[2].log)
+			assert.Empty(t, topic.Partitions[2].Log)
 		})
 	})
 }
@@ -794,9 +793,9 @@ func TestProducerMissingTopic(t *testing.T) {
 			m := newModel(1)
 			r := newRig(t, m, someConfig())
 			time.AfterFunc(50*time.Second, func() {
-				m.mu.Lock()
-				defer m.mu.Unlock()
-				m.topic(orders, 2)
+				m.Lock()
+				defer m.Unlock()
+				m.Topic(orders, 2)
 			})
 			require.NoError(t, r.feed(30, 3))
 			r.requireComplete()
@@ -818,7 +817,7 @@ func TestProducerMissingTopic(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.refresh = func(string) error { return sarama.ErrTopicAuthorizationFailed }
+			m.RefreshFault = func(string) error { return sarama.ErrTopicAuthorizationFailed }
 			err := newRig(t, m, someConfig()).feed(1, 1)
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
 			require.ErrorContains(t, err, "allow Describe and Write")
@@ -828,21 +827,21 @@ func TestProducerMissingTopic(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.createParts = 3
+			m.CreatePartitions = 3
 			r := newRig(t, m, someConfig())
 			require.NoError(t, r.feed(30, 3))
 			r.requireComplete()
 			r.requirePrefixes()
-			assert.Equal(t, 1, m.created)
+			assert.Equal(t, 1, m.Created)
 		})
 	})
 	t.Run("is created at the second attempt", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.createParts = 3
-			m.create = func(string) error {
-				if m.created == 1 {
+			m.CreatePartitions = 3
+			m.CreateFault = func(string) error {
+				if m.Created == 1 {
 					return sarama.ErrRequestTimedOut // the controller was just moving
 				}
 				return nil
@@ -856,7 +855,7 @@ func TestProducerMissingTopic(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.create = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
+			m.CreateFault = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
 			err := newRig(t, m, someConfig()).feed(1, 1)
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
 		})
@@ -865,9 +864,9 @@ func TestProducerMissingTopic(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 2)
+			m.Topic(orders, 2)
 			start := time.Now()
-			m.refresh = func(string) error {
+			m.RefreshFault = func(string) error {
 				if time.Since(start) < 10*time.Minute {
 					return sarama.ErrOutOfBrokers
 				}
@@ -885,13 +884,13 @@ func TestProducerTopicDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
+		m.Topic(orders, 1)
 		r := newRig(t, m, someConfig())
 		require.NoError(t, r.feed(30, 3))
 		require.NoError(t, r.settle())
-		m.mu.Lock()
-		delete(m.topics, orders)
-		m.mu.Unlock()
+		m.Lock()
+		delete(m.Topics, orders)
+		m.Unlock()
 		err := r.feed(10, 3)
 		if err == nil {
 			err = r.settle()
@@ -906,7 +905,7 @@ func TestAppendPoison(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
+		m.Topic(orders, 1)
 		config := someConfig()
 		config.MaxRecordBytes = 1000
 		r := newRig(t, m, config)
@@ -944,10 +943,10 @@ func TestProducerWrite(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(2)
-			m.topic(orders, 2)
-			m.topic(checkpoints, 1)
+			m.Topic(orders, 2)
+			m.Topic(checkpoints, 1)
 			for arrival := 0; arrival < 40; arrival += 3 {
-				m.faults[place{checkpoints, 0, arrival}] = fault{kind: []faultKind{cutAfter, move, cutBefore, errorAfter, leaderless}[arrival%5], code: sarama.ErrRequestTimedOut}
+				m.Faults[model.At(checkpoints, 0, arrival)] = model.Fault{Kind: []model.Kind{model.CutAfter, model.Move, model.CutBefore, model.ErrorAfter, model.Leaderless}[arrival%5], Code: sarama.ErrRequestTimedOut}
 			}
 			r := newRig(t, m, someConfig())
 			var writing sync.WaitGroup
@@ -963,12 +962,12 @@ func TestProducerWrite(t *testing.T) {
 			}
 			writing.Wait()
 			require.NoError(t, r.settle())
-			log := m.topics[checkpoints].partitions[0].log
+			log := m.Topics[checkpoints].Partitions[0].Log
 			require.Len(t, log, 30)
 			for i, record := range log {
-				assert.Equal(t, modelRecord{key: "slot", value: strconv.Itoa(i), stamp: record.stamp}, record)
+				assert.Equal(t, routed{key: "slot", value: strconv.Itoa(i)}, routedAs(record))
 			}
-			m.topics[checkpoints].partitions[0].log = nil
+			m.Topics[checkpoints].Partitions[0].Log = nil
 			r.requireComplete()
 			r.requirePrefixes()
 		})
@@ -977,7 +976,7 @@ func TestProducerWrite(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(checkpoints, 1)
+			m.Topic(checkpoints, 1)
 			r := newRig(t, m, someConfig())
 			var writing sync.WaitGroup
 			for i := range 20 {
@@ -986,24 +985,24 @@ func TestProducerWrite(t *testing.T) {
 				})
 			}
 			writing.Wait()
-			require.Len(t, m.topics[checkpoints].partitions[0].log, 20)
+			require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 20)
 		})
 	})
 	t.Run("is given up alone", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(orders, 1)
-			m.topic(checkpoints, 1)
-			m.faults[place{checkpoints, 0, 0}] = fault{errorBefore, sarama.ErrInvalidRecord}
+			m.Topic(orders, 1)
+			m.Topic(checkpoints, 1)
+			m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrInvalidRecord)
 			r := newRig(t, m, someConfig())
 			err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x"))
 			require.ErrorIs(t, err, sarama.ErrInvalidRecord)
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
 			require.NoError(t, r.producer.Err())
 			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next one leaves no gap behind")
-			require.Len(t, m.topics[checkpoints].partitions[0].log, 1)
-			m.topics[checkpoints].partitions[0].log = nil
+			require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 1)
+			m.Topics[checkpoints].Partitions[0].Log = nil
 			require.NoError(t, r.feed(10, 1))
 			r.requireComplete()
 		})
@@ -1012,8 +1011,8 @@ func TestProducerWrite(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			m := newModel(1)
-			m.topic(checkpoints, 1)
-			m.faults[place{checkpoints, 0, 0}] = fault{errorBefore, sarama.ErrOutOfOrderSequenceNumber}
+			m.Topic(checkpoints, 1)
+			m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrOutOfOrderSequenceNumber)
 			r := newRig(t, m, someConfig())
 			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x")), ErrSequenceLost)
 			require.ErrorIs(t, r.producer.Err(), ErrSequenceLost)
@@ -1045,15 +1044,15 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(2)
-		m.topic(orders, 3)
+		m.Topic(orders, 3)
 		for arrival := range 40 {
-			m.faults[place{orders, int32(arrival % 3), arrival}] = fault{kind: leaderless}
+			m.Faults[model.At(orders, int32(arrival % 3), arrival)] = model.Fault{Kind: model.Leaderless}
 		}
 		r := newRig(t, m, someConfig())
-		stop := make(chan struct{})
+		stopped, stop := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
 		asking.Go(func() {
-			for !isClosed(stop) {
+			for stopped.Err() == nil {
 				_ = r.producer.Err()
 				_ = r.producer.Written()
 				_ = r.producer.Waiting()
@@ -1063,7 +1062,7 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 		})
 		require.NoError(t, r.feed(300, 7))
 		r.requireComplete()
-		close(stop)
+		stop()
 		asking.Wait()
 	})
 }
@@ -1123,13 +1122,13 @@ func TestPartitionIsScheduledOnce(t *testing.T) {
 // would tell.
 func TestProducerClose(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []faultKind{noFault, stall, leaderless, cutAfter, slow} {
+	for _, kind := range []model.Kind{model.NoFault, model.Stall, model.Leaderless, model.CutAfter, model.Slow} {
 		for _, after := range []time.Duration{0, time.Millisecond, 150 * time.Millisecond, 10 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
 				m := newModel(2)
-				m.topic(orders, 2)
+				m.Topic(orders, 2)
 				for arrival := 2; arrival < 20; arrival++ {
-					m.faults[place{orders, 0, arrival}] = fault{kind: kind}
+					m.Faults[model.At(orders, 0, arrival)] = model.Fault{Kind: kind}
 				}
 				config := someConfig()
 				config.MaxInFlightBytes = 1 << 20
@@ -1173,8 +1172,8 @@ func TestProducerObserver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 1)
-		m.limit = 2
+		m.Topic(orders, 1)
+		m.MaxRecords = 2
 		r := newRig(t, m, someConfig())
 		o := &observed{}
 		r.producer.observe = o
@@ -1183,9 +1182,9 @@ func TestProducerObserver(t *testing.T) {
 		assert.Equal(t, 100, o.events)
 		assert.Equal(t, time.UnixMicro(r.stream[0].CommitTime), o.oldest)
 		assert.Zero(t, o.failed.Load())
-		m.mu.Lock()
-		m.faults[place{orders, 0, m.topics[orders].partitions[0].arrivals}] = fault{errorBefore, sarama.ErrNotEnoughReplicas}
-		m.mu.Unlock()
+		m.Lock()
+		m.Faults[model.At(orders, 0, m.Topics[orders].Partitions[0].Arrivals)] = model.Fail(model.ErrorBefore, sarama.ErrNotEnoughReplicas)
+		m.Unlock()
 		require.NoError(t, r.feed(1, 1))
 		require.NoError(t, r.settle())
 		assert.EqualValues(t, 1, o.failed.Load())
@@ -1198,8 +1197,8 @@ func TestProducerOldest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 2)
-		m.latency = func(int) time.Duration { return time.Second }
+		m.Topic(orders, 2)
+		m.Latency = func(int) time.Duration { return time.Second }
 		r := newRig(t, m, someConfig())
 		_, inFlight := r.producer.Oldest()
 		assert.False(t, inFlight)

@@ -82,7 +82,7 @@ func TestResumptionOfAnotherHistory(t *testing.T) {
 
 // admitting is a model that counts, and may deny, what is let in.
 type admitting struct {
-	*model
+	*modelled
 	guard  sync.Mutex
 	counts []int // of partitions, in order
 	deny   error
@@ -95,7 +95,7 @@ func (a *admitting) Admit(topic string, partitions int) (FoundTopic, error) {
 		return FoundTopic{}, a.deny
 	}
 	a.counts = append(a.counts, partitions)
-	return a.model.Admit(topic, partitions)
+	return a.modelled.Admit(topic, partitions)
 }
 
 func (a *admitting) admitted() []int {
@@ -109,7 +109,7 @@ func begun(t *testing.T, a *admitting, found Found) *rig {
 	t.Helper()
 	config := someConfig()
 	config.Found = found
-	r := &rig{T: t, model: a.model, cluster: a, close: a.close, config: config, rules: someRules(), notified: make(chan struct{}, 1)}
+	r := &rig{T: t, model: a.modelled, cluster: a, close: a.Close, config: config, rules: someRules(), notified: make(chan struct{}, 1)}
 	r.begin()
 	return r
 }
@@ -118,8 +118,8 @@ func begun(t *testing.T, a *admitting, found Found) *rig {
 func TestProducerPassesOverWhatWasFound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &admitting{model: newModel(1)}
-		a.topic(orders, 2)
+		a := &admitting{modelled: newModel(1)}
+		a.Topic(orders, 2)
 		first := begun(t, a, Found{})
 		require.NoError(t, first.feed(40, 9))
 		require.NoError(t, first.settle())
@@ -132,7 +132,7 @@ func TestProducerPassesOverWhatWasFound(t *testing.T) {
 			highest[partitionFor(fmt.Sprintf("key-%d", n%9), 2)] = n
 		}
 		for id := range 2 {
-			end := int64(len(a.topics[orders].partitions[id].log))
+			end := int64(len(a.Topics[orders].Partitions[id].Log))
 			found.Topics[orders].Partitions[id] = FoundPartition{End: end, Last: at(highest[id]), Written: at(highest[id])}
 		}
 		low, high := 0, 1
@@ -156,8 +156,8 @@ func TestProducerPassesOverWhatWasFound(t *testing.T) {
 func TestProducerWaitsUntilStored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &admitting{model: newModel(1), deny: errors.New("coordinator is on holiday")}
-		a.topic(orders, 3)
+		a := &admitting{modelled: newModel(1), deny: errors.New("coordinator is on holiday")}
+		a.Topic(orders, 3)
 		r := begun(t, a, Found{})
 		result, err := r.producer.Append(numbered(0, "order", "k"))
 		require.NoError(t, err)
@@ -194,14 +194,14 @@ func TestProducerWaitsUntilStored(t *testing.T) {
 func TestProducerAdmitsNewPartitions(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		a := &admitting{model: newModel(1)}
-		topic := a.topic(orders, 2)
+		a := &admitting{modelled: newModel(1)}
+		topic := a.Topic(orders, 2)
 		r := begun(t, a, Found{})
 		require.NoError(t, r.feed(50, 9))
 		require.NoError(t, r.settle())
-		a.mu.Lock()
-		a.grow(topic, 3)
-		a.mu.Unlock()
+		a.Lock()
+		a.Grow(topic, 3)
+		a.Unlock()
 		pass(time.Minute)
 		require.NoError(t, r.feed(50, 9))
 		r.requireComplete()
@@ -210,8 +210,8 @@ func TestProducerAdmitsNewPartitions(t *testing.T) {
 		assert.Equal(t, 5, counts[len(counts)-1])
 		marks := r.producer.Marks(r.tracker.Confirmed() + 1)
 		require.Len(t, marks[orders].Offsets, 5)
-		for id, p := range topic.partitions {
-			assert.EqualValues(t, len(p.log), marks[orders].Offsets[id], "partition %d", id)
+		for id, p := range topic.Partitions {
+			assert.EqualValues(t, len(p.Log), marks[orders].Offsets[id], "partition %d", id)
 		}
 	})
 }
@@ -223,7 +223,7 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
-		m.topic(orders, 5)
+		m.Topic(orders, 5)
 		config := someConfig()
 		// Of two partitions, one had everything up to event 30, the other nothing.
 		config.Written = map[string]map[int32]replication.Position{orders: {0: at(30)}}
@@ -236,9 +236,9 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 				missing[fmt.Sprintf("event-%d", n)] = true
 			}
 		}
-		for _, p := range m.topics[orders].partitions {
-			for _, record := range p.log {
-				delete(missing, record.id)
+		for _, p := range m.Topics[orders].Partitions {
+			for _, record := range p.Log {
+				delete(missing, record.EventID())
 			}
 		}
 		assert.Empty(t, missing, "lost: they were in no partition")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -55,9 +56,9 @@ func commitOf(n int) replication.LSN { return replication.LSN(0x1000 + 16*n) }
 // reads the stream.
 type rig struct {
 	*testing.T
-	model    *model  // or nil
-	cluster  Cluster // the model, or a real one
-	close    func()  // the cluster's
+	model    *modelled // or nil
+	cluster  Cluster   // the model, or a real one
+	close    func()    // the cluster's
 	producer *Producer
 	tracker  *checkpoint.Tracker
 	notified chan struct{}
@@ -69,14 +70,14 @@ type rig struct {
 	silent   bool             // has been closed
 }
 
-func newRig(t *testing.T, m *model, config ProducerConfig) *rig {
+func newRig(t *testing.T, m *modelled, config ProducerConfig) *rig {
 	t.Helper()
 	return newRigWith(t, m, config, someRules())
 }
 
-func newRigWith(t *testing.T, m *model, config ProducerConfig, rules Rules) *rig {
+func newRigWith(t *testing.T, m *modelled, config ProducerConfig, rules Rules) *rig {
 	t.Helper()
-	r := &rig{T: t, model: m, cluster: m, close: m.close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	r := &rig{T: t, model: m, cluster: m, close: m.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
 	r.begin()
 	return r
 }
@@ -198,24 +199,28 @@ func partitionFor(key string, partitions int) int {
 	return int(javaMurmur2([]byte(key))&0x7fffffff) % partitions
 }
 
+// routed is a record as the model should have it.
+type routed struct{ id, key, value string }
+
+func routedAs(r model.Record) routed { return routed{r.EventID(), string(r.Key), string(r.Value)} }
+
 // requirePrefixes checks that the log of each partition is a prefix of the
 // stream routed to it, byte for byte.
 func (r *rig) requirePrefixes() {
 	r.Helper()
-	r.model.mu.Lock()
-	defer r.model.mu.Unlock()
-	partitions := r.model.topics[orders].partitions
-	routed := make([][]modelRecord, len(partitions))
+	r.model.Lock()
+	defer r.model.Unlock()
+	partitions := r.model.Topics[orders].Partitions
+	stream := make([][]routed, len(partitions))
 	for _, e := range r.stream {
 		key := string(e.Attribute(decoder.AggregateID))
 		id := partitionFor(key, len(partitions))
-		routed[id] = append(routed[id], modelRecord{id: string(e.Attribute(decoder.ID)), key: key, value: string(e.Data)})
+		stream[id] = append(stream[id], routed{id: string(e.Attribute(decoder.ID)), key: key, value: string(e.Data)})
 	}
 	for id, p := range partitions {
-		require.LessOrEqual(r, len(p.log), len(routed[id]), "partition %d has more than was routed to it: %v", id, p.log)
-		for i, record := range p.log {
-			record.stamp = 0
-			require.Equal(r, routed[id][i], record, "partition %d, record %d", id, i)
+		require.LessOrEqual(r, len(p.Log), len(stream[id]), "partition %d has more than was routed to it: %v", id, p.Log)
+		for i, record := range p.Log {
+			require.Equal(r, stream[id][i], routedAs(record), "partition %d, record %d", id, i)
 		}
 	}
 }
@@ -224,14 +229,14 @@ func (r *rig) requirePrefixes() {
 // once, even when the key has moved to another partition.
 func (r *rig) requireOrder() {
 	r.Helper()
-	r.model.mu.Lock()
-	defer r.model.mu.Unlock()
+	r.model.Lock()
+	defer r.model.Unlock()
 	stamps := map[string]int{}
-	for _, p := range r.model.topics[orders].partitions {
-		for _, record := range p.log {
-			_, repeated := stamps[record.id]
-			require.False(r, repeated, "%s is there twice", record.id)
-			stamps[record.id] = record.stamp
+	for _, p := range r.model.Topics[orders].Partitions {
+		for _, record := range p.Log {
+			_, repeated := stamps[record.EventID()]
+			require.False(r, repeated, "%s is there twice", record.EventID())
+			stamps[record.EventID()] = record.Stamp
 		}
 	}
 	last := map[string]int{}
@@ -249,12 +254,12 @@ func (r *rig) requireOrder() {
 }
 
 func (r *rig) written() int {
-	r.model.mu.Lock()
-	defer r.model.mu.Unlock()
+	r.model.Lock()
+	defer r.model.Unlock()
 	n := 0
-	for _, t := range r.model.topics {
-		for _, p := range t.partitions {
-			n += len(p.log)
+	for _, t := range r.model.Topics {
+		for _, p := range t.Partitions {
+			n += len(p.Log)
 		}
 	}
 	return n
@@ -278,13 +283,13 @@ func (r *rig) requireComplete() {
 // position is in Kafka.
 func (r *rig) confirmedNothingMissing() {
 	r.Helper()
-	r.model.mu.Lock()
-	defer r.model.mu.Unlock()
+	r.model.Lock()
+	defer r.model.Unlock()
 	there := map[string]bool{}
-	for _, t := range r.model.topics {
-		for _, p := range t.partitions {
-			for _, record := range p.log {
-				there[record.id] = true
+	for _, t := range r.model.Topics {
+		for _, p := range t.Partitions {
+			for _, record := range p.Log {
+				there[record.EventID()] = true
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
 func TestTemplate(t *testing.T) {
@@ -298,7 +299,7 @@ func TestClassify(t *testing.T) {
 	for _, code := range transient {
 		assert.Contains(t, []int{int(retryable), int(unknown)}, int(classify(code)), code)
 	}
-	assert.Equal(t, retryable, classify(errCut))
+	assert.Equal(t, retryable, classify(model.ErrCut))
 	assert.Equal(t, tooLarge, classify(sarama.PacketEncodingError{Info: "too large"}))
 	assert.Equal(t, accepted, classify(nil))
 }

@@ -1,0 +1,254 @@
+// Package model is a Kafka cluster in memory that keeps Kafka's rules for
+// idempotent and transactional producers: sequences are checked, the last five
+// batches of a producer are remembered, an unknown producer may begin anywhere, a
+// producer is forgotten when its newest record has aged, and an aborted
+// transaction carries the epoch of its producer into the partitions it names. It
+// does what a script tells it to do wrong. It is made for a synctest bubble.
+//
+// Start reading at Cluster. The package knows sarama's requests and nothing of the
+// streamer: whoever tests with it adapts it to the interface of the tested.
+package model
+
+import (
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// Expiry is how long a partition remembers a producer, counted from the time of
+// its newest record (producer.id.expiration.ms).
+const Expiry = 24 * time.Hour
+
+// Cluster is the model. Its fields are guarded by the embedded mutex once
+// producers are at work; scripts are set up before.
+type Cluster struct {
+	sync.Mutex
+	changed *sync.Cond
+
+	Topics   map[string]*Topic
+	Requests int // produce requests so far
+	Created  int // calls of Create
+	Expiry   time.Duration
+
+	Faults           map[Place]Fault
+	MaxRecords       int                      // that a batch may have, 0 for any number
+	Poison           map[string]sarama.KError // event ids that are never taken
+	Latency          func(node int) time.Duration
+	RefreshFault     func(topic string) error // scripted metadata errors
+	CreateFault      func(topic string) error // scripted errors of Create
+	CreatePartitions int                      // of what Create makes; 0 makes nothing
+
+	nodes  []*Node
+	stamp  int // of the next record written, over all partitions
+	ids    int64
+	owners map[string]*ownership // by transactional id
+}
+
+// Place is the n-th time that a batch reaches a partition, from 0.
+type Place struct {
+	Topic     string
+	Partition int32
+	Arrival   int
+}
+
+// Kind is a way to go wrong.
+type Kind int
+
+// The ways to go wrong.
+const (
+	NoFault     Kind = iota
+	ErrorBefore      // Code, nothing is written
+	ErrorAfter       // Code, but written
+	DropBlock        // written, but the response does not mention it
+	CutBefore        // the connection ends, nothing is written
+	CutAfter         // written, but the response is lost with the connection
+	Ghost            // the connection ends; the broker handles the request a minute later
+	RefuseSend       // AsyncProduce returns an error and never calls back
+	Move             // the leader moves, NOT_LEADER
+	Leaderless       // no leader for a while, then another one
+	Growth           // the topic gets two more partitions
+	Stall            // nothing happens for half a minute, then the connection ends
+	Slow             // the answer takes seconds
+	KindEnd
+)
+
+// Fault is what goes wrong, and with which code where there is one.
+type Fault struct {
+	Kind Kind
+	Code sarama.KError
+}
+
+// At is a place.
+func At(topic string, partition int32, arrival int) Place { return Place{topic, partition, arrival} }
+
+// Fail is a fault.
+func Fail(kind Kind, code sarama.KError) Fault { return Fault{kind, code} }
+
+// Topic is a topic. The model has no topic ids but those it is given.
+type Topic struct {
+	ID         string
+	Partitions []*Partition
+	view       []int // leaders as of the last refresh
+}
+
+// Partition is a partition with everything that was written to it.
+type Partition struct {
+	Log      []Record
+	Arrivals int
+	leader   int // node, or -1
+	states   map[int64]*State
+}
+
+// State is what a partition remembers of a producer.
+type State struct {
+	epoch   int16
+	next    int32
+	batches [][2]int32 // first and last sequence of the last five
+	at      time.Time  // of the newest record, by its own time
+}
+
+// New returns a cluster of so many brokers.
+func New(nodes int) *Cluster {
+	m := &Cluster{Topics: map[string]*Topic{}, Expiry: Expiry, Faults: map[Place]Fault{}, Poison: map[string]sarama.KError{}, ids: 100, owners: map[string]*ownership{}}
+	m.changed = sync.NewCond(&m.Mutex)
+	for id := range nodes {
+		m.nodes = append(m.nodes, &Node{cluster: m, id: id})
+	}
+	return m
+}
+
+// Topic makes a topic.
+func (m *Cluster) Topic(name string, partitions int) *Topic {
+	t := &Topic{}
+	m.Topics[name] = t
+	m.Grow(t, partitions)
+	return t
+}
+
+// Grow gives a topic n more partitions. The mutex is held.
+func (m *Cluster) Grow(t *Topic, n int) {
+	for range n {
+		t.Partitions = append(t.Partitions, &Partition{leader: len(t.Partitions) % len(m.nodes), states: map[int64]*State{}})
+	}
+}
+
+// Age makes a partition believe that its newest records are so much older.
+func (p *Partition) Age(by time.Duration) {
+	for _, s := range p.states {
+		s.at = s.at.Add(-by)
+	}
+}
+
+// SetLeader moves the partition to another broker, or to none (-1).
+func (p *Partition) SetLeader(node int) { p.leader = node }
+
+// Expect makes the partition expect this sequence number next, of each producer.
+func (p *Partition) Expect(sequence int32) {
+	for _, s := range p.states {
+		s.next = sequence
+	}
+}
+
+// Refresh fetches the metadata of a topic.
+func (m *Cluster) Refresh(topic string) error {
+	m.Lock()
+	defer m.Unlock()
+	if m.RefreshFault != nil {
+		if err := m.RefreshFault(topic); err != nil {
+			return err
+		}
+	}
+	t := m.Topics[topic]
+	if t == nil {
+		return sarama.ErrUnknownTopicOrPartition
+	}
+	t.view = t.view[:0]
+	for _, p := range t.Partitions {
+		t.view = append(t.view, p.leader)
+	}
+	return nil
+}
+
+// Partitions is the topic's partition count as of the last refresh.
+func (m *Cluster) Partitions(topic string) (int, error) {
+	m.Lock()
+	defer m.Unlock()
+	if t := m.Topics[topic]; t != nil {
+		return len(t.view), nil
+	}
+	return 0, sarama.ErrUnknownTopicOrPartition
+}
+
+// Leader is the connection to the leader as of the last refresh.
+func (m *Cluster) Leader(topic string, partition int32) (*Node, error) {
+	m.Lock()
+	defer m.Unlock()
+	t := m.Topics[topic]
+	if t == nil || int(partition) >= len(t.view) {
+		return nil, sarama.ErrUnknownTopicOrPartition
+	}
+	if t.view[partition] < 0 {
+		return nil, sarama.ErrLeaderNotAvailable
+	}
+	n := m.nodes[t.view[partition]]
+	n.start()
+	return n, nil
+}
+
+// Create makes a missing topic of CreatePartitions partitions.
+func (m *Cluster) Create(topic string) error {
+	m.Lock()
+	defer m.Unlock()
+	m.Created++
+	if m.CreateFault != nil {
+		if err := m.CreateFault(topic); err != nil {
+			return err
+		}
+	}
+	if m.CreatePartitions > 0 && m.Topics[topic] == nil {
+		m.Topic(topic, m.CreatePartitions)
+	}
+	return nil
+}
+
+// Ends are the offsets at which the first n partitions of a topic end.
+func (m *Cluster) Ends(topic string, n int) []int64 {
+	m.Lock()
+	defer m.Unlock()
+	ends := make([]int64, n)
+	for i := range ends {
+		ends[i] = int64(len(m.Topics[topic].Partitions[i].Log))
+	}
+	return ends
+}
+
+// NewProducerID is another one at each call.
+func (m *Cluster) NewProducerID() int64 {
+	m.Lock()
+	defer m.Unlock()
+	m.ids++
+	return m.ids
+}
+
+// Sent is the number of produce requests so far.
+func (m *Cluster) Sent() int {
+	m.Lock()
+	defer m.Unlock()
+	return m.Requests
+}
+
+// Close ends all connections, as closing a client would.
+func (m *Cluster) Close() {
+	for _, n := range m.nodes {
+		_ = n.Close()
+	}
+}
+
+func (m *Cluster) partition(topic string, id int32) *Partition {
+	t := m.Topics[topic]
+	if t == nil || int(id) >= len(t.Partitions) {
+		return nil
+	}
+	return t.Partitions[id]
+}
