@@ -95,6 +95,8 @@ func everyField(t *testing.T, p place) {
 	want.Publication = "16402/16405"
 	want.AtLeastOnce = "transactional id not allowed"
 	want.NextTransaction = 1 << 40
+	want.Started, want.Exact = "2026-11-30 08:00:00.123456+00", true
+	want.Last.CommitTime = 1_790_000_000_123_456
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {
 		require.False(t, fields.Field(i).IsZero(), "the test forgets field %s", fields.Type().Field(i).Name)

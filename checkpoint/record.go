@@ -31,6 +31,9 @@ type Record struct {
 	Version int `json:"version"`
 	Identity
 	Timeline int32 `json:"timeline"`
+	// Started is when the run of the server began from which LSN was read, as the
+	// server says it: a standby that is promoted goes on with the same WAL.
+	Started string `json:"server_started,omitempty"`
 	// LSN is where to start: everything that committed below it is published.
 	LSN LSN `json:"-"`
 	// History is raised when an operator accepts another cluster or timeline.
@@ -45,6 +48,9 @@ type Record struct {
 	// Last is the last event published below LSN, as far as it is known. A server
 	// whose slot begins before it must show it again.
 	Last *Event `json:"last,omitempty"`
+	// Exact tells that no event lies between Last and LSN, or, without Last, that
+	// none was ever published. Records of older versions do not know it.
+	Exact bool `json:"exact,omitempty"`
 	// Publication identifies the table's entry in the publication.
 	Publication string `json:"publication,omitempty"`
 	// AtLeastOnce is why a start from here may repeat events, empty where it
@@ -77,10 +83,12 @@ type Producer struct {
 	Epoch      int16 `json:"epoch"`
 }
 
-// Event names one event: its sequence attribute and its id.
+// Event names one event: its sequence attribute, its id, and when it was
+// committed, in microseconds since the Unix epoch, 0 where that is not known.
 type Event struct {
-	Sequence string `json:"sequence"`
-	ID       string `json:"id"`
+	Sequence   string `json:"sequence"`
+	ID         string `json:"id"`
+	CommitTime int64  `json:"commit_time,omitempty"`
 }
 
 // Topic is what a checkpoint says of a topic: Kafka's id of it, and an offset
