@@ -55,9 +55,9 @@ func (m *Cluster) applyBatch(n *Node, b *batch) *sarama.ProduceResponseBlock {
 func (m *Cluster) reorganise(p *Partition, b *batch) {
 	switch b.fault.Kind {
 	case Move:
-		p.leader = (p.leader + 1) % len(m.nodes)
+		p.leader = (p.leader + 1) % m.brokers
 	case Leaderless:
-		next := (p.leader + 1) % len(m.nodes)
+		next := (p.leader + 1) % m.brokers
 		p.leader = -1
 		time.AfterFunc(20*time.Second, func() {
 			m.Lock()

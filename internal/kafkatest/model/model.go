@@ -24,6 +24,7 @@ const Expiry = 24 * time.Hour
 // producers are at work; scripts are set up before.
 type Cluster struct {
 	sync.Mutex
+	*Client // of whoever needs only one
 	changed *sync.Cond
 
 	Topics   map[string]*Topic
@@ -39,10 +40,11 @@ type Cluster struct {
 	CreateFault      func(topic string) error // scripted errors of Create
 	CreatePartitions int                      // of what Create makes; 0 makes nothing
 
-	nodes  []*Node
-	stamp  int // of the next record written, over all partitions
-	ids    int64
-	owners map[string]*ownership // by transactional id
+	brokers int
+	frozen  chan struct{} // is closed when the cluster goes on; nil while it works
+	stamp   int           // of the next record written, over all partitions
+	ids     int64
+	owners  map[string]*ownership // by transactional id
 }
 
 // Place is the n-th time that a batch reaches a partition, from 0.
@@ -112,10 +114,50 @@ type State struct {
 func New(nodes int) *Cluster {
 	m := &Cluster{Topics: map[string]*Topic{}, Expiry: Expiry, Faults: map[Place]Fault{}, Poison: map[string]sarama.KError{}, ids: 100, owners: map[string]*ownership{}}
 	m.changed = sync.NewCond(&m.Mutex)
-	for id := range nodes {
-		m.nodes = append(m.nodes, &Node{cluster: m, id: id})
-	}
+	m.brokers = nodes
+	m.Client = m.NewClient()
 	return m
+}
+
+// Client has connections of its own to the brokers.
+type Client struct {
+	cluster *Cluster
+	nodes   []*Node
+}
+
+// NewClient returns a client that is not connected yet.
+func (m *Cluster) NewClient() *Client {
+	c := &Client{cluster: m}
+	for id := range m.brokers {
+		c.nodes = append(c.nodes, &Node{cluster: m, id: id})
+	}
+	return c
+}
+
+// Freeze lets the brokers take requests and do nothing, until Thaw.
+func (m *Cluster) Freeze() {
+	m.Lock()
+	defer m.Unlock()
+	if m.frozen == nil {
+		m.frozen = make(chan struct{})
+	}
+}
+
+// Thaw lets the brokers go on.
+func (m *Cluster) Thaw() {
+	m.Lock()
+	defer m.Unlock()
+	if m.frozen != nil {
+		close(m.frozen)
+		m.frozen = nil
+	}
+}
+
+// Frozen is a channel that is closed when the brokers go on, nil while they work.
+func (m *Cluster) Frozen() <-chan struct{} {
+	m.Lock()
+	defer m.Unlock()
+	return m.frozen
 }
 
 // Topic makes a topic.
@@ -129,7 +171,7 @@ func (m *Cluster) Topic(name string, partitions int) *Topic {
 // Grow gives a topic n more partitions. The mutex is held.
 func (m *Cluster) Grow(t *Topic, n int) {
 	for range n {
-		t.Partitions = append(t.Partitions, &Partition{leader: len(t.Partitions) % len(m.nodes), states: map[int64]*State{}})
+		t.Partitions = append(t.Partitions, &Partition{leader: len(t.Partitions) % m.brokers, states: map[int64]*State{}})
 	}
 }
 
@@ -181,7 +223,8 @@ func (m *Cluster) Partitions(topic string) (int, error) {
 }
 
 // Leader is the connection to the leader as of the last refresh.
-func (m *Cluster) Leader(topic string, partition int32) (*Node, error) {
+func (c *Client) Leader(topic string, partition int32) (*Node, error) {
+	m := c.cluster
 	m.Lock()
 	defer m.Unlock()
 	t := m.Topics[topic]
@@ -191,7 +234,7 @@ func (m *Cluster) Leader(topic string, partition int32) (*Node, error) {
 	if t.view[partition] < 0 {
 		return nil, sarama.ErrLeaderNotAvailable
 	}
-	n := m.nodes[t.view[partition]]
+	n := c.nodes[t.view[partition]]
 	n.start()
 	return n, nil
 }
@@ -238,9 +281,9 @@ func (m *Cluster) Sent() int {
 	return m.Requests
 }
 
-// Close ends all connections, as closing a client would.
-func (m *Cluster) Close() {
-	for _, n := range m.nodes {
+// Close ends all connections.
+func (c *Client) Close() {
+	for _, n := range c.nodes {
 		_ = n.Close()
 	}
 }

@@ -112,11 +112,27 @@ func (n *Node) delay(c *call, closing chan struct{}) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-closing:
+		return ErrCut
+	}
+	frozen := n.cluster.Frozen()
+	if frozen == nil {
+		return nil
+	}
+	timer.Reset(clientTimeout)
+	select {
+	case <-frozen:
+		return nil
+	case <-timer.C: // what has been received may still be handled
+		c.cut = Fault{Kind: Ghost}
 		return nil
 	case <-closing:
 		return ErrCut
 	}
 }
+
+// clientTimeout is how long a client waits for an answer.
+const clientTimeout = 20 * time.Second
 
 func (n *Node) answer(c *call, dead error) {
 	m := n.cluster

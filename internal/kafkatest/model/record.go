@@ -15,6 +15,8 @@ type Record struct {
 	Key, Value []byte // nil is null
 	Headers    []Header
 	Time       time.Time
+	Producer   int64
+	Epoch      int16
 	Stamp      int  // counts the records of all partitions in the order of writing
 	Marker     bool // a control record: it only takes an offset
 }
@@ -107,6 +109,7 @@ func readBatch(topic string, id int32, from *sarama.RecordBatch) *batch {
 			b.fault = Fault{ErrorBefore, sarama.ErrInvalidMessage}
 			return b
 		}
+		r.Producer, r.Epoch = b.id, b.epoch
 		b.records = append(b.records, r)
 	}
 	if len(b.records) != len(from.Records) || int(from.LastOffsetDelta) != len(from.Records)-1 {
