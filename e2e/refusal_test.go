@@ -418,7 +418,7 @@ func TestCheckpointThatDoesNotFit(t *testing.T) {
 		"behind the slot":        {alter(func(c *checkpoint.Record) { c.LSN = 1 }), []string{"after the checkpoint 0/1", "slot", "streamer checkpoint set"}},
 		"another system":         {alter(func(c *checkpoint.Record) { c.SystemID = "4711" }), []string{"another cluster", "system 4711", "streamer checkpoint set"}},
 		"another slot":           {alter(func(c *checkpoint.Record) { c.Slot = "theirs" }), []string{`slot "theirs"`, "another cluster, database or slot"}},
-		"unknown timeline":       {alter(func(c *checkpoint.Record) { c.Timeline = 7 }), []string{"timeline 7", "streamer checkpoint set"}},
+		"unknown timeline":       {alter(func(c *checkpoint.Record) { c.Timeline, c.Started = 7, "2026-01-01 00:00:00+00" }), []string{"timeline 7", "streamer checkpoint set"}},
 		"torn":                   {replace(func(b []byte) []byte { return b[:len(b)/2] }), []string{"checkpoint is damaged", "checkpoint\"", "streamer checkpoint set"}},
 		"empty":                  {replace(func([]byte) []byte { return nil }), []string{"checkpoint is damaged", "checkpoint\""}},
 		"one letter changed":     {replace(func(b []byte) []byte { return []byte(strings.Replace(string(b), `"lsn":"0/`, `"lsn":"1/`, 1)) }), []string{"checkpoint is damaged", "checksum"}},

@@ -138,6 +138,18 @@ func CheckPosition(checkpoint LSN, slot Slot) []Finding {
 	return nil
 }
 
+// CheckPublished compares the last row that was published with the server.
+func CheckPublished(last Position, slot Slot) []Finding {
+	if last.Commit < slot.Flushed {
+		return nil
+	}
+	return []Finding{{
+		true,
+		fmt.Sprintf("rows up to position %s were published, but the WAL of this server ends at %s: this server does not have everything that was published", last, slot.Flushed),
+		"it was restored from a backup or failed over to a standby that lagged; compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+	}}
+}
+
 // Column is a column of the outbox table.
 type Column struct {
 	Name string

@@ -25,6 +25,7 @@ type Server struct {
 	Encoding  string // of the database
 	Flushed   LSN    // end of the WAL that is safely on disk
 	InStandby bool   // the server is in recovery
+	Started   string // when this run of the server began, as it says itself
 	WALLevel  string
 	// SynchronousStandbyNames as configured; see checkSynchronous.
 	SynchronousStandbyNames string
@@ -80,9 +81,9 @@ func (c *Control) Identify(ctx context.Context) (Server, error) {
 	err := c.conn.QueryRow(ctx, `select current_database(), current_setting('server_version_num')::int,
 		current_setting('server_encoding'), pg_is_in_recovery(), current_setting('wal_level'),
 		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size'),
-		coalesce(current_setting('synchronized_standby_slots', true), '')`).
+		coalesce(current_setting('synchronized_standby_slots', true), ''), pg_postmaster_start_time()::text`).
 		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize,
-			&s.SynchronizedStandbySlots)
+			&s.SynchronizedStandbySlots, &s.Started)
 	if err != nil {
 		return Server{}, fmt.Errorf("identify server: %w", err)
 	}
@@ -116,6 +117,7 @@ type Slot struct {
 	Conflicting        bool      `json:"conflicting"`
 	InvalidationReason string    `json:"invalidation_reason"`
 	Failover           bool      `json:"failover"`
+	Synced             bool      `json:"synced"` // kept by a standby as a copy of the primary's
 	TwoPhase           bool      `json:"two_phase"`
 	RetainedWAL        int64     `json:"-"` // bytes the slot keeps on disk
 	Lag                int64     `json:"-"` // bytes between the confirmed position and the end of the log
@@ -127,6 +129,8 @@ type Slot struct {
 	Copies int `json:"-"`
 	// NextTransaction is the ID that the next transaction gets which writes.
 	NextTransaction int64 `json:"-"`
+	// InStandby tells that the server is in recovery.
+	InStandby bool `json:"-"`
 }
 
 // Lost tells that the slot can never be read again: the server has removed
@@ -144,19 +148,20 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var flushed string
 	var copies int
 	var next int64
+	var standby bool
 	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
 		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
 		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2),
-		pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies, &next)
+		pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_is_in_recovery()
+		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies, &next, &standby)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Slot{}, c.slotMissing()
 	}
 	if err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}
-	slot := Slot{At: asked, Copies: copies, NextTransaction: next}
+	slot := Slot{At: asked, Copies: copies, NextTransaction: next, InStandby: standby}
 	if err := json.Unmarshal(text, &slot); err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}

@@ -18,7 +18,7 @@ const (
 	// tries again with the same event when it has been notified and Collect
 	// has run.
 	Blocked
-	// Skipped means that the partition already has the event.
+	// Skipped means that Kafka already has the event.
 	Skipped
 )
 
@@ -49,12 +49,13 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	if p.buried != nil && p.burying() {
 		return p.block(waitingForDeadLetter)
 	}
+	// What was published is passed over, even if it could not be published now.
+	if p.config.Passage.alone(e.Position) {
+		return Skipped, nil
+	}
 	d, err := p.router.Route(e)
 	if err != nil {
 		return Appended, poison(e, PoisonRoute, err)
-	}
-	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
-		return Appended, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
 	}
 	t := p.topic(d.Topic)
 	if !t.ready.Load() {
@@ -67,13 +68,11 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return p.block("waiting for a topic with new partitions to drain")
 	}
 	part := t.partitionOf(d.Key)
-	if p.resuming != nil {
-		if published, err := p.passed(e.Position, string(e.Attribute(decoder.ID)), part); err != nil || published {
-			return Skipped, err
-		}
+	if published, err := p.config.Passage.holds(e.Position, t.name, part.id, len(t.partitions)); err != nil || published {
+		return Skipped, err
 	}
-	if e.Position.Compare(part.written) <= 0 {
-		return Skipped, nil
+	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
+		return Appended, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
 	}
 	size := len(e.Data) + recordMemory
 	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
@@ -134,19 +133,7 @@ func (p *Producer) count(part *partition, b *Batch, before int, at replication.P
 	p.inFlight += b.memory - before
 	p.opened += b.memory - before
 	p.events++
-	part.written = at
-}
-
-// passed tells whether the event was published before this start.
-func (p *Producer) passed(at replication.Position, eventID string, part *partition) (bool, error) {
-	if p.resuming == nil {
-		return false, nil
-	}
-	published, err := p.resuming.pass(at, eventID, part)
-	if p.resuming.over() {
-		p.resuming = nil
-	}
-	return published, err
+	part.last = at
 }
 
 // take gives an empty batch.

@@ -4,16 +4,13 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"mime"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 	"unsafe"
 
 	"github.com/outboxstream/streamer/decoder"
-	"github.com/outboxstream/streamer/replication"
 )
 
 // StreamHeader carries the identity of the stream a record belongs to, so that
@@ -23,34 +20,6 @@ const StreamHeader = "streamer-stream"
 
 // sequenceLength is 16 hex digits of commit LSN, a dash and 8 of ordinal.
 const sequenceLength = 16 + 1 + 8
-
-// appendSequence appends the position in a form whose order as text is the
-// order of the stream.
-func appendSequence(b []byte, p replication.Position) []byte {
-	const digits = "0123456789abcdef"
-	for shift := 60; shift >= 0; shift -= 4 {
-		b = append(b, digits[p.Commit>>shift&15])
-	}
-	b = append(b, '-')
-	for shift := 28; shift >= 0; shift -= 4 {
-		b = append(b, digits[p.Ordinal>>shift&15])
-	}
-	return b
-}
-
-// ParseSequence reads the position back from a sequence attribute.
-func ParseSequence(text string) (replication.Position, error) {
-	var p replication.Position
-	if len(text) != sequenceLength || text[16] != '-' {
-		return p, fmt.Errorf("sequence %q is not of the form %s", text, "0000000000000000-00000000")
-	}
-	commit, err1 := strconv.ParseUint(text[:16], 16, 64)
-	ordinal, err2 := strconv.ParseUint(text[17:], 16, 32)
-	if err := errors.Join(err1, err2); err != nil {
-		return p, fmt.Errorf("sequence %q: %w", text, err)
-	}
-	return replication.Position{Commit: replication.LSN(commit), Ordinal: uint32(ordinal)}, nil
-}
 
 // The names of headers that we read back.
 const (

@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 	"unicode/utf8"
 	"weak"
@@ -361,13 +362,16 @@ func TestChecklist(t *testing.T) {
 	})
 	t.Run("15 a record above the limit is poison", func(t *testing.T) {
 		t.Parallel()
-		routes, err := NewRouter(someRules())
-		require.NoError(t, err)
-		p := &Producer{config: ProducerConfig{MaxRecordBytes: 64 << 10}, router: routes}
-		e := numbered(1, "order", "k")
-		e.Data = make([]byte, 64<<10+1)
-		_, err = p.Append(e)
-		require.ErrorContains(t, err, "kafka.max_record_bytes")
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(1)
+			m.Topic(orders, 1)
+			config := someConfig()
+			config.MaxRecordBytes = 64 << 10
+			e := numbered(1, "order", "k")
+			e.Data = make([]byte, 64<<10+1)
+			_, err := newRig(t, m, config).append(e)
+			require.ErrorContains(t, err, "kafka.max_record_bytes")
+		})
 	})
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/failure"
-	"github.com/outboxstream/streamer/replication"
 )
 
 // topic finds a topic by the name in a row. A new one is not ready until its
@@ -195,7 +194,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 		err = sarama.ErrUnknownTopicOrPartition
 	}
 	if err == nil {
-		t.addPartitions(found, p.config.Written[t.name])
+		t.addPartitions(found, p.config.Passage)
 		t.lastErr, t.missing = nil, time.Time{}
 		t.hopeless.Store(nil)
 		delete(p.unknown, t)
@@ -252,19 +251,13 @@ func (p *Producer) put(t *topic) {
 	p.announce()
 }
 
-func (t *topic) addPartitions(found FoundTopic, written map[int32]replication.Position) {
+// addPartitions takes partitions into use that have been found, and are not in use.
+func (t *topic) addPartitions(found FoundTopic, passage *Passage) {
 	t.id, t.admitted = found.ID, true
 	t.mixed = later(t.mixed, found.Mixed)
-	if len(written) != len(found.Partitions) {
-		written = nil // of another number of partitions: keys were elsewhere
-	}
-	for id := len(t.partitions); id < len(found.Partitions); id++ {
-		at := found.Partitions[id].Written
-		// Dead letters are no prefix: a row may become one after later ones have.
-		if before := written[int32(id)]; before.Compare(at) > 0 && !t.deadLetters {
-			at = before
-		}
-		t.partitions = append(t.partitions, &partition{topic: t, id: int32(id), written: at, acknowledged: at, log: newLog(found.Partitions[id])})
+	for id := int32(len(t.partitions)); int(id) < len(found.Partitions); id++ {
+		at := passage.writtenTo(t.name, id, len(found.Partitions))
+		t.partitions = append(t.partitions, &partition{topic: t, id: id, last: at, acknowledged: at, log: newLog(found.Partitions[id])})
 	}
 }
 
@@ -360,7 +353,7 @@ func (p *Producer) grow(t *topic) bool {
 		p.fail(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
 		return false
 	}
-	if p.resuming != nil {
+	if p.config.Passage.resuming() {
 		p.fail(fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(t.partitions)))
 		return false
 	}
@@ -368,7 +361,7 @@ func (p *Producer) grow(t *topic) bool {
 		if len(part.queue)+len(part.sent) > 0 {
 			return false
 		}
-		t.mixed = later(t.mixed, part.written)
+		t.mixed = later(t.mixed, part.last)
 	}
 	p.log.Warn("topic has new partitions, its keys move", "topic", t.name, "partitions_before", len(t.partitions), "partitions", count)
 	t.addPartitions(t.larger, nil)

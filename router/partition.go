@@ -71,8 +71,8 @@ type partition struct {
 	id    int32
 
 	// The reading goroutine's own.
-	open    *Batch
-	written replication.Position // events at or below it are not appended again
+	open *Batch
+	last replication.Position // that was appended
 
 	// Guarded by Producer.mu.
 	queue        []*Batch  // sealed, waiting to be sent

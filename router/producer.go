@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-
-	"github.com/outboxstream/streamer/replication"
 )
 
 // Tracker learns what is in flight; checkpoint.Tracker is the one that counts.
@@ -68,12 +66,12 @@ type ProducerConfig struct {
 	RetryMax         time.Duration
 	MetadataInterval time.Duration // how often partition counts are looked at
 	Traces           bool          // a Publication names the traces of its events
-	// Written is what a predecessor has had acknowledged, from its Written:
-	// those events are skipped.
-	Written map[string]map[int32]replication.Position
-	// Found is what has been read back from Kafka: those events are skipped, too.
-	Found Found
-	Log   *slog.Logger
+	// Found are topics that have been read back from Kafka and are in a stored
+	// checkpoint.
+	Found map[string]FoundTopic
+	// Passage knows which events were published before; nil: none.
+	Passage *Passage
+	Log     *slog.Logger
 }
 
 const (
@@ -121,9 +119,8 @@ type Producer struct {
 	events   int          // appended and not yet collected
 	memory   memory       // that open batches grow in
 	free     []*Batch
-	freeSize int         // bytes retained by free
-	resuming *resumption // nil once everything read back has come by again
-	buried   *partition  // where a dead letter is on its way to
+	freeSize int        // bytes retained by free
+	buried   *partition // where a dead letter is on its way to
 
 	ready atomic.Bool // Collect has something
 
@@ -165,7 +162,7 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 		log: config.Log, observe: o, id: id, epoch: epoch,
 		topics: map[string]*topic{}, brokers: map[Connection]*broker{},
 		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
-		dormant: maps.Clone(config.Found.Topics), resuming: newResumption(config.Found),
+		dormant:  maps.Clone(config.Found),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),
 		memory: memory{limit: config.MaxInFlightBytes},
 	}

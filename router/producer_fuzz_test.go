@@ -130,7 +130,7 @@ func (s script) feed(r *rig) error {
 			}
 			confirmed := r.tracker.Confirmed()
 			r.end()
-			r.config.Written = r.producer.Written()
+			r.written = r.producer.Written()
 			r.begin()
 			r.tracker.Mark(confirmed)
 		}

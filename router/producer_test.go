@@ -180,7 +180,7 @@ func TestProducerGivesUp(t *testing.T) {
 					require.Error(t, r.producer.Collect())
 					r.requirePrefixes()
 					r.confirmedNothingMissing()
-					require.Less(t, r.written(), 100)
+					require.Less(t, r.inKafka(), 100)
 				})
 			}
 		})
@@ -214,7 +214,7 @@ func TestProducerTooLarge(t *testing.T) {
 				pass(5 * time.Minute)
 				require.Error(t, r.producer.Collect())
 				r.requirePrefixes()
-				assert.Equal(t, poisoned, r.written(), "exactly what is before the record")
+				assert.Equal(t, poisoned, r.inKafka(), "exactly what is before the record")
 				r.confirmedNothingMissing()
 
 				m.Lock()
@@ -223,7 +223,7 @@ func TestProducerTooLarge(t *testing.T) {
 				_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
 				r.producer.Seal()
 				pass(5 * time.Minute)
-				assert.Equal(t, poisoned, r.written(), "nothing after it was given up")
+				assert.Equal(t, poisoned, r.inKafka(), "nothing after it was given up")
 			})
 		})
 	}
@@ -419,7 +419,7 @@ func TestProducerForgotten(t *testing.T) {
 				pass(25 * time.Hour)
 				arrivals := m.Topics[orders].Partitions[0].Arrivals
 				m.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-				m.Faults[model.At(orders, 0, arrivals + 1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+				m.Faults[model.At(orders, 0, arrivals+1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
 				require.NoError(t, r.feed(50, 3))
 				r.requireComplete()
 				r.requirePrefixes()
@@ -504,9 +504,9 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 						pass(100 * time.Millisecond)
 					}
 					r.end() // whatever is not answered by now is lost
-					written, inKafka := r.producer.Written(), r.written()
+					written, inKafka := r.producer.Written(), r.inKafka()
 
-					r.config.Written = written
+					r.written = written
 					r.begin()
 					skipped, beginning := 0, r.stream
 					for _, e := range beginning {
@@ -514,7 +514,7 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 						require.NoError(t, err)
 						if result == Skipped {
 							skipped++
-							part := written[orders][int32(partitionFor(string(e.Attribute(decoder.AggregateID)), 3))]
+							part := written[orders][partitionFor(string(e.Attribute(decoder.AggregateID)), 3)]
 							require.LessOrEqual(t, e.Position.Compare(part), 0)
 						}
 					}
@@ -526,7 +526,7 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 						r.requireComplete()
 						r.requirePrefixes()
 					} else {
-						assert.Equal(t, len(r.stream)+inKafka-skipped, r.written(), "repeats only what was written and not acknowledged")
+						assert.Equal(t, len(r.stream)+inKafka-skipped, r.inKafka(), "repeats only what was written and not acknowledged")
 					}
 				})
 			})
@@ -548,7 +548,7 @@ func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
 		want := r.producer.Written()
 		require.Equal(t, commitOf(9), want[orders][0].Commit)
 		for range 2 { // sessions that end before the first event
-			r.config.Written = r.producer.Written()
+			r.written = r.producer.Written()
 			r.begin()
 			r.end()
 		}
@@ -1046,7 +1046,7 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 		m := newModel(2)
 		m.Topic(orders, 3)
 		for arrival := range 40 {
-			m.Faults[model.At(orders, int32(arrival % 3), arrival)] = model.Fault{Kind: model.Leaderless}
+			m.Faults[model.At(orders, int32(arrival%3), arrival)] = model.Fault{Kind: model.Leaderless}
 		}
 		r := newRig(t, m, someConfig())
 		stopped, stop := context.WithCancel(t.Context())

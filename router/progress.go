@@ -90,27 +90,26 @@ func (p *Producer) trouble() string {
 	return ""
 }
 
-// Written tells, for each partition written to, the highest position handed to
-// it. A successor of this producer must not write those again; what is not yet
-// acknowledged is not in it.
-func (p *Producer) Written() map[string]map[int32]replication.Position {
+// Written tells, for each partition of a topic, up to where everything routed to it
+// is acknowledged. A successor of this producer must not write that again; what is
+// not yet acknowledged is not in it. Dead letters are not: they hold no prefix of
+// the stream.
+func (p *Producer) Written() map[string][]replication.Position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	written := map[string]map[int32]replication.Position{}
-	for name, partitions := range p.config.Written {
-		written[name] = maps.Clone(partitions) // of topics that no event has come for, too
+	written := map[string][]replication.Position{}
+	if p.config.Passage != nil {
+		maps.Copy(written, p.config.Passage.written) // of topics that no event has come for, too
 	}
 	for _, t := range p.known {
-		if !t.admitted {
-			continue // not of the stream
+		if !t.admitted || t.deadLetters {
+			continue
 		}
-		// All of them, so that their number can be told.
-		for _, part := range t.partitions {
-			if written[t.name] == nil {
-				written[t.name] = map[int32]replication.Position{}
-			}
-			written[t.name][part.id] = part.acknowledged
+		all := make([]replication.Position, len(t.partitions))
+		for i, part := range t.partitions {
+			all[i] = part.acknowledged
 		}
+		written[t.name] = all
 	}
 	return written
 }

@@ -86,14 +86,6 @@ type FoundPartition struct {
 	Last, Written replication.Position
 }
 
-// Landmark is an event that must come by again.
-type Landmark struct {
-	Position  replication.Position
-	EventID   string
-	Topic     string
-	Partition int32 // or -1 for any
-}
-
 const (
 	// firstWindow is how many offsets at a partition's end are looked at first;
 	// usually its last record is ours.

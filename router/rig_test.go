@@ -64,10 +64,12 @@ type rig struct {
 	notified chan struct{}
 	config   ProducerConfig
 	rules    Rules
-	shift    time.Duration    // added to the commit times
-	next     int              // number of the next event
-	stream   []*decoder.Event // everything that was appended
-	silent   bool             // has been closed
+	found    Found                             // what was read back
+	written  map[string][]replication.Position // what a predecessor left
+	shift    time.Duration                     // added to the commit times
+	next     int                               // number of the next event
+	stream   []*decoder.Event                  // everything that was appended
+	silent   bool                              // has been closed
 }
 
 func newRig(t *testing.T, m *modelled, config ProducerConfig) *rig {
@@ -88,6 +90,7 @@ func (r *rig) begin() {
 	routes, err := NewRouter(r.rules)
 	require.NoError(r, err)
 	r.tracker = checkpoint.NewTracker(0)
+	r.config.Found, r.config.Passage = r.found.Topics, NewPassage(Point{}, r.found, r.written)
 	r.silent = false
 	r.producer = NewProducer(r.config, r.cluster, routes, r.tracker, nil, func() {
 		select {
@@ -129,7 +132,7 @@ func (r *rig) collect() error {
 	confirmed := r.tracker.Confirmed()
 	marks := r.producer.Marks(confirmed)
 	if r.model != nil {
-		r.model.checkMarks(r, marks, confirmed, r.config.Written)
+		r.model.checkMarks(r, marks, confirmed, r.written)
 	}
 	if r.producer.Unstored() {
 		r.producer.Stored(marks)
@@ -142,9 +145,14 @@ func (r *rig) collect() error {
 
 // append gives one event to the producer as the session does.
 func (r *rig) append(e *decoder.Event) (Result, error) {
+	published, err := r.config.Passage.Pass(e.Position, e.Attribute(decoder.ID), e.CommitTime)
+	if err != nil || published {
+		return Skipped, err
+	}
 	for {
 		result, err := r.producer.Append(e)
 		if err != nil || result != Blocked {
+			r.config.Passage.Dealt()
 			r.tracker.Mark(e.Position.Commit)
 			return result, err
 		}
@@ -253,7 +261,7 @@ func (r *rig) requireOrder() {
 	}
 }
 
-func (r *rig) written() int {
+func (r *rig) inKafka() int {
 	r.model.Lock()
 	defer r.model.Unlock()
 	n := 0
@@ -270,7 +278,7 @@ func (r *rig) requireComplete() {
 	r.Helper()
 	require.NoError(r, r.settle())
 	r.requireOrder()
-	require.Equal(r, len(r.stream), r.written(), "events in Kafka")
+	require.Equal(r, len(r.stream), r.inKafka(), "events in Kafka")
 	require.Zero(r, r.producer.InFlight())
 	require.Zero(r, r.producer.Events())
 	if n := len(r.stream); n > 0 {

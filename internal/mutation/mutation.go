@@ -30,10 +30,36 @@ const (
 	SwallowDecodeError Name = "swallow-decode-error"
 )
 
+// The ways that the model of the pipeline is shown to notice. Each undoes what was
+// once mended.
+const (
+	// OutliveHistory lets a flow go on with a server of another history, and trusts
+	// positions alone.
+	OutliveHistory Name = "outlive-history"
+	// KeepTimeline leaves the checkpoint on the timeline on which it was made first,
+	// and judges by its position what a promoted server has.
+	KeepTimeline Name = "keep-timeline"
+	// StopBetweenSessions ends at once when it is stopped while no session runs.
+	StopBetweenSessions Name = "stop-between-sessions"
+	// RetryAtOnce takes a refusal of the checkpoint store, and the opening of a
+	// stream, for a reason to try again without a pause.
+	RetryAtOnce Name = "retry-at-once"
+	// TrailAcrossConnections takes the part of a transaction that came by before a
+	// connection ended for one that has come by whole.
+	TrailAcrossConnections Name = "trail-across-connections"
+	// ConfirmUnread confirms what is stored before the session has read it.
+	ConfirmUnread Name = "confirm-unread"
+)
+
 // All lists the ways.
 func All() []Name {
 	return []Name{
 		ConfirmBeforeAcknowledgement, ConfirmBeforeSave, DropOnRetry, ReorderOnRetry,
 		FilterByRowLSN, SkipReadBack, NoFence, SwallowDecodeError,
 	}
+}
+
+// OfModel lists the ways that the model of the pipeline notices.
+func OfModel() []Name {
+	return []Name{OutliveHistory, KeepTimeline, StopBetweenSessions, RetryAtOnce, TrailAcrossConnections, ConfirmUnread}
 }

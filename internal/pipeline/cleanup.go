@@ -38,28 +38,30 @@ const (
 // cleaner removes rows that were published, on a connection of its own, beside
 // a session.
 type cleaner struct {
+	ground
 	Cleanup
-	*Pipeline
+	flow    *flow
+	table   replication.Table
 	control *replication.Control
 }
 
 // keepHouse removes rows until ctx ends. Whatever fails with that is said, and
 // does not concern the stream.
-func (p *Pipeline) keepHouse(ctx context.Context, config replication.Config) {
-	if p.config.Cleanup.Mode == CleanupNone || p.config.Cleanup.Mode == "" {
+func keepHouse(ctx context.Context, g ground, f *flow, source replication.Config, table replication.Table) {
+	if g.config.Cleanup.Mode == CleanupNone || g.config.Cleanup.Mode == "" {
 		return
 	}
-	config.LockTimeout = 0 // it holds no lock
+	source.LockTimeout = 0 // it holds no lock
 	for {
-		c := &cleaner{Cleanup: p.config.Cleanup, Pipeline: p}
-		err := c.run(ctx, config)
+		c := &cleaner{ground: g, Cleanup: g.config.Cleanup, flow: f, table: table}
+		err := c.run(ctx, source)
 		if ctx.Err() != nil {
 			return
 		}
 		if !errors.Is(err, replication.ErrLocked) {
-			p.log.Warn("outbox table could not be cleaned up; the stream goes on", "table", config.Table, "err", err)
+			g.log.Warn("outbox table could not be cleaned up; the stream goes on", "table", source.Table, "err", err)
 		}
-		if !sleep(ctx, p.config.Cleanup.Interval) {
+		if !sleep(ctx, g.config.Cleanup.Interval) {
 			return
 		}
 	}
@@ -80,7 +82,7 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 		clean = c.dropPartitions
 	}
 	for {
-		more, err := clean(ctx, c.outbox)
+		more, err := clean(ctx, c.table)
 		if err != nil {
 			return err
 		}
@@ -160,16 +162,4 @@ func (c *cleaner) wait(ctx context.Context, lsn replication.LSN) error {
 		}
 	}
 	return nil
-}
-
-// sleep waits, and reports whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }

@@ -28,20 +28,24 @@ type Decision struct {
 // end of the log. It holds the lock meanwhile, so no streamer can be running.
 // approve sees the decision before anything is stored; its error ends it.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
-	p.config.Replication.LockTimeout = 0 // a person takes time
-	control, config, err := p.connect(ctx)
+	source, err := p.replication()
+	if err != nil {
+		return err
+	}
+	source.LockTimeout = 0 // a person takes time
+	control, err := p.connectWith(ctx, source)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	if err := p.lockSoon(ctx, control); err != nil {
+	t := &tenure{ground: p.ground, pipeline: p, control: control, source: source}
+	if err := t.lockSoon(ctx); err != nil {
 		return err
 	}
-	server, err := p.check(ctx, control, config)
-	if err != nil {
+	if err := t.check(ctx); err != nil {
 		return err
 	}
-	slot, err := p.slot(ctx, control, server)
+	slot, err := t.slot(ctx)
 	if err != nil {
 		return err
 	}
@@ -49,30 +53,17 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
-	h, err := p.takeOver(ctx, identity(server, slot.Name), true)
+	h, err := p.takeOver(ctx, identity(t.server, slot.Name), true)
 	if err != nil {
 		return err
 	}
-	after := checkpoint.Record{Identity: identity(server, slot.Name), Timeline: server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
-	if p.flow, err = p.newFlow(h, after, router.Found{}, nil); err != nil {
+	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(), Publication: t.table.Membership()}
+	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
 		return err
 	}
 	defer p.discard()
 	return p.decide(ctx, h, after, approve)
-}
-
-// lockSoon takes the lock, with a little patience: a server needs a moment to
-// notice that a streamer has just gone.
-func (p *Pipeline) lockSoon(ctx context.Context, control *replication.Control) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 4*lockPoll, failure.Refuse(
-		fmt.Errorf("a streamer holds the lock of slot %q: stop it first", p.config.Replication.Slot)))
-	defer cancel()
-	err := p.lock(ctx, control)
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
 }
 
 func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Record, approve func(Decision) error) error {
@@ -84,7 +75,7 @@ func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Reco
 	}
 	producer, epoch := h.owner.ID()
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
-	after.History, after.AtLeastOnce, after.Publication, after.Past = before.History, h.atLeastOnce, p.outbox.Membership(), before.Past
+	after.History, after.AtLeastOnce, after.Past = before.History, h.atLeastOnce, before.Past
 	if err != nil || before.Timeline != after.Timeline {
 		after.History++
 	} else if after.LSN >= before.LSN {

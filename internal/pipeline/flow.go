@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
@@ -24,46 +25,56 @@ type CheckpointConfig struct {
 	Path              string
 }
 
-// written is what each partition has had acknowledged.
-type written = map[string]map[int32]replication.Position
-
-// flow is the Kafka side: what lives on when a connection to PostgreSQL ends.
-// Its fields belong to the goroutine that runs the pipeline, but for the saver.
+// flow is the Kafka side: what lives on when a connection to PostgreSQL ends. It
+// belongs to one history. Its fields belong to the goroutine that runs the pipeline,
+// but for the saver.
 type flow struct {
-	client   *router.Client
+	history  history
+	cluster  cluster
 	producer *router.Producer
+	passage  *router.Passage
 	store    checkpoint.Store
 	routes   *router.Router
 	tracker  *checkpoint.Tracker
 	saver    *saver
-
-	// handed is the last event given to the producer: when the stream starts
-	// again from the checkpoint, everything up to it is passed over.
-	handed replication.Position
-	// landmark is what must come by again before anything is confirmed, or nil.
-	landmark *landmark
-	unsaved  bool // it has been said that checkpoints cannot be stored
 	trail    trail
+	unsaved  bool // it has been said that checkpoints cannot be stored
 
 	eager    atomic.Bool   // somebody waits for idle positions to be stored
 	notified chan struct{} // the producer or the saver has news
 	wake     atomic.Pointer[func()]
 }
 
-// newFlow makes a flow that writes as h's owner and continues from record. What
-// was found in Kafka, and what a predecessor in this process leaves, is not
-// written again.
-func (p *Pipeline) newFlow(h *holding, record checkpoint.Record, found router.Found, acknowledged written) (*flow, error) {
+// heir is what a flow leaves to the next one in this process.
+type heir struct {
+	history  history
+	saved    resumePoint
+	dealt    router.Point                      // up to where rows were dealt with
+	written  map[string][]replication.Position // see router.Producer.Written
+	inFlight int                               // events nobody knows the fate of
+}
+
+// newFlow makes a flow that writes as h's owner and goes on from r. What was found
+// in Kafka, and what a predecessor in this process leaves, is not written again.
+func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *heir) (*flow, error) {
 	rules := p.config.Rules
-	rules.Database = record.Database
-	rules.StreamID, rules.Replay = p.streamID(record), p.config.Replay.id()
+	rules.Database = r.Database
+	rules.StreamID, rules.Replay = p.streamID(r.Record), p.config.Replay.id()
 	routes, err := router.NewRouter(rules)
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{client: h.client, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(record.LSN)}
+	var written map[string][]replication.Position
+	if left != nil {
+		written = left.written
+		if left.dealt.Position.Compare(r.point.Position) > 0 {
+			found.Landmarks = append(found.Landmarks, router.Landmark{Position: left.dealt.Position, Digest: left.dealt.Digest})
+		}
+	}
+	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.LSN), trail: newTrail(r)}
+	f.passage = router.NewPassage(r.point, found, written)
 	config := p.config.Producer
-	config.Found, config.Written = found, acknowledged
+	config.Found, config.Passage = found.Topics, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
 		h.topic.UseProducer(f.producer)
@@ -71,34 +82,66 @@ func (p *Pipeline) newFlow(h *holding, record checkpoint.Record, found router.Fo
 	return f, nil
 }
 
-// begin reads back what was published after the checkpoint in record, and stores
-// the record before anything else is written: from now on the checkpoint is
-// never behind the slot, and says who writes.
-func (p *Pipeline) begin(ctx context.Context, h *holding, record checkpoint.Record, acknowledged written) (*flow, error) {
-	found, err := p.readBack(ctx, h, record)
+// begin reads back what was published after the checkpoint in r, and stores the
+// record before anything else is written: from now on the checkpoint is never behind
+// the slot, and says who writes. It owns h.
+func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePoint, left *heir) (*flow, error) {
+	found, err := p.readBack(ctx, h, r.Record)
 	if err != nil {
 		h.close()
 		return nil, err
 	}
 	mutation.PauseBeforeWriting()
-	f, err := p.newFlow(h, record, found, acknowledged)
+	f, err := p.newFlow(h, r, found, left)
 	if err != nil {
 		h.close()
 		return nil, err
 	}
+	f.history = in
 	id, epoch := h.owner.ID()
-	record.Producer = checkpoint.Producer{Generation: h.generation, ID: id, Epoch: epoch}
-	record.Routing, record.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
-	record.Topics = f.marks(record.LSN)
-	record.SavedAt = time.Now().UTC()
+	r.Producer = checkpoint.Producer{Generation: h.generation, ID: id, Epoch: epoch}
+	r.Routing, r.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
+	r.Topics = f.marks(r.LSN)
+	r.SavedAt = time.Now().UTC()
 	timed, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := f.store.Save(timed, record); err != nil {
+	if err := f.store.Save(timed, r.Record); err != nil {
 		f.close()
 		return nil, fmt.Errorf("save checkpoint: %w", err)
 	}
-	f.saver = newSaver(f.store, record, f.notify)
+	f.saver = newSaver(f.store, r, p.retries(), f.notify)
 	return f, nil
+}
+
+// leave is what the flow leaves to the next one.
+func (f *flow) leave() *heir {
+	return &heir{
+		history: f.history, saved: f.saver.lastSaved(), dealt: f.passage.LastDealt(),
+		written: f.producer.Written(), inFlight: f.producer.Events(),
+	}
+}
+
+// resume begins a session of the flow: it returns where to read from, behind which
+// everything that was dealt with has to come by again.
+func (f *flow) resume(slot replication.Slot) replication.LSN {
+	saved := f.saver.lastSaved()
+	start, again := saved.readFrom(slot)
+	f.passage.Resume(saved.point, again...)
+	f.trail.begin()
+	return start
+}
+
+// moveTo notes that the server has started again, or has begun another timeline under
+// our eyes. The checkpoint has to say so before it is moved any further.
+func (f *flow) moveTo(ctx context.Context, h history) error {
+	if mutation.Active(mutation.OutliveHistory) || mutation.Active(mutation.KeepTimeline) {
+		return nil
+	}
+	if err := f.saver.moveTo(ctx, h); err != nil {
+		return err
+	}
+	f.history = h
+	return nil
 }
 
 // marks are what a checkpoint says about the topics.
@@ -114,6 +157,7 @@ func (f *flow) marks(lsn checkpoint.LSN) map[string]checkpoint.Topic {
 // for a checkpoint that names them.
 func (f *flow) collect() error {
 	err := f.producer.Collect()
+	f.trail.forget(f.saver.lastSaved().LSN)
 	if !f.producer.Unstored() {
 		return err
 	}
@@ -122,58 +166,28 @@ func (f *flow) collect() error {
 		stored[name] = router.Marks(t)
 	}
 	f.producer.Stored(stored)
-	if f.producer.Unstored() {
-		f.save(f.tracker.Confirmed()) // never lower than one that is being saved
+	if f.producer.Unstored() && !f.saver.busy() {
+		f.save(f.confirmed())
 	}
 	return err
 }
 
-// save asks for a checkpoint to be stored. It reports whether the request was
-// taken.
-func (f *flow) save(lsn checkpoint.LSN) bool {
-	return f.saver.save(lsn, f.marks(lsn), f.trail.below(lsn))
-}
+// confirmed is the last step at or below the low watermark, or nil where that is
+// the stored checkpoint.
+func (f *flow) confirmed() *step { return f.trail.below(f.tracker.Confirmed()) }
 
-// interruptible waits for what talks to Kafka, which a context cannot interrupt
-// everywhere: a broker that does not answer must not hold up a stop. What has
-// not returned when ctx ends is left behind, to end by its own timeout. keep is
-// called at intervals meanwhile, and ends the wait if it fails.
-func interruptible[T any](ctx context.Context, keep func(context.Context) error, talk func(context.Context) (T, error)) (T, error) {
-	type outcome struct {
-		value T
-		err   error
+// save asks for a step to be stored; without one, for what is known of the topics at
+// the stored checkpoint.
+func (f *flow) save(at *step) {
+	lsn := f.saver.asked()
+	if at != nil {
+		lsn = max(lsn, at.lsn)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	done := make(chan outcome, 1)
-	go func() {
-		value, err := talk(ctx)
-		done <- outcome{value, err}
-	}()
-	ticker := time.NewTicker(pingEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case o := <-done:
-			return o.value, o.err
-		case <-ctx.Done():
-			var none T
-			return none, context.Cause(ctx)
-		case <-ticker.C:
-			if err := keep(ctx); err != nil {
-				cancel(err)
-			}
-		}
+	in := historyIn(f.saver.lastSaved().Record)
+	if f.passage.Proven() && !mutation.Active(mutation.KeepTimeline) {
+		in = f.history // it is clear now that it goes on here
 	}
-}
-
-// ring tells whoever listens to a channel of one that there is news. It never
-// blocks.
-func ring(bell chan<- struct{}) {
-	select {
-	case bell <- struct{}{}:
-	default:
-	}
+	f.saver.save(at, f.marks(lsn), in)
 }
 
 // notify is called by the producer and the saver; it never blocks.
@@ -184,32 +198,26 @@ func (f *flow) notify() {
 	}
 }
 
+// load reads the stored record again.
 func (f *flow) load(ctx context.Context, keep func(context.Context) error, id checkpoint.Identity) (checkpoint.Record, error) {
-	f.saver.rest()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout+askTimeout)
 	defer cancel()
-	r, err := interruptible(ctx, keep, func(ctx context.Context) (checkpoint.Record, error) { return f.store.Load(ctx, id) })
+	r, err := interruptible(ctx, keep, func(ctx context.Context) (checkpoint.Record, error) {
+		if err := f.saver.rest(ctx); err != nil {
+			return checkpoint.Record{}, err
+		}
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		return f.store.Load(ctx, id)
+	}, func(checkpoint.Record) {})
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return r, fmt.Errorf("load checkpoint: %w", err)
 	}
 	return r, err
 }
 
-// heir is what a flow leaves to the next one: what the partitions have
-// acknowledged, which holds as long as the checkpoint is still this one.
-type heir struct {
-	saved        checkpoint.Record
-	acknowledged written
-}
-
 // failed tells whether the producer can never write again.
 func (f *flow) failed() bool { return f.producer.Err() != nil }
-
-// follows tells whether the stored checkpoint is the one saved last, so that
-// nobody else can have been at work.
-func follows(stored, last checkpoint.Record) bool {
-	return last.LSN == stored.LSN && last.Timeline == stored.Timeline && last.Producer == stored.Producer
-}
 
 func (f *flow) close() {
 	f.producer.Close()
@@ -219,12 +227,17 @@ func (f *flow) close() {
 	if f.store != nil {
 		_ = f.store.Close() // everything that was saved is durable
 	}
-	f.client.Close()
+	f.cluster.Close()
 	f.producer.Wait()
 }
 
-// pollInterval is how often a wait looks at the clock when there is no news.
-const pollInterval = time.Second
+// waiting says what events wait for: a checkpoint, if that is what keeps topics out.
+func (f *flow) waiting() string {
+	if err := f.saver.failed(); err != nil && f.producer.Unstored() {
+		return "waiting for the checkpoint store: " + err.Error()
+	}
+	return f.producer.Waiting()
+}
 
 // await sleeps until there is news, or for a moment.
 func (f *flow) await(deadline time.Time) {
@@ -247,7 +260,7 @@ func (f *flow) settle(deadline time.Time, each func()) error {
 		if f.tracker.Idle() {
 			return nil
 		}
-		if time.Now().After(deadline) {
+		if !time.Now().Before(deadline) {
 			return &DrainError{Events: f.producer.Events(), Cause: f.producer.Unacknowledged()}
 		}
 		f.await(deadline)
@@ -257,20 +270,32 @@ func (f *flow) settle(deadline time.Time, each func()) error {
 
 // saveLast stores the low watermark and waits for it.
 func (f *flow) saveLast(deadline time.Time) error {
-	position := f.tracker.Confirmed()
-	for asked := false; f.saver.lastSaved().LSN < position; f.await(deadline) {
-		if time.Now().After(deadline) {
+	at := f.confirmed()
+	if at == nil {
+		return nil
+	}
+	position := at.lsn
+	f.save(at)
+	for ; f.saver.lastSaved().LSN < position; f.await(deadline) {
+		if err := f.saver.failed(); !time.Now().Before(deadline) || hopeless(err) {
 			return &DrainError{Unsaved: position, Cause: f.saver.problem().Error()}
-		}
-		if !asked || f.saver.failed() != nil {
-			asked = f.save(position)
 		}
 	}
 	return nil
 }
 
-// stop ends a flow that no stream feeds.
+// stop ends a flow that no stream feeds: nil means that nothing is in flight, and
+// that the low watermark is stored.
 func (f *flow) stop(deadline time.Time) error {
 	settled := f.settle(deadline, func() {})
-	return errors.Join(settled, f.saveLast(deadline.Add(saveGrace)))
+	if _, drain := errors.AsType[*DrainError](settled); settled != nil && !drain && failure.ClassOf(settled) != failure.Refused {
+		settled = nil
+		if events := f.producer.Events(); events > 0 { // the producer has failed: nobody knows what became of them
+			settled = &DrainError{Events: events, Cause: f.producer.Err().Error()}
+		}
+	}
+	if unsaved := f.saveLast(deadline.Add(saveGrace)); unsaved != nil {
+		return errors.Join(settled, unsaved)
+	}
+	return settled
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -57,12 +58,13 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	})
 	require.NoError(t, err)
 	store := &slowStore{begun: make(chan struct{}), allow: make(chan struct{})}
-	f := &flow{client: client, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100)}
+	begin := resumeAt(checkpoint.Record{LSN: 100})
+	f := &flow{cluster: kafka{client}, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100), trail: newTrail(begin), passage: router.NewPassage(begin.point, router.Found{}, nil)}
 	f.producer = router.NewProducer(router.ProducerConfig{
 		MaxBatchBytes: 1 << 10, MaxInFlightBytes: 1 << 20, RequestTimeout: 5 * time.Second, UnknownGrace: time.Minute,
 		RetryInitial: 10 * time.Millisecond, RetryMax: time.Second, MetadataInterval: time.Second, Log: slog.New(slog.DiscardHandler),
 	}, owner, routes, f.tracker, nil, f.notify)
-	f.saver = newSaver(store, checkpoint.Record{LSN: 100}, f.notify)
+	f.saver = newSaver(store, begin, backoff.NewExponentialBackOff(), f.notify)
 	t.Cleanup(func() {
 		f.producer.Close()
 		f.saver.close()
@@ -70,8 +72,9 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 		f.producer.Wait()
 	})
 
+	f.trail.reach(200)
 	f.tracker.Mark(200)
-	require.True(t, f.save(f.tracker.Confirmed()))
+	f.save(f.confirmed())
 	<-store.begun // 200 is being saved
 	e := &decoder.Event{Position: replication.Position{Commit: 300, Ordinal: 1}}
 	e.SetAttribute(decoder.ID, []byte("1"))
@@ -84,7 +87,9 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	require.Eventually(t, f.producer.Unstored, 30*time.Second, time.Millisecond)
 	require.NoError(t, f.collect())
 	store.allow <- struct{}{} // 200 is saved
-	<-store.begun             // what the topic has asked for
+	require.Eventually(t, func() bool { return !f.saver.busy() }, 30*time.Second, time.Millisecond)
+	require.NoError(t, f.collect())
+	<-store.begun // what the topic has asked for
 	store.allow <- struct{}{}
 	require.Eventually(t, func() bool { return f.saver.lastSaved().Topics["orders"].Offsets != nil }, 30*time.Second, time.Millisecond)
 	assert.Equal(t, checkpoint.LSN(200), f.saver.lastSaved().LSN)

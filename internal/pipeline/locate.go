@@ -41,13 +41,13 @@ func (p *Pipeline) locate(ctx context.Context, err error) error {
 // aboutHistory tells whether a refusal is about what comes out of PostgreSQL.
 func aboutHistory(err error) bool {
 	_, finding := errors.AsType[replication.Finding](err)
-	return finding || errors.Is(err, replication.ErrSlotMissing) || errors.Is(err, replication.ErrPublicationSkipped)
+	return finding || errors.Is(err, router.ErrOtherHistory) || errors.Is(err, replication.ErrSlotMissing) || errors.Is(err, replication.ErrPublicationSkipped)
 }
 
 // lastKnown is the checkpoint, as far as it can be found out soon.
 func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	if p.flow != nil {
-		return p.flow.saver.lastSaved(), true
+		return p.flow.saver.lastSaved().Record, true
 	}
 	if p.server == (replication.Server{}) {
 		return checkpoint.Record{}, false
@@ -55,7 +55,7 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	never := func(context.Context) error { return nil }
-	r, err := interruptible(ctx, never, func(ctx context.Context) (checkpoint.Record, error) { return p.peek(ctx) })
+	r, err := interruptible(ctx, never, p.peek, func(checkpoint.Record) {})
 	return r, err == nil
 }
 
@@ -63,12 +63,12 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 func (p *Pipeline) peek(ctx context.Context) (checkpoint.Record, error) {
 	h := &holding{}
 	if p.config.Checkpoint.Store == "kafka" {
-		client, err := router.Connect(p.config.Client)
+		cluster, err := p.servers.kafka(p.config.Client)
 		if err != nil {
 			return checkpoint.Record{}, err
 		}
-		defer client.Close()
-		h.client = client
+		defer cluster.Close()
+		h.cluster = cluster
 	}
 	if err := p.openStore(ctx, h); err != nil {
 		return checkpoint.Record{}, err

@@ -17,11 +17,10 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -90,17 +89,11 @@ type Metrics interface {
 
 // Pipeline streams from one slot to Kafka.
 type Pipeline struct {
-	config Config
-	log    *slog.Logger
-	state  state
-	lag    lag
-	flow   *flow             // what lives on between sessions; nil before the first
-	outbox replication.Table // from the last check
-	server replication.Server
-	// inspected is the end of the log when the table was last seen in order.
-	inspected replication.LSN
-	// switched is where the server left the checkpoint's timeline, or 0.
-	switched replication.LSN
+	ground
+	servers servers
+	flow    *flow              // what lives on between sessions; nil before the first
+	left    *heir              // what the flow before has left, while there is none; or nil
+	server  replication.Server // that was connected to last
 	// noCatchUpUntil is until when a server that refused is only streamed from.
 	noCatchUpUntil time.Time
 	// condemned are rows that the broker has refused, by position, until they
@@ -109,14 +102,16 @@ type Pipeline struct {
 }
 
 // New checks what can be checked without a server.
-func New(c Config) (*Pipeline, error) {
+func New(c Config) (*Pipeline, error) { return newPipeline(c, configured()) }
+
+func newPipeline(c Config, s servers) (*Pipeline, error) {
 	rules := c.Rules
 	rules.Database, rules.StreamID = "database", "stream"
 	if _, err := router.NewRouter(rules); err != nil {
 		return nil, err
 	}
 	c.Metrics.Phase(Starting)
-	return &Pipeline{config: c, log: c.Log, state: state{changed: c.Metrics.Phase}}, nil
+	return &Pipeline{ground: newGround(c), servers: s}, nil
 }
 
 // DrainError tells that the process was stopped before everything in flight
@@ -137,13 +132,14 @@ func (e *DrainError) Error() string {
 }
 
 // Run streams until ctx is cancelled, and then drains; what has come to
-// Config.Until ends by itself. It returns nil after a clean stop; otherwise an
-// error whose failure class says what to do, or a *DrainError.
+// Config.Until ends by itself. It returns nil after a clean stop, which means that
+// nothing is in flight and that the low watermark is stored; otherwise an error
+// whose failure class says what to do, or a *DrainError.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.discard()
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = p.config.RetryInitial, p.config.RetryMax
+	pause := p.retries()
 	for {
+		began, stored := time.Now(), p.stored()
 		streamed, err := p.tenure(ctx)
 		if errors.Is(err, errComplete) {
 			return nil
@@ -152,7 +148,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			return drain
 		}
 		if ctx.Err() != nil && failure.ClassOf(err) == failure.Transient {
-			return p.stopped(err)
+			return p.stopped()
 		}
 		if p.final(err, streamed) {
 			if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late {
@@ -160,7 +156,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			}
 			return p.locate(ctx, err)
 		}
-		if streamed {
+		// Opening a stream is no progress: what ended it may end every one.
+		if p.stored() > stored || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
 			pause.Reset()
 		}
 		wait := pause.NextBackOff()
@@ -171,18 +168,40 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()
 		if !sleep(ctx, wait) {
-			return nil
+			if mutation.Active(mutation.StopBetweenSessions) {
+				return nil
+			}
+			return p.stopped()
 		}
 	}
 }
 
-// stopped ends a run that was asked to stop while err, if anything, had ended
-// the session: what is in flight still gets its chance.
-func (p *Pipeline) stopped(err error) error {
-	if err == nil || p.flow == nil || p.flow.failed() {
-		return nil
+// steady is how long a tenure lasts at least that was a good one, even if there was
+// nothing to do.
+const steady = time.Minute
+
+// stored is the checkpoint, as far as there is one in this process.
+func (p *Pipeline) stored() replication.LSN {
+	switch {
+	case p.flow != nil:
+		return p.flow.saver.lastSaved().LSN
+	case p.left != nil:
+		return p.left.saved.LSN
 	}
-	return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+	return 0
+}
+
+// stopped ends a run that was asked to stop while no session was at work: what is
+// in flight still gets its chance.
+func (p *Pipeline) stopped() error {
+	switch {
+	case p.flow != nil:
+		p.state.set(Draining, "stopping")
+		return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+	case p.left != nil && p.left.inFlight > 0:
+		return &DrainError{Events: p.left.inFlight, Cause: "the producer has failed, and no other could be had"}
+	}
+	return nil
 }
 
 // final tells whether an error ends the process. What looks like a mistake in
@@ -193,7 +212,7 @@ func (p *Pipeline) final(err error, streamed bool) bool {
 	case failure.Refused:
 		return !p.condemn(err)
 	case failure.Misconfigured:
-		return !streamed && p.flow == nil
+		return !streamed && p.flow == nil && p.left == nil
 	default:
 		return false
 	}
@@ -207,16 +226,28 @@ func (p *Pipeline) discard() {
 	}
 }
 
+// retire ends the flow, and keeps what it leaves for the next one.
+func (p *Pipeline) retire() {
+	if p.flow != nil {
+		p.left = p.flow.leave()
+		p.discard()
+	}
+}
+
 // connect opens the SQL connection with the connection string as it is now.
-func (p *Pipeline) connect(ctx context.Context) (*replication.Control, replication.Config, error) {
+func (p *Pipeline) connect(ctx context.Context) (database, replication.Config, error) {
 	c, err := p.replication()
 	if err != nil {
 		return nil, c, err
 	}
+	control, err := p.connectWith(ctx, c)
+	return control, c, err
+}
+
+func (p *Pipeline) connectWith(ctx context.Context, c replication.Config) (database, error) {
 	timed, cancel := context.WithTimeout(ctx, 2*c.ConnectTimeout)
 	defer cancel()
-	control, err := replication.Connect(timed, c)
-	return control, c, err
+	return p.servers.database(timed, c)
 }
 
 // replication is the configuration with the connection string as it is now.

@@ -31,30 +31,30 @@ func (p *Pipeline) condemn(err error) bool {
 
 // poisoned decides about a row that can never be published: it goes to the dead
 // letters, or err ends the process.
-func (s *session) poisoned(err error, class router.PoisonClass, at replication.Position) error {
+func (s *session) poisoned(e *decoder.Event, err error, class router.PoisonClass) error {
 	if s.config.Replay != nil {
-		s.flow.handed = at
-		delete(s.condemned, at)
-		s.passOver(class, err, "position", at.String())
+		s.dealt(e)
+		delete(s.condemned, e.Position)
+		s.passOver(class, err, "position", e.Position.String())
 		return nil
 	}
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
-	letter.Name(s.decoder.Event())
+	letter.Name(e)
 	if !s.flow.producer.Buries(letter.AggregateType) {
 		return failure.Refuse(passable(err))
 	}
-	letter.Position, letter.CommitTime = at, s.decoder.Event().CommitTime
+	letter.Position, letter.CommitTime = e.Position, e.CommitTime
 	letter.Class, letter.Reason = class, reason(err)
 	result, err := s.hand(func() (router.Result, error) { return s.flow.producer.Bury(&letter) })
 	if err != nil {
 		return err
 	}
-	s.flow.handed = at
-	delete(s.condemned, at)
+	s.dealt(e)
+	delete(s.condemned, e.Position)
 	if result == router.Appended {
 		s.config.Metrics.DeadLetter(string(class))
 		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
-			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", at.String(), "class", string(class), "reason", letter.Reason)
+			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", e.Position.String(), "class", string(class), "reason", letter.Reason)
 	}
 	return nil
 }
@@ -66,9 +66,9 @@ func passable(err error) error {
 
 // passOver leaves a row out of a replay: it could not be published before, and
 // what became of it was decided then.
-func (p *Pipeline) passOver(class router.PoisonClass, err error, where ...any) {
-	p.config.Metrics.DeadLetter(string(class))
-	p.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", reason(err))...)
+func (g ground) passOver(class router.PoisonClass, err error, where ...any) {
+	g.config.Metrics.DeadLetter(string(class))
+	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", reason(err))...)
 }
 
 // reason is what is wrong, without which row it is wrong with.

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/outboxstream/streamer/replication"
@@ -56,24 +55,24 @@ type reader interface {
 
 // open starts a reader, waiting while another client uses the slot. The slot
 // is checked again each time, because that client may move it.
-func (p *Pipeline) open(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (reader, error) {
+func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, error) {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		slot, err := p.slotAt(ctx, control, server, start)
+		slot, err := t.slotAt(ctx, start)
 		if err != nil {
 			return nil, err
 		}
-		timed, cancel := context.WithTimeout(ctx, 2*config.ConnectTimeout)
-		r, err := p.openReader(timed, config, server, slot, start)
+		timed, cancel := context.WithTimeout(ctx, 2*t.source.ConnectTimeout)
+		r, err := t.pipeline.openReader(timed, t.source, t.server, slot, start)
 		cancel()
 		if err == nil {
-			return p.mine(ctx, control, server, r, start)
+			return t.recheck(ctx, r, start)
 		}
 		if !errors.Is(err, replication.ErrSlotActive) {
 			return nil, err
 		}
-		p.standBy(err.Error())
+		t.standBy(err.Error())
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -82,28 +81,21 @@ func (p *Pipeline) open(ctx context.Context, control *replication.Control, confi
 	}
 }
 
-func (p *Pipeline) openReader(ctx context.Context, config replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
+func (p *Pipeline) openReader(ctx context.Context, source replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
 	if p.catchesUp(slot, start) {
-		u, err := replication.OpenCatchUp(ctx, config, server, slot, start)
-		if err == nil {
-			return u, nil
-		}
-		if !p.noCatchUp(err) {
-			return nil, err
+		u, err := p.servers.read(ctx, ReadCatchUp, source, server, slot, start)
+		if err == nil || !p.noCatchUp(err) {
+			return u, err
 		}
 	}
-	s, err := replication.Open(ctx, config, server, start)
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	return p.servers.read(ctx, ReadStream, source, server, slot, start)
 }
 
-// mine looks at the slot once more, now that nobody else can move it: it may
+// recheck looks at the slot once more, now that nobody else can move it: it may
 // have been dropped and created again since it was looked at, and the server
 // would begin where it begins without a word.
-func (p *Pipeline) mine(ctx context.Context, control *replication.Control, server replication.Server, r reader, start replication.LSN) (reader, error) {
-	if _, err := p.slotAt(ctx, control, server, start); err != nil {
+func (t *tenure) recheck(ctx context.Context, r reader, start replication.LSN) (reader, error) {
+	if _, err := t.slotAt(ctx, start); err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -111,13 +103,17 @@ func (p *Pipeline) mine(ctx context.Context, control *replication.Control, serve
 }
 
 // slotAt reads the slot, and checks that nothing is missing if it is read from
-// start on.
-func (p *Pipeline) slotAt(ctx context.Context, control *replication.Control, server replication.Server, start replication.LSN) (replication.Slot, error) {
-	slot, err := p.slot(ctx, control, server)
+// start on, and that the server has what has to come by again.
+func (t *tenure) slotAt(ctx context.Context, start replication.LSN) (replication.Slot, error) {
+	slot, err := t.slot(ctx)
 	if err != nil {
 		return slot, err
 	}
-	return slot, replication.Refusal(replication.CheckPosition(start, slot))
+	findings := replication.CheckPosition(start, slot)
+	if last, awaited := t.pipeline.flow.passage.Furthest(); awaited {
+		findings = append(findings, replication.CheckPublished(last, slot)...)
+	}
+	return slot, replication.Refusal(findings)
 }
 
 // catchesUp tells whether to read by SQL from start on.
@@ -142,9 +138,16 @@ func (p *Pipeline) noCatchUp(err error) bool {
 	return ok
 }
 
+// catchUp is what a reader is that reads by SQL: a *replication.CatchUp.
+type catchUp interface {
+	// Behind is how many bytes of WAL had not been handed out when the server was
+	// last asked.
+	Behind() int64
+}
+
 // readerName is how a reader is called in the configuration.
 func readerName(r reader) string {
-	if _, ok := r.(*replication.CatchUp); ok {
+	if _, ok := r.(catchUp); ok {
 		return string(ReadCatchUp)
 	}
 	return string(ReadStream)
@@ -152,45 +155,6 @@ func readerName(r reader) string {
 
 // caughtUp tells whether streaming is the better way from here on.
 func (s *session) caughtUp() bool {
-	u, ok := s.reader.(*replication.CatchUp)
+	u, ok := s.reader.(catchUp)
 	return ok && s.config.Reading == ReadAuto && u.Behind() <= s.config.CatchUpFrom/nearlyThere
-}
-
-// watchLag is told by the watching goroutine what the slot looks like. A stream
-// that is found far behind twice in a row is left for the faster reader.
-func (s *session) watchLag(slot replication.Slot) {
-	at := replication.LSN(s.passed.Load())
-	s.noteEnd(at, slot)
-	s.flow.saver.transactions.note(slot.Flushed, slot.NextTransaction)
-	if readerName(s.reader) != string(ReadStream) || at == 0 || !s.catchesUp(slot, at) {
-		s.farBehind = 0
-		return
-	}
-	if s.farBehind++; s.farBehind == 2 {
-		s.leaving.Store(true)
-		s.nudge()
-	}
-}
-
-// noteEnd notices that everything has been read that was in the log when the
-// slot was last looked at.
-func (s *session) noteEnd(at replication.LSN, slot replication.Slot) {
-	if !s.seen.at.IsZero() && at >= s.seen.flushed {
-		s.lag.reachedEnd(s.seen.at)
-	}
-	s.seen = sighting{at: slot.At, flushed: slot.Flushed}
-}
-
-// handOver ends the reader in good order, so that another can use the slot.
-// What is in flight stays so.
-func (s *session) handOver() error {
-	if s.flow.landmark == nil {
-		if err := s.reader.Confirm(s.flow.saver.lastSaved().LSN, false); err != nil {
-			return err
-		}
-	}
-	if err := s.reader.Finish(time.Now().Add(handOverTimeout)); err != nil {
-		return fmt.Errorf("change of the reader: %w", err)
-	}
-	return errSwitch
 }

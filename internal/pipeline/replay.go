@@ -169,8 +169,10 @@ func (s *session) complete() error {
 	if s.config.Replay != nil {
 		s.config.Replay.Complete = true
 	}
-	end := max(s.config.Until, s.at)
-	s.flow.tracker.Mark(end)
+	end := max(s.config.Until, s.confirmer.read)
+	if err := s.reach(end); err != nil {
+		return err
+	}
 	s.reader.Received(end)
 	return errComplete
 }

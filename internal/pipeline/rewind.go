@@ -47,16 +47,16 @@ func (r Rewind) part(longest time.Duration) time.Duration {
 
 // keepPast notes at intervals where the stream stands, and moves the rewind
 // slot. Whatever fails with that is said, and does not concern the stream.
-func (p *Pipeline) keepPast(ctx context.Context, config replication.Config) {
-	ticker := time.NewTicker(p.config.Rewind.step())
+func (s *session) keepPast(ctx context.Context, config replication.Config) {
+	ticker := time.NewTicker(s.config.Rewind.step())
 	defer ticker.Stop()
 	var looked time.Time
 	for {
-		past := p.flow.saver.remember(time.Now(), max(rememberFor, p.config.Rewind.Keep))
-		if p.config.Rewind.Keep > 0 && time.Since(looked) >= p.config.Rewind.rest() {
+		past := s.flow.saver.remember(time.Now(), max(rememberFor, s.config.Rewind.Keep))
+		if s.config.Rewind.Keep > 0 && time.Since(looked) >= s.config.Rewind.rest() {
 			looked = time.Now()
-			if err := p.keepRewindSlot(ctx, config, past); err != nil && ctx.Err() == nil {
-				p.log.Warn("rewind slot is not as it should be: what can be replayed may be less than rewind.keep says", "slot", replication.RewindSlot(config.Slot), "err", err)
+			if err := s.keepRewindSlot(ctx, config, past); err != nil && ctx.Err() == nil {
+				s.log.Warn("rewind slot is not as it should be: what can be replayed may be less than rewind.keep says", "slot", replication.RewindSlot(config.Slot), "err", err)
 			}
 		}
 		select {
@@ -69,7 +69,7 @@ func (p *Pipeline) keepPast(ctx context.Context, config replication.Config) {
 
 // keepRewindSlot makes sure that there is one, and moves it to where the stream
 // stood as long ago as is to be kept.
-func (p *Pipeline) keepRewindSlot(ctx context.Context, config replication.Config, past []checkpoint.Moment) error {
+func (g ground) keepRewindSlot(ctx context.Context, config replication.Config, past []checkpoint.Moment) error {
 	control, err := replication.Connect(ctx, config)
 	if err != nil {
 		return err
@@ -79,18 +79,18 @@ func (p *Pipeline) keepRewindSlot(ctx context.Context, config replication.Config
 	slot, err := rewind.Slot(ctx)
 	switch {
 	case errors.Is(err, replication.ErrSlotMissing):
-		return p.makeRewindSlot(ctx, control, rewind)
+		return g.makeRewindSlot(ctx, control, rewind)
 	case err != nil:
 		return err
 	case slot.Lost():
-		p.log.Error("rewind slot was lost, the past up to now can be replayed from the outbox table only; it begins anew", "slot", slot.Name, "wal_status", slot.WALStatus, "invalidation_reason", slot.InvalidationReason)
+		g.log.Error("rewind slot was lost, the past up to now can be replayed from the outbox table only; it begins anew", "slot", slot.Name, "wal_status", slot.WALStatus, "invalidation_reason", slot.InvalidationReason)
 		if err := rewind.DropSlot(ctx); err != nil {
 			return err
 		}
-		return p.makeRewindSlot(ctx, control, rewind)
+		return g.makeRewindSlot(ctx, control, rewind)
 	}
-	p.config.Metrics.Rewind(slot)
-	return moveSlot(ctx, rewind, slot.Confirmed, p.config.Rewind.target(slot, past))
+	g.config.Metrics.Rewind(slot)
+	return moveSlot(ctx, rewind, slot.Confirmed, g.config.Rewind.target(slot, past))
 }
 
 // moveSlot moves a slot, in strides, so that what was done counts when the next
@@ -108,7 +108,7 @@ func moveSlot(ctx context.Context, slot *replication.Control, from, to replicati
 	return nil
 }
 
-func (p *Pipeline) makeRewindSlot(ctx context.Context, control, rewind *replication.Control) error {
+func (g ground) makeRewindSlot(ctx context.Context, control, rewind *replication.Control) error {
 	if err := control.CopySlot(ctx, rewind.SlotName()); err != nil {
 		return err
 	}
@@ -116,8 +116,8 @@ func (p *Pipeline) makeRewindSlot(ctx context.Context, control, rewind *replicat
 	if err != nil {
 		return err
 	}
-	p.config.Metrics.Rewind(slot)
-	p.log.Info("rewind slot created: the log from here on can be replayed", "slot", slot.Name, "lsn", slot.Confirmed.String(), "keep", p.config.Rewind.Keep.String())
+	g.config.Metrics.Rewind(slot)
+	g.log.Info("rewind slot created: the log from here on can be replayed", "slot", slot.Name, "lsn", slot.Confirmed.String(), "keep", g.config.Rewind.Keep.String())
 	return nil
 }
 

@@ -3,58 +3,84 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/replication"
 )
 
-// saver stores checkpoints on a goroutine of its own, because a store may take
-// its time; only the newest matters.
+// saver stores checkpoints on a goroutine of its own, because a store may take its
+// time. Only the newest matters: one that is asked for takes the place of one that
+// waits. What a store has refused is tried again after a pause that grows.
 type saver struct {
 	store        checkpoint.Store
 	notify       func()
 	transactions transactions
+	pause        *backoff.ExponentialBackOff // of the goroutine
 
-	requests chan checkpoint.Record
-	cancel   context.CancelFunc
-	running  sync.WaitGroup
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+	wake    chan struct{}
+	saving  chan struct{} // holds a token during a save
 
-	saving sync.Mutex // held during a save
-
-	mu   sync.Mutex
-	last checkpoint.Record
-	past []checkpoint.Moment // goes into the next record
-	err  error               // of the last attempt
+	mu     sync.Mutex
+	saved  resumePoint         // the newest that is safely stored
+	wanted *resumePoint        // to be stored, newer than saved
+	past   []checkpoint.Moment // goes into the next record
+	err    error               // of the last attempt
 }
 
 const saveTimeout = 30 * time.Second
 
-func newSaver(store checkpoint.Store, last checkpoint.Record, notify func()) *saver {
-	s := &saver{store: store, notify: notify, last: last, past: last.Past, requests: make(chan checkpoint.Record, 1)}
-	s.transactions.note(last.LSN, last.NextTransaction)
+func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.ExponentialBackOff, notify func()) *saver {
+	s := &saver{store: store, notify: notify, pause: pause, saved: saved, past: saved.Past, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
+	s.transactions.note(saved.LSN, saved.NextTransaction)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.running.Go(func() { s.run(ctx) })
 	return s
 }
 
-// save asks for lsn to be stored, unless a save is waiting already. It reports
-// whether the request was taken.
-func (s *saver) save(lsn checkpoint.LSN, topics map[string]checkpoint.Topic, last *checkpoint.Event) bool {
-	r := s.lastSaved()
-	r.LSN, r.Topics, r.Past = lsn, topics, s.moments()
-	r.NextTransaction = s.transactions.at(lsn)
-	if last != nil {
-		r.Last = last
+// save asks for the position of a step to be stored as one of a history, with what is
+// known of the topics there. Without a step it is the position that is stored already.
+func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
+	s.mu.Lock()
+	r := s.saved
+	if at != nil && at.lsn >= r.LSN {
+		r.LSN, r.point = at.lsn, at.point
+		if r.Exact = at.exact; at.exact {
+			r.Last = at.event()
+		}
+		r.NextTransaction = s.transactions.at(r.LSN)
 	}
-	r.SavedAt = time.Now().UTC()
-	select {
-	case s.requests <- r:
-		return true
-	default:
-		return false
+	r.Timeline, r.Started = in.timeline, in.started
+	r.Topics, r.Past, r.SavedAt = topics, s.past, time.Now().UTC()
+	s.wanted = &r
+	s.mu.Unlock()
+	ring(s.wake)
+}
+
+// asked is up to where the position is stored or will be.
+func (s *saver) asked() replication.LSN {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wanted != nil {
+		return s.wanted.LSN
 	}
+	return s.saved.LSN
+}
+
+// busy reports whether something is still to be stored.
+func (s *saver) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted != nil
 }
 
 func (s *saver) run(ctx context.Context) {
@@ -62,56 +88,96 @@ func (s *saver) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case r := <-s.requests:
-			s.attempt(ctx, r)
+		case <-s.wake:
+		}
+		for s.busy() && ctx.Err() == nil {
+			err := s.attempt(ctx)
 			s.notify()
+			if err == nil || mutation.Active(mutation.RetryAtOnce) {
+				s.pause.Reset()
+			} else if hopeless(err) || !sleep(ctx, s.pause.NextBackOff()) {
+				break
+			}
 		}
 	}
 }
 
-func (s *saver) attempt(ctx context.Context, r checkpoint.Record) {
-	s.saving.Lock()
-	defer s.saving.Unlock()
+// hopeless reports whether a store will not take a checkpoint of ours any more.
+func hopeless(err error) bool {
+	return errors.Is(err, checkpoint.ErrClaimed) || failure.ClassOf(err) == failure.Refused
+}
+
+// attempt stores what is wanted now.
+func (s *saver) attempt(ctx context.Context) error {
+	s.saving <- struct{}{}
+	defer func() { <-s.saving }()
+	s.mu.Lock()
+	r := s.wanted
+	s.mu.Unlock()
+	if r == nil {
+		return nil
+	}
 	timed, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
-	err := s.store.Save(timed, r)
+	err := s.store.Save(timed, r.Record)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.err = err
 	if err == nil {
-		s.last = r
+		s.saved = *r
+		if s.wanted == r {
+			s.wanted = nil
+		}
 	}
+	return err
 }
 
-// rest drops a waiting request and waits for a running one, so that lastSaved
-// and the store agree.
-func (s *saver) rest() {
+// rest gives up what waits to be stored, and waits for a save that is running, so
+// that lastSaved and the store agree.
+func (s *saver) rest(ctx context.Context) error {
+	s.mu.Lock()
+	s.wanted = nil
+	s.mu.Unlock()
 	select {
-	case <-s.requests:
-	default:
+	case s.saving <- struct{}{}:
+		<-s.saving
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	s.saving.Lock()
-	defer s.saving.Unlock()
 }
 
-// lastSaved is the newest record that is safely stored.
-func (s *saver) lastSaved() checkpoint.Record {
+// moveTo stores the checkpoint as one of where its history goes on. Nothing else may
+// be asked of the saver meanwhile.
+func (s *saver) moveTo(ctx context.Context, h history) error {
+	r := s.lastSaved()
+	if historyIn(r.Record) == h {
+		return nil
+	}
+	r.Timeline, r.Started, r.SavedAt = h.timeline, h.started, time.Now().UTC()
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	if err := s.store.Save(ctx, r.Record); err != nil {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.last
+	s.saved = r
+	return nil
+}
+
+// lastSaved is the newest resume point that is safely stored.
+func (s *saver) lastSaved() resumePoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved
 }
 
 // remember notes where the stream stands now, and returns where it has stood.
 func (s *saver) remember(now time.Time, keep time.Duration) []checkpoint.Moment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.last.LSN}, keep) // not before now
-	return s.past
-}
-
-func (s *saver) moments() []checkpoint.Moment {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.saved.LSN}, keep) // not before now
 	return s.past
 }
 

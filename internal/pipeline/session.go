@@ -17,22 +17,10 @@ import (
 )
 
 const (
-	// idleSave is how often a checkpoint is saved that only follows an idle
-	// server.
-	idleSave = 10 * time.Second
-	// replyEvery bounds how often a server that asks is answered: one that is
-	// shutting down asks again at once.
-	replyEvery = 100 * time.Millisecond
-	// shutdownGrace is how long a server that shuts down waits for us at most
-	// (R7): it would wait for our acknowledgements for ever.
-	shutdownGrace = 10 * time.Second
-	// finishTimeout bounds the farewell.
-	finishTimeout = 3 * time.Second
 	// saveGrace is what the last checkpoint may take beyond the drain deadline.
 	saveGrace = 2 * time.Second
-	// stallAfter is how long events may be in flight without a single
-	// acknowledgement before that shows.
-	stallAfter = 5 * time.Second
+	// finishTimeout bounds the farewell.
+	finishTimeout = 3 * time.Second
 	// failedDrain is how long acknowledgements are waited for when the session
 	// has failed: what arrives need not be repeated.
 	failedDrain = 3 * time.Second
@@ -41,61 +29,39 @@ const (
 	holdFor = 5 * time.Millisecond
 )
 
-var (
-	errBlocked  = errors.New("broker does not acknowledge")
-	errShutdown = errors.New("server is shutting down and waits for us: disconnected")
-)
-
 // session is one reader at work, from where it begins to its end. Everything in it
 // belongs to the goroutine in run, but for the flags that others set to be
 // noticed.
 type session struct {
-	*Pipeline
-	flow    *flow
-	reader  reader
-	decoder *decoder.Decoder
-	start   replication.LSN
-	stored  replication.LSN // the checkpoint at the start, at or below it
-	at      replication.LSN // where another reader could go on
+	ground
+	flow      *flow
+	reader    reader
+	decoder   *decoder.Decoder
+	confirmer confirmer
+	pressure  pressure
+	lookout   lookout
+	condemned map[replication.Position]*router.PoisonError
+	limiter   *rate.Limiter // of a replay; nil without a limit
+	committed int64         // when the last row that was dealt with was, microseconds since the Unix epoch
 
-	limiter  *rate.Limiter // of a replay; nil without a limit
-	due      atomic.Bool   // tick wants to run
-	alarm    *time.Timer
-	external atomic.Pointer[error] // why somebody else wants the session to end
-
-	leaving   atomic.Bool   // another reader shall go on
-	passed    atomic.Uint64 // at, for the watching goroutine
-	farBehind int           // of the watching goroutine: how often in a row
-	seen      sighting      // of the watching goroutine
-
-	cancelled func() error // the caller's wish to stop, once it has come
+	due       atomic.Bool // tick wants to run
+	alarm     *time.Timer
+	external  atomic.Pointer[error] // why somebody else wants the session to end
+	cancelled func() error          // the caller's wish to stop, once it has come
 	readUntil time.Time
-
-	stopping     time.Time // since when, once asked to stop
-	blockedSince time.Time // since when the producer takes nothing
-	warned       bool      // that it is blocked
-	progressAt   time.Time // when something was acknowledged last, or nothing was in flight
-	stalled      bool      // nothing has been acknowledged for a while
-	replyWanted  bool
-	asking       struct{ since, last time.Time } // the server's run of questions
-	confirmed    replication.LSN
-	confirmedAt  time.Time
-	idleSavedAt  time.Time
-	published    bool  // events were acknowledged since the last save
-	committed    int64 // when the last event that was read was, microseconds since the Unix epoch
+	stopping  time.Time // since when, once asked to stop
 }
 
-// sighting is where the log ended at a moment.
-type sighting struct {
-	at      time.Time
-	flushed replication.LSN
-}
-
-func newSession(p *Pipeline, r reader, start replication.LSN) *session {
-	mapping := p.config.Mapping
-	mapping.RelationID = p.outbox.OID
-	s := &session{Pipeline: p, flow: p.flow, reader: r, start: start, at: start, stored: min(start, p.flow.saver.lastSaved().LSN), decoder: decoder.New(mapping), confirmedAt: time.Now(), progressAt: time.Now()}
-	s.limiter = s.config.Replay.limiter()
+func newSession(t *tenure, r reader, start replication.LSN) *session {
+	p := t.pipeline
+	mapping := t.config.Mapping
+	mapping.RelationID = t.table.OID
+	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.config.Replay.limiter()}
+	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
+	s.pressure = newPressure(t.ground, p.flow, r)
+	s.lookout.behind = func(slot replication.Slot, at replication.LSN) bool {
+		return readerName(r) == string(ReadStream) && at != 0 && p.catchesUp(slot, at)
+	}
 	s.alarm = time.AfterFunc(s.interval(), s.nudge)
 	return s
 }
@@ -183,7 +149,7 @@ func (s *session) loop() error {
 				return err
 			}
 		}
-		if (!s.stopping.IsZero() || s.leaving.Load()) && !s.decoder.InTransaction() {
+		if (!s.stopping.IsZero() || s.lookout.leaving.Load()) && !s.decoder.InTransaction() {
 			return nil
 		}
 	}
@@ -220,17 +186,14 @@ func (s *session) data(m replication.Message) error {
 	case decoder.Begin:
 		return s.bounded(s.decoder.Event().Position.Commit)
 	case decoder.Row:
-		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.start {
+		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.confirmer.start {
 			return nil
 		}
 		return s.row(s.decoder.Event())
 	case decoder.Commit:
 		end := s.decoder.CommitEnd()
 		s.reader.Received(end)
-		s.flow.tracker.Mark(end)
-		s.flow.trail.commit(end)
-		s.at = max(s.at, end)
-		if err := s.reached(end); err != nil {
+		if err := s.reach(end); err != nil {
 			return err
 		}
 		return s.bounded(end)
@@ -239,13 +202,25 @@ func (s *session) data(m replication.Message) error {
 	return nil
 }
 
+// reach notes that everything below lsn has come by. What has to come by again is
+// looked for before anything is marked as confirmable.
+func (s *session) reach(lsn replication.LSN) error {
+	if err := s.flow.passage.Reached(lsn); err != nil {
+		return err
+	}
+	s.flow.trail.reach(lsn)
+	s.flow.tracker.Mark(lsn)
+	s.confirmer.read = max(s.confirmer.read, lsn)
+	return nil
+}
+
 func (s *session) undecodable(kind decoder.Kind, err error, m replication.Message) error {
 	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok && kind == decoder.Row {
-		if poison.Position.Compare(s.flow.handed) <= 0 {
-			s.config.Metrics.Skipped()
-			return nil
+		e := s.decoder.Event()
+		if published, otherwise := s.pass(e); otherwise != nil || published {
+			return otherwise
 		}
-		return s.poisoned(err, router.PoisonRow, poison.Position)
+		return s.poisoned(e, poison, router.PoisonRow)
 	}
 	if failure.ClassOf(err) != failure.Transient {
 		return err
@@ -255,34 +230,47 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 	return failure.Refuse(fmt.Errorf("message at WAL position %s cannot be decoded: %w", m.LSN, err))
 }
 
+// pass asks whether a row was dealt with before.
+func (s *session) pass(e *decoder.Event) (published bool, err error) {
+	published, err = s.flow.passage.Pass(e.Position, e.Attribute(decoder.ID), e.CommitTime)
+	if published {
+		s.config.Metrics.Skipped()
+		s.flow.trail.pass(s.flow.passage.LastRead(), e)
+	}
+	return published, err
+}
+
+// dealt notes that a row has been dealt with, in whatever way.
+func (s *session) dealt(e *decoder.Event) {
+	s.flow.passage.Dealt()
+	s.flow.trail.pass(s.flow.passage.LastDealt(), e)
+	s.committed = e.CommitTime
+}
+
 // row gives an event to the producer, waiting as long as it must.
 func (s *session) row(e *decoder.Event) error {
-	if s.flow.landmark != nil {
-		if err := s.recognise(e); err != nil {
-			return err
-		}
-	}
-	if e.Position.Compare(s.flow.handed) <= 0 {
-		s.config.Metrics.Skipped()
-		return nil
+	if published, err := s.pass(e); err != nil || published {
+		return err
 	}
 	if poison := s.condemned[e.Position]; poison != nil {
-		return s.poisoned(poison, poison.Class, e.Position)
+		return s.poisoned(e, poison, poison.Class)
 	}
 	if s.config.Replay != nil {
 		wanted, err := s.again(e)
-		if err != nil || !wanted {
+		if err != nil {
 			return err
+		}
+		if !wanted {
+			s.dealt(e)
+			return nil
 		}
 	}
 	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
-		return s.poisoned(err, poison.Class, e.Position)
+		return s.poisoned(e, err, poison.Class)
 	}
 	if err == nil {
-		s.flow.handed = e.Position
-		s.flow.trail.pass(e)
-		s.committed = e.CommitTime
+		s.dealt(e)
 	}
 	return err
 }
@@ -302,7 +290,7 @@ func (s *session) hand(try func() (router.Result, error)) (router.Result, error)
 		case result == router.Skipped:
 			s.config.Metrics.Skipped()
 		}
-		s.unblocked()
+		s.pressure.end()
 		return result, nil
 	}
 }
@@ -311,10 +299,7 @@ func (s *session) hand(try func() (router.Result, error)) (router.Result, error)
 // with the old position; after a while the connection is given up, because a
 // walsender that is not read holds back the server.
 func (s *session) blocked() error {
-	now := time.Now()
-	if s.blockedSince.IsZero() {
-		s.blockedSince = now
-	}
+	s.pressure.begin()
 	s.flow.producer.Flush(false)
 	<-s.flow.notified
 	if err := s.collect(); err != nil {
@@ -325,58 +310,7 @@ func (s *session) blocked() error {
 			return err
 		}
 	}
-	waited := now.Sub(s.blockedSince)
-	if waited >= time.Second && !s.warned {
-		s.warned = true
-		why := s.flow.producer.Waiting()
-		s.state.set(Blocked, why)
-		s.log.Warn("reading is paused", "reason", why, "in_flight_bytes", s.flow.producer.InFlight())
-	}
-	if waited >= s.patience() {
-		return errBlocked
-	}
-	return nil
-}
-
-// patience is how long a broker may keep us from reading.
-func (s *session) patience() time.Duration {
-	if readerName(s.reader) == string(ReadCatchUp) {
-		return min(s.config.BlockedTimeout, blockedCatchUp)
-	}
-	return s.config.BlockedTimeout
-}
-
-func (s *session) unblocked() {
-	if s.blockedSince.IsZero() {
-		return
-	}
-	s.blockedSince = time.Time{}
-	if s.warned {
-		s.warned = false
-		s.state.set(Streaming, "")
-		s.log.Info("reading goes on")
-	}
-}
-
-// noteStall shows an outage of the broker that does not block the reading,
-// because everything that waits fits into memory.
-func (s *session) noteStall() {
-	if s.flow.producer.Events() == 0 {
-		s.progressAt = time.Now()
-	}
-	stalled := time.Since(s.progressAt) >= stallAfter
-	if stalled == s.stalled || !s.blockedSince.IsZero() || !s.stopping.IsZero() {
-		return
-	}
-	s.stalled = stalled
-	if !stalled {
-		s.state.set(Streaming, "")
-		s.log.Info("broker acknowledges again")
-		return
-	}
-	why := s.flow.producer.Unacknowledged()
-	s.state.set(Blocked, why)
-	s.log.Warn("broker does not acknowledge", "reason", why, "in_flight_events", s.flow.producer.Events())
+	return s.pressure.endure()
 }
 
 // keepalive notes an idle position. Inside a transaction it says nothing about
@@ -386,29 +320,18 @@ func (s *session) keepalive(m replication.Message) error {
 		if err := s.bounded(m.LSN); err != nil {
 			return err
 		}
-		s.flow.tracker.Mark(m.LSN)
-		if err := s.reached(m.LSN); err != nil {
+		if err := s.reach(m.LSN); err != nil {
 			return err
 		}
-		s.at = max(s.at, m.LSN)
 		if s.caughtUp() {
-			s.leaving.Store(true)
+			s.lookout.leaving.Store(true)
 		}
 	}
 	if !m.ReplyRequested {
 		return nil
 	}
-	now := time.Now()
-	if now.Sub(s.asking.last) > 2*time.Second {
-		s.asking.since = now
-	}
-	s.asking.last = now
-	if now.Sub(s.asking.since) > shutdownGrace {
-		return errShutdown
-	}
-	s.replyWanted = true
 	s.due.Store(true)
-	return nil
+	return s.confirmer.asked()
 }
 
 // collect takes notice of acknowledgements and lets the next batches leave.
@@ -416,12 +339,97 @@ func (s *session) collect() error {
 	before := s.flow.producer.Events()
 	err := s.flow.collect()
 	if s.flow.producer.Events() < before {
-		s.published = true
-		s.progressAt = time.Now()
+		s.confirmer.published = true
+		s.pressure.relieve()
 	}
 	s.flow.producer.Flush(s.reader.Flowing())
-	if saved := s.flow.saver.lastSaved().LSN; saved > s.confirmed {
+	if s.confirmer.confirmable() > s.confirmer.confirmed {
 		s.due.Store(true) // a save has come through: confirm it
 	}
 	return err
+}
+
+// tick does what is done by the clock: save, confirm, look for a reason to
+// end. It never waits.
+func (s *session) tick() error {
+	s.due.Store(false)
+	s.alarm.Reset(s.interval())
+	s.lookout.passed.Store(uint64(s.confirmer.read))
+	if reason := s.external.Load(); reason != nil {
+		return *reason
+	}
+	if s.cancelled() != nil && s.stopping.IsZero() {
+		s.stopping = time.Now()
+		s.state.set(Draining, "stopping")
+		s.log.Info("stopping", "in_flight_events", s.flow.producer.Events())
+	}
+	if !s.stopping.IsZero() && time.Since(s.stopping) >= s.config.DrainTimeout {
+		cause := "the transaction being read has not ended"
+		if s.pressure.blocked() {
+			cause = s.flow.waiting()
+		}
+		return &DrainError{Events: s.flow.producer.Events(), Cause: cause}
+	}
+	s.confirmer.save()
+	if err := s.confirmer.unsaved(); err != nil {
+		return err
+	}
+	if s.stopping.IsZero() {
+		s.pressure.noteStall()
+	}
+	s.measure()
+	return s.confirmer.confirm(s.alarm)
+}
+
+// measure tells how far publication has come.
+func (s *session) measure() {
+	producer := s.flow.producer
+	oldest, waiting := producer.Oldest()
+	switch {
+	case waiting:
+	case s.pressure.blocked(): // the producer does not take it
+		oldest, waiting = time.UnixMicro(s.decoder.Event().CommitTime), true
+	case s.committed > 0:
+		oldest = time.UnixMicro(s.committed)
+	}
+	s.lag.published(oldest, waiting)
+	saved := s.flow.saver.lastSaved()
+	s.config.Replay.reached(saved.LSN)
+	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())
+}
+
+// drain brings what is in flight to its end, saves and confirms, so that
+// nothing acknowledged has to be repeated. With farewell it also ends the
+// stream in good order.
+func (s *session) drain(deadline time.Time, farewell bool) error {
+	settled := s.flow.settle(deadline, s.confirmer.keepAlive)
+	if err := s.flow.saveLast(deadline.Add(saveGrace)); err != nil {
+		return errors.Join(settled, err)
+	}
+	if !s.flow.passage.Proven() {
+		return settled // what is confirmed cannot be read again
+	}
+	confirmable := s.confirmer.confirmable()
+	if err := s.reader.Confirm(confirmable, false); err != nil {
+		return settled // not needed: the checkpoint is stored
+	}
+	if farewell {
+		if err := s.reader.Finish(time.Now().Add(finishTimeout)); err != nil {
+			s.log.Warn("replication stream did not end in good order; the checkpoint is stored", "err", err)
+		}
+		s.log.Info("checkpoint saved and confirmed", "lsn", confirmable.String())
+	}
+	return settled
+}
+
+// handOver ends the reader in good order, so that another can use the slot.
+// What is in flight stays so.
+func (s *session) handOver() error {
+	if err := s.reader.Confirm(s.confirmer.confirmable(), false); err != nil {
+		return err
+	}
+	if err := s.reader.Finish(time.Now().Add(handOverTimeout)); err != nil {
+		return fmt.Errorf("change of the reader: %w", err)
+	}
+	return errSwitch
 }

@@ -48,13 +48,16 @@ func (s *state) set(phase Phase, detail string) {
 	s.status.Phase, s.status.Detail = phase, detail
 }
 
-// Status tells what the pipeline is doing. Any goroutine may ask.
-func (p *Pipeline) Status() Status {
-	p.state.mu.Lock()
-	defer p.state.mu.Unlock()
-	status := p.state.status
+// now is the state as it is.
+func (s *state) now() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.status
 	if status.Phase == "" {
 		status.Phase = Starting
 	}
 	return status
 }
+
+// Status tells what the pipeline is doing. Any goroutine may ask.
+func (p *Pipeline) Status() Status { return p.state.now() }

@@ -21,13 +21,19 @@ import (
 // other row comes from the stream. Their positions are not known any more, so
 // the events have no sequence.
 func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, published func(context.Context, replication.LSN) error) error {
-	control, config, err := p.connect(ctx)
+	source, err := p.replication()
+	if err != nil {
+		return err
+	}
+	timed, cancel := context.WithTimeout(ctx, 2*source.ConnectTimeout)
+	control, err := replication.Connect(timed, source)
+	cancel()
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	server, err := p.check(ctx, control, config)
-	if err != nil {
+	t := &tenure{ground: p.ground, pipeline: p, control: control, source: source}
+	if err := t.check(ctx); err != nil {
 		return err
 	}
 	client, err := router.Connect(p.config.Client)
@@ -35,7 +41,7 @@ func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, p
 		return err
 	}
 	defer client.Close()
-	r, err := p.newTableReplay(client, server)
+	r, err := t.newTableReplay(client)
 	if err != nil {
 		return err
 	}
@@ -59,7 +65,8 @@ func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, p
 
 // tableReplay makes rows of the table look like those of the log.
 type tableReplay struct {
-	*Pipeline
+	ground
+	table    replication.Table
 	decoder  *decoder.Decoder
 	routes   *router.Router
 	producer *router.Producer
@@ -69,21 +76,21 @@ type tableReplay struct {
 	message  []byte
 }
 
-func (p *Pipeline) newTableReplay(client *router.Client, server replication.Server) (*tableReplay, error) {
+func (t *tenure) newTableReplay(client *router.Client) (*tableReplay, error) {
 	owner, err := client.Anonymous()
 	if err != nil {
 		return nil, err
 	}
-	rules := p.config.Rules
-	rules.Database, rules.StreamID, rules.Replay, rules.Unsequenced = server.Database, p.config.Replay.StreamID, p.config.Replay.ID, true
-	r := &tableReplay{Pipeline: p, notified: make(chan struct{}, 1), limiter: p.config.Replay.limiter()}
+	rules := t.config.Rules
+	rules.Database, rules.StreamID, rules.Replay, rules.Unsequenced = t.server.Database, t.config.Replay.StreamID, t.config.Replay.ID, true
+	r := &tableReplay{ground: t.ground, table: t.table, notified: make(chan struct{}, 1), limiter: t.config.Replay.limiter()}
 	if r.routes, err = router.NewRouter(rules); err != nil {
 		return nil, err
 	}
-	mapping := p.config.Mapping
-	mapping.RelationID = p.outbox.OID
+	mapping := t.config.Mapping
+	mapping.RelationID = t.table.OID
 	r.decoder = decoder.New(mapping)
-	r.producer = router.NewProducer(p.config.Producer, owner, r.routes, checkpoint.NewTracker(0), p.config.Metrics, func() { ring(r.notified) })
+	r.producer = router.NewProducer(t.config.Producer, owner, r.routes, checkpoint.NewTracker(0), t.config.Metrics, func() { ring(r.notified) })
 	return r, nil
 }
 
@@ -102,7 +109,7 @@ func (r *tableReplay) describe(columns []string, types []uint32) error {
 		return err
 	}
 	m := r.config.Mapping
-	relation := binary.BigEndian.AppendUint32([]byte{'R'}, r.outbox.OID)
+	relation := binary.BigEndian.AppendUint32([]byte{'R'}, r.table.OID)
 	relation = append(append(relation, m.Schema+"\x00"+m.Table+"\x00"...), 'd')
 	relation = binary.BigEndian.AppendUint16(relation, uint16(len(columns)))
 	for i, name := range columns {
@@ -116,7 +123,7 @@ func (r *tableReplay) describe(columns []string, types []uint32) error {
 
 // row publishes a row.
 func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error {
-	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.outbox.OID)
+	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.table.OID)
 	m = binary.BigEndian.AppendUint16(append(m, 'N'), uint16(len(row.Values)))
 	for _, value := range row.Values {
 		if value == nil {

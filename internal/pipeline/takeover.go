@@ -14,7 +14,6 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
-	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -36,10 +35,10 @@ const (
 // holding is what a tenure has of the Kafka side before anything is written:
 // nobody who came before can write any more, so what is stored stays.
 type holding struct {
-	client *router.Client
-	owner  *router.Owner
-	store  checkpoint.Store
-	topic  *router.CompactedTopic // of the store, if it is a topic
+	cluster cluster
+	owner   owner
+	store   checkpoint.Store
+	topic   compacted // of the store, if it is a topic
 
 	stored      checkpoint.Record
 	found       bool // something is stored
@@ -52,18 +51,18 @@ func (h *holding) close() {
 	if h.store != nil {
 		_ = h.store.Close() // everything that was saved is durable
 	}
-	h.client.Close()
+	h.cluster.Close()
 }
 
 // takeOver connects to Kafka, keeps every predecessor out, and only then loads
 // the checkpoint: whoever held it before cannot change it any more. The caller
 // holds the lock. With anew, a checkpoint that cannot be used does not matter.
 func (p *Pipeline) takeOver(ctx context.Context, id checkpoint.Identity, anew bool) (*holding, error) {
-	client, err := router.Connect(p.config.Client)
+	cluster, err := p.servers.kafka(p.config.Client)
 	if err != nil {
 		return nil, err
 	}
-	h := &holding{client: client}
+	h := &holding{cluster: cluster}
 	if err := p.hold(ctx, h, id, anew); err != nil {
 		h.close()
 		return nil, err
@@ -139,7 +138,7 @@ func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) e
 
 // measure looks for logs that end before the offset where they had ended.
 func (h *holding) measure(ctx context.Context) error {
-	ends, err := h.client.Ends(ctx, slices.Collect(maps.Keys(h.stored.Topics)))
+	ends, err := h.cluster.Ends(ctx, slices.Collect(maps.Keys(h.stored.Topics)))
 	if err != nil {
 		return err
 	}
@@ -156,9 +155,12 @@ func (h *holding) measure(ctx context.Context) error {
 // own gets the right to write.
 func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
 	h.atLeastOnce = "kafka.resume is at_least_once"
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the lock may be lost: taking over would end a healthy owner
+	}
 	if p.config.Resume != ResumeAtLeastOnce {
 		name := TransactionalID(p.config.TransactionalIDPrefix, id, h.generation)
-		h.owner, err = h.client.TakeOver(ctx, name)
+		h.owner, err = h.cluster.TakeOver(ctx, name)
 		if err == nil {
 			h.atLeastOnce = ""
 			return nil
@@ -171,7 +173,7 @@ func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) 
 		}
 		h.atLeastOnce = err.Error()
 	}
-	h.owner, err = h.client.Anonymous()
+	h.owner, err = h.cluster.Anonymous()
 	return err
 }
 
@@ -192,7 +194,7 @@ func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[str
 	if h.topic != nil {
 		names = append(names, h.topic.Name())
 	}
-	partitions, err := h.client.Existing(names)
+	partitions, err := h.cluster.Existing(names)
 	if err != nil {
 		return nil, err
 	}
@@ -241,27 +243,13 @@ func (p *Pipeline) streamID(r checkpoint.Record) string {
 	return StreamID(r.Identity, r.History)
 }
 
-func (p *Pipeline) openStore(ctx context.Context, h *holding) error {
+func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 	c := p.config.Checkpoint
-	switch c.Store { // what could not be opened must not get into the interface
-	case "file":
-		store, err := checkpoint.OpenFile(c.Path)
-		if err == nil {
-			h.store = store
-		}
-		return err
-	case "postgres":
-		dsn, err := c.DSN()
-		if err != nil {
-			return failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
-		}
-		store, err := checkpoint.OpenPostgres(ctx, dsn, c.Table)
-		if err == nil {
-			h.store = store
-		}
+	if c.Store != "kafka" {
+		h.store, err = p.servers.store(ctx, c)
 		return err
 	}
-	h.topic = router.NewCompactedTopic(h.client, c.Topic)
+	h.topic = h.cluster.Compacted(c.Topic)
 	timed, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := h.topic.Ensure(timed, c.ReplicationFactor); err != nil {
@@ -281,7 +269,7 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 	for name, t := range record.Topics {
 		marks[name] = router.Marks(t)
 	}
-	found, err := h.client.ReadBack(ctx, router.ReadBack{
+	found, err := h.cluster.ReadBack(ctx, router.ReadBack{
 		StreamID: p.streamID(record), Replay: p.config.Replay.id(), Marks: marks, Above: record.LSN, Log: p.log,
 		Rerouted:  record.Routing != p.config.Rules.Fingerprint(),
 		Scattered: func(topic string) bool { return topic == p.config.Rules.DeadLetterTopic },
@@ -293,20 +281,7 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 		p.log.Error("Kafka has lost what was published: events above the checkpoint may be repeated, those below it are gone", "reason", gap)
 	}
 	if highest := len(found.Landmarks) - 1; highest >= 0 {
-		last := found.Landmarks[highest].Position
-		p.log.Info("events above the checkpoint were published before and will be passed over", "records_read", found.Records, "up_to", last.String(), "took", time.Since(began).Round(time.Millisecond).String())
-		if err := p.beyond(last); err != nil {
-			return found, err
-		}
+		p.log.Info("events above the checkpoint were published before and will be passed over", "records_read", found.Records, "up_to", found.Landmarks[highest].Position.String(), "took", time.Since(began).Round(time.Millisecond).String())
 	}
 	return found, nil
-}
-
-// beyond refuses what was published on a timeline that this server has left.
-func (p *Pipeline) beyond(last replication.Position) error {
-	if p.switched == 0 || last.Commit < p.switched {
-		return nil
-	}
-	return failure.Refuse(fmt.Errorf("the server has left the timeline on which events were published at %s, but Kafka holds events up to %s: what was published between the two does not exist on this server: compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`",
-		p.switched, last))
 }

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -20,40 +20,63 @@ const (
 	pingTimeout = 5 * time.Second
 )
 
+// tenure is the time for which this instance holds the lock, on one SQL connection.
+// It begins by making sure that server, publication, slot and checkpoint belong
+// together, and runs sessions until something ends it.
+type tenure struct {
+	ground
+	pipeline *Pipeline // whose flow may outlive it
+	control  database
+	source   replication.Config
+	server   replication.Server
+	table    replication.Table
+	// inspected is the end of WAL when the table was last seen in order.
+	inspected replication.LSN
+	timeline  int32 // of the checkpoint that was taken over; 0 without one
+}
+
 // tenure holds the lock and streams, session after session, until something
 // ends it. streamed tells whether a stream was ever opened.
 func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
-	control, config, err := p.connect(ctx)
+	control, source, err := p.connect(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer control.Close()
-	if err := p.lockFor(ctx, control); err != nil {
+	t := &tenure{ground: p.ground, pipeline: p, control: control, source: source}
+	streamed, err = t.serve(ctx)
+	return streamed, t.nameTimelines(ctx, err)
+}
+
+func (t *tenure) serve(ctx context.Context) (streamed bool, err error) {
+	if err := t.lockFor(ctx); err != nil {
 		return false, err
 	}
-	server, err := p.check(ctx, control, config)
-	if err != nil {
+	if err := t.check(ctx); err != nil {
 		return false, err
 	}
-	start, err := p.prepare(ctx, control, server)
+	start, err := t.prepare(ctx)
 	if err != nil {
 		return false, err
 	}
 	for {
-		session, err := p.stream(ctx, control, config, server, start)
+		session, err := t.stream(ctx, start)
 		if session == nil {
 			return streamed, err
 		}
 		streamed = true
 		switch {
 		case errors.Is(err, errBlocked):
-			if err := p.unblock(ctx, control); err != nil {
+			if err := t.unblock(ctx); err != nil {
 				return streamed, err
 			}
-			start = max(start, p.flow.saver.lastSaved().LSN)
-		case errors.Is(err, errSwitch), p.noCatchUp(err):
-			start = session.at
-		default:
+			start, err = t.resume(ctx)
+		case errors.Is(err, errSwitch):
+			start, err = session.confirmer.read, nil
+		case t.pipeline.noCatchUp(err):
+			start, err = t.resume(ctx)
+		}
+		if err != nil {
 			return streamed, err
 		}
 	}
@@ -61,38 +84,39 @@ func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 
 // stream opens a reader and runs a session on it. Without an error of opening
 // there is a session.
-func (p *Pipeline) stream(ctx context.Context, control *replication.Control, config replication.Config, server replication.Server, start replication.LSN) (*session, error) {
-	r, err := p.open(ctx, control, config, server, start)
+func (t *tenure) stream(ctx context.Context, start replication.LSN) (*session, error) {
+	r, err := t.open(ctx, start)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	p.log.Info("streaming", "reader", readerName(r), "slot", config.Slot, "publication", config.Publication, "lsn", start.String(), "system", server.SystemID, "timeline", server.Timeline)
-	p.config.Metrics.CatchingUp(readerName(r) == string(ReadCatchUp))
-	s := newSession(p, r, start)
-	return s, p.watched(ctx, control, config, s)
+	t.log.Info("streaming", "reader", readerName(r), "slot", t.source.Slot, "publication", t.source.Publication, "lsn", start.String(), "system", t.server.SystemID, "timeline", t.server.Timeline)
+	t.config.Metrics.CatchingUp(readerName(r) == string(ReadCatchUp))
+	s := newSession(t, r, start)
+	return s, t.watched(ctx, s)
 }
 
 // unblock waits, holding the lock, until the broker takes events again.
-func (p *Pipeline) unblock(ctx context.Context, control *replication.Control) error {
-	p.log.Warn("broker does not acknowledge, replication connection closed until it does", "waiting_for", p.flow.producer.Waiting(), "in_flight_bytes", p.flow.producer.InFlight())
+func (t *tenure) unblock(ctx context.Context) error {
+	flow := t.pipeline.flow
+	t.log.Warn("broker does not acknowledge, replication connection closed until it does", "waiting_for", flow.waiting(), "in_flight_bytes", flow.producer.InFlight())
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	for {
-		if err := p.flow.collect(); err != nil {
+		if err := flow.collect(); err != nil {
 			return err
 		}
-		if p.flow.producer.Accepts() {
-			p.log.Info("broker acknowledges again")
+		if flow.producer.Accepts() {
+			t.log.Info("broker acknowledges again")
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
-		case <-p.flow.notified:
+			return context.Cause(ctx)
+		case <-flow.notified:
 		case <-ticker.C:
 			timed, cancel := context.WithTimeout(ctx, pingTimeout)
-			err := control.Ping(timed)
+			err := t.control.Ping(timed)
 			cancel()
 			if err != nil && ctx.Err() == nil {
 				return err
@@ -102,23 +126,23 @@ func (p *Pipeline) unblock(ctx context.Context, control *replication.Control) er
 }
 
 // lockFor takes the instance lock. A second replay does not wait for the first.
-func (p *Pipeline) lockFor(ctx context.Context, control *replication.Control) error {
-	if p.config.Replay != nil {
-		return p.lockSoon(ctx, control)
+func (t *tenure) lockFor(ctx context.Context) error {
+	if t.config.Replay != nil {
+		return t.lockSoon(ctx)
 	}
-	return p.lock(ctx, control)
+	return t.lock(ctx)
 }
 
 // lock takes the instance lock, or stands by until it is free.
-func (p *Pipeline) lock(ctx context.Context, control *replication.Control) error {
+func (t *tenure) lock(ctx context.Context) error {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		locked, err := control.TryLock(ctx)
+		locked, err := t.control.TryLock(ctx)
 		if err != nil || locked {
 			return err
 		}
-		p.standBy("another instance holds the lock of slot " + p.config.Replication.Slot)
+		t.standBy("another instance holds the lock of slot " + t.source.Slot)
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -127,228 +151,251 @@ func (p *Pipeline) lock(ctx context.Context, control *replication.Control) error
 	}
 }
 
-// standBy says once what is being waited for.
-func (p *Pipeline) standBy(reason string) {
-	if p.Status().Phase != Standby {
-		p.log.Info("standing by", "reason", reason)
+// lockSoon takes the lock, with a little patience: a server needs a moment to
+// notice that a streamer has just gone.
+func (t *tenure) lockSoon(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 4*lockPoll, failure.Refuse(
+		fmt.Errorf("a streamer holds the lock of slot %q: stop it first", t.source.Slot)))
+	defer cancel()
+	err := t.lock(ctx)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	p.lag.forget()
-	p.state.set(Standby, reason)
+	return err
+}
+
+// standBy says once what is being waited for.
+func (t *tenure) standBy(reason string) {
+	if t.state.now().Phase != Standby {
+		t.log.Info("standing by", "reason", reason)
+	}
+	t.lag.forget()
+	t.state.set(Standby, reason)
 }
 
 // check proves that server, publication and table are what we need.
-func (p *Pipeline) check(ctx context.Context, control *replication.Control, config replication.Config) (replication.Server, error) {
+func (t *tenure) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	server, err := control.Identify(ctx)
-	if err != nil {
-		return server, err
+	var err error
+	if t.server, err = t.control.Identify(ctx); err != nil {
+		return err
 	}
-	p.server = server
-	table, err := control.DescribeTable(ctx)
-	if err != nil {
-		return server, err
+	t.pipeline.server = t.server
+	if t.table, err = t.control.DescribeTable(ctx); err != nil {
+		return err
 	}
-	p.outbox, p.inspected = table, server.Flushed
-	findings := append(replication.CheckServer(server, config), replication.CheckTable(table, config)...)
+	t.inspected = t.server.Flushed
+	findings := append(replication.CheckServer(t.server, t.source), replication.CheckTable(t.table, t.source)...)
 	for _, f := range findings {
 		if !f.Fatal {
-			p.log.Warn("server could be set up better", "problem", f.Problem, "remedy", f.Remedy)
+			t.log.Warn("server could be set up better", "problem", f.Problem, "remedy", f.Remedy)
 		}
 	}
-	return server, replication.Refusal(findings)
+	return replication.Refusal(findings)
 }
 
 // prepare gets producer and checkpoint ready, in the order that keeps two
 // instances apart, and returns where to start.
-func (p *Pipeline) prepare(ctx context.Context, control *replication.Control, server replication.Server) (replication.LSN, error) {
-	slot, err := p.slot(ctx, control, server)
+func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
+	slot, err := t.slot(ctx)
 	if err != nil {
 		return 0, err
 	}
-	if p.flow != nil && !p.flow.failed() {
-		stored, err := p.flow.load(ctx, control.Ping, identity(server, slot.Name))
+	if t.continues() {
+		flow := t.pipeline.flow
+		stored, err := flow.load(ctx, t.control.Ping, identity(t.server, slot.Name))
 		if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 			return 0, err
 		}
-		if err == nil && follows(stored, p.flow.saver.lastSaved()) {
-			return p.from(slot, stored), p.usable(ctx, control, server, slot, stored)
+		if saved := flow.saver.lastSaved(); err == nil && saved.follows(stored) && stored.LSN <= slot.Flushed {
+			t.noteTimeline(saved)
+			if err := flow.moveTo(ctx, t.history(flow.history.number)); err != nil {
+				return 0, err
+			}
+			return flow.resume(slot), t.usable(ctx, slot, flow.saver.lastSaved())
 		}
 	}
-	return p.startOver(ctx, control, server, slot)
+	return t.startOver(ctx, slot)
 }
 
-// usable tells whether the stream can go on from the stored checkpoint.
-func (p *Pipeline) usable(ctx context.Context, control *replication.Control, server replication.Server, slot replication.Slot, stored checkpoint.Record) error {
-	if err := p.sameHistory(ctx, control, server, stored); err != nil {
+// continues reports whether the flow can go on here: it is of this server's history.
+func (t *tenure) continues() bool {
+	flow := t.pipeline.flow
+	if flow == nil || flow.failed() {
+		return false
+	}
+	if mutation.Active(mutation.OutliveHistory) || mutation.Active(mutation.KeepTimeline) {
+		return true
+	}
+	return flow.history.goesOn(t.history(flow.history.number))
+}
+
+// history is the one that this server is in.
+func (t *tenure) history(number int) history { return historyOf(t.server, t.source.Slot, number) }
+
+// resume goes on from the checkpoint on the same connection.
+func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
+	slot, err := t.slot(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return t.pipeline.flow.resume(slot), nil
+}
+
+// usable tells whether the stream can go on from a checkpoint.
+func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoint) error {
+	if err := t.sameHistory(ctx, slot, r); err != nil {
 		return err
 	}
-	if until := p.config.Until; until != 0 && stored.LSN > until {
-		return failure.Refuse(fmt.Errorf("the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it", stored.LSN, until, until))
+	if until := t.config.Until; until != 0 && r.LSN > until {
+		return failure.Refuse(fmt.Errorf("the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it", r.LSN, until, until))
 	}
-	if err := replication.Refusal(replication.CheckPosition(stored.LSN, slot)); err != nil {
+	if err := replication.Refusal(replication.CheckPosition(r.LSN, slot)); err != nil {
 		return err
 	}
-	err := replication.Refusal(replication.CheckMembership(stored.Publication, p.outbox, p.config.Replication))
+	err := replication.Refusal(replication.CheckMembership(r.Publication, t.table, t.source))
 	if err != nil { // the stream went on while the table was out
-		err = &locatedError{err, fmt.Sprintf("what was committed while it was out is in question, also below the checkpoint: to go on from there, `streamer checkpoint set %s --yes`", stored.LSN)}
+		err = &locatedError{err, fmt.Sprintf("what was committed while it was out is in question, also below the checkpoint: to go on from there, `streamer checkpoint set %s --yes`", r.LSN)}
 	}
 	return err
 }
 
 // startOver gets a new producer, and with it the stored checkpoint.
-func (p *Pipeline) startOver(ctx context.Context, control *replication.Control, server replication.Server, slot replication.Slot) (replication.LSN, error) {
-	var left *heir
-	if p.flow != nil {
-		left = &heir{saved: p.flow.saver.lastSaved(), acknowledged: p.flow.producer.Written()}
-		p.discard()
-	}
-	id := identity(server, slot.Name)
-	h, err := interruptible(ctx, control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) })
+func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replication.LSN, error) {
+	p := t.pipeline
+	p.retire()
+	id := identity(t.server, slot.Name)
+	h, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close)
 	if err != nil {
 		return 0, err
 	}
-	record := h.stored
-	if p.config.Replay != nil && h.found && !p.config.Replay.is(record) {
-		h.found = false // of an earlier one
+	if slot, err = t.slot(ctx); err != nil { // a predecessor may have gone on until now
+		h.close()
+		return 0, err
 	}
-	if h.found {
-		p.lag.published(record.SavedAt, false)
-		err = p.usable(ctx, control, server, slot, record)
-	} else {
-		record = checkpoint.Record{Identity: id, LSN: slot.Confirmed, Replay: p.config.Replay.stored()}
-		if err = p.succeeds(ctx, control, slot); err == nil {
-			p.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
-		}
-	}
+	t.timeline = h.stored.Timeline
+	r, err := t.resumePoint(ctx, h, slot)
 	if err != nil {
 		h.close()
 		return 0, err
 	}
-	var acknowledged written
-	if left != nil && left.saved.LSN == record.LSN && left.saved.Timeline == record.Timeline {
-		acknowledged = left.acknowledged
+	in := t.history(r.History)
+	left := p.left
+	if left != nil && (!left.history.goesOn(in) || !left.saved.follows(h.stored)) {
+		left = nil
 	}
-	record.Timeline, record.Publication = server.Timeline, p.outbox.Membership()
-	p.flow, err = interruptible(ctx, control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, record, acknowledged) })
+	if left != nil {
+		r.point = left.saved.point
+	}
+	if !h.found {
+		r.Timeline, r.Started = t.server.Timeline, t.server.Started
+	}
+	t.noteTimeline(r)
+	r.Publication = t.table.Membership()
+	flow, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
 	if err != nil {
 		return 0, err
 	}
-	return p.from(slot, record), nil
+	p.flow, p.left = flow, nil
+	return flow.resume(slot), nil
+}
+
+// resumePoint is where to go on with what has been taken over.
+func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
+	if t.config.Replay != nil && h.found && !t.config.Replay.is(h.stored) {
+		h.found = false // of an earlier one
+	}
+	if !h.found {
+		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed, Replay: t.config.Replay.stored(), Exact: true}
+		if err := t.succeeds(ctx, slot); err != nil {
+			return resumePoint{}, err
+		}
+		t.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
+		return resumeAt(r), nil
+	}
+	t.lag.published(h.stored.SavedAt, false)
+	r := resumeAt(h.stored)
+	if r.LSN > slot.Flushed && r.provable(slot) && !r.publishedBeyond(slot.Flushed) {
+		t.log.Warn("WAL of this server ends before the checkpoint, nothing was published from what it lacks", "checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String())
+		r.LSN = slot.Confirmed
+	}
+	return r, t.usable(ctx, slot, r)
 }
 
 // succeeds makes sure that a slot that begins is behind those of another number of
 // shards.
-func (p *Pipeline) succeeds(ctx context.Context, control *replication.Control, slot replication.Slot) error {
-	if p.config.Replay != nil {
+func (t *tenure) succeeds(ctx context.Context, slot replication.Slot) error {
+	if t.config.Replay != nil {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	found, err := control.CheckFormerSlots(ctx, slot.Confirmed)
+	found, err := t.control.CheckFormerSlots(ctx, slot.Confirmed)
 	if err != nil {
 		return err
 	}
 	return replication.Refusal(found)
 }
 
+// errStandby tells that the server is still a standby on which the slot cannot be
+// read. Waiting for its promotion helps.
+var errStandby = errors.New("server is a standby, where the slot cannot be read before it is promoted")
+
 // slot reads and checks the slot.
-func (p *Pipeline) slot(ctx context.Context, control *replication.Control, server replication.Server) (replication.Slot, error) {
+func (t *tenure) slot(ctx context.Context) (replication.Slot, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	slot, err := control.Slot(ctx)
+	slot, err := t.control.Slot(ctx)
+	if t.server.InStandby && (errors.Is(err, replication.ErrSlotMissing) || slot.Synced) {
+		return slot, failure.Retry(fmt.Errorf("%w: slot %q: if it stays one, name the primary in postgres.dsn, or add target_session_attrs=read-write", errStandby, t.source.Slot))
+	}
 	if err != nil {
 		return slot, err
 	}
-	return slot, replication.Refusal(replication.CheckSlot(slot, server))
+	return slot, replication.Refusal(replication.CheckSlot(slot, t.server))
 }
 
-// sameHistory compares timelines. After a failover the new primary may never
-// have had what was published last, and new commits may reuse its LSNs, so
-// comparing LSNs alone would skip them.
-func (p *Pipeline) sameHistory(ctx context.Context, control *replication.Control, server replication.Server, stored checkpoint.Record) error {
-	p.switched = 0
-	if stored.Timeline == server.Timeline {
+// noteTimeline says that the server is on another timeline than the checkpoint.
+func (t *tenure) noteTimeline(r resumePoint) {
+	if r.Timeline != t.server.Timeline {
+		t.log.Warn("server has changed its timeline", "timeline_before", r.Timeline, "timeline", t.server.Timeline, "lsn", r.LSN.String())
+	}
+}
+
+// nameTimelines adds to a refusal that the server is on another timeline than the
+// checkpoint, because that is most likely the cause.
+func (t *tenure) nameTimelines(ctx context.Context, err error) error {
+	if failure.ClassOf(err) != failure.Refused || t.timeline == 0 || t.timeline == t.server.Timeline || !aboutHistory(err) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	where := fmt.Sprintf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint was made", t.server.Timeline, t.timeline)
+	if at, known, askErr := t.control.SwitchPoint(ctx, t.server, t.timeline); askErr == nil && known {
+		where = fmt.Sprintf("the server is on timeline %d, which left timeline %d, where the checkpoint was made, at %s", t.server.Timeline, t.timeline, at)
+	}
+	return &locatedError{err, where}
+}
+
+// sameHistory compares timelines where reading will not show whether a server that was
+// promoted has everything: then only the position is left to tell.
+func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resumePoint) error {
+	if historyIn(r.Record).goesOn(t.history(r.History)) || r.provable(slot) && !mutation.Active(mutation.KeepTimeline) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	at, known, err := control.SwitchPoint(ctx, server, stored.Timeline)
+	at, known, err := t.control.SwitchPoint(ctx, t.server, r.Timeline)
 	switch {
 	case err != nil:
 		return err
 	case !known:
 		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
-			server.Timeline, stored.Timeline, stored.LSN))
-	case stored.LSN > at:
+			t.server.Timeline, r.Timeline, r.LSN))
+	case r.LSN > at:
 		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
-			server.Timeline, stored.Timeline, at, stored.Timeline, stored.LSN))
+			t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN))
 	}
-	p.switched = at
-	p.log.Warn("server has changed its timeline", "timeline_before", stored.Timeline, "timeline", server.Timeline, "switch_lsn", at.String(), "lsn", stored.LSN.String())
 	return nil
-}
-
-// watched runs the session, and beside it the goroutine that asks the server
-// how the slot is and notices when the lock is lost, and those that keep the past
-// and clean up.
-func (p *Pipeline) watched(ctx context.Context, control *replication.Control, config replication.Config, s *session) error {
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	var beside sync.WaitGroup
-	defer beside.Wait()
-	defer stop()
-	beside.Go(func() {
-		if err := p.watch(watching, control, s.watchLag); err != nil {
-			s.end(err)
-		}
-	})
-	if p.config.Replay == nil {
-		beside.Go(func() { p.keepPast(watching, config) })
-		beside.Go(func() { p.keepHouse(watching, config) })
-	}
-	return s.run(ctx)
-}
-
-// inspect makes sure that the table is still published.
-func (p *Pipeline) inspect(ctx context.Context, control *replication.Control, slot replication.Slot) error {
-	table, err := control.DescribeTable(ctx)
-	if err != nil {
-		return err
-	}
-	findings := append(replication.CheckTable(table, p.config.Replication), replication.CheckMembership(p.outbox.Membership(), table, p.config.Replication)...)
-	if err := replication.Refusal(findings); err != nil {
-		return &locatedError{err, fmt.Sprintf("rows committed between %s, when it was last seen in order, and %s are in question", p.inspected, slot.Flushed)}
-	}
-	p.inspected = slot.Flushed
-	return nil
-}
-
-// watch asks the server at intervals, and tells what it has seen; it owns the
-// SQL connection meanwhile.
-func (p *Pipeline) watch(ctx context.Context, control *replication.Control, seen func(replication.Slot)) error {
-	ticker := time.NewTicker(pingEvery)
-	defer ticker.Stop()
-	var lastTable time.Time
-	for {
-		timed, cancel := context.WithTimeout(ctx, pingTimeout)
-		slot, err := control.Slot(timed)
-		if err == nil && time.Since(lastTable) >= tableEvery {
-			lastTable = time.Now()
-			err = p.inspect(timed, control, slot)
-		}
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		p.config.Metrics.Slot(slot)
-		seen(slot)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
 }

@@ -1,133 +1,126 @@
 package pipeline
 
 import (
-	"fmt"
-	"math"
+	"slices"
+	"sort"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
-	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
 
-// trail remembers the last event of each of the youngest transactions, so that
-// a checkpoint can name the last event below it. It belongs to the reading
-// goroutine and allocates nothing once it has grown.
+// trail knows the positions at which a checkpoint can be made, and the last row
+// below each, so that a checkpoint can name it. It belongs to the reading goroutine
+// and allocates nothing once it has grown.
 type trail struct {
-	steps []step
-	next  step // of the transaction being read
+	steps   []step          // ascending by LSN
+	last    step            // of the last transaction that has come by whole
+	open    step            // of the transaction that is being read
+	pending bool            // open has a row
+	reached replication.LSN // everything below it has come by
 }
 
+// step is a position between two transactions, and the last row below it.
 type step struct {
-	end      replication.LSN // of the transaction
-	position replication.Position
-	eventID  []byte
+	lsn        replication.LSN
+	point      router.Point
+	eventID    []byte
+	commitTime int64
+	exact      bool // that row is known
 }
 
-// longestTrail bounds the steps. When they are used up, the youngest gives way
-// to the next, and a checkpoint in between names an older event.
+// longestTrail bounds the steps. When they are used up, every second one gives way,
+// and checkpoints are made in larger strides.
 const longestTrail = 1024
 
-// pass notes an event.
-func (t *trail) pass(e *decoder.Event) {
-	t.next.position = e.Position
-	t.next.eventID = append(t.next.eventID[:0], e.Attribute(decoder.ID)...)
+func newTrail(r resumePoint) trail {
+	t := trail{last: step{lsn: r.LSN, point: r.point, exact: r.Exact}, reached: r.LSN}
+	if last, known := lastOf(r.Record); known {
+		t.last.eventID, t.last.commitTime = []byte(last.EventID), last.CommitTime
+	}
+	return t
 }
 
-// commit notes the end of a transaction.
-func (t *trail) commit(end replication.LSN) {
-	if t.next.position == (replication.Position{}) {
+// begin forgets the part of a transaction that came by before a connection ended.
+func (t *trail) begin() { t.pending = t.pending && mutation.Active(mutation.TrailAcrossConnections) }
+
+// pass notes a row that has come by, whatever has become of it.
+func (t *trail) pass(at router.Point, e *decoder.Event) {
+	t.open.point, t.open.commitTime, t.open.exact = at, e.CommitTime, true
+	t.open.eventID = append(t.open.eventID[:0], e.Attribute(decoder.ID)...)
+	t.pending = true
+}
+
+// reach notes that everything below lsn has come by: the end of a transaction, or
+// an idle position. After a connection was lost, what has been noted before comes
+// again and changes nothing.
+func (t *trail) reach(lsn replication.LSN) {
+	if t.pending && t.open.point.Position.Compare(t.last.point.Position) > 0 {
+		t.last, t.open = t.open, t.last
+	}
+	t.pending = false
+	if lsn <= t.reached {
 		return
 	}
+	t.reached = lsn
 	n := len(t.steps)
-	switch {
-	case n < cap(t.steps):
-		t.steps = t.steps[:n+1]
-	case n < longestTrail:
-		t.steps = append(t.steps, step{})
-	default:
-		n--
+	if n > 0 && t.steps[n-1].point == t.last.point {
+		t.steps[n-1].lsn = lsn // the same row is the last one below it
+		return
 	}
+	if n == longestTrail {
+		t.thin()
+		n = len(t.steps)
+	}
+	t.steps = slices.Grow(t.steps, 1)[:n+1]
 	s := &t.steps[n]
-	s.end, s.position = end, t.next.position
-	s.eventID = append(s.eventID[:0], t.next.eventID...)
-	t.next.position = replication.Position{}
+	s.lsn, s.point, s.commitTime, s.exact = lsn, t.last.point, t.last.commitTime, t.last.exact
+	s.eventID = append(s.eventID[:0], t.last.eventID...)
 }
 
-// below is the last event below a checkpoint, or nil; older ones are forgotten.
-func (t *trail) below(lsn replication.LSN) *checkpoint.Event {
-	last := -1
-	for i := range t.steps {
-		if t.steps[i].end > lsn {
-			break
-		}
-		last = i
+// thin gives up every second step, but not the youngest. Swapping keeps the memory.
+func (t *trail) thin() {
+	kept := 0
+	for i := 1; i < len(t.steps); i += 2 {
+		t.steps[kept], t.steps[i] = t.steps[i], t.steps[kept]
+		kept++
 	}
-	if last < 0 {
+	t.steps = t.steps[:kept]
+}
+
+// below is the last step at or below an LSN, or nil. It is valid until the trail
+// changes.
+func (t *trail) below(lsn replication.LSN) *step {
+	n := t.count(lsn)
+	if n == 0 {
 		return nil
 	}
-	s := &t.steps[last]
-	found := &checkpoint.Event{Sequence: router.FormatSequence(s.position), ID: string(s.eventID)}
-	// Swapping keeps the memory of what is forgotten.
-	for from, to := last+1, 0; from < len(t.steps); from, to = from+1, to+1 {
+	return &t.steps[n-1]
+}
+
+// count is how many steps are at or below an LSN.
+func (t *trail) count(lsn replication.LSN) int {
+	return sort.Search(len(t.steps), func(i int) bool { return t.steps[i].lsn > lsn })
+}
+
+// forget gives up the steps at or below a checkpoint that is stored.
+func (t *trail) forget(stored replication.LSN) {
+	n := t.count(stored)
+	if n == 0 {
+		return
+	}
+	for to, from := 0, n; from < len(t.steps); to, from = to+1, from+1 {
 		t.steps[to], t.steps[from] = t.steps[from], t.steps[to]
 	}
-	t.steps = t.steps[:len(t.steps)-last-1]
-	return found
+	t.steps = t.steps[:len(t.steps)-n]
 }
 
-// landmark is an event that was published before the checkpoint and must come by
-// again, because the slot begins before it.
-type landmark struct {
-	position replication.Position
-	eventID  string
-}
-
-// from is where to begin to read, given a checkpoint. A server that has crashed
-// begins before it, because it stores the slot's position now and then only. So
-// does one that was restored from a backup, whose log may have grown beyond the
-// checkpoint since with other transactions; the last event that was published
-// tells the two apart.
-func (p *Pipeline) from(slot replication.Slot, stored checkpoint.Record) replication.LSN {
-	p.flow.landmark = nil
-	if stored.Last == nil || slot.Confirmed == 0 || slot.Confirmed >= stored.LSN {
-		return stored.LSN
-	}
-	at, err := router.ParseSequence(stored.Last.Sequence)
-	if err != nil || at.Commit < slot.Confirmed {
-		return stored.LSN
-	}
-	p.flow.landmark = &landmark{position: at, eventID: stored.Last.ID}
-	published := replication.Position{Commit: stored.LSN - 1, Ordinal: math.MaxUint32}
-	if published.Compare(p.flow.handed) > 0 {
-		p.flow.handed = published
-	}
-	return slot.Confirmed
-}
-
-// recognise compares an event with the one that has to come by.
-func (s *session) recognise(e *decoder.Event) error {
-	switch order := e.Position.Compare(s.flow.landmark.position); {
-	case order < 0:
-		return nil
-	case order == 0 && string(e.Attribute(decoder.ID)) == s.flow.landmark.eventID:
-		s.flow.landmark = nil
-		s.reader.Received(s.flow.saver.lastSaved().LSN)
+// event is the last row below the step as a checkpoint names it, or nil.
+func (s *step) event() *checkpoint.Event {
+	if s.point.Position == (replication.Position{}) {
 		return nil
 	}
-	return s.otherHistory()
-}
-
-// reached ends the session if the landmark lies behind and has not come by.
-func (s *session) reached(lsn replication.LSN) error {
-	if s.flow.landmark != nil && lsn > s.flow.landmark.position.Commit {
-		return s.otherHistory()
-	}
-	return nil
-}
-
-func (s *session) otherHistory() error {
-	return failure.Refuse(fmt.Errorf("%w: event %q was published with sequence %s, but the slot has something else there: this server was restored from a backup, or is another one: compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`",
-		router.ErrOtherHistory, s.flow.landmark.eventID, router.FormatSequence(s.flow.landmark.position)))
+	return &checkpoint.Event{Sequence: router.FormatSequence(s.point.Position), ID: string(s.eventID), CommitTime: s.commitTime}
 }

@@ -18,40 +18,44 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// somePartition is one of a topic, with this number.
-func somePartition(topicName string, id int32) *partition {
-	return &partition{topic: &topic{name: topicName}, id: id}
+// row is the n-th row of a stream as a passage is told of it.
+func (p *Passage) row(n int) (published bool, err error) {
+	published, err = p.Pass(at(n), fmt.Appendf(nil, "event-%d", n), int64(n))
+	if err == nil && !published {
+		p.Dealt()
+	}
+	return published, err
 }
 
-func TestResumption(t *testing.T) {
+// What was found in Kafka is passed over, by partition or by itself, and the
+// highest of each partition has to come by.
+func TestPassageOfWhatWasFound(t *testing.T) {
 	t.Parallel()
-	assert.Nil(t, newResumption(Found{}))
-	assert.Nil(t, newResumption(Found{Topics: map[string]FoundTopic{"a": {}}}))
-	r := newResumption(Found{
+	p := NewPassage(Point{}, Found{
+		Topics:    map[string]FoundTopic{"a": {Partitions: []FoundPartition{{Written: at(5)}, {Written: at(3)}}}},
 		Landmarks: []Landmark{landmark(3, "a", 1), landmark(5, "a", 0), landmark(8, "b", -1)},
 		Published: published(4, 7, 8),
-	})
+	}, nil)
 	for _, step := range []struct {
 		number    int
 		topic     string
 		partition int32
 		published bool
-	}{{1, "a", 1, false}, {2, "a", 0, false}, {3, "a", 1, false}, {4, "b", 0, true}, {5, "a", 0, false}, {6, "b", 0, false}, {7, "b", 3, true}} {
-		was, err := r.pass(at(step.number), fmt.Sprintf("event-%d", step.number), somePartition(step.topic, step.partition))
+	}{{1, "a", 1, true}, {2, "a", 0, true}, {3, "a", 1, true}, {4, "b", 0, true}, {5, "a", 0, true}, {6, "b", 0, false}, {7, "b", 3, true}, {8, "c", 0, true}, {9, "a", 0, false}} {
+		dealt, err := p.Pass(at(step.number), fmt.Appendf(nil, "event-%d", step.number), 0)
 		require.NoError(t, err, "event %d", step.number)
-		require.Equal(t, step.published, was, "event %d", step.number)
-		require.False(t, r.over(), "event %d", step.number)
+		require.False(t, dealt, "event %d", step.number)
+		assert.Equal(t, step.number >= 8, p.Proven(), "event %d", step.number)
+		assert.Equal(t, step.number <= 8, p.resuming(), "event %d", step.number)
+		held, err := p.holds(at(step.number), step.topic, step.partition, 2)
+		require.NoError(t, err, "event %d", step.number)
+		assert.Equal(t, step.published, held || p.alone(at(step.number)), "event %d", step.number)
+		p.Dealt()
 	}
-	was, err := r.pass(at(8), "event-8", nil)
-	require.NoError(t, err)
-	require.True(t, was)
-	require.True(t, r.over())
-	was, err = r.pass(at(9), "event-9", somePartition("a", 0))
-	require.NoError(t, err)
-	require.False(t, was)
 }
 
-func TestResumptionOfAnotherHistory(t *testing.T) {
+// Nothing that has come by in another form, or in another place, is passed over.
+func TestPassageOfAnotherHistory(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		position replication.Position
@@ -68,15 +72,169 @@ func TestResumptionOfAnotherHistory(t *testing.T) {
 			replication.Position{Commit: commitOf(3), Ordinal: 2}, "event-3", "a", 1,
 		},
 	} {
-		r := newResumption(Found{Landmarks: []Landmark{landmark(3, "a", 1)}})
-		_, err := r.pass(at(2), "event-2", somePartition("a", 1))
+		p := NewPassage(Point{}, Found{
+			Topics:    map[string]FoundTopic{"a": {Partitions: []FoundPartition{{}, {Written: at(3)}}}},
+			Landmarks: []Landmark{landmark(3, "a", 1)},
+		}, nil)
+		_, err := p.row(2)
 		require.NoError(t, err, name)
-		_, err = r.pass(test.position, test.id, somePartition(test.topic, test.part))
-		require.ErrorIs(t, err, ErrOtherHistory, name)
-		assert.Equal(t, failure.Refused, failure.ClassOf(err), name)
-		for _, part := range []string{`topic "a"`, `"event-3"`, FormatSequence(at(3)), "streamer verify", "checkpoint set"} {
-			assert.ErrorContains(t, err, part, name)
+		if _, err = p.Pass(test.position, []byte(test.id), 3); err == nil {
+			_, err = p.holds(test.position, test.topic, test.part, 2)
 		}
+		requireOtherHistory(t, name, err, `topic "a"`, `"event-3"`)
+	}
+}
+
+func requireOtherHistory(t *testing.T, name string, err error, parts ...string) {
+	t.Helper()
+	require.ErrorIs(t, err, ErrOtherHistory, name)
+	assert.Equal(t, failure.Refused, failure.ClassOf(err), name)
+	for _, part := range append(parts, FormatSequence(at(3)), "streamer verify", "checkpoint set") {
+		assert.ErrorContains(t, err, part, name)
+	}
+}
+
+// A connection ends and the stream is read again from the checkpoint: what was
+// dealt with is passed over, if it comes by again as it was.
+func TestPassageOfWhatWasDealtWith(t *testing.T) {
+	t.Parallel()
+	begin := func(t *testing.T) (*Passage, Point) {
+		t.Helper()
+		p := NewPassage(Point{}, Found{}, nil)
+		var saved Point
+		for n := 1; n <= 6; n++ {
+			published, err := p.row(n)
+			require.NoError(t, err)
+			require.False(t, published)
+			if n == 3 {
+				saved = p.LastDealt()
+			}
+		}
+		assert.True(t, p.Proven())
+		return p, saved
+	}
+	again := func(p *Passage, from int) error {
+		for n := from; n <= 9; n++ {
+			if published, err := p.row(n); err != nil || published != (n <= 6) {
+				return errors.Join(err, p.Reached(commitOf(n)+8))
+			}
+		}
+		return nil
+	}
+	checkpointed := Landmark{Position: at(3), EventID: "event-3", CommitTime: 3}
+
+	t.Run("unchanged, any number of times", func(t *testing.T) {
+		t.Parallel()
+		p, saved := begin(t)
+		for range 3 {
+			p.Resume(saved)
+			assert.False(t, p.Proven())
+			furthest, _ := p.Furthest()
+			assert.Equal(t, at(6), furthest)
+			for n := 4; n <= 5; n++ {
+				published, err := p.row(n)
+				require.NoError(t, err)
+				require.True(t, published)
+			}
+			require.NoError(t, p.Reached(commitOf(6)))
+		}
+		p.Resume(saved)
+		require.NoError(t, again(p, 4))
+		assert.True(t, p.Proven())
+		assert.Equal(t, at(9), p.LastDealt().Position)
+	})
+	t.Run("from before the checkpoint", func(t *testing.T) {
+		t.Parallel()
+		p, saved := begin(t)
+		p.Resume(saved, checkpointed)
+		require.NoError(t, again(p, 2))
+	})
+	for name, row := range map[string]func(p *Passage) error{
+		"another id":   func(p *Passage) error { _, err := p.Pass(at(5), []byte("event-7"), 5); return err },
+		"another time": func(p *Passage) error { _, err := p.Pass(at(5), []byte("event-5"), 7); return err },
+		"one row less": func(*Passage) error { return nil },
+		"one row more": func(p *Passage) error {
+			_, err := p.row(5)
+			_, _ = p.Pass(replication.Position{Commit: commitOf(5), Ordinal: 2}, nil, 5)
+			return err
+		},
+		"less, and the log has gone on": func(p *Passage) error { return p.Reached(commitOf(6) + 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, saved := begin(t)
+			p.Resume(saved)
+			_, err := p.row(4)
+			require.NoError(t, err)
+			if err = row(p); err == nil {
+				err = again(p, 6)
+			}
+			require.ErrorIs(t, err, ErrOtherHistory)
+			assert.Equal(t, failure.Refused, failure.ClassOf(err))
+			assert.ErrorContains(t, err, FormatSequence(at(6)))
+		})
+	}
+	for name, row := range map[string]func(p *Passage) error{
+		"another row at the checkpoint":      func(p *Passage) error { _, err := p.Pass(at(3), []byte("event-2"), 3); return err },
+		"the same at another time":           func(p *Passage) error { _, err := p.Pass(at(3), []byte("event-3"), 4); return err },
+		"none at the checkpoint":             func(p *Passage) error { _, err := p.row(4); return err },
+		"none, and the log has gone further": func(p *Passage) error { return p.Reached(commitOf(3) + 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, saved := begin(t)
+			p.Resume(saved, checkpointed)
+			_, err := p.row(2)
+			require.NoError(t, err)
+			requireOtherHistory(t, name, row(p), `"event-3"`)
+		})
+	}
+}
+
+// A row that waits to be appended when the connection ends has not been dealt with.
+func TestPassageOfARowThatWaited(t *testing.T) {
+	t.Parallel()
+	p := NewPassage(Point{}, Found{}, nil)
+	_, err := p.row(1)
+	require.NoError(t, err)
+	_, err = p.Pass(at(2), []byte("event-2"), 2)
+	require.NoError(t, err)
+	p.Resume(Point{})
+	for n := 1; n <= 3; n++ {
+		published, err := p.row(n)
+		require.NoError(t, err)
+		assert.Equal(t, n == 1, published, "event %d", n)
+	}
+}
+
+// What a predecessor in the process had acknowledged is passed over where the
+// partitions are as many as they were.
+func TestPassageAfterAPredecessor(t *testing.T) {
+	t.Parallel()
+	p := NewPassage(Point{}, Found{Topics: map[string]FoundTopic{"a": {Partitions: make([]FoundPartition, 2)}, "b": {Partitions: make([]FoundPartition, 3)}}},
+		map[string][]replication.Position{"a": {at(3), at(5)}, "b": {at(9), at(9)}, "c": {at(2)}})
+	for _, c := range []struct {
+		topic      string
+		id         int32
+		partitions int
+		number     int
+		held       bool
+	}{{"a", 0, 2, 3, true}, {"a", 0, 2, 4, false}, {"a", 1, 2, 5, true}, {"b", 1, 3, 1, false}, {"c", 0, 1, 2, true}, {"c", 0, 1, 3, false}, {"c", 0, 2, 1, false}} {
+		held, err := p.holds(at(c.number), c.topic, c.id, c.partitions)
+		require.NoError(t, err)
+		assert.Equal(t, c.held, held, "%v", c)
+	}
+}
+
+func BenchmarkPass(b *testing.B) {
+	p := NewPassage(Point{}, Found{}, nil)
+	id := []byte("0190a0b2-3c4d-7e5f-8a6b-7c8d9e0f1a2b")
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		if published, err := p.Pass(replication.Position{Commit: commitOf(i), Ordinal: 1}, id, int64(i)); err != nil || published {
+			b.Fatal(published, err)
+		}
+		p.Dealt()
 	}
 }
 
@@ -107,9 +265,7 @@ func (a *admitting) admitted() []int {
 // begun is a rig on an admitting model, with what was found.
 func begun(t *testing.T, a *admitting, found Found) *rig {
 	t.Helper()
-	config := someConfig()
-	config.Found = found
-	r := &rig{T: t, model: a.modelled, cluster: a, close: a.Close, config: config, rules: someRules(), notified: make(chan struct{}, 1)}
+	r := &rig{T: t, model: a.modelled, cluster: a, close: a.Close, config: someConfig(), rules: someRules(), found: found, notified: make(chan struct{}, 1)}
 	r.begin()
 	return r
 }
@@ -224,10 +380,11 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(1)
 		m.Topic(orders, 5)
-		config := someConfig()
+		r := newRig(t, m, someConfig())
+		r.end()
 		// Of two partitions, one had everything up to event 30, the other nothing.
-		config.Written = map[string]map[int32]replication.Position{orders: {0: at(30)}}
-		r := newRig(t, m, config)
+		r.written = map[string][]replication.Position{orders: {at(30), {}}}
+		r.begin()
 		require.NoError(t, r.feed(31, 12))
 		require.NoError(t, r.settle())
 		missing := map[string]bool{}
@@ -272,8 +429,8 @@ func (h *history) start(rerouted bool, rules Rules) *rig {
 func newOwnedRigWith(t *testing.T, o *Owner, rules Rules, found Found) *rig {
 	t.Helper()
 	config := liveConfig()
-	config.Found, config.MetadataInterval = found, 100*time.Millisecond
-	r := &rig{T: t, cluster: o, close: o.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	config.MetadataInterval = 100 * time.Millisecond
+	r := &rig{T: t, cluster: o, close: o.Close, config: config, rules: rules, found: found, notified: make(chan struct{}, 1)}
 	r.shift = time.Since(time.UnixMicro(numbered(0, "", "").CommitTime))
 	r.begin()
 	return r

@@ -1,0 +1,504 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// modelServer is a PostgreSQL server with a WAL of transactions. Its copies, made
+// for a standby or a backup, share what was written before and go their own way
+// afterwards. All of it is guarded by the world's mutex.
+type modelServer struct {
+	world    *world
+	name     string
+	timeline int32
+	switches []modelSwitch // where earlier timelines were left
+	wal      []modelTransaction
+	end      replication.LSN
+	slots    map[string]*modelSlot
+	locks    map[string]*modelControl
+	table    replication.Table
+	up       bool
+	started  string
+	standby  bool // in recovery
+	broken   bool // decoding fails as soon as it begins
+	changed  chan struct{}
+}
+
+type modelSwitch struct {
+	timeline int32
+	at       replication.LSN
+}
+
+type modelTransaction struct {
+	commit, end replication.LSN
+	at          int64 // microseconds since the Unix epoch
+	rows        []modelRow
+	published   bool // the table was in the publication
+}
+
+type modelRow struct{ id, key string }
+
+type modelSlot struct {
+	confirmed, durable replication.LSN // durable is what a crash leaves
+	synced             bool
+	reader             *modelReader
+}
+
+const (
+	modelSystem   = "7431000000000000001"
+	modelDatabase = "shop"
+	modelSlotName = "streamer"
+	firstLSN      = replication.LSN(0x1000)
+)
+
+var modelColumns = []string{"id", "aggregatetype", "aggregateid", "type", "payload"}
+
+func newModelServer(w *world) *modelServer {
+	s := &modelServer{world: w, name: "first", timeline: 1, end: firstLSN, slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, up: true, started: "first", changed: make(chan struct{})}
+	s.table = replication.Table{
+		Exists: true, OID: 16400, Kind: "r", Persistence: "p", Publication: true, PublicationOID: 16500, EntryOID: 16501,
+		Inserts: true, ViaRoot: true, Published: true,
+	}
+	for _, name := range modelColumns {
+		s.table.Columns = append(s.table.Columns, replication.Column{Name: name, Type: "text"})
+	}
+	s.slots[modelSlotName] = &modelSlot{confirmed: firstLSN, durable: firstLSN}
+	return s
+}
+
+// copyUpTo is the server as far as its WAL goes up to an LSN.
+func (s *modelServer) copyUpTo(name string, lsn replication.LSN) *modelServer {
+	c := &modelServer{world: s.world, name: name, timeline: s.timeline, switches: slices.Clone(s.switches), slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, table: s.table, up: true, started: name, changed: make(chan struct{})}
+	for _, t := range s.wal {
+		if t.end <= lsn {
+			c.wal = append(c.wal, t)
+		}
+	}
+	c.end = min(s.end, lsn)
+	for name, slot := range s.slots {
+		at := min(slot.durable, c.end)
+		c.slots[name] = &modelSlot{confirmed: at, durable: at}
+	}
+	return c
+}
+
+// note wakes whoever waits for the server.
+func (s *modelServer) note() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// commit appends a transaction.
+func (s *modelServer) commit(rows ...modelRow) {
+	start := (s.end + 8 + replication.LSN(s.world.random.IntN(40))) &^ 7
+	t := modelTransaction{commit: start, end: start + 48, at: time.Now().UnixMicro(), rows: rows, published: s.table.EntryOID != 0}
+	s.wal = append(s.wal, t)
+	s.end = t.end
+	s.note()
+}
+
+// fill appends WAL that is none of ours.
+func (s *modelServer) fill(bytes int) {
+	s.end += replication.LSN(bytes) &^ 7
+	s.note()
+}
+
+// cut ends every connection of a kind.
+func (s *modelServer) cut(readers, controls bool) {
+	for _, slot := range s.slots {
+		if slot.reader != nil && readers {
+			slot.reader.cut = errModelCut
+			slot.reader = nil
+		}
+	}
+	if controls {
+		for _, c := range s.locks {
+			c.cut = true
+		}
+		clear(s.locks)
+	}
+	s.note()
+}
+
+// crash ends all connections and takes slots back to what is on disk.
+func (s *modelServer) crash() {
+	s.cut(true, true)
+	for _, slot := range s.slots {
+		slot.confirmed = slot.durable
+	}
+}
+
+// promote begins a new timeline.
+func (s *modelServer) promote() {
+	s.switches = append(s.switches, modelSwitch{s.timeline, s.end})
+	s.timeline++
+	s.standby = false
+	s.note()
+}
+
+// last is the last row that is published and ends at or below an LSN.
+func (s *modelServer) last(lsn replication.LSN) (at replication.Position, id string) {
+	for _, t := range s.wal {
+		if t.end <= lsn && len(t.rows) > 0 && t.published {
+			at, id = replication.Position{Commit: t.commit, Ordinal: uint32(len(t.rows))}, t.rows[len(t.rows)-1].id
+		}
+	}
+	return at, id
+}
+
+var (
+	errModelCut  = errors.New("connection was terminated")
+	errModelDown = errors.New("connection refused")
+)
+
+// modelControl is an SQL connection.
+type modelControl struct {
+	process *process
+	server  *modelServer
+	cut     bool
+}
+
+func (w *world) connectDatabase(p *process) func(context.Context, replication.Config) (database, error) {
+	return func(ctx context.Context, _ replication.Config) (database, error) {
+		pass(ctx, time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if p.dead || !w.primary.up || ctx.Err() != nil {
+			return nil, errModelDown
+		}
+		return &modelControl{process: p, server: w.primary}, nil
+	}
+}
+
+// use runs do while the connection lives.
+func (c *modelControl) use(ctx context.Context, do func() error) error {
+	pass(ctx, time.Millisecond)
+	w := c.server.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if c.process.dead || c.cut || !c.server.up {
+		return errModelCut
+	}
+	return do()
+}
+
+func (c *modelControl) TryLock(ctx context.Context) (locked bool, err error) {
+	err = c.use(ctx, func() error {
+		if holder := c.server.locks[modelSlotName]; holder == nil {
+			c.server.locks[modelSlotName] = c
+		}
+		locked = c.server.locks[modelSlotName] == c
+		return nil
+	})
+	return locked, err
+}
+
+func (c *modelControl) Ping(ctx context.Context) error {
+	return c.use(ctx, func() error { return nil })
+}
+
+func (c *modelControl) Identify(ctx context.Context) (s replication.Server, err error) {
+	err = c.use(ctx, func() error {
+		s = replication.Server{
+			SystemID: modelSystem, Timeline: c.server.timeline, Database: modelDatabase, Version: 170006, Encoding: "UTF8",
+			Flushed: c.server.end, InStandby: c.server.standby, WALLevel: "logical", Started: c.server.started,
+		}
+		c.process.server = c.server
+		return nil
+	})
+	return s, err
+}
+
+func (c *modelControl) DescribeTable(ctx context.Context) (t replication.Table, err error) {
+	err = c.use(ctx, func() error {
+		t = c.server.table
+		return nil
+	})
+	return t, err
+}
+
+func (c *modelControl) Slot(ctx context.Context) (slot replication.Slot, err error) {
+	err = c.use(ctx, func() error {
+		s := c.server.slots[modelSlotName]
+		if s == nil {
+			return failure.Refuse(fmt.Errorf("%w: slot %q does not exist", replication.ErrSlotMissing, modelSlotName))
+		}
+		slot = replication.Slot{
+			Name: modelSlotName, Plugin: "pgoutput", Type: "logical", Database: modelDatabase, Active: s.reader != nil, WALStatus: "reserved",
+			Synced: s.synced, Confirmed: s.confirmed, Restart: s.confirmed, Flushed: c.server.end, At: time.Now(), InStandby: c.server.standby,
+		}
+		return nil
+	})
+	return slot, err
+}
+
+func (c *modelControl) SwitchPoint(ctx context.Context, _ replication.Server, timeline int32) (at replication.LSN, known bool, err error) {
+	err = c.use(ctx, func() error {
+		for _, s := range c.server.switches {
+			if s.timeline == timeline {
+				at, known = s.at, true
+			}
+		}
+		return nil
+	})
+	return at, known, err
+}
+
+func (c *modelControl) CheckFormerSlots(ctx context.Context, _ replication.LSN) ([]replication.Finding, error) {
+	return nil, c.use(ctx, func() error { return nil })
+}
+
+func (c *modelControl) Close() {
+	w := c.server.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.cut = true
+	maps.DeleteFunc(c.server.locks, func(_ string, holder *modelControl) bool { return holder == c })
+}
+
+// modelReader is a stream of pgoutput messages. It is what a walsender is, or, with
+// the name of a catch-up reader, several sessions of SQL.
+type modelReader struct {
+	process  *process
+	server   *modelServer
+	slot     *modelSlot
+	from     replication.LSN // commits at or above it are still to be handed out
+	queue    []replication.Message
+	told     replication.LSN // the last keepalive
+	received replication.LSN
+	heard    time.Time
+	cut      error
+	left     int // messages until the connection ends; negative: none
+	relation bool
+	woken    chan struct{}
+}
+
+type modelCatchUp struct{ *modelReader }
+
+// Behind is how much WAL has not been handed out.
+func (r modelCatchUp) Behind() int64 {
+	r.server.world.mu.Lock()
+	defer r.server.world.mu.Unlock()
+	return int64(r.server.end) - int64(r.from)
+}
+
+func (w *world) read(p *process) func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error) {
+	return func(ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN) (reader, error) {
+		pass(ctx, time.Millisecond)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		s := w.primary
+		slot := s.slots[modelSlotName]
+		switch {
+		case p.dead || !s.up:
+			return nil, errModelDown
+		case slot == nil:
+			return nil, failure.Refuse(replication.ErrSlotMissing)
+		case slot.reader != nil:
+			return nil, fmt.Errorf("%w: slot %q", replication.ErrSlotActive, modelSlotName)
+		}
+		if s.broken {
+			w.attempted(p, "open a stream")
+		}
+		r := &modelReader{process: p, server: s, slot: slot, from: max(start, slot.confirmed), received: start, heard: time.Now(), left: -1, woken: make(chan struct{}, 1)}
+		if w.random.IntN(100) < w.plan.shortStreams {
+			r.left = w.random.IntN(30)
+		}
+		if how == ReadCatchUp {
+			return modelCatchUp{r}, nil
+		}
+		slot.reader = r
+		return r, nil
+	}
+}
+
+func (r *modelReader) Next() (replication.Message, error) {
+	r.server.world.mu.Lock()
+	defer r.server.world.mu.Unlock()
+	if err := r.alive(); err != nil {
+		return replication.Message{}, err
+	}
+	if len(r.queue) == 0 {
+		r.decode()
+	}
+	if len(r.queue) == 0 {
+		return replication.Message{}, nil
+	}
+	m := r.queue[0]
+	r.queue = r.queue[1:]
+	r.heard = time.Now()
+	if m.Kind == replication.Keepalive {
+		r.received = max(r.received, m.LSN)
+	}
+	if r.left > 0 {
+		r.left--
+	}
+	return m, nil
+}
+
+// alive is why nothing more comes, or nil. The mutex is held.
+func (r *modelReader) alive() error {
+	switch {
+	case r.cut != nil:
+		return r.cut
+	case r.process.dead || !r.server.up || r.left == 0:
+		r.end()
+		return errModelCut
+	case r.server.broken:
+		r.end()
+		return errors.New("could not open relation mapping file (SQLSTATE XX000)")
+	}
+	return nil
+}
+
+func (r *modelReader) end() {
+	r.cut = errModelCut
+	if r.slot.reader == r {
+		r.slot.reader = nil
+	}
+}
+
+// decode queues the next transaction, or tells how far the WAL has come.
+func (r *modelReader) decode() {
+	for _, t := range r.server.wal {
+		if t.commit < r.from {
+			continue
+		}
+		if t.commit > r.told+64 && r.server.world.random.IntN(3) == 0 {
+			// While it skips what is none of ours, a server says how far it has come.
+			r.told = t.commit
+			r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: t.commit})
+		}
+		r.from = t.end
+		r.queue = t.messages(r.queue, &r.relation)
+		return
+	}
+	if r.server.end > r.told && r.server.end > r.from {
+		r.told, r.from = r.server.end, r.server.end
+		r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: r.server.end})
+	}
+}
+
+// messages are what pgoutput makes of a transaction. One without a row of ours is
+// sent by old servers, and left out by newer ones.
+func (t modelTransaction) messages(to []replication.Message, described *bool) []replication.Message {
+	if !t.published || len(t.rows) == 0 {
+		return append(to, replication.Message{Kind: replication.Keepalive, LSN: t.end})
+	}
+	data := func(b []byte) { to = append(to, replication.Message{Kind: replication.Data, LSN: t.commit, Data: b}) }
+	since2000 := t.at - time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+	data(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{'B'}, uint64(t.commit)), uint64(since2000)), 7))
+	if !*described {
+		*described = true
+		data(modelRelation())
+	}
+	for _, row := range t.rows {
+		b := binary.BigEndian.AppendUint32([]byte{'I'}, 16400)
+		b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(modelColumns)))
+		for _, value := range []string{row.id, "order", row.key, "placed", `{"id":"` + row.id + `"}`} {
+			b = append(binary.BigEndian.AppendUint32(append(b, 't'), uint32(len(value))), value...)
+		}
+		data(b)
+	}
+	b := binary.BigEndian.AppendUint64([]byte{'C', 0}, uint64(t.commit))
+	data(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, uint64(t.end)), uint64(since2000)))
+	return to
+}
+
+func modelRelation() []byte {
+	b := binary.BigEndian.AppendUint32([]byte{'R'}, 16400)
+	b = append(append(b, "public\x00outbox\x00"...), 'd')
+	b = binary.BigEndian.AppendUint16(b, uint16(len(modelColumns)))
+	for i, name := range modelColumns {
+		b = append(append(b, 0), name+"\x00"...)
+		typ := uint32(25)
+		if i == len(modelColumns)-1 {
+			typ = 114
+		}
+		b = binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32(b, typ), ^uint32(0))
+	}
+	return b
+}
+
+func (r *modelReader) Wait(until time.Time) error {
+	w := r.server.world
+	w.mu.Lock()
+	err, changed := r.alive(), r.server.changed
+	if more := len(r.queue) > 0 || r.waiting(); err != nil || more {
+		w.mu.Unlock()
+		return err
+	}
+	w.mu.Unlock()
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-changed:
+	case <-r.woken:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// waiting reports whether there is something to decode. The mutex is held.
+func (r *modelReader) waiting() bool {
+	n := len(r.server.wal)
+	return n > 0 && r.server.wal[n-1].commit >= r.from || r.server.end > r.told && r.server.end > r.from
+}
+
+func (r *modelReader) Wake()                        { ring(r.woken) }
+func (r *modelReader) Flowing() bool                { return false }
+func (r *modelReader) Received(lsn replication.LSN) { r.received = max(r.received, lsn) }
+func (r *modelReader) LastReceived() time.Time      { return r.heard }
+
+func (r *modelReader) Confirm(lsn replication.LSN, _ bool) error {
+	w := r.server.world
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := r.alive(); err != nil {
+		return err
+	}
+	if lsn == 0 || lsn > r.received {
+		w.fail("confirmation of %s, %s was received", lsn, r.received)
+		return errModelCut
+	}
+	w.confirmed(r.process, r.server, lsn)
+	r.slot.confirmed = max(r.slot.confirmed, lsn)
+	r.heard = time.Now()
+	return nil
+}
+
+func (r *modelReader) Finish(time.Time) error {
+	r.server.world.mu.Lock()
+	defer r.server.world.mu.Unlock()
+	if err := r.alive(); err != nil {
+		return err
+	}
+	r.end()
+	return nil
+}
+
+func (r *modelReader) Close() {
+	r.server.world.mu.Lock()
+	defer r.server.world.mu.Unlock()
+	r.end()
+}
+
+// pass lets a bubble's time pass.
+func pass(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,169 @@
+package pipeline
+
+import (
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// The promise of README, as far as it can be seen from outside a process.
+
+// confirmed judges a position that a process confirms: everything below it must be
+// in Kafka, and the position must be stored. The mutex is held.
+func (w *world) confirmed(p *process, s *modelServer, lsn replication.LSN) {
+	published := w.published()
+	for _, t := range s.wal {
+		if !t.published || t.commit >= lsn {
+			continue
+		}
+		for _, row := range t.rows {
+			if len(published[row.id]) == 0 {
+				w.fail("process %d confirms %s, but row %s, committed at %s, is in no topic", p.number, lsn, row.id, t.commit)
+				return
+			}
+		}
+	}
+	if r := w.record(); (r == nil || r.LSN < lsn) && lsn > firstLSN {
+		w.fail("process %d confirms %s before it is stored: %v", p.number, lsn, r)
+	}
+}
+
+// saving judges a checkpoint that is about to be stored: everything below it must be
+// in Kafka, and the row that it names must be the last one below it.
+func (w *world) saving(p *process, encoded []byte) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	r, err := checkpoint.Decode(encoded, checkpoint.Identity{SystemID: modelSystem, Database: modelDatabase, Slot: modelSlotName}, "model")
+	if err != nil {
+		w.fail("process %d stores what cannot be read: %v", p.number, err)
+		return
+	}
+	if p.dead || p.server == nil || w.forked {
+		return
+	}
+	at, id := p.server.last(r.LSN)
+	switch {
+	case !r.Exact || w.begun:
+	case r.Last == nil:
+		if id != "" {
+			w.fail("process %d stores %s without a last row, which is %s", p.number, r.LSN, id)
+		}
+	case r.Last.ID != id || r.Last.Sequence != router.FormatSequence(at):
+		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, router.FormatSequence(at))
+	}
+}
+
+// clean judges a process that has ended with exit code 0: nothing may be in flight,
+// and what it has published must be below the checkpoint, but for the transaction
+// whose end it had not read when the connection was lost. The mutex is held.
+func (w *world) clean(p *process) {
+	r := w.record()
+	if r == nil {
+		return
+	}
+	above := map[replication.LSN]string{}
+	for id, records := range w.published() {
+		at, err := router.ParseSequence(records[0].Header("ce_sequence"))
+		if err == nil && at.Commit >= r.LSN && w.writers[fmt.Sprint(records[0].Producer, records[0].Epoch)] == p.number {
+			above[at.Commit] = id
+		}
+	}
+	if len(above) > 1 {
+		w.fail("process %d ends cleanly, but rows of its own are published above the checkpoint %s: %v", p.number, r.LSN, above)
+	}
+}
+
+// audit judges the end of a history.
+func (w *world) audit() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	published, known := w.published(), map[string]replication.Position{}
+	key := map[string]string{}
+	lost, repeated := []string{}, []string{}
+	for _, t := range w.primary.wal {
+		for i, row := range t.rows {
+			known[row.id], key[row.id] = replication.Position{Commit: t.commit, Ordinal: uint32(i + 1)}, row.key
+			if t.published && len(published[row.id]) == 0 {
+				lost = append(lost, row.id)
+			}
+		}
+	}
+	phantoms := 0
+	for id, records := range published {
+		if len(records) > 1 {
+			repeated = append(repeated, id)
+		}
+		if _, ok := known[id]; !ok {
+			phantoms++
+		}
+	}
+	refused := w.now.refused()
+	if len(repeated) > 0 && w.plan.resume == ResumeAuto {
+		w.fail("%d rows are published more than once: %v", len(repeated), repeated[:min(5, len(repeated))])
+	}
+	if refused {
+		w.unconfirmed(published)
+	} else {
+		if len(lost) > 0 {
+			w.fail("%d of %d rows are in no topic: %v", len(lost), len(known), lost[:min(5, len(lost))])
+		}
+		if w.begun {
+			w.fail("history is missing, and it goes on instead of refusing to")
+		}
+		if phantoms > 0 && w.plan.resume == ResumeAuto {
+			w.fail("%d rows are published that the server does not have, and it goes on", phantoms)
+		}
+	}
+	w.order(known, key)
+}
+
+// unconfirmed makes sure that the slot has not passed what a refusal is about.
+func (w *world) unconfirmed(published map[string][]model.Record) {
+	slot := w.primary.slots[modelSlotName]
+	if slot == nil || w.begun {
+		return
+	}
+	for _, t := range w.primary.wal {
+		for _, row := range t.rows {
+			if t.published && t.commit < slot.confirmed && len(published[row.id]) == 0 {
+				w.fail("the slot is confirmed up to %s beyond row %s, which is in no topic", slot.confirmed, row.id)
+				return
+			}
+		}
+	}
+}
+
+// order makes sure that the rows of a key came in commit order.
+func (w *world) order(known map[string]replication.Position, key map[string]string) {
+	w.kafka.Lock()
+	defer w.kafka.Unlock()
+	for id, p := range w.kafka.Topics[modelEvents].Partitions {
+		last, seen := map[string]replication.Position{}, map[string]bool{}
+		for _, r := range p.Log {
+			event := r.EventID()
+			at, ok := known[event]
+			if r.Marker || !ok || seen[event] {
+				continue
+			}
+			seen[event] = true
+			if at.Compare(last[key[event]]) <= 0 {
+				w.fail("partition %d: %s comes after a later row of its key", id, event)
+				return
+			}
+			last[key[event]] = at
+		}
+	}
+}
+
+// verdict ends the test if something went wrong.
+func (w *world) verdict() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.failures) == 0 {
+		return nil
+	}
+	return fmt.Errorf("seed %d: %s", w.seed, w.failures[0])
+}

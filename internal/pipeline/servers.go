@@ -1,0 +1,137 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// servers is how a pipeline reaches PostgreSQL, Kafka and the checkpoint store:
+// those of the configuration, or models of them in a test.
+type servers struct {
+	database func(context.Context, replication.Config) (database, error)
+	// read opens the reader that is asked for, ReadStream or ReadCatchUp.
+	read  func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
+	kafka func(router.ClientConfig) (cluster, error)
+	// store opens a store that is no topic.
+	store func(context.Context, CheckpointConfig) (checkpoint.Store, error)
+}
+
+// database is the SQL connection of a tenure: a *replication.Control.
+type database interface {
+	TryLock(context.Context) (bool, error)
+	Ping(context.Context) error
+	Identify(context.Context) (replication.Server, error)
+	DescribeTable(context.Context) (replication.Table, error)
+	Slot(context.Context) (replication.Slot, error)
+	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
+	CheckFormerSlots(context.Context, replication.LSN) ([]replication.Finding, error)
+	Close()
+}
+
+// cluster is a connection to Kafka: a *router.Client.
+type cluster interface {
+	TakeOver(ctx context.Context, transactionalID string) (owner, error)
+	Anonymous() (owner, error)
+	Existing(topics []string) (map[string][]int32, error)
+	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
+	ReadBack(context.Context, router.ReadBack) (router.Found, error)
+	Compacted(topic string) compacted
+	Close()
+}
+
+// owner is who writes: a *router.Owner.
+type owner interface {
+	router.Cluster
+	Fence(context.Context, map[string][]int32) error
+	Fences() bool
+	Exhausted() bool
+}
+
+// compacted is a topic that holds checkpoints: a *router.CompactedTopic.
+type compacted interface {
+	checkpoint.Log
+	Ensure(ctx context.Context, replicationFactor int) error
+	UseProducer(*router.Producer)
+}
+
+// configured are the servers that the configuration names. What could not be
+// opened must not get into an interface.
+func configured() servers {
+	return servers{
+		database: func(ctx context.Context, c replication.Config) (database, error) {
+			control, err := replication.Connect(ctx, c)
+			if err != nil {
+				return nil, err
+			}
+			return control, nil
+		},
+		read:  openReader,
+		kafka: connectKafka,
+		store: openStore,
+	}
+}
+
+func openReader(ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
+	if how == ReadCatchUp {
+		u, err := replication.OpenCatchUp(ctx, c, server, slot, start)
+		if err != nil {
+			return nil, err
+		}
+		return u, nil
+	}
+	s, err := replication.Open(ctx, c, server, start)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// kafka gives what a client returns as the interfaces of this package.
+type kafka struct{ *router.Client }
+
+func connectKafka(c router.ClientConfig) (cluster, error) {
+	client, err := router.Connect(c)
+	if err != nil {
+		return nil, err
+	}
+	return kafka{client}, nil
+}
+
+func (k kafka) TakeOver(ctx context.Context, transactionalID string) (owner, error) {
+	return owned(k.Client.TakeOver(ctx, transactionalID))
+}
+
+func (k kafka) Anonymous() (owner, error) { return owned(k.Client.Anonymous()) }
+
+func owned(o *router.Owner, err error) (owner, error) {
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+func (k kafka) Compacted(topic string) compacted { return router.NewCompactedTopic(k.Client, topic) }
+
+func openStore(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error) {
+	if c.Store == "file" {
+		store, err := checkpoint.OpenFile(c.Path)
+		if err != nil {
+			return nil, err
+		}
+		return store, nil
+	}
+	dsn, err := c.DSN()
+	if err != nil {
+		return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+	}
+	store, err := checkpoint.OpenPostgres(ctx, dsn, c.Table)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}

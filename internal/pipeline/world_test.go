@@ -1,0 +1,312 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+const (
+	modelEvents      = "events"
+	modelCheckpoints = "checkpoints"
+)
+
+// world is everything around the pipelines: servers, a broker, a store, writers, and
+// the knowledge of what has really happened.
+type world struct {
+	t      testing.TB
+	seed   uint64
+	plan   plan
+	random *rand.Rand // guarded by mu
+	kafka  *model.Cluster
+
+	mu           sync.Mutex
+	primary      *modelServer // what the connection string leads to
+	backup       *modelServer
+	stored       []byte // of the store that is no topic
+	storeEpoch   int
+	storeLatency time.Duration
+	storeRefuses bool
+	storeMumbles bool     // it stores and says that it has not, now and then
+	rows         int      // written so far
+	begun        bool     // the slot was lost, moved or the table was out: a refusal is right
+	unready      bool     // it was not set up as it must be: a refusal is right, and no loss
+	forked       bool     // the server lacks what may have been published: a refusal may be right
+	failures     []string // what should not have happened
+	story        []string
+	processes    []*process
+	writers      map[string]int // which process has a producer id and epoch
+	now          *process
+}
+
+// process is one run of the streamer.
+type process struct {
+	world  *world
+	number int
+	server *modelServer // it was connected to last
+	dead   bool         // killed: nothing of it reaches a server any more
+	vain   int          // streams opened, or checkpoints stored, while that was refused
+	cancel context.CancelFunc
+	done   chan struct{}
+	err    error
+}
+
+func newWorld(t testing.TB, seed uint64) *world {
+	t.Helper()
+	w := &world{t: t, seed: seed, random: rand.New(rand.NewPCG(seed, 1)), kafka: model.New(2), writers: map[string]int{}}
+	w.primary = newModelServer(w)
+	w.kafka.Topic(modelEvents, 1+int(seed%3))
+	w.kafka.Topic(modelCheckpoints, 1)
+	return w
+}
+
+// tell adds to the story, which is printed when a history fails.
+func (w *world) tell(format string, arguments ...any) {
+	w.story = append(w.story, time.Now().Format("15:04:05.000")+"  "+fmt.Sprintf(format, arguments...))
+}
+
+// fail notes what must not happen. The mutex is held.
+func (w *world) fail(format string, arguments ...any) {
+	text := fmt.Sprintf(format, arguments...)
+	w.tell("WRONG: %s", text)
+	w.failures = append(w.failures, text)
+}
+
+// storyteller lets the pipelines' logs into the story.
+type storyteller struct {
+	world  *world
+	number int
+}
+
+func (s storyteller) Enabled(context.Context, slog.Level) bool { return true }
+func (s storyteller) WithAttrs([]slog.Attr) slog.Handler       { return s }
+func (s storyteller) WithGroup(string) slog.Handler            { return s }
+func (s storyteller) Handle(_ context.Context, r slog.Record) error {
+	var text strings.Builder
+	fmt.Fprintf(&text, "  [%d] %s", s.number, r.Message)
+	r.Attrs(func(a slog.Attr) bool { fmt.Fprintf(&text, " %s=%v", a.Key, a.Value); return true })
+	s.world.mu.Lock()
+	defer s.world.mu.Unlock()
+	s.world.tell("%s", text.String())
+	return nil
+}
+
+// quiet is told of everything and keeps nothing.
+type quiet struct{}
+
+func (quiet) Published(router.Publication) {}
+func (quiet) Failed(string)                {}
+func (quiet) Reconnected()                 {}
+func (quiet) Skipped()                     {}
+func (quiet) Phase(Phase)                  {}
+func (quiet) Position(time.Time, int, int) {}
+func (quiet) DeadLetter(string)            {}
+func (quiet) Resuming(bool)                {}
+func (quiet) CatchingUp(bool)              {}
+func (quiet) Slot(replication.Slot)        {}
+func (quiet) Removed(int)                  {}
+func (quiet) Rewind(replication.Slot)      {}
+
+func (w *world) config(p *process) Config {
+	log := slog.New(storyteller{w, p.number})
+	columns := map[decoder.Attribute]string{
+		decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload",
+	}
+	store := "kafka"
+	if w.plan.ownStore {
+		store = "model"
+	}
+	return Config{
+		DSN:         func() (string, error) { return "", nil },
+		Replication: replication.Config{Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns, ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second},
+		Mapping:     decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns},
+		Rules: router.Rules{
+			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
+			Schema: "public", Table: "outbox",
+		},
+		Producer: router.ProducerConfig{
+			Compression: "none", MaxBatchBytes: 1 << 10, MaxInFlightBytes: 16 << 10, RequestTimeout: 10 * time.Second, UnknownGrace: time.Hour,
+			RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, MetadataInterval: 15 * time.Second, Log: log,
+		},
+		Checkpoint: CheckpointConfig{Store: store, Interval: time.Second, Topic: modelCheckpoints},
+		Resume:     w.plan.resume, Reading: w.plan.reading, CatchUpFrom: 2 << 10,
+		StatusInterval: 5 * time.Second, BlockedTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second,
+		RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, Log: log, Metrics: quiet{},
+	}
+}
+
+// attempted notes that a process tries what is refused just now, for 20 seconds. The
+// mutex is held.
+func (w *world) attempted(p *process, what string) {
+	if p.vain++; p.vain == 60 {
+		w.fail("process %d has tried %d times in less than a minute to %s", p.number, p.vain, what)
+	}
+}
+
+// own notes who writes with a producer id and epoch.
+func (w *world) own(p *process, id int64, epoch int16) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.writers[fmt.Sprint(id, epoch)] = p.number
+}
+
+// start begins a process.
+func (w *world) start() {
+	w.mu.Lock()
+	p := &process{world: w, number: len(w.processes) + 1, done: make(chan struct{})}
+	w.processes = append(w.processes, p)
+	w.now = p
+	w.tell("process %d starts", p.number)
+	w.mu.Unlock()
+	pipeline, err := newPipeline(w.config(p), servers{
+		database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	go func() {
+		defer close(p.done)
+		p.err = pipeline.Run(ctx)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.tell("process %d ends: %v", p.number, p.err)
+		w.ended(p)
+	}()
+}
+
+// ended judges how a process has ended. The mutex is held.
+func (w *world) ended(p *process) {
+	switch {
+	case p.dead:
+	case failure.ClassOf(p.err) == failure.Refused:
+		if !w.begun && !w.forked && !w.unready {
+			w.fail("process %d refuses without a reason: %v", p.number, p.err)
+		}
+	case p.err == nil:
+		w.clean(p)
+	}
+}
+
+// running reports whether the process of now has not ended.
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// refused reports whether it has ended because an operator must decide.
+func (p *process) refused() bool {
+	return !p.running() && failure.ClassOf(p.err) == failure.Refused
+}
+
+// stop is SIGTERM. It reports whether the process ended cleanly, in time.
+func (w *world) stop() {
+	w.mu.Lock()
+	w.tell("SIGTERM to process %d", w.now.number)
+	w.mu.Unlock()
+	w.now.cancel()
+	select {
+	case <-w.now.done:
+	case <-time.After(2 * time.Minute):
+		w.mu.Lock()
+		w.fail("process %d does not stop", w.now.number)
+		w.mu.Unlock()
+		w.kill()
+	}
+}
+
+// kill is SIGKILL: the process reaches nothing any more. What it leaves in memory is
+// ended as well, but what that says does not count.
+func (w *world) kill() {
+	w.mu.Lock()
+	p := w.now
+	p.dead = true
+	w.tell("SIGKILL to process %d", p.number)
+	for _, c := range w.primary.locks {
+		if c.process == p {
+			delete(w.primary.locks, modelSlotName)
+		}
+	}
+	for _, s := range w.primary.slots {
+		if s.reader != nil && s.reader.process == p {
+			s.reader.end()
+		}
+	}
+	w.primary.note()
+	w.mu.Unlock()
+	p.cancel()
+}
+
+// write commits a transaction of some rows.
+func (w *world) write() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.primary.up || w.primary.standby {
+		return
+	}
+	n := 1 + w.random.IntN(4)
+	if w.random.IntN(20) == 0 {
+		n = 40
+	}
+	rows := make([]modelRow, n)
+	for i := range rows {
+		w.rows++
+		rows[i] = modelRow{id: fmt.Sprintf("%s-%d", w.primary.name, w.rows), key: fmt.Sprintf("k%d", w.random.IntN(7))}
+	}
+	w.primary.commit(rows...)
+	w.tell("commit at %s of %s … (%d rows)", w.primary.wal[len(w.primary.wal)-1].commit, rows[0].id, n)
+}
+
+// published are the events in Kafka by id, in the order of writing.
+func (w *world) published() map[string][]model.Record {
+	w.kafka.Lock()
+	defer w.kafka.Unlock()
+	all := map[string][]model.Record{}
+	for _, p := range w.kafka.Topics[modelEvents].Partitions {
+		for _, r := range p.Log {
+			if !r.Marker {
+				all[r.EventID()] = append(all[r.EventID()], r)
+			}
+		}
+	}
+	return all
+}
+
+// record is the checkpoint that is stored now, nil if there is none.
+func (w *world) record() *checkpoint.Record {
+	stored := w.stored
+	if !w.plan.ownStore {
+		w.kafka.Lock()
+		for _, r := range w.kafka.Topics[modelCheckpoints].Partitions[0].Log {
+			if !r.Marker {
+				stored = r.Value
+			}
+		}
+		w.kafka.Unlock()
+	}
+	if stored == nil {
+		return nil
+	}
+	r, err := checkpoint.Decode(stored, checkpoint.Identity{SystemID: modelSystem, Database: modelDatabase, Slot: modelSlotName}, "model")
+	if err != nil {
+		w.fail("stored checkpoint: %v", err)
+	}
+	return &r
+}
