@@ -215,7 +215,7 @@ func (r *run) arguments(command ...string) []string {
 func (r *run) command(command ...string) (output string, code int) {
 	r.t.Helper()
 	cmd := exec.CommandContext(r.ctx, binary, r.arguments(command...)...)
-	cmd.Dir = r.folder
+	cmd.Dir, cmd.Env = r.folder, environment()
 	text, _ := cmd.CombinedOutput() // the exit code tells
 	return string(text), cmd.ProcessState.ExitCode()
 }

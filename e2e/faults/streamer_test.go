@@ -93,14 +93,19 @@ func (s *streamer) launch() error {
 	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(s.logFile)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool {
-		return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG")
-	}), "GOTRACEBACK=all")
+	cmd.Env = append(environment(), "GOTRACEBACK=all")
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start streamer: %w", err)
 	}
 	s.cmd, s.alive = cmd, make(chan struct{})
 	return nil
+}
+
+// environment is ours without what a streamer would take for its configuration.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool {
+		return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG")
+	})
 }
 
 // wrap makes another program start the streamer from now on; it must become
