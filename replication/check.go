@@ -163,6 +163,7 @@ type Table struct {
 	Kind        string // r table, p partitioned table
 	Persistence string // p permanent
 	Columns     []Column
+	Strays      []Stray
 
 	Publication bool // exists
 	// PublicationOID, and EntryOID of the table's entry in it, 0 where the
@@ -198,6 +199,9 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 	t.Exists = true
 	for i, name := range names {
 		t.Columns = append(t.Columns, Column{Name: name, Type: types[i]})
+	}
+	if err := c.describeStrays(ctx, &t); err != nil {
+		return t, err
 	}
 	return t, c.describePublication(ctx, &t, schema, table)
 }
@@ -273,6 +277,7 @@ func CheckTable(t Table, c Config) []Finding {
 			})
 		}
 	}
+	found = append(found, checkStrays(t, c)...)
 	found = append(found, checkTime(t, c)...)
 	return append(found, checkPublication(t, c)...)
 }

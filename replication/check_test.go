@@ -177,7 +177,33 @@ var tableScenarios = map[string]tableScenario{
 	"a column list":           {since: 150000, sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox (id, note) WITH (publish = 'insert')"}, cured: true, want: []string{`leaves out column "payload"`}},
 	"partitions on their own": {sql: []string{"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, cured: true, want: []string{"publishes the partitions of $s.outbox"}},
 	"only a partition":        {sql: []string{"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.one WITH (publish = 'insert')"}, cured: true, want: []string{"publishes the partitions of $s.outbox"}},
-	"every action":            {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox"}, warning: true, want: []string{"also publishes delete, truncate, update"}},
+	"an empty child":          {sql: []string{simpleTable, "CREATE TABLE $s.child () INHERITS ($s.outbox)", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, want: []string{"table $s.child inherits from outbox table $s.outbox"}},
+	"children in need of quotes, created later": {
+		sql:  []string{simpleTable, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')", `CREATE TABLE $s."Child" () INHERITS ($s.outbox)`, "CREATE UNLOGGED TABLE $s.z () INHERITS ($s.outbox)"},
+		want: []string{`table $s."Child" inherits`, "table $s.z inherits"},
+	},
+	"a temporary child":        {sql: []string{simpleTable, "CREATE TEMPORARY TABLE own () INHERITS ($s.outbox)", "CREATE PUBLICATION $s FOR TABLE ONLY $s.outbox WITH (publish = 'insert')"}},
+	"a child of another table": {sql: []string{strings.Replace(simpleTable, "outbox", "parent", 1), "CREATE TABLE $s.outbox () INHERITS ($s.parent)", "CREATE PUBLICATION $s FOR TABLE $s.parent WITH (publish = 'insert')"}},
+	"a partition":              {sql: []string{"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)"}},
+	"a partition under the name of its root": {
+		sql:  []string{"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox, $s.root WITH (publish = 'insert', publish_via_partition_root = true)"},
+		want: []string{"does not contain table $s.outbox"},
+	},
+	"an unlogged partition": {
+		sql: []string{
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT PARTITION BY RANGE (id)", `CREATE UNLOGGED TABLE $s."Two" PARTITION OF $s.one DEFAULT`,
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
+		}, cured: true,
+		want: []string{`partition $s."Two" of outbox table $s.outbox is not logged`},
+	},
+	"a foreign partition": {
+		sql: []string{
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE FOREIGN DATA WRAPPER $s", "CREATE SERVER $s FOREIGN DATA WRAPPER $s", "CREATE FOREIGN TABLE $s.far PARTITION OF $s.outbox DEFAULT SERVER $s",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
+		}, cured: true,
+		want: []string{"partition $s.far of outbox table $s.outbox is a foreign table"},
+	},
+	"every action": {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox"}, warning: true, want: []string{"also publishes delete, truncate, update"}},
 }
 
 func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, one after the other

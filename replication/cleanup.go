@@ -16,6 +16,7 @@ import (
 type Removal struct {
 	Settled LSN
 
+	source    string   // for a FROM clause
 	tables    []uint32 // OIDs: a partitioned table has its rows in its partitions
 	places    []string // ctid
 	inserters []string // xmin: a place is used again when vacuum has been there
@@ -27,7 +28,7 @@ func (r Removal) Len() int { return len(r.places) }
 // Cut takes the first n rows off.
 func (r *Removal) Cut(n int) Removal {
 	n = min(n, r.Len())
-	first := Removal{r.Settled, r.tables[:n], r.places[:n], r.inserters[:n]}
+	first := Removal{r.Settled, r.source, r.tables[:n], r.places[:n], r.inserters[:n]}
 	r.tables, r.places, r.inserters = r.tables[n:], r.places[n:], r.inserters[n:]
 	return first
 }
@@ -48,7 +49,10 @@ func (c *Control) BeGentle(ctx context.Context) error {
 
 // Removable finds rows, in no order, whose time column is before a time.
 func (c *Control) Removable(ctx context.Context, t Table, column string, before time.Time, most int) (Removal, error) {
-	var r Removal
+	r := Removal{source: t.source(c.config)}
+	if err := c.refuseStrays(ctx, t); err != nil {
+		return r, err
+	}
 	_, limit, err := timeExpressions(c.config, t, column)
 	if err != nil {
 		return r, err
@@ -61,7 +65,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 		}
 		ours = " and " + filter
 	}
-	rows, err := c.conn.Query(ctx, "select tableoid, ctid::text, xmin::text from "+QuoteTable(c.config.Table)+
+	rows, err := c.conn.Query(ctx, "select tableoid, ctid::text, xmin::text from "+r.source+
 		" where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 1)+ours+" limit $2", before, most)
 	if err != nil {
 		return r, c.explainCleanup(err)
@@ -81,7 +85,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 
 // Remove deletes rows, and returns how many were still there.
 func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
-	done, err := c.conn.Exec(ctx, "delete from "+QuoteTable(c.config.Table)+" o using unnest($1::oid[], $2::text[], $3::text[]) as r(part, place, inserter)"+
+	done, err := c.conn.Exec(ctx, "delete from "+r.source+" o using unnest($1::oid[], $2::text[], $3::text[]) as r(part, place, inserter)"+
 		" where o.tableoid = r.part and o.ctid = r.place::tid and o.xmin = r.inserter::xid", r.tables, r.places, r.inserters)
 	if err != nil {
 		return 0, c.explainCleanup(err)
@@ -107,6 +111,9 @@ func (c *Control) explainCleanup(err error) error {
 // all are before a time, by the bounds of their key; and the end of the log. The
 // key must be the time column alone.
 func (c *Control) OldPartitions(ctx context.Context, t Table, column string, before time.Time) (partitions []string, settled LSN, err error) {
+	if err := c.refuseStrays(ctx, t); err != nil {
+		return nil, 0, err
+	}
 	_, limit, err := timeExpressions(c.config, t, column)
 	if err != nil {
 		return nil, 0, err

@@ -39,9 +39,8 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	if found {
 		s.Oldest = &oldest
 	}
-	// A partitioned table has its rows in its partitions.
 	err = c.conn.QueryRow(ctx, `select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint, coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
-		from pg_stat_all_tables where relid in (select relid from pg_partition_tree($1) union select $1)`, t.OID).Scan(&s.Rows, &s.Dead, &s.Size)
+		from pg_stat_all_tables where relid in (`+storage+")", t.OID).Scan(&s.Rows, &s.Dead, &s.Size)
 	if err != nil {
 		return s, fmt.Errorf("size of table %s: %w", c.config.Table, err)
 	}

@@ -72,6 +72,9 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 	if !table.Exists {
 		return failure.Refuse(fmt.Errorf("outbox table %s does not exist: name another in outbox.table", c.config.Table))
 	}
+	if err := Refusal(checkStrays(table, c.config)); err != nil {
+		return err
+	}
 	statement, parameters, err := q.sql(c.config, table)
 	if err != nil {
 		return err
@@ -95,9 +98,7 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, oid uint32, s *OutboxSnapshot) error {
 	_, err := tx.Exec(ctx, "set local lock_timeout = "+strconv.FormatInt(outboxLockTimeout.Milliseconds(), 10))
 	if err == nil {
-		// A partitioned table has its rows in its partitions.
-		err = tx.QueryRow(ctx, `select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class
-			where oid = $1 or oid in (select inhrelid from pg_inherits where inhparent = $1)`, oid).Scan(&s.Rows)
+		err = tx.QueryRow(ctx, "select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class where relkind = 'r' and oid in ("+storage+")", oid).Scan(&s.Rows)
 	}
 	if err != nil {
 		return fmt.Errorf("read table %s: %w", c.config.Table, err)
@@ -225,7 +226,7 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 		parameters = append(parameters, arrayOf(q.IDs))
 		conditions = append(conditions, fmt.Sprintf("%s::text = any($%d::text[])", quoteIdentifier(q.IDColumn), len(parameters)))
 	}
-	statement := "select " + strings.Join(selected, ", ") + " from " + QuoteTable(c.Table)
+	statement := "select " + strings.Join(selected, ", ") + " from " + t.source(c)
 	if len(conditions) > 0 {
 		statement += " where " + strings.Join(conditions, " and ")
 	}

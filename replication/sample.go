@@ -20,7 +20,7 @@ func (c *Control) LargestValue(ctx context.Context, t Table, column string, size
 	if size > sampled {
 		percent *= sampled / float64(size)
 	}
-	err = c.conn.QueryRow(ctx, fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, QuoteTable(c.config.Table), percent)).Scan(&largest)
+	err = c.conn.QueryRow(ctx, fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, t.source(c.config), percent)).Scan(&largest)
 	if err != nil {
 		return 0, c.explainOutbox(err)
 	}

@@ -101,6 +101,9 @@ func (c *Control) CreateTable(ctx context.Context, sql string) error {
 // CreatePublication publishes the outbox table. It must come before the slot:
 // what a slot decodes from before its publication existed cannot be decoded.
 func (c *Control) CreatePublication(ctx context.Context, t Table) error {
+	if err := Refusal(checkStrays(t, c.config)); err != nil {
+		return err
+	}
 	sql, err := PublicationSQL(c.config, t)
 	if err != nil {
 		return err

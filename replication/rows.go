@@ -1,0 +1,88 @@
+package replication
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The outbox is what the stream publishes as rows of the outbox table: the rows
+// of an ordinary table itself, or those of the partitions of a partitioned one.
+// SQL sees more under the table's name: rows of tables that inherit from it,
+// and of partitions that are not in the WAL. Whatever reads or deletes rows
+// takes them from source, and a table with strays is refused.
+
+// source is the outbox for a FROM clause.
+func (t Table) source(c Config) string {
+	if t.Kind == "p" {
+		return QuoteTable(c.Table)
+	}
+	return "ONLY " + QuoteTable(c.Table)
+}
+
+// storage are the OIDs of the relations that hold the outbox $1: itself, and its
+// partitions.
+const storage = "select $1::oid union select relid from pg_partition_tree($1)"
+
+// Stray is a table whose rows SQL shows under the name of the outbox table,
+// while no stream has them as its rows.
+type Stray struct {
+	Name string // quoted for SQL
+	Kind strayKind
+}
+
+type strayKind string
+
+const (
+	strayChild    strayKind = "child"    // it inherits from the table
+	strayForeign  strayKind = "foreign"  // a partition that is on another server
+	strayUnlogged strayKind = "unlogged" // a partition that is not in the WAL
+)
+
+// describeStrays leaves out temporary tables, which only their own session sees,
+// and partitions that are being detached.
+func (c *Control) describeStrays(ctx context.Context, t *Table) error {
+	rows, err := c.conn.Query(ctx, `select quote_ident(n.nspname) || '.' || quote_ident(c.relname),
+			case when not c.relispartition then 'child' when c.relkind = 'f' then 'foreign' else 'unlogged' end
+		from (select inhrelid as oid from pg_inherits where inhparent = $1 and not inhdetachpending union select relid from pg_partition_tree($1)) below
+		join pg_class c using (oid) join pg_namespace n on n.oid = c.relnamespace
+		where c.oid <> $1 and c.relpersistence <> 't' and (not c.relispartition or c.relkind = 'f' or c.relkind = 'r' and c.relpersistence = 'u') order by 1`, t.OID)
+	if err == nil {
+		t.Strays, err = pgx.AppendRows(t.Strays[:0], rows, pgx.RowToStructByPos[Stray])
+	}
+	if err != nil {
+		return fmt.Errorf("tables below %s: %w", c.config.Table, err)
+	}
+	return nil
+}
+
+// refuseStrays looks for strays that have appeared since t was described.
+func (c *Control) refuseStrays(ctx context.Context, t Table) error {
+	if err := c.describeStrays(ctx, &t); err != nil {
+		return err
+	}
+	return Refusal(checkStrays(t, c.config))
+}
+
+// checkStrays refuses them: what an application stores there is never published,
+// and a read that left them out would call the rest complete.
+func checkStrays(t Table, c Config) []Finding {
+	var found []Finding
+	for _, stray := range t.Strays {
+		finding := Finding{Fatal: true}
+		switch stray.Kind {
+		case strayChild:
+			finding.Problem = fmt.Sprintf("table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, c.Table)
+			finding.Remedy = fmt.Sprintf("drop the trigger that routes rows to it, move what it holds that is not published into %s itself, and ALTER TABLE %s NO INHERIT %s (docs/how-to/clean-up.md#a-table-split-by-inheritance)", c.Table, stray.Name, QuoteTable(c.Table))
+		case strayForeign:
+			finding.Problem = fmt.Sprintf("partition %s of outbox table %s is a foreign table: its rows are not in the WAL of this server", stray.Name, c.Table)
+			finding.Remedy = "ALTER TABLE " + QuoteTable(c.Table) + " DETACH PARTITION " + stray.Name
+		case strayUnlogged:
+			finding.Problem = fmt.Sprintf("partition %s of outbox table %s is not logged: its rows never reach the WAL", stray.Name, c.Table)
+			finding.Remedy = "ALTER TABLE " + stray.Name + " SET LOGGED"
+		}
+		found = append(found, finding)
+	}
+	return found
+}

@@ -1,0 +1,55 @@
+package replication
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// Rows of a table that inherits from the outbox are in no stream, so nothing
+// reads them as if they were, calls the rest complete, or deletes them, even
+// when the table appears after the outbox was looked at.
+func TestInheritedRowsAreNotTheOutbox(t *testing.T) {
+	t.Parallel()
+	f, control, before := cleanable(t, "timestamptz", "")
+	f.exec("INSERT INTO outbox VALUES (1, 'short', '2020-01-01')")
+	own, err := control.Removable(t.Context(), before, "at", time.Now(), 100)
+	require.NoError(t, err)
+	f.exec("CREATE TABLE child () INHERITS (outbox)", "INSERT INTO child SELECT n, repeat('x', 1000), '2020-01-01' FROM generate_series(2, 101) n", "ANALYZE")
+
+	_, err = control.Removable(t.Context(), before, "at", time.Now(), 1000)
+	require.ErrorContains(t, err, "table public.child inherits from outbox table public.outbox")
+	assert.Equal(t, failure.Refused, failure.ClassOf(err))
+	_, _, err = readOutbox(f, OutboxQuery{})
+	require.ErrorContains(t, err, "table public.child inherits from outbox table public.outbox")
+	assert.Equal(t, failure.Refused, failure.ClassOf(err))
+
+	table := describe(t, control)
+	require.ErrorContains(t, control.CreatePublication(t.Context(), table), "table public.child inherits")
+	largest, err := control.LargestValue(t.Context(), table, "payload", 1<<20)
+	require.NoError(t, err)
+	assert.EqualValues(t, 5, largest)
+
+	// The places of rows are those of their tables: 1 is at (0,1) in both.
+	removed, err := control.Remove(t.Context(), own)
+	require.NoError(t, err)
+	assert.EqualValues(t, 1, removed)
+	assert.Len(t, f.ids(), 100)
+}
+
+// What is not in the WAL was not published, so a partition that has just become
+// such keeps its rows.
+func TestCleanupLeavesUnloggedPartitions(t *testing.T) {
+	t.Parallel()
+	f, control, _ := cleanable(t, "timestamptz NOT NULL", " PARTITION BY RANGE (at)")
+	before := describe(t, control)
+	f.exec("CREATE UNLOGGED TABLE old PARTITION OF outbox FOR VALUES FROM (MINVALUE) TO ('2020-01-01')", "INSERT INTO outbox VALUES (1, '', '2019-01-01')")
+	_, err := control.Removable(t.Context(), before, "at", time.Now(), 100)
+	require.ErrorContains(t, err, "partition public.old of outbox table public.outbox is not logged")
+	_, _, err = control.OldPartitions(t.Context(), before, "at", time.Now())
+	require.ErrorContains(t, err, "partition public.old of outbox table public.outbox is not logged")
+}
