@@ -70,7 +70,7 @@ func (r *rig) asRole(options string) {
 	role := "app_" + r.slot[max(0, len(r.slot)-40):]
 	r.exec("create role " + role + " login " + options)
 	r.t.Cleanup(func() {
-		_, err := r.db.Exec(context.WithoutCancel(r.t.Context()), "drop role "+role)
+		_, err := r.db.Exec(context.WithoutCancel(r.t.Context()), "drop owned by "+role+"; drop role "+role)
 		assert.NoError(r.t, err)
 	})
 	r.role = role

@@ -100,7 +100,7 @@ func (c *Control) explainCleanup(err error) error {
 	described := fmt.Errorf("clean up table %s: %w", c.config.Table, err)
 	switch sqlState(err) {
 	case "42501":
-		return failure.Refuse(fmt.Errorf("%w: GRANT SELECT, DELETE ON %s TO this user; to drop partitions it must own them", described, QuoteTable(c.config.Table)))
+		return explainDenied(described, err, "GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions it must own them")
 	case "55P03":
 		return fmt.Errorf("%w: %w", ErrLocked, described)
 	}

@@ -66,6 +66,7 @@ var pinnedParameters = map[string]string{
 	"search_path":        "pg_catalog",
 	"statement_timeout":  "0",
 	"lock_timeout":       "0",
+	"row_security":       "off", // an error instead of fewer rows
 
 	"idle_in_transaction_session_timeout": "0",
 }

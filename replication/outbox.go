@@ -178,7 +178,7 @@ func (c *Control) explainOutbox(err error) error {
 	described := fmt.Errorf("read table %s: %w", c.config.Table, err)
 	switch sqlState(err) {
 	case "42501":
-		return failure.Refuse(fmt.Errorf("%w: GRANT SELECT ON %s TO this user, or name one that may read it in postgres.dsn", described, QuoteTable(c.config.Table)))
+		return explainDenied(described, err, "GRANT SELECT ON "+QuoteTable(c.config.Table)+" TO this user, or name one that may read it in postgres.dsn")
 	case "42703":
 		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
 	case "55P03":

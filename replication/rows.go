@@ -2,9 +2,13 @@ package replication
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 // The outbox is what the stream publishes as rows of the outbox table: the rows
@@ -85,4 +89,17 @@ func checkStrays(t Table, c Config) []Finding {
 		found = append(found, finding)
 	}
 	return found
+}
+
+// ErrHidden tells that row level security could hide rows. Reading fewer would
+// be worse than reading none, so row_security is off.
+var ErrHidden = errors.New("row level security hides rows from this user")
+
+// explainDenied says what keeps this user from the rows: row level security, or
+// a grant that is missing.
+func explainDenied(described, err error, grant string) error {
+	if sent, ok := errors.AsType[*pgconn.PgError](err); ok && sent.Routine == "check_enable_rls" { // whatever its language
+		return failure.Refuse(fmt.Errorf("%w: %w: ALTER ROLE … BYPASSRLS, or name the owner of the table in postgres.dsn (docs/security.md#row-level-security)", described, ErrHidden))
+	}
+	return failure.Refuse(fmt.Errorf("%w: %s", described, grant))
 }
