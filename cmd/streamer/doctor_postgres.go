@@ -32,10 +32,22 @@ func (d *doctor) postgres(ctx context.Context) {
 		d.table = table
 		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
 	}
+	d.partitions(ctx, control, c)
 	d.slotState(ctx, control, server)
 	d.shards(ctx, control)
 	d.past(ctx, control)
 	d.condition(ctx, control, table, c)
+}
+
+// partitions is about rows that change their partition.
+func (d *doctor) partitions(ctx context.Context, control *replication.Control, c replication.Config) {
+	const what = "partition key"
+	key, err := control.PartitionKey(ctx, d.table)
+	if err != nil {
+		d.outcome(err, what, "")
+	} else if key.Key != "" {
+		d.findings(replication.CheckPartitionKey(key, c), what, key.Key+": no role but superusers may change it in an UPDATE, which would publish events again")
+	}
 }
 
 // condition looks for what will become a problem.
