@@ -65,8 +65,8 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 		}
 		ours = " and " + filter
 	}
-	rows, err := c.conn.Query(ctx, "select tableoid, ctid::text, xmin::text from "+r.source+
-		" where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 1)+ours+" limit $2", before, most)
+	rows, err := c.conn.Query(ctx, "with "+attached+" select tableoid, ctid::text, xmin::text from "+r.source+
+		" o where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 2)+ours+" and not "+early+" limit $3", t.OID, before, most)
 	if err != nil {
 		return r, c.explainCleanup(err)
 	}
@@ -108,8 +108,8 @@ func (c *Control) explainCleanup(err error) error {
 }
 
 // OldPartitions are the partitions of the outbox table, oldest first, whose rows
-// all are before a time, by the bounds of their key; and the end of the log. The
-// key must be the time column alone.
+// all are before a time, by the bounds of their key, and were published; and the
+// end of the log. The key must be the time column alone.
 func (c *Control) OldPartitions(ctx context.Context, t Table, column string, before time.Time) (partitions []string, settled LSN, err error) {
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return nil, 0, err
@@ -128,7 +128,7 @@ func (c *Control) OldPartitions(ctx context.Context, t Table, column string, bef
 	// The upper bound is the text between TO (' and '), or a number.
 	rows, err := c.conn.Query(ctx, `select quote_ident(n.nspname) || '.' || quote_ident(p.relname) from (
 			select c.oid, c.relname, c.relnamespace, substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''?([^'')]+)''?\)') as upper
-			from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $2) p
+			from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $2 and not i.inhdetachpending) p
 		join pg_namespace n on n.oid = p.relnamespace
 		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+` order by upper::`+columnType(t, column), before, t.OID)
 	if err != nil {
@@ -137,8 +137,26 @@ func (c *Control) OldPartitions(ctx context.Context, t Table, column string, bef
 	if partitions, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
 		return nil, 0, c.explainCleanup(err)
 	}
+	if partitions, err = c.withoutEarly(ctx, t, partitions); err != nil {
+		return nil, 0, c.explainCleanup(err)
+	}
 	settled, err = c.logEnd(ctx)
 	return partitions, settled, err
+}
+
+// withoutEarly leaves out partitions with rows that are in no stream. Only one
+// that was attached is read.
+func (c *Control) withoutEarly(ctx context.Context, t Table, partitions []string) (published []string, err error) {
+	for _, partition := range partitions {
+		var found bool
+		if err := c.conn.QueryRow(ctx, "with "+attached+" select exists (select from "+partition+" o where "+early+")", t.OID).Scan(&found); err != nil {
+			return nil, err
+		}
+		if !found {
+			published = append(published, partition)
+		}
+	}
+	return published, nil
 }
 
 func columnType(t Table, column string) string {
@@ -150,9 +168,25 @@ func columnType(t Table, column string) string {
 	return ""
 }
 
-// DropPartition drops a partition that OldPartitions has named.
-func (c *Control) DropPartition(ctx context.Context, partition string) error {
-	if _, err := c.conn.Exec(ctx, "drop table "+partition); err != nil {
+// DropPartition drops a partition that OldPartitions has named, unless it has been
+// detached meanwhile, which is how an operator keeps it.
+func (c *Control) DropPartition(ctx context.Context, t Table, partition string) error {
+	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
+		// Detaching waits for this lock, and writers do not.
+		if _, err := tx.Exec(ctx, "lock table "+partition+" in share update exclusive mode"); err != nil {
+			return err
+		}
+		var is bool
+		err := tx.QueryRow(ctx, "select exists (select from pg_inherits where inhrelid = $1::text::regclass and inhparent = $2 and not inhdetachpending)", partition, t.OID).Scan(&is)
+		if err == nil && !is {
+			err = fmt.Errorf("%s is no partition of %s any more, and is left alone", partition, c.config.Table)
+		}
+		if err == nil {
+			_, err = tx.Exec(ctx, "drop table "+partition)
+		}
+		return err
+	})
+	if err != nil {
 		return c.explainCleanup(err)
 	}
 	return nil

@@ -95,7 +95,7 @@ func TestRemoveFromPartitions(t *testing.T) {
 	assert.EqualValues(t, 2, removed)
 	assert.Equal(t, []int32{3}, f.ids())
 	for _, partition := range partitions {
-		require.NoError(t, control.DropPartition(t.Context(), partition))
+		require.NoError(t, control.DropPartition(t.Context(), table, partition))
 	}
 	assert.Equal(t, []int32{3}, f.ids())
 	_, _, err = control.OldPartitions(t.Context(), table, "id", cutoff)

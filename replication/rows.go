@@ -29,6 +29,20 @@ func (t Table) source(c Config) string {
 // partitions.
 const storage = "select $1::oid union select relid from pg_partition_tree($1)"
 
+// attached are the relations that hold the outbox $1 and existed before they
+// became part of it: since how many transactions each has been made, and part of
+// it. Columns such as ctid are as old as their table, whatever happens to it.
+const attached = `attached as materialized (select * from (
+		select made.attrelid as oid, age(made.xmin) as made, (select min(age(i.xmin))
+			from pg_partition_ancestors(made.attrelid) a join pg_inherits i on i.inhrelid = a.relid where a.relid <> $1 and a.relid in (` + storage + `)) as since
+		from pg_attribute made where made.attname = 'ctid' and made.attrelid in (` + storage + `)) relation
+	where made > since)`
+
+// early is the condition for rows o that their table held before it was part of
+// the outbox: they are in no stream. A row that is older than its table comes from
+// pg_upgrade, and is not.
+const early = "exists (select from attached a where a.oid = o.tableoid and age(o.xmin) > a.since and age(o.xmin) <= a.made)"
+
 // Stray is a table whose rows SQL shows under the name of the outbox table,
 // while no stream has them as its rows.
 type Stray struct {

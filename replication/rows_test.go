@@ -53,3 +53,34 @@ func TestCleanupLeavesUnloggedPartitions(t *testing.T) {
 	_, _, err = control.OldPartitions(t.Context(), before, "at", time.Now())
 	require.ErrorContains(t, err, "partition public.old of outbox table public.outbox is not logged")
 }
+
+// Rows that were in a table before it became a partition are in no stream, so
+// they stay. Those of a partition that was empty then, or that its parent
+// created, are removed.
+func TestCleanupLeavesAttachedRows(t *testing.T) {
+	t.Parallel()
+	f, control, _ := cleanable(t, "timestamptz NOT NULL", " PARTITION BY RANGE (at)")
+	f.exec("CREATE TABLE created PARTITION OF outbox FOR VALUES FROM ('2018-01-01') TO ('2019-01-01')",
+		"CREATE TABLE empty (LIKE outbox)", "ALTER TABLE outbox ATTACH PARTITION empty FOR VALUES FROM ('2019-01-01') TO ('2020-01-01')",
+		`CREATE TABLE "full" (LIKE outbox) PARTITION BY RANGE (at)`, `CREATE TABLE "Half" PARTITION OF "full" DEFAULT`, `INSERT INTO "full" VALUES (1, '', '2020-05-05')`,
+		`ALTER TABLE outbox ATTACH PARTITION "full" FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')`,
+		"INSERT INTO outbox VALUES (2, '', '2018-05-05'), (3, '', '2019-05-05'), (4, '', '2020-05-05')", "VACUUM FREEZE")
+	table, cutoff := describe(t, control), time.Now()
+	partitions, _, err := control.OldPartitions(t.Context(), table, "at", cutoff)
+	require.NoError(t, err)
+	assert.Equal(t, []string{"public.created", "public.empty"}, partitions)
+
+	found, err := control.Removable(t.Context(), table, "at", cutoff, 100)
+	require.NoError(t, err)
+	removed, err := control.Remove(t.Context(), found)
+	require.NoError(t, err)
+	assert.EqualValues(t, 3, removed)
+	assert.Equal(t, []int32{1}, f.ids())
+	for _, partition := range partitions {
+		require.NoError(t, control.DropPartition(t.Context(), table, partition))
+	}
+	f.exec("DELETE FROM outbox", "ALTER TABLE outbox DETACH PARTITION \"full\"")
+	err = control.DropPartition(t.Context(), table, `public."full"`)
+	require.ErrorContains(t, err, `public."full" is no partition of public.outbox any more`)
+	assert.Zero(t, query[int](f, `SELECT count(*)::int FROM "full"`), "it is there")
+}

@@ -137,7 +137,7 @@ func (c *cleaner) dropPartitions(ctx context.Context, t replication.Table) (more
 		return false, err
 	}
 	for _, partition := range partitions {
-		if err := timed(ctx, func(ctx context.Context) error { return c.control.DropPartition(ctx, partition) }); err != nil {
+		if err := timed(ctx, func(ctx context.Context) error { return c.control.DropPartition(ctx, t, partition) }); err != nil {
 			return false, err
 		}
 		c.log.Info("partition of the outbox table dropped, all of its rows were published", "partition", partition)
