@@ -426,6 +426,12 @@ func TestVerifyWithinARange(t *testing.T) { //nolint:tparallel // one process at
 		assert.Equal(t, 1, a.code)
 		assert.Len(t, a.findings, 2)
 	})
+	t.Run("with rows that tell no time", func(t *testing.T) {
+		r.exec("update outbox set created_at = case when id::text like '%0' then null else '-infinity'::timestamptz end where id::text like '00000000-%'")
+		a := r.verify("--from", "1h", "--time-column", "created_at")
+		assert.Zero(t, a.summary.Findings["missing"])
+		assert.EqualValues(t, 3, a.summary.Undated, "what is not looked for must be said")
+	})
 }
 
 func TestVerifyAgainstARecording(t *testing.T) {

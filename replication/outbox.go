@@ -24,6 +24,9 @@ type OutboxQuery struct {
 	// From and To limit TimeColumn: at or after the one, before the other. Zero
 	// times are no limits.
 	From, To time.Time
+	// Undated says that rows whose TimeColumn holds no time, NULL or infinity, come
+	// as well.
+	Undated bool
 	// IDs limits the column IDColumn to these values; nil is no limit. Where the
 	// server cannot choose, more rows may come.
 	IDColumn string
@@ -214,12 +217,16 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 			return "", nil, err
 		}
 		selected = append(selected, micro)
+		undated := ""
+		if q.Undated {
+			undated = " or (" + micro + ") is null"
+		}
 		for operator, bound := range map[string]time.Time{">=": q.From, "<": q.To} {
 			if bound.IsZero() {
 				continue
 			}
 			parameters = append(parameters, []byte(bound.UTC().Format(time.RFC3339Nano)))
-			conditions = append(conditions, quoteIdentifier(q.TimeColumn)+" "+operator+" "+fmt.Sprintf(limit, len(parameters)))
+			conditions = append(conditions, "("+quoteIdentifier(q.TimeColumn)+" "+operator+" "+fmt.Sprintf(limit, len(parameters))+undated+")")
 		}
 	}
 	if q.IDs != nil && len(q.IDs) <= mostIDs && slices.Contains(plainIDs, columnType(t, q.IDColumn)) {

@@ -144,6 +144,9 @@ func TestReadOutboxByTime(t *testing.T) {
 			_, rows, err = readOutbox(f, OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second)})
 			require.NoError(t, err)
 			assert.Equal(t, []string{row(1), row(2)}, rows)
+			_, rows, err = readOutbox(f, OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second), Undated: true})
+			require.NoError(t, err)
+			assert.Equal(t, []string{row(1), row(2), "9|0"}, rows)
 		})
 	}
 }
