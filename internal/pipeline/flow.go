@@ -59,7 +59,7 @@ type heir struct {
 func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *heir) (*flow, error) {
 	rules := p.config.Rules
 	rules.Database = r.Database
-	rules.StreamID, rules.Replay = p.streamID(r.Record), p.config.Replay.id()
+	rules.StreamID, rules.Replay = p.purpose.streamID(r.Record), p.purpose.mark()
 	routes, err := router.NewRouter(rules)
 	if err != nil {
 		return nil, err

@@ -5,12 +5,13 @@ import "log/slog"
 // ground is what every part of a pipeline stands on. All of it may be used by any
 // goroutine.
 type ground struct {
-	config *Config // nobody changes it
-	log    *slog.Logger
-	state  *state
-	lag    *lag
+	config  *Config // nobody changes it
+	purpose purpose
+	log     *slog.Logger
+	state   *state
+	lag     *lag
 }
 
 func newGround(c Config) ground {
-	return ground{config: &c, log: c.Log, state: &state{changed: c.Metrics.Phase}, lag: &lag{}}
+	return ground{config: &c, purpose: purposeOf(c), log: c.Log, state: &state{changed: c.Metrics.Phase}, lag: &lag{}}
 }

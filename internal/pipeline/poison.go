@@ -16,7 +16,7 @@ import (
 // producer.
 func (p *Pipeline) condemn(err error) bool {
 	poison, ok := errors.AsType[*router.PoisonError](err)
-	if !ok || !poison.Late || p.config.Rules.DeadLetterTopic == "" && p.config.Replay == nil {
+	if !ok || !poison.Late || !p.purpose.passes(p.config.Rules) {
 		return false
 	}
 	if _, again := p.condemned[poison.Position]; again {
@@ -29,15 +29,9 @@ func (p *Pipeline) condemn(err error) bool {
 	return true
 }
 
-// poisoned decides about a row that can never be published: it goes to the dead
-// letters, or err ends the process.
-func (s *session) poisoned(e *decoder.Event, err error, class router.PoisonClass) error {
-	if s.config.Replay != nil {
-		s.dealt(e)
-		delete(s.condemned, e.Position)
-		s.passOver(class, err, "position", e.Position.String())
-		return nil
-	}
+// bury gives a row that can never be published to the dead letters, or err ends the
+// process.
+func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
 	letter.Name(e)
 	if !s.flow.producer.Buries(letter.AggregateType) {
@@ -64,8 +58,7 @@ func passable(err error) error {
 	return fmt.Errorf("%w; deleting the row does not help, because its insert is in the log: to pass it, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md)", err)
 }
 
-// passOver leaves a row out of a replay: it could not be published before, and
-// what became of it was decided then.
+// passOver says that a row is left out of a replay.
 func (g ground) passOver(class router.PoisonClass, err error, where ...any) {
 	g.config.Metrics.DeadLetter(string(class))
 	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", reason(err))...)

@@ -55,29 +55,13 @@ const (
 	shortestPause = 5 * time.Millisecond
 )
 
-func (r *Replay) id() string {
-	if r == nil {
-		return ""
-	}
-	return r.ID
-}
-
 func (r *Replay) stored() *checkpoint.Replay {
-	if r == nil {
-		return nil
-	}
 	return &checkpoint.Replay{ID: r.ID, Request: r.Request, From: r.From.String(), Until: r.Until.String()}
 }
 
 // is tells whether a record is of this replay.
 func (r *Replay) is(record checkpoint.Record) bool {
 	return record.Replay != nil && record.Replay.ID == r.ID
-}
-
-func (r *Replay) reached(lsn replication.LSN) {
-	if r != nil && r.Reached != nil {
-		r.Reached(lsn)
-	}
 }
 
 // passed tells that nothing behind an event can be wanted.
@@ -112,15 +96,14 @@ func (r *Replay) wants(e *decoder.Event, routes *router.Router) bool {
 
 // limiter paces a replay; nil does not.
 func (r *Replay) limiter() *rate.Limiter {
-	if r == nil || r.Rate == 0 {
+	if r.Rate == 0 {
 		return nil
 	}
 	return rate.NewLimiter(rate.Limit(r.Rate), 1)
 }
 
 // again decides about an event of a replay, and waits for its time.
-func (s *session) again(e *decoder.Event) (wanted bool, err error) {
-	r := s.config.Replay
+func (s *session) again(r *Replay, e *decoder.Event) (wanted bool, err error) {
 	if r.passed(e) {
 		return false, s.complete()
 	}
@@ -166,9 +149,7 @@ func (s *session) bounded(at replication.LSN) error {
 
 // complete notes that nothing is left to be published.
 func (s *session) complete() error {
-	if s.config.Replay != nil {
-		s.config.Replay.Complete = true
-	}
+	s.purpose.complete()
 	end := max(s.config.Until, s.confirmer.read)
 	if err := s.reach(end); err != nil {
 		return err

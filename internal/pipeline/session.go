@@ -56,7 +56,7 @@ func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	mapping := t.config.Mapping
 	mapping.RelationID = t.table.OID
-	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.config.Replay.limiter()}
+	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.purpose.limiter()}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
 	s.pressure = newPressure(t.ground, p.flow, r)
 	s.lookout.behind = func(slot replication.Slot, at replication.LSN) bool {
@@ -103,8 +103,7 @@ func (s *session) run(ctx context.Context) error {
 	case errors.Is(err, errBlocked):
 		return err
 	case errors.Is(err, errComplete):
-		// The slot of a replay is not needed any more.
-		if err := s.drain(time.Now().Add(s.config.DrainTimeout), s.config.Replay == nil); err != nil {
+		if err := s.drain(time.Now().Add(s.config.DrainTimeout), s.purpose.parts()); err != nil {
 			return err
 		}
 		return errComplete
@@ -220,7 +219,7 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 		if published, otherwise := s.pass(e); otherwise != nil || published {
 			return otherwise
 		}
-		return s.poisoned(e, poison, router.PoisonRow)
+		return s.purpose.poisoned(s, e, poison, router.PoisonRow)
 	}
 	if failure.ClassOf(err) != failure.Transient {
 		return err
@@ -253,21 +252,19 @@ func (s *session) row(e *decoder.Event) error {
 		return err
 	}
 	if poison := s.condemned[e.Position]; poison != nil {
-		return s.poisoned(e, poison, poison.Class)
+		return s.purpose.poisoned(s, e, poison, poison.Class)
 	}
-	if s.config.Replay != nil {
-		wanted, err := s.again(e)
-		if err != nil {
-			return err
-		}
-		if !wanted {
-			s.dealt(e)
-			return nil
-		}
+	wanted, err := s.purpose.wants(s, e)
+	if err != nil {
+		return err
 	}
-	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
+	if !wanted {
+		s.dealt(e)
+		return nil
+	}
+	_, err = s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
-		return s.poisoned(e, err, poison.Class)
+		return s.purpose.poisoned(s, e, err, poison.Class)
 	}
 	if err == nil {
 		s.dealt(e)
@@ -394,7 +391,7 @@ func (s *session) measure() {
 	}
 	s.lag.published(oldest, waiting)
 	saved := s.flow.saver.lastSaved()
-	s.config.Replay.reached(saved.LSN)
+	s.purpose.reached(saved.LSN)
 	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())
 }
 

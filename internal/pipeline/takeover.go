@@ -206,7 +206,7 @@ func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[str
 // noteOwner says what kind of start this is going to be.
 func (p *Pipeline) noteOwner(h *holding) {
 	id, epoch := h.owner.ID()
-	if !h.found && epoch > 0 && h.owner.Fences() && p.config.Replay == nil {
+	if !h.found && epoch > 0 && h.owner.Fences() && p.purpose.mark() == "" {
 		p.log.Error("no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated", "store", p.config.Checkpoint.Store)
 	}
 	switch {
@@ -232,15 +232,6 @@ func StreamID(id checkpoint.Identity, history int) string {
 	const shard = 0 // unsharded
 	sum := sha256.Sum256([]byte(id.SystemID + "\x00" + id.Database + "\x00" + id.Slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)))
 	return hex.EncodeToString(sum[:8])
-}
-
-// streamID is that of the records we write: those of a replay belong to the
-// stream that is replayed.
-func (p *Pipeline) streamID(r checkpoint.Record) string {
-	if p.config.Replay != nil {
-		return p.config.Replay.StreamID
-	}
-	return StreamID(r.Identity, r.History)
 }
 
 func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
@@ -270,7 +261,7 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 		marks[name] = router.Marks(t)
 	}
 	found, err := h.cluster.ReadBack(ctx, router.ReadBack{
-		StreamID: p.streamID(record), Replay: p.config.Replay.id(), Marks: marks, Above: record.LSN, Log: p.log,
+		StreamID: p.purpose.streamID(record), Replay: p.purpose.mark(), Marks: marks, Above: record.LSN, Log: p.log,
 		Rerouted:  record.Routing != p.config.Rules.Fingerprint(),
 		Scattered: func(topic string) bool { return topic == p.config.Rules.DeadLetterTopic },
 	})

@@ -49,7 +49,7 @@ func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 }
 
 func (t *tenure) serve(ctx context.Context) (streamed bool, err error) {
-	if err := t.lockFor(ctx); err != nil {
+	if err := t.purpose.lock(ctx, t); err != nil {
 		return false, err
 	}
 	if err := t.check(ctx); err != nil {
@@ -123,14 +123,6 @@ func (t *tenure) unblock(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// lockFor takes the instance lock. A second replay does not wait for the first.
-func (t *tenure) lockFor(ctx context.Context) error {
-	if t.config.Replay != nil {
-		return t.lockSoon(ctx)
-	}
-	return t.lock(ctx)
 }
 
 // lock takes the instance lock, or stands by until it is free.
@@ -303,12 +295,9 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 
 // resumePoint is where to go on with what has been taken over.
 func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
-	if t.config.Replay != nil && h.found && !t.config.Replay.is(h.stored) {
-		h.found = false // of an earlier one
-	}
-	if !h.found {
-		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed, Replay: t.config.Replay.stored(), Exact: true}
-		if err := t.succeeds(ctx, slot); err != nil {
+	if h.found = h.found && t.purpose.owns(h.stored); !h.found {
+		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed, Exact: true}
+		if err := t.purpose.begin(ctx, t, slot, &r); err != nil {
 			return resumePoint{}, err
 		}
 		t.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
@@ -326,9 +315,6 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 // succeeds makes sure that a slot that begins is behind those of another number of
 // shards.
 func (t *tenure) succeeds(ctx context.Context, slot replication.Slot) error {
-	if t.config.Replay != nil {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	found, err := t.control.CheckFormerSlots(ctx, slot.Confirmed)

@@ -23,10 +23,7 @@ func (t *tenure) watched(ctx context.Context, s *session) error {
 			s.end(err)
 		}
 	})
-	if t.config.Replay == nil {
-		beside.Go(func() { s.keepPast(watching, t.source) })
-		beside.Go(func() { keepHouse(watching, t.ground, t.pipeline.flow, t.source, t.table) })
-	}
+	t.purpose.accompany(watching, &beside, t, s)
 	return s.run(ctx)
 }
 

@@ -1,0 +1,113 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+
+	"golang.org/x/time/rate"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// purpose is what a pipeline is there for: to stream what is committed, or to
+// publish a part of the past again.
+type purpose interface {
+	// streamID is that of the records that are written. mark is in those of a
+	// replay, and empty for the stream's own.
+	streamID(checkpoint.Record) string
+	mark() string
+	// lock takes the instance lock.
+	lock(context.Context, *tenure) error
+	// owns reports whether a stored record is to be gone on from. begin gets ready to
+	// start without one, and completes the first record.
+	owns(checkpoint.Record) bool
+	begin(context.Context, *tenure, replication.Slot, *checkpoint.Record) error
+	// accompany starts what goes on beside a session.
+	accompany(context.Context, *sync.WaitGroup, *tenure, *session)
+	limiter() *rate.Limiter // nil without a limit
+	// wants decides whether a row is to be published, and waits for its time.
+	wants(*session, *decoder.Event) (bool, error)
+	// poisoned decides what becomes of a row that cannot be published. passes reports
+	// whether there is a way to go on behind one that the broker has refused.
+	poisoned(*session, *decoder.Event, error, router.PoisonClass) error
+	passes(router.Rules) bool
+	// reached is told up to where everything is published, complete that nothing is
+	// left. parts reports whether the slot is of use afterwards, so that its reader
+	// takes leave.
+	reached(replication.LSN)
+	complete()
+	parts() bool
+}
+
+func purposeOf(c Config) purpose {
+	if c.Replay != nil {
+		return replaying{c.Replay}
+	}
+	return streaming{}
+}
+
+// streaming publishes what is committed.
+type streaming struct{}
+
+func (streaming) streamID(r checkpoint.Record) string          { return StreamID(r.Identity, r.History) }
+func (streaming) mark() string                                 { return "" }
+func (streaming) lock(ctx context.Context, t *tenure) error    { return t.lock(ctx) }
+func (streaming) owns(checkpoint.Record) bool                  { return true }
+func (streaming) limiter() *rate.Limiter                       { return nil }
+func (streaming) wants(*session, *decoder.Event) (bool, error) { return true, nil }
+func (streaming) passes(rules router.Rules) bool               { return rules.DeadLetterTopic != "" }
+func (streaming) reached(replication.LSN)                      {}
+func (streaming) complete()                                    {}
+func (streaming) parts() bool                                  { return true }
+
+func (streaming) begin(ctx context.Context, t *tenure, slot replication.Slot, _ *checkpoint.Record) error {
+	return t.succeeds(ctx, slot)
+}
+
+func (streaming) accompany(ctx context.Context, beside *sync.WaitGroup, t *tenure, s *session) {
+	beside.Go(func() { s.keepPast(ctx, t.source) })
+	beside.Go(func() { keepHouse(ctx, t.ground, s.flow, t.source, t.table) })
+}
+
+func (streaming) poisoned(s *session, e *decoder.Event, err error, class router.PoisonClass) error {
+	return s.bury(e, err, class)
+}
+
+// replaying publishes a part of the past again. A second replay does not wait for
+// the first. The slot was made for it and is not needed afterwards.
+type replaying struct{ *Replay }
+
+func (r replaying) streamID(checkpoint.Record) string         { return r.StreamID }
+func (r replaying) mark() string                              { return r.ID }
+func (r replaying) lock(ctx context.Context, t *tenure) error { return t.lockSoon(ctx) }
+func (r replaying) owns(stored checkpoint.Record) bool        { return r.is(stored) }
+func (r replaying) passes(router.Rules) bool                  { return true }
+func (r replaying) complete()                                 { r.Complete = true }
+func (r replaying) parts() bool                               { return false }
+
+func (r replaying) wants(s *session, e *decoder.Event) (bool, error) { return s.again(r.Replay, e) }
+
+func (r replaying) begin(_ context.Context, _ *tenure, _ replication.Slot, first *checkpoint.Record) error {
+	first.Replay = r.stored()
+	return nil
+}
+
+func (r replaying) accompany(context.Context, *sync.WaitGroup, *tenure, *session) {}
+
+func (r replaying) reached(lsn replication.LSN) {
+	if r.Reached != nil {
+		r.Reached(lsn)
+	}
+}
+
+// poisoned leaves the row out: it could not be published before, and what became of
+// it was decided then.
+func (r replaying) poisoned(s *session, e *decoder.Event, err error, class router.PoisonClass) error {
+	s.dealt(e)
+	delete(s.condemned, e.Position)
+	s.passOver(class, err, "position", e.Position.String())
+	return nil
+}
