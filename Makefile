@@ -3,13 +3,14 @@
 GO      ?= go
 BIN     := bin
 FUZZTIME ?= 30s
+MODELTIME ?= 30m
 # Of make faults: which, on which versions of PostgreSQL, how many kills.
 FAULTS   ?= all
 VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 
-.PHONY: help build demo test short long faults faults-selftest lint vulnerabilities sbom reproducible fmt fuzz bench microbench generate clean
+.PHONY: help build demo test short long model faults faults-selftest lint vulnerabilities sbom reproducible fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +33,9 @@ short: ## run the tests that need no server
 
 long: ## run the tests that take long as well: more servers, thousands of partitions
 	STREAMER_LONG=1 $(GO) test -race -shuffle=on -timeout=60m ./...
+
+model: ## play histories against a model of the servers for MODELTIME (default 30m); a failure names its seed
+	$(GO) test -count=1 -timeout 24h -run '^TestModel$$' ./internal/pipeline -args -model.for $(MODELTIME) -model.from 0
 
 faults-selftest: ## break the streamer in eight ways and see that the faults notice
 	$(GO) test -count=1 -timeout=2h -tags selftest -run '^TestHarnessNotices$$' -v ./e2e/faults

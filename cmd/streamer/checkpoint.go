@@ -103,6 +103,10 @@ type shownCheckpoint struct {
 	Slot     string    `json:"slot"`
 	History  int       `json:"history"`
 	Routing  string    `json:"routing"`
+	// Last is the last row published below LSN, as far as it is known; Exact tells
+	// that it is.
+	Last  *checkpoint.Event `json:"last,omitempty"`
+	Exact bool              `json:"exact"`
 
 	Past []shownMoment `json:"past,omitempty"` // oldest first
 }
@@ -111,17 +115,21 @@ func showCheckpoint(r checkpoint.Record, place string) shownCheckpoint {
 	return shownCheckpoint{
 		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
 		SystemID: r.SystemID, Timeline: r.Timeline, Database: r.Database, Slot: r.Slot,
-		History: r.History, Routing: r.Routing,
+		History: r.History, Routing: r.Routing, Last: r.Last, Exact: r.Exact,
 	}
 }
 
 func (s shownCheckpoint) rows() [][2]string {
-	return [][2]string{
+	rows := [][2]string{
 		{"checkpoint", s.LSN},
 		{"saved", fmt.Sprintf("%s (%s ago)", s.SavedAt.Format(time.RFC3339), time.Since(s.SavedAt).Round(time.Second))},
 		{"kept in", s.Store},
 		{"of", fmt.Sprintf("system %s, timeline %d, database %q, slot %q", s.SystemID, s.Timeline, s.Database, s.Slot)},
 	}
+	if s.Last != nil {
+		rows = append(rows, [2]string{"last event", fmt.Sprintf("%s, sequence %s", s.Last.ID, s.Last.Sequence)})
+	}
+	return rows
 }
 
 type checkpointSetCommand struct {

@@ -35,6 +35,7 @@ func TestCheckpointSet(t *testing.T) {
 			tail := r.execute("tail", "--from", "beginning", "--limit", "1")
 			assert.Contains(t, tail.stdout, `"type":"published"`)
 			stop()
+			assert.Regexp(t, `last event +.+, sequence [0-9a-f]{16}-00000001`, r.execute("checkpoint", "show").stdout)
 
 			below := r.execute("checkpoint", "set", "0/1", "--yes")
 			assert.Equal(t, exitRefused, below.code)

@@ -19,6 +19,7 @@ import (
 var (
 	modelSeed      = flag.Uint64("model.seed", 0, "play the history of this seed only, and tell it")
 	modelHistories = flag.Int("model.histories", 300, "how many histories to play")
+	modelFor       = flag.Duration("model.for", 0, "how long to play, instead of how many")
 	modelFrom      = flag.Uint64("model.from", 1, "seed of the first; 0 chooses one by the clock")
 )
 
@@ -351,13 +352,14 @@ func TestModel(t *testing.T) {
 		from = uint64(time.Now().UnixNano())
 		t.Logf("seeds from %d", from)
 	}
+	began := time.Now()
 	var next atomic.Uint64
 	next.Store(from - 1)
 	last := from + uint64(*modelHistories) - 1
 	var players sync.WaitGroup
 	for range 2 {
 		players.Go(func() {
-			for seed := next.Add(1); seed <= last && !t.Failed(); seed = next.Add(1) {
+			for seed := next.Add(1); (seed <= last || time.Since(began) < *modelFor) && !t.Failed(); seed = next.Add(1) {
 				t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 					if story, err := play(t, seed); err != nil {
 						t.Log(story)
@@ -368,4 +370,5 @@ func TestModel(t *testing.T) {
 		})
 	}
 	players.Wait()
+	t.Logf("%d histories in %s", next.Load()-from+1, time.Since(began).Round(time.Second))
 }
