@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -77,6 +78,7 @@ func (p *Producer) answered(b *Batch, err error, records []sarama.ProduceRespons
 		b.sending.err = nil
 	} else {
 		b.sending.err = &rejection{err, records}
+		b.sending.uncertain = b.sending.uncertain || appendedPerhaps(err)
 		part.failing = true
 	}
 	for len(part.sent) > 0 && part.sent[0].sending.answered && part.sent[0].sending.err == nil {
@@ -232,28 +234,45 @@ func identify(r *sarama.Record) (id string, position replication.Position) {
 	return id, position
 }
 
+// appendedPerhaps reports whether a batch with this answer may be in the log, now
+// or a moment later. Kafka refuses a batch before it appends anything of it; every
+// other answer may come after that, NOT_LEADER_OR_FOLLOWER too: the leader that has
+// appended the batch may lose its office while it waits for the replicas.
+func appendedPerhaps(err error) bool {
+	return classify(err) == retryable && !errors.Is(err, sarama.ErrNotEnoughReplicas) && !errors.Is(err, sarama.ErrInvalidMessage)
+}
+
 // giveUp ends production, or only the one write that is not of the stream. mu
 // is held.
 func (p *Producer) giveUp(b *Batch, err error) {
-	lost := errors.Is(err, ErrSequenceLost) || errors.Is(err, ErrFenced)
-	if b.done == nil || lost {
-		b.partition.stopped = true
-		p.fail(err)
-	}
-	if b.done == nil {
+	part := b.partition
+	if b.done == nil || errors.Is(err, ErrSequenceLost) || errors.Is(err, ErrFenced) {
+		p.stopPartition(part, err)
 		return
 	}
 	b.done <- err
-	part := b.partition
-	part.queue = part.queue[1:]
-	// It was not written, so its sequence numbers are free: what waits behind
-	// it moves up.
-	part.sequence = b.firstSequence
-	for _, waiting := range part.queue {
-		waiting.firstSequence = part.sequence
-		part.sequence = nextSequence(part.sequence, waiting.count())
+	if !part.withdraw(b) {
+		part.queue = part.queue[1:]
+		// Only a new epoch tells what comes next from a repetition of b. What
+		// refuses b does not refuse the stream.
+		p.stopPartition(part, fmt.Errorf("%w: %s: a record that may have been written was given up: %s", ErrSequenceLost, part, err.Error()))
+		return
 	}
 	if len(part.queue) > 0 {
 		p.detach(part)
 	}
+}
+
+// stopPartition ends production because of this partition, and tells all who wait
+// for a write to it. mu is held.
+func (p *Producer) stopPartition(part *partition, err error) {
+	part.stopped = err
+	part.queue = slices.DeleteFunc(part.queue, func(b *Batch) bool {
+		if b.done == nil {
+			return false
+		}
+		b.done <- err
+		return true
+	})
+	p.fail(err)
 }

@@ -2,6 +2,7 @@ package router
 
 import (
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -82,7 +83,7 @@ type partition struct {
 	scheduled    bool      // in the broker's list
 	failing      bool      // a sent batch has failed: nothing is sent until all have been answered
 	suspect      *Batch    // the last that has failed and may have been written; see window
-	stopped      bool      // nothing is sent any more
+	stopped      error     // why nothing is sent any more, or nil
 	lastAck      time.Time // or the newest record's own time, if that is earlier: brokers go by it
 	acknowledged replication.Position
 	log          log
@@ -93,11 +94,12 @@ type partition struct {
 
 // flight is what is known of a batch on its way.
 type flight struct {
-	answered bool
-	offset   int64 // of the first record, from the last answer; -1 where the broker does not say
-	err      error // of the last answer; nil after success
-	parent   *Batch
-	parts    int // halves of this batch not yet acknowledged
+	answered  bool
+	uncertain bool  // an attempt may have been written
+	offset    int64 // of the first record, from the last answer; -1 where the broker does not say
+	err       error // of the last answer; nil after success
+	parent    *Batch
+	parts     int // halves of this batch not yet acknowledged
 }
 
 // retry spaces attempts with jitter, without end.
@@ -128,6 +130,23 @@ func (part *partition) enqueue(b *Batch) {
 	part.queue = append(part.queue, b)
 }
 
+// withdraw takes a batch out of the queue and gives its sequence numbers to those
+// behind it. It does neither, and reports false, where an attempt of one of them
+// may have been written: these numbers are used up.
+func (part *partition) withdraw(b *Batch) bool {
+	i := slices.Index(part.queue, b)
+	if i < 0 || slices.ContainsFunc(part.queue[i:], func(b *Batch) bool { return b.sending.uncertain }) {
+		return false
+	}
+	part.queue = slices.Delete(part.queue, i, i+1)
+	part.sequence = b.firstSequence
+	for _, behind := range part.queue[i:] {
+		behind.firstSequence = part.sequence
+		part.sequence = nextSequence(part.sequence, behind.count())
+	}
+	return true
+}
+
 // window is how many batches may be on their way at once. Without a recent
 // acknowledgement the broker may know nothing of this producer and would not
 // reject a gap, so a single one goes first. So do batches that are sent again:
@@ -141,7 +160,7 @@ func (part *partition) window() int {
 
 // sendable tells whether the broker may take a batch now.
 func (part *partition) sendable() bool {
-	return !part.failing && !part.stopped && len(part.queue) > 0 && len(part.sent) < part.window()
+	return !part.failing && part.stopped == nil && len(part.queue) > 0 && len(part.sent) < part.window()
 }
 
 // take moves the next batch on its way.
@@ -182,7 +201,7 @@ func (b *Batch) split() [2]*Batch {
 	for i, records := range [][]*sarama.Record{all[:middle], all[middle:]} {
 		halves[i] = &Batch{
 			partition: b.partition, first: b.first, last: b.last, baseTime: b.baseTime, oldest: b.oldest,
-			firstSequence: nextSequence(b.firstSequence, i*middle), sending: flight{parent: whole},
+			firstSequence: nextSequence(b.firstSequence, i*middle), sending: flight{parent: whole, uncertain: b.sending.uncertain},
 		}
 		halves[i].refill(records)
 	}

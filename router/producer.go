@@ -215,7 +215,9 @@ func (p *Producer) Close() {
 func (p *Producer) Wait() { p.running.Wait() }
 
 // Write sends one record to a partition that no event goes to, and returns when
-// it is acknowledged. It may be called from any goroutine.
+// it is acknowledged. When ctx ends before, the record is not sent any more; if it
+// was sent already, it may be written, but not behind one that is written later.
+// Write may be called from any goroutine.
 func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, value []byte) error {
 	return p.write(ctx, topicName, id, &sarama.Record{Key: key, Value: value}, time.Now().UnixMilli())
 }
@@ -223,6 +225,9 @@ func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, v
 // write is Write with headers and a timestamp, in milliseconds since the Unix
 // epoch.
 func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sarama.Record, at int64) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	done := make(chan error, 1)
 	b := newBatch()
 	b.addRecord(at, r)
@@ -236,6 +241,10 @@ func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sar
 		return errClosed
 	}
 	part := p.outside(topicName, id)
+	if err := part.stopped; err != nil {
+		p.mu.Unlock()
+		return err
+	}
 	b.partition = part
 	part.enqueue(b)
 	p.schedule(part)
@@ -247,6 +256,9 @@ func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sar
 	case <-p.stop:
 		return errClosed
 	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		part.withdraw(b)
 		return context.Cause(ctx)
 	}
 }

@@ -938,7 +938,6 @@ func TestAppendPoison(t *testing.T) {
 
 func TestProducerWrite(t *testing.T) {
 	t.Parallel()
-	const checkpoints = "streamer.checkpoints"
 	t.Run("beside events, with accidents", func(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
