@@ -99,6 +99,19 @@ type Topic struct {
 	// Mixed tells that events above LSN have been routed in more than one way, so
 	// that no partition holds a prefix of what is routed to it now.
 	Mixed bool `json:"mixed,omitempty"`
+	// Missing tells that the topic did not exist at the last start. It may come
+	// back, and then hold what lies above LSN.
+	Missing bool `json:"missing,omitempty"`
+}
+
+// Missing names the topics that did not exist at the last start.
+func (r Record) Missing() (topics []string) {
+	for name, t := range r.Topics {
+		if t.Missing {
+			topics = append(topics, name)
+		}
+	}
+	return topics
 }
 
 // recordVersion is the format written here. A reader refuses a newer one.

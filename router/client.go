@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -43,6 +44,9 @@ const dialTimeout = 5 * time.Second
 type Client struct {
 	config ClientConfig
 	client sarama.Client
+
+	mu      sync.Mutex
+	missing map[string]struct{} // topics of which that is confirmed
 }
 
 // Connect reaches the cluster once. An error of class Misconfigured means that
@@ -63,7 +67,7 @@ func Connect(c ClientConfig) (*Client, error) {
 		_ = client.Close()
 		return nil, explainClient(c, err)
 	}
-	return &Client{config: c, client: client}, nil
+	return &Client{config: c, client: client, missing: map[string]struct{}{}}, nil
 }
 
 func explainClient(c ClientConfig, err error) error {
@@ -130,7 +134,8 @@ func (c *Client) Refresh(topic string) error {
 	return err
 }
 
-// HasTopic tells whether a topic exists.
+// HasTopic reports whether a broker knows a topic. That is enough where the topic
+// is created otherwise, because then the controller decides; elsewhere see Exist.
 func (c *Client) HasTopic(topic string) (bool, error) {
 	err := c.Refresh(topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {

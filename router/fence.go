@@ -214,6 +214,9 @@ func (o *Owner) Admit(topic string, partitions int) (FoundTopic, error) {
 	if err != nil {
 		return FoundTopic{}, err
 	}
+	if _, exists := described[topic]; !exists {
+		return FoundTopic{}, sarama.ErrUnknownTopicOrPartition
+	}
 	if err := o.Fence(ctx, map[string][]int32{topic: ids}); err != nil {
 		return FoundTopic{}, err
 	}

@@ -101,7 +101,7 @@ func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 
 // whole is every partition of a topic, as far as it goes now.
 func (c *Client) whole(ctx context.Context, topic string) ([]*span, error) {
-	described, err := c.topicIDs([]string{topic})
+	described, err := c.describeTopics([]string{topic}, glance)
 	if err != nil {
 		return nil, err
 	}

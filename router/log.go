@@ -44,10 +44,17 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	t.replicationFactor = replicationFactor
 	err := t.client.Refresh(t.name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		// It is the controller that says whether there is one.
 		err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: replicationFactor, Configs: map[string]string{
 			"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000", "message.timestamp.type": BrokerTime,
 		}})
 		if err == nil {
+			err = t.client.waitTopic(ctx, t.name)
+		}
+	}
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		// The controller does not say, but it may exist.
+		if described, known := t.client.topicIDs([]string{t.name}); known == nil && len(described) > 0 {
 			err = t.client.waitTopic(ctx, t.name)
 		}
 	}

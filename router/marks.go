@@ -99,6 +99,7 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 		}
 		marks[name] = m
 	}
+	maps.Copy(marks, p.missing)
 	for _, t := range p.known {
 		if !t.admitted {
 			continue
@@ -134,7 +135,7 @@ func (p *Producer) Stored(marks map[string]Marks) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for t := range maps.Clone(p.unstored) {
-		if len(marks[t.name].Offsets) == len(t.partitions) {
+		if m := marks[t.name]; m.ID == t.id && len(m.Offsets) == len(t.partitions) {
 			delete(p.unstored, t)
 			t.ready.Store(true)
 			p.announce()

@@ -159,6 +159,7 @@ func (p *Producer) resolveTopics() {
 func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	p.mu.Lock()
 	found, known := p.dormant[t.name]
+	marks, missed := p.missing[t.name]
 	p.mu.Unlock()
 	if known && len(found.Partitions) == count {
 		return found, nil
@@ -166,12 +167,20 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	if known {
 		return found, fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(found.Partitions))
 	}
-	return p.cluster.Admit(t.name, count)
+	found, err := p.cluster.Admit(t.name, count)
+	if err == nil && missed && (marks.ID == "" || found.ID == "" || marks.ID == found.ID) {
+		return found, fmt.Errorf("%w: topic %q", errCameBack, t.name)
+	}
+	return found, err
 }
 
 // errGrownSince ends production, so that what was published is read back once
 // more: what is known says nothing about where keys are now.
 var errGrownSince = errors.New("topic has grown since it was read back")
+
+// errCameBack ends production for the same reason: the topic may hold events above
+// the checkpoint.
+var errCameBack = errors.New("topic that was missing when others were read back exists after all")
 
 // create makes a missing topic, if the configuration allows it, and tries again
 // only what may get better. The next attempt finds it.
@@ -206,7 +215,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	}
 	t.lastErr = err
 	t.retry.next(&p.config)
-	if errors.Is(err, errGrownSince) {
+	if errors.Is(err, errGrownSince) || errors.Is(err, errCameBack) {
 		p.fail(err)
 		return
 	}
@@ -242,6 +251,7 @@ func (p *Producer) giveUpTopic(t *topic, err error) {
 func (p *Producer) put(t *topic) {
 	stored, known := p.dormant[t.name]
 	delete(p.dormant, t.name)
+	delete(p.missing, t.name) // it is another one
 	if known && len(stored.Partitions) == len(t.partitions) {
 		t.ready.Store(true)
 	} else {

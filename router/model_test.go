@@ -27,7 +27,7 @@ func (m *modelled) Leader(topic string, partition int32) (Connection, error) {
 func (m *modelled) ID() (int64, int16) { return m.NewProducerID(), 0 }
 
 func (m *modelled) Admit(topic string, partitions int) (FoundTopic, error) {
-	found := FoundTopic{Partitions: make([]FoundPartition, partitions)}
+	found := FoundTopic{ID: m.Topics[topic].ID, Partitions: make([]FoundPartition, partitions)}
 	for i, end := range m.Ends(topic, partitions) {
 		found.Partitions[i] = FoundPartition{Mark: end, End: end}
 	}

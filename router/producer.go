@@ -66,9 +66,9 @@ type ProducerConfig struct {
 	RetryMax         time.Duration
 	MetadataInterval time.Duration // how often partition counts are looked at
 	Traces           bool          // a Publication names the traces of its events
-	// Found are topics that have been read back from Kafka and are in a stored
-	// checkpoint.
-	Found map[string]FoundTopic
+	// Found is what has been read back from Kafka: of its topics the marks are in a
+	// stored checkpoint.
+	Found Found
 	// Passage knows which events were published before; nil: none.
 	Passage *Passage
 	Log     *slog.Logger
@@ -132,6 +132,7 @@ type Producer struct {
 	unknown  map[*topic]struct{}     // topics without a partition count
 	known    []*topic
 	dormant  map[string]FoundTopic // read back, and no event has come for them yet
+	missing  map[string]Marks      // of topics that did not exist when others were read back
 	unstored map[*topic]struct{}   // admitted, waiting for Stored
 	closed   bool
 	blocked  string // why Append was last blocked
@@ -162,7 +163,7 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 		log: config.Log, observe: o, id: id, epoch: epoch,
 		topics: map[string]*topic{}, brokers: map[Connection]*broker{},
 		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
-		dormant:  maps.Clone(config.Found),
+		dormant: maps.Clone(config.Found.Topics), missing: maps.Clone(config.Found.Missing),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),
 		memory: memory{limit: config.MaxInFlightBytes},
 	}

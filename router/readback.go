@@ -3,7 +3,6 @@ package router
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/IBM/sarama"
 
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -33,6 +31,8 @@ type Marks struct {
 	Offsets []int64
 	// Mixed tells that what lies there was routed in more than one way.
 	Mixed bool
+	// Missing tells that the topic did not exist. It may come back.
+	Missing bool
 }
 
 // ReadBack says what to learn from Kafka: the suffix that was written after a
@@ -62,6 +62,8 @@ type Found struct {
 	// Landmarks are events that must come by again, in stream order: if one
 	// does not, this is not the history that was published.
 	Landmarks []Landmark
+	// Missing are the marks of topics that do not exist.
+	Missing map[string]Marks
 	// Gaps say where Kafka has lost what would be needed to repeat nothing.
 	Gaps []string
 	// Records is how many were read.
@@ -107,11 +109,10 @@ type reading struct {
 }
 
 // ReadBack reads what lies between the marks and the ends of the partitions.
-// Topics that are gone are left out.
 func (c *Client) ReadBack(ctx context.Context, r ReadBack) (Found, error) {
 	r.most = cmp.Or(r.most, mostPublished)
 	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[topicPartition]int64{}, highest: map[topicPartition]Landmark{}}
-	w.found.Topics, w.found.Published = map[string]FoundTopic{}, map[replication.Position]struct{}{}
+	w.found.Topics, w.found.Published, w.found.Missing = map[string]FoundTopic{}, map[replication.Position]struct{}{}, map[string]Marks{}
 	prefixes, scattered, err := w.plan(ctx)
 	if err != nil {
 		return w.found, err
@@ -150,11 +151,14 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err er
 	for topic, marks := range w.Marks {
 		described, exists := ids[topic]
 		if !exists {
-			w.Log.Warn("topic has been deleted", "topic", topic)
+			w.miss(topic, marks)
 			continue
 		}
 		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.partitions
 		t := FoundTopic{ID: described.id, Partitions: make([]FoundPartition, described.partitions)}
+		if marks.ID != "" && marks.ID == described.id && described.partitions < len(marks.Offsets) {
+			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind", topic, described.partitions, len(marks.Offsets))
+		}
 		same := marks.ID == "" || described.id == "" || marks.ID == described.id
 		if !same {
 			w.Log.Warn("topic has been deleted and created again, what was published to it before is gone", "topic", topic)
@@ -176,6 +180,16 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err er
 		w.found.Topics[topic] = t
 	}
 	return prefixes, scattered, nil
+}
+
+// miss notes a topic that does not exist. Its marks are kept, because what seems
+// to be gone may come back; only the first time there is something to say.
+func (w *reading) miss(topic string, marks Marks) {
+	if !marks.Missing {
+		w.gap("topic %q does not exist any more", topic)
+	}
+	marks.Missing = true
+	w.found.Missing[topic] = marks
 }
 
 // from is where to begin in a partition whose log may have been cut at either
@@ -339,47 +353,4 @@ func (w *reading) progress(s *span, offset int64) {
 		w.logged = time.Now()
 		w.Log.Info("reading back what was published after the checkpoint", "records", w.found.Records, "topic", s.topic, "partition", s.id, "offset", offset, "end", s.end)
 	}
-}
-
-type topicDescription struct {
-	id         string
-	partitions int
-}
-
-// topicIDs describes those of the topics that exist.
-func (c *Client) topicIDs(topics []string) (map[string]topicDescription, error) {
-	described := map[string]topicDescription{}
-	if len(topics) == 0 {
-		return described, nil
-	}
-	// Afterwards the leaders are known, too.
-	if err := c.client.RefreshMetadata(topics...); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
-		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
-	}
-	broker := c.client.LeastLoadedBroker()
-	if broker == nil {
-		return nil, sarama.ErrOutOfBrokers
-	}
-	response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
-	if err != nil {
-		_ = broker.Close() // so that it is connected to anew
-		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
-	}
-	for _, t := range response.Topics {
-		switch t.Err {
-		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
-		case sarama.ErrUnknownTopicOrPartition:
-			continue
-		case sarama.ErrTopicAuthorizationFailed:
-			return nil, failure.Refuse(fmt.Errorf("topic %q: %w: allow Describe, Read and Write on it to our principal", t.Name, t.Err))
-		default:
-			return nil, fmt.Errorf("metadata of topic %q: %w", t.Name, t.Err)
-		}
-		d := topicDescription{partitions: len(t.Partitions)}
-		if t.Uuid != (sarama.Uuid{}) {
-			d.id = t.Uuid.String()
-		}
-		described[t.Name] = d
-	}
-	return described, nil
 }

@@ -79,7 +79,7 @@ func newRig(t *testing.T, m *modelled, config ProducerConfig) *rig {
 
 func newRigWith(t *testing.T, m *modelled, config ProducerConfig, rules Rules) *rig {
 	t.Helper()
-	r := &rig{T: t, model: m, cluster: m, close: m.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	r := &rig{T: t, model: m, cluster: m, close: m.Close, config: config, rules: rules, found: config.Found, notified: make(chan struct{}, 1)}
 	r.begin()
 	return r
 }
@@ -90,7 +90,7 @@ func (r *rig) begin() {
 	routes, err := NewRouter(r.rules)
 	require.NoError(r, err)
 	r.tracker = checkpoint.NewTracker(0)
-	r.config.Found, r.config.Passage = r.found.Topics, NewPassage(Point{}, r.found, r.written)
+	r.config.Found, r.config.Passage = r.found, NewPassage(Point{}, r.found, r.written)
 	r.silent = false
 	r.producer = NewProducer(r.config, r.cluster, routes, r.tracker, nil, func() {
 		select {

@@ -49,8 +49,8 @@ const scanPatience = time.Minute
 // exist has none. Leaders that move are waited for.
 func (c *Client) Logs(ctx context.Context, topic string) (logs []Log, err error) {
 	err = c.settled(ctx, topic, func() error {
-		found, err := c.HasTopic(topic)
-		if err != nil || !found {
+		exists, err := c.Exist(topic)
+		if err != nil || len(exists) == 0 {
 			return err
 		}
 		ids, err := c.client.Partitions(topic)
@@ -102,16 +102,20 @@ func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
 func (c *Client) settled(ctx context.Context, topic string, ask func() error) error {
 	for began := time.Now(); ; pause(ctx, tailPause) {
 		err := ask()
-		if err == nil || ctx.Err() != nil || final(err) || time.Since(began) > scanPatience {
+		if err == nil || ctx.Err() != nil || c.final(topic, err) || time.Since(began) > scanPatience {
 			return explainScan(topic, err)
 		}
 		_ = c.client.RefreshMetadata(topic) // the next attempt tells
 	}
 }
 
-// final tells errors that waiting does not help against.
-func final(err error) bool {
-	return errors.Is(err, sarama.ErrTopicAuthorizationFailed) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
+// final reports whether waiting does not help against an error.
+func (c *Client) final(topic string, err error) bool {
+	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		return errors.Is(err, sarama.ErrTopicAuthorizationFailed)
+	}
+	existing, unknown := c.Exist(topic)
+	return unknown == nil && len(existing) == 0
 }
 
 // PartitionOf is the partition that a key belongs to in a topic with this many.
@@ -240,7 +244,7 @@ func (s *scan) jump(ctx context.Context) error {
 
 // wait lets leaders settle.
 func (s *scan) wait(ctx context.Context, cause error) error {
-	if final(cause) || time.Since(s.progress) > scanPatience {
+	if s.client.final(s.log.Topic, cause) || time.Since(s.progress) > scanPatience {
 		return explainScan(s.log.Topic, fmt.Errorf("partition %d at offset %d: %w", s.log.Partition, s.next, cause))
 	}
 	if broker, err := s.client.client.Leader(s.log.Topic, s.log.Partition); err == nil {

@@ -111,7 +111,10 @@ func (t *tail) look(from From) error {
 func (t *tail) lookAt(topic string, from From) error {
 	err := t.client.Refresh(topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		return fmt.Errorf("topic %q does not exist", topic)
+		var existing []string
+		if existing, err = t.client.Exist(topic); err == nil && len(existing) == 0 {
+			return fmt.Errorf("topic %q does not exist", topic)
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("topic %q: %w", topic, err)

@@ -54,7 +54,8 @@ func (w *Writer) provide(ctx context.Context, topic string) (int, error) {
 	const patience = 10 * time.Second // for a new topic to get its leaders
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	found, err := w.client.HasTopic(topic)
+	existing, err := w.client.Exist(topic)
+	found := len(existing) > 0
 	if err == nil && !found && !w.client.config.Topics.Create {
 		return 0, errMissingTopic
 	}

@@ -127,7 +127,7 @@ func loadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identi
 	}
 	defer client.Close()
 	topic := router.NewCompactedTopic(client, cfg.Checkpoint.Kafka.Topic)
-	if found, err := client.HasTopic(topic.Name()); err != nil || !found {
+	if existing, err := client.Exist(topic.Name()); err != nil || len(existing) == 0 {
 		return checkpoint.Record{}, missing(err, "topic", topic.Name())
 	}
 	return checkpoint.NewKafka(topic).Load(ctx, id)

@@ -25,7 +25,8 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 	defer cancel()
 	topic := d.cfg.Poison.Topic
 	what := "dead letter topic " + topic
-	found, err := client.HasTopic(topic)
+	existing, err := client.Exist(topic)
+	found := len(existing) > 0
 	switch {
 	case err != nil:
 		d.outcome(err, what, "")

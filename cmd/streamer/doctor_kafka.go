@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,15 +30,7 @@ func (d *doctor) kafka(ctx context.Context) {
 		d.outcome(err, "output topics", "")
 		return
 	}
-	var outputs []string // that exist
-	for _, topic := range known {
-		found, err := client.HasTopic(topic)
-		if found {
-			outputs = append(outputs, topic)
-		} else {
-			d.outputTopic(topic, err)
-		}
-	}
+	outputs := d.existingOutputs(client, known)
 	for _, prefix := range prefixes {
 		topics, err := client.Topics(prefix)
 		if len(topics) == 0 {
@@ -50,6 +43,28 @@ func (d *doctor) kafka(ctx context.Context) {
 	}
 	d.deadLetters(ctx, client, outputs)
 	d.takeOver(ctx, client)
+}
+
+// existingOutputs tells about the topics that do not exist.
+func (d *doctor) existingOutputs(client *router.Client, known []string) (outputs []string) {
+	var unknown []string
+	for _, topic := range known {
+		switch found, err := client.HasTopic(topic); {
+		case err != nil:
+			d.outputTopic(topic, err)
+		case found:
+			outputs = append(outputs, topic)
+		default:
+			unknown = append(unknown, topic)
+		}
+	}
+	existing, err := client.Exist(unknown...)
+	for _, topic := range unknown {
+		if !slices.Contains(existing, topic) {
+			d.outputTopic(topic, err)
+		}
+	}
+	return append(outputs, existing...)
 }
 
 // requests makes sure that the brokers are not too old.
@@ -71,8 +86,8 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	topic := router.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
-	found, err := client.HasTopic(topic.Name())
-	if err == nil && !found {
+	existing, err := client.Exist(topic.Name())
+	if err == nil && len(existing) == 0 {
 		d.say(warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it", topic.Name()), "`streamer setup` creates it now")
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/replication"
@@ -87,8 +88,15 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 		return
 	}
 	defer client.Close()
+	var unknown []string
 	for topic := range topics {
 		if found, err := client.HasTopic(topic); err == nil && !found {
+			unknown = append(unknown, topic)
+		}
+	}
+	existing, err := client.Exist(unknown...)
+	for _, topic := range unknown {
+		if err == nil && !slices.Contains(existing, topic) {
 			d.say(failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
 		}
 	}

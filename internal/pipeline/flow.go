@@ -74,7 +74,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.LSN), trail: newTrail(r)}
 	f.passage = router.NewPassage(r.point, found, written)
 	config := p.config.Producer
-	config.Found, config.Passage = found.Topics, f.passage
+	config.Found, config.Passage = found, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
 		h.topic.UseProducer(f.producer)

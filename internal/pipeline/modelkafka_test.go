@@ -76,6 +76,8 @@ func (k *modelKafka) Anonymous() (owner, error) {
 	return o, k.ask(context.Background())
 }
 
+func (k *modelKafka) ExpectMissing([]string) {}
+
 func (k *modelKafka) Existing(topics []string) (map[string][]int32, error) {
 	if err := k.ask(context.Background()); err != nil {
 		return nil, err

@@ -37,6 +37,8 @@ type database interface {
 type cluster interface {
 	TakeOver(ctx context.Context, transactionalID string) (owner, error)
 	Anonymous() (owner, error)
+	// ExpectMissing names topics whose absence needs no confirmation.
+	ExpectMissing(topics []string)
 	Existing(topics []string) (map[string][]int32, error)
 	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
 	ReadBack(context.Context, router.ReadBack) (router.Found, error)

@@ -132,6 +132,7 @@ func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) e
 		return fmt.Errorf("load checkpoint: %w", err)
 	default:
 		h.stored, h.found = stored, true
+		h.cluster.ExpectMissing(stored.Missing())
 	}
 	return nil
 }
