@@ -121,7 +121,7 @@ func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Resul
 
 // place makes b the partition's open batch.
 func (p *Producer) place(part *partition, b *Batch) {
-	b.partition, b.opened = part, time.Now()
+	b.partition = part
 	b.ticket = p.tracker.Open()
 	part.open = b
 	p.open = append(p.open, part)
@@ -136,8 +136,15 @@ func (p *Producer) count(part *partition, b *Batch, before int, at replication.P
 	part.last = at
 }
 
-// take gives an empty batch.
+// take gives an empty batch, which is opened now.
 func (p *Producer) take() *Batch {
+	b := p.unused()
+	b.opened = time.Now()
+	b.earliest = p.earliest(b.opened)
+	return b
+}
+
+func (p *Producer) unused() *Batch {
 	if n := len(p.free); n > 0 {
 		b := p.free[n-1]
 		p.free = p.free[:n-1]

@@ -18,6 +18,7 @@ type Batch struct {
 	partition *partition
 	ticket    uint64
 	opened    time.Time
+	earliest  int64 // no event's record is older, in milliseconds
 
 	first, last replication.Position
 	baseTime    int64 // milliseconds, of the first record
@@ -84,7 +85,7 @@ func (b *Batch) addEvent(e *decoder.Event, key, value []byte, h headers) {
 		b.first, b.oldest = e.Position, e.CommitTime
 	}
 	b.last = e.Position
-	b.add(recordTime(e), key, value, h)
+	b.add(max(recordTime(e), b.earliest), key, value, h)
 }
 
 // addRecord appends a record that is not made from an event.

@@ -23,6 +23,7 @@ func (p *prompt) Create(string) error                      { return nil }
 func (p *prompt) ID() (int64, int16)                       { return 1, 0 }
 func (p *prompt) Renew() (time.Duration, error)            { return time.Hour, nil }
 func (p *prompt) Lapsed() error                            { return nil }
+func (p *prompt) Remembers() time.Duration                 { return 24 * time.Hour }
 func (p *prompt) Close() error                             { return nil }
 
 func (p *prompt) Admit(_ string, n int) (FoundTopic, error) {

@@ -57,7 +57,7 @@ func (p *Producer) schedule(part *partition) {
 	switch {
 	case part.broker == nil:
 		p.lookUp(part)
-	case !part.scheduled && part.sendable():
+	case !part.scheduled && p.sendable(part):
 		part.scheduled = true
 		part.broker.partitions = append(part.broker.partitions, part)
 		part.broker.signal()
@@ -133,7 +133,7 @@ func (b *broker) assemble() *request {
 	r := &request{}
 	rest := b.partitions[:0:0]
 	for i, part := range b.partitions {
-		if !part.sendable() {
+		if !b.producer.sendable(part) {
 			part.scheduled = false
 			continue
 		}
@@ -144,7 +144,7 @@ func (b *broker) assemble() *request {
 		batch := part.take()
 		r.batches = append(r.batches, batch)
 		r.bytes += batch.size
-		if part.sendable() {
+		if b.producer.sendable(part) {
 			rest = append(rest, part)
 		} else {
 			part.scheduled = false

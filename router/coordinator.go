@@ -33,19 +33,28 @@ func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
 	return broker, nil
 }
 
-// fenceTimes is how often a fence is renewed, and how old it may get before
-// writing has to stop, by what the brokers say about how long they remember.
-func (c *Client) fenceTimes() (interval, lapse time.Duration) {
-	expiry := defaultExpiry
-	for _, ms := range c.brokerSettings("producer.id.expiration.ms", "transactional.id.expiration.ms") {
-		expiry = min(expiry, time.Duration(ms)*time.Millisecond)
+const (
+	producerExpiry      = "producer.id.expiration.ms"
+	transactionalExpiry = "transactional.id.expiration.ms"
+)
+
+// memory is how long brokers remember an idle producer in a partition, and an idle
+// transactional id, by what one of them says; by Kafka's defaults where we may not
+// see that.
+func (c *Client) memory() (producer, transactional time.Duration) {
+	seen := c.brokerSettings(producerExpiry, transactionalExpiry)
+	duration := func(name string, standard time.Duration) time.Duration {
+		if ms, known := seen[name]; known {
+			return time.Duration(ms) * time.Millisecond
+		}
+		return standard
 	}
-	return min(expiry/3, longestFence), expiry / 2
+	return duration(producerExpiry, defaultExpiry), duration(transactionalExpiry, defaultTransactionalExpiry)
 }
 
 // brokerSettings are positive numbers from a broker's configuration, as far as
 // they can be seen: that takes the permission to describe it.
-func (c *Client) brokerSettings(names ...string) []int64 {
+func (c *Client) brokerSettings(names ...string) map[string]int64 {
 	broker := c.client.LeastLoadedBroker()
 	if broker == nil {
 		return nil
@@ -56,12 +65,12 @@ func (c *Client) brokerSettings(names ...string) []int64 {
 	if err != nil {
 		return nil
 	}
-	var values []int64
+	values := map[string]int64{}
 	for _, resource := range response.Resources {
 		for _, entry := range resource.Configs {
 			value, err := strconv.ParseInt(entry.Value, 10, 64)
 			if err == nil && value > 0 && slices.Contains(names, entry.Name) {
-				values = append(values, value)
+				values[entry.Name] = value
 			}
 		}
 	}

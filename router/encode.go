@@ -367,8 +367,8 @@ func (enc *encoder) sequence(h *headers, e *decoder.Event) {
 	}
 }
 
-// recordTime is the commit time in Kafka's milliseconds: a record that is sent
-// again after a crash is the same, byte for byte.
+// recordTime is the commit time in Kafka's milliseconds. The record of an event
+// that is published late has a later one, see Producer.earliest.
 func recordTime(e *decoder.Event) int64 {
 	return e.CommitTime / int64(time.Millisecond/time.Microsecond)
 }

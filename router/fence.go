@@ -39,8 +39,9 @@ type Owner struct {
 	partitions map[string][]int32
 	fenced     elapsed // since when all predecessors are surely kept out
 	attempted  elapsed
-	interval   time.Duration
-	lapse      time.Duration
+	interval   time.Duration // how often the fence is renewed
+	lapse      time.Duration // how old it may get before writing has to stop
+	remembers  time.Duration // how long brokers remember an idle producer in a partition
 }
 
 const (
@@ -60,10 +61,11 @@ const (
 	// the next one: epochs have 16 bits, and Kafka would hand out another
 	// producer id, for which the markers of this one mean nothing.
 	exhausting = 30_000
-	// defaultExpiry is Kafka's default of producer.id.expiration.ms, the
-	// shorter of the two.
-	defaultExpiry = 24 * time.Hour
-	longestFence  = 6 * time.Hour
+	// Kafka's defaults of producer.id.expiration.ms and
+	// transactional.id.expiration.ms.
+	defaultExpiry              = 24 * time.Hour
+	defaultTransactionalExpiry = 7 * 24 * time.Hour
+	longestFence               = 6 * time.Hour
 )
 
 // ErrNoTransactions tells that Kafka does not let us use a transactional id.
@@ -79,8 +81,10 @@ var ErrLapsed = errors.New("producer's fence could not be renewed in time")
 // ErrNoTransactions means that an Owner without transactional id is all that
 // can be had.
 func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, error) {
-	o := &Owner{Client: c, transactional: transactionalID, partitions: map[string][]int32{}}
-	o.interval, o.lapse = c.fenceTimes()
+	producer, transactional := c.memory()
+	o := &Owner{Client: c, transactional: transactionalID, partitions: map[string][]int32{}, remembers: producer}
+	expiry := min(producer, transactional, defaultExpiry)
+	o.interval, o.lapse = min(expiry/3, longestFence), expiry/2
 	err := o.coordinate(ctx, "take over", func(coordinator *sarama.Broker) (sarama.KError, error) {
 		request := &sarama.InitProducerIDRequest{
 			Version: 4, TransactionalID: &transactionalID, TransactionTimeout: transactionTimeout, ProducerID: -1, ProducerEpoch: -1,
@@ -109,11 +113,16 @@ func (c *Client) Anonymous() (*Owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("producer id: %w", err)
 	}
-	return &Owner{Client: c, id: id, epoch: epoch, partitions: map[string][]int32{}}, nil
+	remembers, _ := c.memory()
+	return &Owner{Client: c, id: id, epoch: epoch, partitions: map[string][]int32{}, remembers: remembers}, nil
 }
 
 // ID is the producer id and its epoch.
 func (o *Owner) ID() (id int64, epoch int16) { return o.id, o.epoch }
+
+// Remembers is how long brokers remember a producer in a partition, after the time
+// of its newest record.
+func (o *Owner) Remembers() time.Duration { return o.remembers }
 
 // Fences tells whether predecessors are kept out.
 func (o *Owner) Fences() bool { return o.transactional != "" }

@@ -250,6 +250,7 @@ func TestRenewIsDue(t *testing.T) {
 	o := takeOver(t, cluster.Brokers(), "slot")
 	assert.Equal(t, 6*time.Hour, o.interval)
 	assert.Equal(t, 12*time.Hour, o.lapse)
+	assert.Equal(t, 24*time.Hour, o.Remembers())
 	again, err := o.Renew()
 	require.NoError(t, err)
 	assert.Equal(t, longestFence, again, "nothing to fence")
@@ -595,6 +596,7 @@ func TestBrokersForget(t *testing.T) {
 	diligent := takeOver(t, cluster.Brokers(), "diligent")
 	assert.Equal(t, expiry/3, diligent.interval)
 	assert.Equal(t, expiry/2, diligent.lapse)
+	assert.Equal(t, expiry, diligent.Remembers())
 	works := newOwnedRig(t, diligent, rules)
 	works.config.MetadataInterval = time.Hour // renewals do not hang on it
 	lazy := takeOver(t, cluster.Brokers(), "lazy")

@@ -36,6 +36,7 @@ func (m *modelled) Admit(topic string, partitions int) (FoundTopic, error) {
 
 func (m *modelled) Renew() (time.Duration, error) { return time.Hour, nil }
 func (m *modelled) Lapsed() error                 { return nil }
+func (m *modelled) Remembers() time.Duration      { return m.Expiry }
 
 // checkMarks proves that every event above the checkpoint lies at or above the
 // mark of its partition, but for those inherited from a predecessor.

@@ -151,16 +151,16 @@ func (part *partition) withdraw(b *Batch) bool {
 // acknowledgement the broker may know nothing of this producer and would not
 // reject a gap, so a single one goes first. So do batches that are sent again:
 // new ones beside them would make the broker forget that it has them.
-func (part *partition) window() int {
-	if part.suspect != nil || part.lastAck.IsZero() || time.Since(part.lastAck) > producerMemory {
+func (part *partition) window(remembered time.Duration) int {
+	if part.suspect != nil || part.lastAck.IsZero() || time.Since(part.lastAck) > remembered {
 		return 1
 	}
 	return maxInFlightBatches
 }
 
 // sendable tells whether the broker may take a batch now.
-func (part *partition) sendable() bool {
-	return !part.failing && part.stopped == nil && len(part.queue) > 0 && len(part.sent) < part.window()
+func (p *Producer) sendable(part *partition) bool {
+	return !part.failing && part.stopped == nil && len(part.queue) > 0 && len(part.sent) < part.window(p.remembered)
 }
 
 // take moves the next batch on its way.

@@ -40,6 +40,9 @@ type Cluster interface {
 	// Renew keeps predecessors out, when that is due, and tells when it is due
 	// again.
 	Renew() (time.Duration, error)
+	// Remembers is how long brokers remember a producer after the time of the
+	// newest record that it has written to a partition.
+	Remembers() time.Duration
 	// Lapsed is why nothing may be written any more, or nil. It never blocks.
 	Lapsed() error
 }
@@ -87,10 +90,9 @@ const (
 	// worthwhile is how much makes a request that is worth its own cost, and that
 	// of a batch for each of many partitions.
 	worthwhile = 1 << 20
-	// producerMemory is how long after its last batch a partition surely
-	// remembers a producer. Brokers forget after 24 h (producer.id.expiration.ms),
-	// counted from the time of the newest record, not of its arrival.
-	producerMemory = 12 * time.Hour
+	// youth is how old the record of an event may be at most, see
+	// Producer.earliest.
+	youth = 10 * time.Minute
 )
 
 // Producer sends batches. Append, Flush, Collect, Seal and the counters belong
@@ -109,6 +111,10 @@ type Producer struct {
 
 	id    int64
 	epoch int16
+	// remembered is how long after its newest record a partition surely remembers
+	// this producer.
+	remembered time.Duration
+	youth      time.Duration
 
 	// The reading goroutine's own.
 	topics   map[string]*topic
@@ -158,7 +164,9 @@ type Observer interface {
 // must not block.
 func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Observer, notify func()) *Producer {
 	id, epoch := c.ID()
+	remembers := c.Remembers()
 	p := &Producer{
+		remembered: remembers / 2, youth: min(youth, remembers/4),
 		config: config, cluster: c, router: r, encoder: newEncoder(r), codec: codecOf(config), tracker: t, notify: notify,
 		log: config.Log, observe: o, id: id, epoch: epoch,
 		topics: map[string]*topic{}, brokers: map[Connection]*broker{},
@@ -215,6 +223,13 @@ func (p *Producer) Close() {
 // Wait returns when all goroutines of the producer have ended, after Close.
 func (p *Producer) Wait() { p.running.Wait() }
 
+// earliest is the earliest time of an event's record in a batch that is opened
+// now, in milliseconds since the Unix epoch. Younger events keep the time of their
+// commit. Brokers forget a producer by the times of its records, not of their
+// arrival (docs/adr/0010): with older ones they would not recognise a batch that is
+// sent again, and let fenced predecessors in.
+func (p *Producer) earliest(now time.Time) int64 { return now.Add(-p.youth).UnixMilli() }
+
 // Write sends one record to a partition that no event goes to, and returns when
 // it is acknowledged. When ctx ends before, the record is not sent any more; if it
 // was sent already, it may be written, but not behind one that is written later.
@@ -224,14 +239,14 @@ func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, v
 }
 
 // write is Write with headers and a timestamp, in milliseconds since the Unix
-// epoch.
+// epoch; one that is too early is replaced.
 func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sarama.Record, at int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	done := make(chan error, 1)
 	b := newBatch()
-	b.addRecord(at, r)
+	b.addRecord(max(at, p.earliest(time.Now())), r)
 	b.done = done
 
 	p.mu.Lock()

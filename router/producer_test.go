@@ -390,7 +390,7 @@ func TestProducerWindow(t *testing.T) {
 		for _, test := range []struct {
 			idle time.Duration
 			want int
-		}{{producerMemory - time.Minute, maxRequests}, {producerMemory + time.Second, 1}, {25 * time.Hour, 1}} {
+		}{{model.Expiry/2 - time.Minute, maxRequests}, {model.Expiry/2 + time.Second, 1}, {25 * time.Hour, 1}} {
 			pass(test.idle)
 			require.NoError(t, r.feed(60, 1))
 			r.producer.Seal()
@@ -425,35 +425,6 @@ func TestProducerForgotten(t *testing.T) {
 				r.requirePrefixes()
 			})
 		})
-	}
-}
-
-// Kafka measures how long it remembers a producer by the time of its records,
-// not of their arrival. Events that are a day old when they are published, as
-// after a long outage, may find it forgotten at once; then a gap would be taken,
-// so nothing may be sent beside a batch without an answer.
-func TestProducerOldEvents(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []model.Kind{model.NoFault, model.ErrorBefore, model.CutBefore, model.Move, model.Leaderless, model.RefuseSend, model.Stall} {
-		for _, limit := range []int{0, 3} {
-			t.Run(fmt.Sprintf("accident %d limit %d", kind, limit), func(t *testing.T) {
-				t.Parallel()
-				for arrival := range 12 {
-					synctest.Test(t, func(t *testing.T) {
-						m := newModel(2)
-						m.Topic(orders, 1)
-						m.MaxRecords = limit
-						m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-						r := newRig(t, m, someConfig())
-						r.shift = time.Until(time.UnixMicro(numbered(0, "", "").CommitTime)) * -1
-						r.shift -= 30 * time.Hour
-						require.NoError(t, r.feed(80, 5))
-						r.requireComplete()
-						r.requirePrefixes()
-					})
-				}
-			})
-		}
 	}
 }
 

@@ -28,7 +28,8 @@ type Log struct {
 // the call only.
 type LogRecord struct {
 	Offset int64
-	// Time is the record's timestamp; of our records, the commit time.
+	// Time is the record's timestamp; of our records the commit time, or a later
+	// one where they were published late (docs/adr/0010).
 	Time    time.Time
 	Key     []byte
 	Value   []byte // nil is Kafka's null

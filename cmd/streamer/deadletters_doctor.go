@@ -71,7 +71,7 @@ func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, o
 	}
 	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
 		kept := time.Duration(retention) * time.Millisecond
-		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after their commit, whether or not somebody has decided about them", retention, age(kept)), "set retention.ms to 7 days or more, or to -1")
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody has decided about them", retention, age(kept)), "set retention.ms to 7 days or more, or to -1")
 	}
 	own, ok := settingOf(client, topic, "max.message.bytes")
 	if !ok {

@@ -171,6 +171,7 @@ func (o *modelOwner) ID() (int64, int16)            { return o.id, o.epoch }
 func (o *modelOwner) Fences() bool                  { return o.transactional != "" }
 func (o *modelOwner) Exhausted() bool               { return false }
 func (o *modelOwner) Renew() (time.Duration, error) { return time.Hour, nil }
+func (o *modelOwner) Remembers() time.Duration      { return o.world.kafka.Expiry / 2 }
 func (o *modelOwner) Lapsed() error                 { return nil }
 
 func (o *modelOwner) Fence(ctx context.Context, partitions map[string][]int32) error {

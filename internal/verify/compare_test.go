@@ -305,6 +305,24 @@ func TestExpired(t *testing.T) {
 			assert.Equal(t, c.missing, b.told())
 		})
 	}
+	t.Run("published late", func(t *testing.T) {
+		t.Parallel()
+		b := newBench(t)
+		for _, n := range []int{1, 20} {
+			b.row(n, written(n))
+		}
+		r := sampleRecord(10, "x")
+		at := r.Time
+		r.Time = at.Add(30 * time.Hour)
+		for i, h := range r.Headers {
+			if string(h.Key) == "ce_time" {
+				r.Headers[i].Value = []byte(at.UTC().Format(time.RFC3339Nano))
+			}
+		}
+		require.NoError(t, b.c.OpenLog(router.Log{Topic: sampleTopic, Start: 9, From: 9}, false).Add(r))
+		assert.EqualValues(t, 1, b.compare().Expired)
+		assert.Equal(t, []string{"missing 20"}, b.told())
+	})
 	t.Run("a partition that is not known may be any of the topic", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/outboxstream/streamer/router"
 )
@@ -25,6 +26,21 @@ type event struct {
 	hasData    bool
 	tombstone  bool // structured mode without a value: it has no id
 	structured bool
+}
+
+// late is by how much a record is later than its event, at least, where it was
+// published late.
+const late = time.Minute
+
+// committed is when the event was committed, about, given the time of its record.
+// What was published late has a later record (docs/adr/0010); then the event's own
+// time tells, which is that of the commit, or of the row.
+func (e *event) committed(recorded time.Time) time.Time {
+	var own time.Time
+	if own.UnmarshalText(e.time) != nil || recorded.Sub(own) < late {
+		return recorded
+	}
+	return own
 }
 
 var errNoEvent = errors.New("record carries our stream's identity, but is no CloudEvent")

@@ -93,10 +93,11 @@ func (l *Log) Add(r *router.LogRecord) error {
 
 func (l *Log) add(r *router.LogRecord, position replication.Position) error {
 	c := l.comparison
-	e := entry{kind: entryRecord, id: l.event.id, place: l.place, offset: r.Offset, position: position, time: r.Time.UnixMicro()}
+	at := l.event.committed(r.Time)
+	e := entry{kind: entryRecord, id: l.event.id, place: l.place, offset: r.Offset, position: position, time: at.UnixMicro()}
 	l.noteStart(&e)
 	l.facts(r, &e.facts)
-	e.mark(inRange, c.options.Span.record(position, r.Time))
+	e.mark(inRange, c.options.Span.record(position, at))
 	if l.event.replay {
 		e.kind = entryReplay
 		l.replays++

@@ -73,7 +73,7 @@ func probe(ctx context.Context, s Scanner, log router.Log, streams []string) (p 
 		if p, malformed = router.ParseSequence(string(e.sequence)); malformed != nil {
 			return nil //nolint:nilerr // the same
 		}
-		at, offset, found = r.Time, r.Offset, true
+		at, offset, found = e.committed(r.Time), r.Offset, true
 		return errFound
 	})
 	if errors.Is(err, errFound) {
