@@ -1,7 +1,6 @@
 package router
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -163,7 +162,7 @@ func (c *Client) confirm(doubtful []string, described map[string]topicDescriptio
 		default:
 			return nil
 		}
-		pause(context.Background(), wait)
+		<-time.After(wait)
 	}
 }
 

@@ -39,43 +39,51 @@ func TestStaleBroker(t *testing.T) {
 	for name, test := range stale {
 		for what, ask := range map[string]func(*testing.T, *scribe){
 			"fence": func(t *testing.T, s *scribe) {
+				t.Helper()
 				existing, err := s.client.Existing([]string{topic, "other"})
 				require.NoError(t, err)
 				assert.Equal(t, map[string][]int32{topic: {0, 1}, "other": {0, 1}}, existing)
 			},
 			"measure": func(t *testing.T, s *scribe) {
+				t.Helper()
 				ends, err := s.client.Ends(t.Context(), []string{topic})
 				require.NoError(t, err)
 				assert.Equal(t, map[string]map[int32]int64{topic: {0: 2, 1: 1}}, ends)
 			},
 			"read back": func(t *testing.T, s *scribe) {
+				t.Helper()
 				found := s.readBack(readBackOf(map[string]Marks{topic: {Offsets: []int64{0, 0}}}))
 				assert.Equal(t, []Landmark{landmark(2, topic, 1), landmark(3, topic, 0)}, found.Landmarks)
 				assert.Empty(t, found.Gaps)
 				assert.Empty(t, found.Missing)
 			},
 			"renew the fence": func(t *testing.T, s *scribe) {
+				t.Helper()
 				o := &Owner{Client: s.client}
 				left, err := o.existing(partitionsOf(topic, 2))
 				require.NoError(t, err)
 				assert.Equal(t, partitionsOf(topic, 2), left)
 			},
 			"admit": func(t *testing.T, s *scribe) {
+				t.Helper()
 				found, err := (&Owner{Client: s.client}).Admit(topic, 2)
 				require.NoError(t, err)
 				assert.NotEmpty(t, found.ID)
 			},
 			"does it exist": func(t *testing.T, s *scribe) {
+				t.Helper()
 				existing, err := s.client.Exist(topic)
 				require.NoError(t, err)
 				assert.Equal(t, []string{topic}, existing)
 			},
 			"scan": func(t *testing.T, s *scribe) {
+				t.Helper()
 				logs, err := s.client.Logs(t.Context(), topic)
 				require.NoError(t, err)
 				assert.Len(t, logs, 2)
 			},
 			"dead letters": func(t *testing.T, s *scribe) {
+				t.Helper()
 				spans, err := s.client.whole(t.Context(), topic)
 				require.NoError(t, err)
 				assert.Len(t, spans, 2)

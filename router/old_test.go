@@ -27,7 +27,7 @@ func (r *rig) aged(by time.Duration) {
 func TestProducerOldEvents(t *testing.T) {
 	t.Parallel()
 	for _, expiry := range []time.Duration{model.Expiry, time.Hour, time.Minute} {
-		for kind := model.NoFault; kind < model.KindEnd; kind++ {
+		for kind := range model.KindEnd {
 			if kind == model.Growth {
 				continue // its keys move
 			}
@@ -113,8 +113,11 @@ func TestOldEventsLetNoPredecessorIn(t *testing.T) {
 func TestRecordTimeOfOldEvents(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ expiry, latest time.Duration }{
-		{24 * time.Hour, 10 * time.Minute}, {time.Hour, 10 * time.Minute}, {40 * time.Minute, 10 * time.Minute},
-		{20 * time.Minute, 5 * time.Minute}, {8 * time.Second, 2 * time.Second},
+		{24 * time.Hour, 10 * time.Minute},
+		{time.Hour, 10 * time.Minute},
+		{40 * time.Minute, 10 * time.Minute},
+		{20 * time.Minute, 5 * time.Minute},
+		{8 * time.Second, 2 * time.Second},
 	} {
 		t.Run(test.expiry.String(), func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +149,7 @@ func TestRecordTimeOfOldEvents(t *testing.T) {
 func TestWindowFollowsTheBrokers(t *testing.T) {
 	t.Parallel()
 	for _, expiry := range []time.Duration{model.Expiry, 2 * time.Hour, 10 * time.Minute} {
-		for kind := model.NoFault; kind < model.KindEnd; kind++ {
+		for kind := range model.KindEnd {
 			if kind == model.Growth {
 				continue
 			}
