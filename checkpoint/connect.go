@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"time"
 
@@ -13,20 +12,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgsession"
 )
-
-// pinned start-up parameters beat what ALTER ROLE and ALTER DATABASE say. A
-// checkpoint that the server has not flushed would be no checkpoint; the
-// context is the only timeout.
-var pinned = map[string]string{
-	"synchronous_commit": "on",
-	"client_encoding":    "UTF8",
-	"search_path":        "pg_catalog",
-	"statement_timeout":  "0",
-	"lock_timeout":       "0",
-
-	"default_transaction_read_only": "off",
-}
 
 // connectTimeout bounds the attempt at one address, so that a dead host does
 // not use up the time for the next one; connect_timeout in the DSN beats it.
@@ -42,7 +29,10 @@ func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 		// escaped; which part is wrong cannot be told without it.
 		return nil, failure.Misconfigure(errors.New("connection string is not valid: write postgres://user:password@host:5432/database with special characters of the password percent-encoded, or key=value pairs, in " + dsnKeys))
 	}
-	maps.Copy(config.RuntimeParams, pinned)
+	pgsession.Set(&config.Config)
+	// A checkpoint that the server has not flushed would be none.
+	pgsession.Pin(&config.Config, "synchronous_commit", "on")
+	pgsession.Pin(&config.Config, "client_encoding", "UTF8")
 	if _, ok := config.RuntimeParams["application_name"]; !ok {
 		config.RuntimeParams["application_name"] = "streamer:checkpoint"
 	}

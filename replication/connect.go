@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"net"
 	"os"
 	"strings"
@@ -19,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
 // Config says which slot of which database to stream and how.
@@ -40,7 +40,7 @@ type Config struct {
 	ConnectTimeout time.Duration
 	// LockTimeout is idle_session_timeout on the SQL connection, which holds the
 	// lock: the server ends the session, and frees the lock, when nothing has
-	// been asked for so long. 0 leaves it to the server.
+	// been asked for so long. 0 is never.
 	LockTimeout time.Duration
 	// SenderTimeout is wal_sender_timeout on our own connection: how long the
 	// server keeps a silent client, and how long we keep a silent server.
@@ -54,23 +54,6 @@ type Config struct {
 	Binary bool
 }
 
-// pinnedParameters make the text of column values independent of what
-// ALTER ROLE, ALTER DATABASE or the environment say (R15): start-up parameters
-// beat them. Timeouts meant for interactive use must not end a stream.
-var pinnedParameters = map[string]string{
-	"TimeZone":           "UTC",
-	"DateStyle":          "ISO",
-	"IntervalStyle":      "postgres",
-	"bytea_output":       "hex",
-	"extra_float_digits": "3",
-	"search_path":        "pg_catalog",
-	"statement_timeout":  "0",
-	"lock_timeout":       "0",
-	"row_security":       "off", // an error instead of fewer rows
-
-	"idle_in_transaction_session_timeout": "0",
-}
-
 // connectionBuffer holds what one read of the socket brings: what a server sends
 // in a millisecond or two. Smaller ones were slower, larger ones no faster.
 const connectionBuffer = 256 << 10
@@ -80,11 +63,9 @@ func parse(c Config) (*pgconn.Config, error) {
 	if err != nil {
 		return nil, invalidDSN(err)
 	}
-	for name, value := range pinnedParameters {
-		pin(config, name, value)
-	}
-	pin(config, "application_name", c.ApplicationName())
-	unpin(config, "client_encoding")
+	pgsession.Set(config)
+	pgsession.Pin(config, "application_name", c.ApplicationName())
+	pgsession.Unpin(config, "client_encoding")
 	if config.ConnectTimeout == 0 {
 		config.ConnectTimeout = c.ConnectTimeout
 	}
@@ -93,17 +74,6 @@ func parse(c Config) (*pgconn.Config, error) {
 	}}
 	config.DialFunc = dialer.DialContext
 	return config, nil
-}
-
-// pin sets a start-up parameter. The server takes a name in any case and the
-// last value it gets, while maps have no order: PGTZ alone brings a "timezone".
-func pin(config *pgconn.Config, name, value string) {
-	unpin(config, name)
-	config.RuntimeParams[name] = value
-}
-
-func unpin(config *pgconn.Config, name string) {
-	maps.DeleteFunc(config.RuntimeParams, func(have, _ string) bool { return strings.EqualFold(have, name) })
 }
 
 // ApplicationName is how our connections show in pg_stat_activity. It carries
@@ -148,9 +118,9 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 		return nil, invalidDSN(err)
 	}
 	config.Config = *parsed
-	pin(&config.Config, "client_encoding", "UTF8")
+	pgsession.Pin(&config.Config, "client_encoding", "UTF8")
 	if c.LockTimeout > 0 {
-		pin(&config.Config, "idle_session_timeout", fmt.Sprintf("%dms", c.LockTimeout.Milliseconds()))
+		pgsession.Pin(&config.Config, "idle_session_timeout", fmt.Sprintf("%dms", c.LockTimeout.Milliseconds()))
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -163,7 +133,7 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 // convert, and one odd byte would wedge the slot for ever (P-33).
 func pinEncoding(config *pgconn.Config, encoding string) {
 	if encoding != "SQL_ASCII" {
-		pin(config, "client_encoding", "UTF8")
+		pgsession.Pin(config, "client_encoding", "UTF8")
 	}
 }
 
@@ -174,9 +144,9 @@ func connectReplication(ctx context.Context, c Config, encoding string, notice p
 	if err != nil {
 		return nil, nil, err
 	}
-	pin(config, "replication", "database")
+	pgsession.Pin(config, "replication", "database")
 	pinEncoding(config, encoding)
-	pin(config, "wal_sender_timeout", fmt.Sprintf("%dms", c.SenderTimeout.Milliseconds()))
+	pgsession.Pin(config, "wal_sender_timeout", fmt.Sprintf("%dms", c.SenderTimeout.Milliseconds()))
 	return connectFrames(ctx, c, config, notice)
 }
 

@@ -42,10 +42,6 @@ func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error)
 		return nil, err
 	}
 	pinEncoding(config, s.Encoding)
-	pin(config, "idle_session_timeout", "0")
-	if s.Version >= 170000 {
-		pin(config, "transaction_timeout", "0")
-	}
 	if l.conn, l.frames, err = connectFrames(ctx, c, config, l.onNotice); err != nil {
 		return nil, err
 	}

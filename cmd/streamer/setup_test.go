@@ -213,10 +213,10 @@ func TestSetupIsBlockedByALock(t *testing.T) {
 
 func TestSetupOnReadOnlyServer(t *testing.T) {
 	t.Parallel()
+	primary := pgtest.New(t, pgtest.Options{})
+	standby := primary.NewStandby(t, "postgres", nil)
 	r := newRig(t, false)
-	var database string
-	require.NoError(t, r.conn.QueryRow(t.Context(), "select current_database()").Scan(&database))
-	r.exec("alter database " + pgx.Identifier{database}.Sanitize() + " set default_transaction_read_only = on")
+	r.environ = append(r.environ, "STREAMER_POSTGRES_DSN="+standby.DSN("postgres"))
 	got := r.execute("setup", "--create-table")
 	assert.Equal(t, exitUsage, got.code, got.stderr)
 	assert.Contains(t, got.stderr, "target_session_attrs=read-write")

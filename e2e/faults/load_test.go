@@ -113,8 +113,11 @@ func (w *writer) disconnect(ctx context.Context) {
 	}
 }
 
-// transaction does one transaction of a random kind and notes its outcome.
-func (w *writer) transaction(ctx context.Context) {
+// transaction does one transaction of a random kind.
+func (w *writer) transaction(ctx context.Context) { w.transact(ctx, w.fill) }
+
+// transact does one transaction and notes its outcome.
+func (w *writer) transact(ctx context.Context, fill func(context.Context, pgx.Tx, *transaction) error) {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
 	w.load.numbers.Add(1)
@@ -126,7 +129,7 @@ func (w *writer) transaction(ctx context.Context) {
 	}
 	_, err = tx.Exec(ctx, "insert into commits values ($1)", t.token)
 	if err == nil {
-		err = w.fill(ctx, tx, t)
+		err = fill(ctx, tx, t)
 	}
 	if err != nil {
 		_ = tx.Rollback(ctx)
@@ -140,6 +143,17 @@ func (w *writer) transaction(ctx context.Context) {
 		_ = w.conn.QueryRow(ctx, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").Scan(&upper)
 	}
 	w.load.journal.settle(t, end, upper)
+}
+
+// large commits one transaction of many rows of one aggregate.
+func (l *load) large(ctx context.Context, seed uint64, rows int) {
+	w := &writer{load: l, random: rand.New(rand.NewPCG(seed, writers))}
+	defer w.disconnect(ctx)
+	if w.connected(ctx) {
+		w.transact(ctx, func(ctx context.Context, tx pgx.Tx, t *transaction) error {
+			return w.copy(ctx, tx, t, "order/large", rows)
+		})
+	}
 }
 
 // outcomeOf reads the answer to COMMIT.
@@ -171,7 +185,7 @@ func (w *writer) fill(ctx context.Context, tx pgx.Tx, t *transaction) error {
 	case dice < 80:
 		return errors.Join(w.insert(ctx, tx, t, w.aggregate(), 1+w.random.IntN(5), 0), errRollback)
 	case dice < 88:
-		return w.copy(ctx, tx, t)
+		return w.copy(ctx, tx, t, w.aggregate(), 5+w.random.IntN(30))
 	case dice < 91:
 		return w.insert(ctx, tx, t, w.aggregate(), 1, 20_000+w.random.IntN(180_000))
 	case dice < 95:
@@ -253,8 +267,8 @@ func (w *writer) insert(ctx context.Context, tx pgx.Tx, t *transaction, aggregat
 	return tx.SendBatch(ctx, batch).Close()
 }
 
-func (w *writer) copy(ctx context.Context, tx pgx.Tx, t *transaction) error {
-	rows, err := w.rows(ctx, tx, t, w.aggregate(), 5+w.random.IntN(30), 0)
+func (w *writer) copy(ctx context.Context, tx pgx.Tx, t *transaction, aggregate string, n int) error {
+	rows, err := w.rows(ctx, tx, t, aggregate, n, 0)
 	if err != nil {
 		return err
 	}

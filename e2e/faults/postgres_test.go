@@ -3,6 +3,7 @@ package faults
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"syscall"
 	"time"
@@ -54,6 +55,21 @@ var _ = register(
 			r.moment(0, 500)
 			r.exec("select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name = $1 and active", r.slot)
 		},
+	},
+	fault{
+		name: "transactions limited in time", group: postgresGroup, since: 17,
+		what:     "the streamer's role has a transaction_timeout that is shorter than a large transaction takes",
+		postgres: own, patience: 30 * time.Second,
+		settings: map[string]string{"kafka.max_in_flight_bytes": "1MiB"},
+		prepare: func(r *run) {
+			r.exec("create role impatient login superuser")
+			r.exec("alter role impatient set transaction_timeout = '50ms'")
+			u, err := url.Parse(r.through)
+			require.NoError(r.t, err)
+			u.User = url.UserPassword("impatient", secretPassword)
+			r.connect(u.String())
+		},
+		strike: func(r *run) { r.load.large(r.ctx, r.seed, 60_000) },
 	},
 	fault{
 		name: "lock session terminated", group: postgresGroup,

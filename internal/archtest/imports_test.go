@@ -21,9 +21,10 @@ const module = "github.com/outboxstream/streamer/"
 var mayImport = map[string][]string{
 	"internal/failure":   {},
 	"internal/mutation":  {},
-	"replication":        {"internal/failure"},
+	"internal/pgsession": {},
+	"replication":        {"internal/failure", "internal/pgsession"},
 	"decoder":            {"internal/failure", "replication"},
-	"checkpoint":         {"internal/failure"},
+	"checkpoint":         {"internal/failure", "internal/pgsession"},
 	"router":             {"internal/failure", "internal/mutation", "replication", "decoder"},
 	"internal/pipeline":  {"internal/failure", "internal/mutation", "replication", "decoder", "checkpoint", "router"},
 	"internal/config":    {},
@@ -37,7 +38,7 @@ var mayImport = map[string][]string{
 // clients of their own and stand outside.
 var homes = map[string][]string{
 	"github.com/IBM/sarama":         {"router"},
-	"github.com/jackc/pgx/v5":       {"replication", "checkpoint"},
+	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
 	"github.com/cloudevents/sdk-go": {"router", "cmd/streamer"},
 	"github.com/alecthomas/kong":    {"cmd/streamer"},
