@@ -165,31 +165,61 @@ type Table struct {
 	Columns     []Column
 	Strays      []Stray
 
-	Publication bool // exists
-	// PublicationOID, and EntryOID of the table's entry in it, 0 where the
-	// publication names no tables; see Membership.
-	PublicationOID, EntryOID uint32
-	Inserts                  bool
-	OtherActions             []string // updates, deletes, truncates
-	ViaRoot                  bool
-	AllTables                bool
-	Published                bool // the table is in the publication
-	Attributes               []string
-	RowFilter                string
-	OtherTables              []string
+	// NotLogged are the partitions whose rows never reach the log.
+	NotLogged []string
+
+	Publication  bool // exists
+	Inserts      bool
+	OtherActions []string // updates, deletes, truncates
+	ViaRoot      bool
+	AllTables    bool
+	Published    bool // the table is in the publication
+	Attributes   []string
+	RowFilter    string
+	OtherTables  []string
+
+	footing footing // see Membership
 }
 
-// DescribeTable reads the catalog.
+// describeAttempts bounds how often the catalog is read again because it has
+// changed meanwhile.
+const describeAttempts = 5
+
+// DescribeTable reads the catalog, as of one moment.
 func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
+	version := c.conn.PgConn().ParameterStatus("server_version")
+	before, err := readFooting(ctx, c.conn, version, c.config)
+	for range describeAttempts {
+		if err != nil {
+			return Table{}, err
+		}
+		var t Table
+		if t, err = c.describe(ctx); err != nil {
+			return t, err
+		}
+		if t.footing, err = readFooting(ctx, c.conn, version, c.config); err == nil && t.footing.same(before) {
+			return t, nil
+		}
+		before = t.footing
+	}
+	if err == nil {
+		err = fmt.Errorf("description of table %s: it changes all the time", c.config.Table)
+	}
+	return Table{}, err
+}
+
+func (c *Control) describe(ctx context.Context) (Table, error) {
 	var t Table
 	var names, types []string
 	schema, table := SplitTable(c.config.Table)
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
 			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
-			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum)
+			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
+			array(select p.oid::regclass::text from pg_partition_tree(c.oid) t join pg_class p on p.oid = t.relid
+				where p.oid <> c.oid and (p.relpersistence <> 'p' or p.relkind = 'f') order by 1)
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
-		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types)
+		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &t.NotLogged)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return t, nil
@@ -208,10 +238,8 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 
 func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
 	var updates, deletes, truncates bool
-	err := c.conn.QueryRow(ctx, `select p.oid, coalesce(r.oid, 0), pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables
-		from pg_publication p left join pg_publication_rel r on r.prpubid = p.oid and r.prrelid = $2
-		where pubname = $1`, c.config.Publication, t.OID).
-		Scan(&t.PublicationOID, &t.EntryOID, &t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
+	err := c.conn.QueryRow(ctx, `select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables from pg_publication where pubname = $1`, c.config.Publication).
+		Scan(&t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -267,6 +295,12 @@ func CheckTable(t Table, c Config) []Finding {
 		found = append(found, Finding{
 			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the log", c.Table),
 			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
+		})
+	}
+	for _, partition := range t.NotLogged {
+		found = append(found, Finding{
+			true, fmt.Sprintf("partition %s of outbox table %s is UNLOGGED or a foreign table: its rows never reach the log", partition, c.Table),
+			"ALTER TABLE " + partition + " SET LOGGED, or detach it",
 		})
 	}
 	for _, column := range c.Columns {
@@ -336,7 +370,7 @@ func checkPublication(t Table, c Config) []Finding {
 		}
 	}
 	if len(t.OtherActions) > 0 {
-		add(false, "ALTER PUBLICATION "+name+" SET (publish = 'insert')",
+		add(false, "ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs: it sees then that no row was left out",
 			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail", strings.Join(t.OtherActions, ", "))
 	}
 	return found

@@ -273,12 +273,12 @@ func TestDescribeTable(t *testing.T) {
 	want := Table{
 		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true, OtherTables: []string{"public.other"},
 		Columns:    []Column{{"id", "integer"}, {"payload", "text"}, {"at", "timestamp(3) with time zone"}, {"Kind", "character varying(20)"}},
-		Attributes: table.Attributes, PublicationOID: table.PublicationOID, EntryOID: table.EntryOID,
+		Attributes: table.Attributes, NotLogged: []string{}, footing: table.footing,
 	}
 	assert.Equal(t, want, table)
 	assert.NotZero(t, table.OID)
-	assert.NotZero(t, table.PublicationOID)
-	assert.NotZero(t, table.EntryOID)
+	assert.NotZero(t, table.footing.Publication)
+	assert.NotZero(t, table.footing.Entry)
 	assert.Empty(t, CheckTable(table, f.config))
 }
 

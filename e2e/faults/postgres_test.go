@@ -191,9 +191,10 @@ var _ = register(
 	fault{
 		name: "publication replaced in one transaction", group: postgresGroup,
 		what:  "the publication is dropped and created again in one transaction, so that no row is without it",
-		times: strikes(4), recover: true,
+		times: strikes(2), recover: true,
 		strike: func(r *run) {
 			r.exec("do $$ begin drop publication streamer; create publication streamer for table outbox with (publish = 'insert', publish_via_partition_root = true); end $$")
+			r.inspected()
 		},
 	},
 	fault{
@@ -214,7 +215,119 @@ var _ = register(
 		},
 		judge: apartFromTheGap,
 	},
+	fault{
+		name: "schema out of the publication for a moment", group: postgresGroup, expect: refuses, since: 15,
+		what:    "the publication is for a schema, which is taken out, rows are committed, and it is added again",
+		says:    []string{`publication "streamer"`, `may have been out`, position},
+		prepare: func(r *run) { r.publish("for tables in schema public") },
+		strike: func(r *run) {
+			r.exec("alter publication streamer drop tables in schema public")
+			r.written(1 << 14)
+			r.exec("alter publication streamer add tables in schema public")
+		},
+		judge: apartFromTheGap,
+	},
+	fault{
+		name: "schema out of the publication while down", group: postgresGroup, expect: refuses, since: 15,
+		what:    "the same while the streamer is away",
+		says:    []string{`publication "streamer"`, `may have been out`, position},
+		prepare: func(r *run) { r.publish("for tables in schema public") },
+		strike: whileDown(func(r *run) {
+			r.exec("alter publication streamer drop tables in schema public")
+			r.written(1 << 14)
+			r.exec("alter publication streamer add tables in schema public")
+		}),
+		judge: apartFromTheGap,
+	},
+	fault{
+		name: "inserts not published for a moment", group: postgresGroup, expect: refuses,
+		what: "the publication publishes no inserts for a moment, in which rows are committed",
+		says: []string{`publication "streamer"`, `may have been out`, position},
+		strike: func(r *run) {
+			r.exec("alter publication streamer set (publish = 'update')")
+			r.written(1 << 14)
+			r.exec("alter publication streamer set (publish = 'insert')")
+		},
+		judge: apartFromTheGap,
+	},
+	fault{
+		name: "table UNLOGGED for a moment", group: postgresGroup, expect: refuses,
+		what:    "the publication is for all tables; the outbox table is made UNLOGGED, rows are committed, and it is made LOGGED again",
+		says:    []string{`publication "streamer"`, `UNLOGGED`, position},
+		prepare: func(r *run) { r.publish("for all tables") },
+		strike: func(r *run) {
+			r.exec("alter table outbox set unlogged")
+			r.committed(warmUp)
+			r.exec("alter table outbox set logged")
+		},
+		judge: apartFromTheGap,
+	},
+	fault{
+		name: "table swapped", group: postgresGroup,
+		what:  "the outbox table is renamed, and another of its name created and published, in one transaction",
+		times: strikes(2), recover: true,
+		strike: func(r *run) {
+			r.swap()
+			r.inspected()
+		},
+	},
+	fault{
+		name: "table swapped while down", group: postgresGroup,
+		what:   "the same while the streamer is away",
+		strike: whileDown((*run).swap),
+	},
+	fault{
+		name: "table partitioned", group: postgresGroup,
+		what: "the outbox table becomes a partition of another of its name, in one transaction",
+		strike: func(r *run) {
+			r.exec(`do $$ begin
+				alter table outbox rename to part;
+				create table outbox (like part) partition by hash (id);
+				alter table outbox attach partition part for values with (modulus 1, remainder 0);
+				alter publication streamer add table outbox;
+			end $$`)
+			r.inspected()
+		},
+	},
+	fault{
+		name: "table out and in at once", group: postgresGroup,
+		what:  "the outbox table is taken out of the publication and added again in one transaction",
+		times: strikes(2), recover: true,
+		strike: func(r *run) {
+			r.exec("do $$ begin alter publication streamer drop table outbox; alter publication streamer add table outbox; end $$")
+			r.inspected()
+		},
+	},
 )
+
+// publish makes the publication anew, before anything is published.
+func (r *run) publish(what string) {
+	r.t.Helper()
+	r.exec("drop publication streamer")
+	r.exec("create publication streamer " + what + " with (publish = 'insert', publish_via_partition_root = true)")
+	r.exec("select pg_drop_replication_slot($1)", r.slot)
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+}
+
+// inspected lets the streamer look at the catalog, which it does every 5 s.
+func (r *run) inspected() { r.moment(6000, 7000) }
+
+// committed waits until the writers have committed more events.
+func (r *run) committed(n int) {
+	r.t.Helper()
+	before := r.load.journal.count()
+	r.until(fmt.Sprintf("%d more events are committed", n), func() bool { return r.load.journal.count() >= before+n })
+}
+
+// swap replaces the outbox table in one transaction.
+func (r *run) swap() {
+	r.t.Helper()
+	r.exec(fmt.Sprintf(`do $$ begin
+		alter table outbox rename to outbox_%x;
+		create table outbox (id uuid primary key, aggregatetype text not null, aggregateid text not null, type text not null, payload json);
+		alter publication streamer add table outbox;
+	end $$`, r.random.Uint32()))
+}
 
 // smallWAL makes the server remove WAL soon.
 var smallWAL = map[string]string{"max_slot_wal_keep_size": "32MB", "max_wal_size": "48MB", "min_wal_size": "32MB", "wal_keep_size": "0"}

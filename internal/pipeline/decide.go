@@ -57,7 +57,7 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
-	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(), Publication: t.table.Membership()}
+	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(), Publication: t.control.membership(t.table)}
 	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
 		return err

@@ -115,14 +115,15 @@ var (
 		w.later(20*time.Second, func() { s.broken = false })
 	}}
 	aTable = action{"the table leaves the publication and returns", func(w *world) {
-		s, entry := w.primary, w.primary.table.EntryOID
-		if entry == 0 {
+		s := w.primary
+		if !s.table.Published {
 			return
 		}
-		s.table.EntryOID, s.table.Published, w.unready = 0, false, true
+		s.entry++
+		s.table.Published, w.unready = false, true
 		s.commit(modelRow{id: fmt.Sprintf("unpublished-%d", w.rows), key: "k"})
 		w.begun = w.begun || w.record() != nil // before its first start, a streamer misses nothing
-		w.later(time.Duration(w.random.IntN(8000))*time.Millisecond, func() { s.table.EntryOID, s.table.Published = entry+1, true })
+		w.later(time.Duration(w.random.IntN(8000))*time.Millisecond, func() { s.table.Published = true })
 	}}
 	aSlot = action{"the slot is dropped and created again", func(w *world) {
 		s := w.primary

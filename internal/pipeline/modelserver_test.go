@@ -26,6 +26,7 @@ type modelServer struct {
 	slots    map[string]*modelSlot
 	locks    map[string]*modelControl
 	table    replication.Table
+	entry    int // which entry of the table in the publication it is
 	up       bool
 	started  string
 	standby  bool // in recovery
@@ -65,7 +66,7 @@ var modelColumns = []string{"id", "aggregatetype", "aggregateid", "type", "paylo
 func newModelServer(w *world) *modelServer {
 	s := &modelServer{world: w, name: "first", timeline: 1, end: firstLSN, slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, up: true, started: "first", changed: make(chan struct{})}
 	s.table = replication.Table{
-		Exists: true, OID: 16400, Kind: "r", Persistence: "p", Publication: true, PublicationOID: 16500, EntryOID: 16501,
+		Exists: true, OID: 16400, Kind: "r", Persistence: "p", Publication: true,
 		Inserts: true, ViaRoot: true, Published: true,
 	}
 	for _, name := range modelColumns {
@@ -77,7 +78,7 @@ func newModelServer(w *world) *modelServer {
 
 // copyUpTo is the server as far as its WAL goes up to an LSN.
 func (s *modelServer) copyUpTo(name string, lsn replication.LSN) *modelServer {
-	c := &modelServer{world: s.world, name: name, timeline: s.timeline, switches: slices.Clone(s.switches), slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, table: s.table, up: true, started: name, changed: make(chan struct{})}
+	c := &modelServer{world: s.world, name: name, timeline: s.timeline, switches: slices.Clone(s.switches), slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, table: s.table, entry: s.entry, up: true, started: name, changed: make(chan struct{})}
 	for _, t := range s.wal {
 		if t.end <= lsn {
 			c.wal = append(c.wal, t)
@@ -100,7 +101,7 @@ func (s *modelServer) note() {
 // commit appends a transaction.
 func (s *modelServer) commit(rows ...modelRow) {
 	start := (s.end + 8 + replication.LSN(s.world.random.IntN(40))) &^ 7
-	t := modelTransaction{commit: start, end: start + 48, at: time.Now().UnixMicro(), rows: rows, published: s.table.EntryOID != 0}
+	t := modelTransaction{commit: start, end: start + 48, at: time.Now().UnixMicro(), rows: rows, published: s.table.Published}
 	s.wal = append(s.wal, t)
 	s.end = t.end
 	s.note()
@@ -224,10 +225,44 @@ func (c *modelControl) Identify(ctx context.Context) (s replication.Server, err 
 func (c *modelControl) DescribeTable(ctx context.Context) (t replication.Table, err error) {
 	err = c.use(ctx, func() error {
 		t = c.server.table
+		t.Attributes = append(slices.Clone(modelColumns), fmt.Sprint("entry ", c.server.entry))
 		return nil
 	})
 	return t, err
 }
+
+// membership is the entry, which the model hides among the published columns.
+func (c *modelControl) membership(t replication.Table) string {
+	return t.Attributes[len(t.Attributes)-1]
+}
+
+func (c *modelControl) gap(before string, now replication.Table) []replication.Finding {
+	if before == "" || before == c.membership(now) {
+		return nil
+	}
+	return []replication.Finding{{Fatal: true, Problem: "table may have been out of the publication for a while", Remedy: "compare"}}
+}
+
+func (c *modelControl) observe(last replication.Table) observer { return &modelObserver{c, last} }
+
+// modelObserver notices every change.
+type modelObserver struct {
+	*modelControl
+	last replication.Table
+}
+
+func (o *modelObserver) Look(ctx context.Context) (replication.Table, []replication.Finding, error) {
+	now, err := o.DescribeTable(ctx)
+	if err != nil {
+		return now, nil, err
+	}
+	found := append(replication.CheckTable(now, replication.Config{Table: "public.outbox", Publication: "streamer"}), o.gap(o.membership(o.last), now)...)
+	o.last = now
+	return now, found, nil
+}
+
+func (o *modelObserver) Table() replication.Table { return o.last }
+func (o *modelObserver) Close()                   {}
 
 func (c *modelControl) Slot(ctx context.Context) (slot replication.Slot, err error) {
 	err = c.use(ctx, func() error {

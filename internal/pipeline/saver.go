@@ -33,13 +33,15 @@ type saver struct {
 	saved  resumePoint         // the newest that is safely stored
 	wanted *resumePoint        // to be stored, newer than saved
 	past   []checkpoint.Moment // goes into the next record
-	err    error               // of the last attempt
+	// publication, what it rests on that the table is published, goes there, too.
+	publication string
+	err         error // of the last attempt
 }
 
 const saveTimeout = 30 * time.Second
 
 func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.ExponentialBackOff, notify func()) *saver {
-	s := &saver{store: store, notify: notify, pause: pause, saved: saved, past: saved.Past, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
+	s := &saver{store: store, notify: notify, pause: pause, saved: saved, past: saved.Past, publication: saved.Publication, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
 	s.transactions.note(saved.LSN, saved.NextTransaction)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -60,7 +62,7 @@ func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
 		r.NextTransaction = s.transactions.at(r.LSN)
 	}
 	r.Timeline, r.Started = in.timeline, in.started
-	r.Topics, r.Past, r.SavedAt = topics, s.past, time.Now().UTC()
+	r.Topics, r.Past, r.Publication, r.SavedAt = topics, s.past, s.publication, time.Now().UTC()
 	s.wanted = &r
 	s.mu.Unlock()
 	ring(s.wake)
@@ -173,12 +175,28 @@ func (s *saver) lastSaved() resumePoint {
 	return s.saved
 }
 
+// lastKnown is lastSaved with what was seen of the publication since.
+func (s *saver) lastKnown() resumePoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r := s.saved
+	r.Publication = s.publication
+	return r
+}
+
 // remember notes where the stream stands now, and returns where it has stood.
 func (s *saver) remember(now time.Time, keep time.Duration) []checkpoint.Moment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.saved.LSN}, keep) // not before now
 	return s.past
+}
+
+// notePublication says on what it rests now that the table is published.
+func (s *saver) notePublication(membership string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.publication = membership
 }
 
 // failed is why the last attempt did not succeed, or nil.

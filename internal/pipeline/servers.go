@@ -21,15 +21,27 @@ type servers struct {
 	store func(context.Context, CheckpointConfig) (checkpoint.Store, error)
 }
 
-// database is the SQL connection of a tenure: a *replication.Control.
+// database is the SQL connection of a tenure.
 type database interface {
 	TryLock(context.Context) (bool, error)
 	Ping(context.Context) error
 	Identify(context.Context) (replication.Server, error)
 	DescribeTable(context.Context) (replication.Table, error)
+	// membership is what it rests on that a table is published, gap what may have
+	// been left out since it was another one.
+	membership(replication.Table) string
+	gap(before string, now replication.Table) []replication.Finding
+	observe(replication.Table) observer
 	Slot(context.Context) (replication.Slot, error)
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
 	CheckFormerSlots(context.Context, replication.LSN) ([]replication.Finding, error)
+	Close()
+}
+
+// observer looks at the outbox table again and again: a *replication.Observer.
+type observer interface {
+	Look(context.Context) (replication.Table, []replication.Finding, error)
+	Table() replication.Table
 	Close()
 }
 
@@ -70,13 +82,24 @@ func configured() servers {
 			if err != nil {
 				return nil, err
 			}
-			return control, nil
+			return postgres{control}, nil
 		},
 		read:  openReader,
 		kafka: connectKafka,
 		store: openStore,
 	}
 }
+
+// postgres gives what a control connection returns as the interfaces of this package.
+type postgres struct{ *replication.Control }
+
+func (p postgres) membership(t replication.Table) string { return t.Membership() }
+
+func (p postgres) gap(before string, now replication.Table) []replication.Finding {
+	return replication.CheckMembership(before, now, p.Config())
+}
+
+func (p postgres) observe(last replication.Table) observer { return p.Observe(last) }
 
 func openReader(ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
 	if how == ReadCatchUp {

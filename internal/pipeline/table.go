@@ -32,7 +32,7 @@ func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, p
 		return err
 	}
 	defer control.Close()
-	t := &tenure{ground: p.ground, pipeline: p, control: control, source: source}
+	t := &tenure{ground: p.ground, pipeline: p, control: postgres{control}, source: source}
 	if err := t.check(ctx); err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
 			if err := flow.moveTo(ctx, t.history(flow.history.number)); err != nil {
 				return 0, err
 			}
-			return flow.resume(slot), t.usable(ctx, slot, flow.saver.lastSaved())
+			return flow.resume(slot), t.usable(ctx, slot, flow.saver.lastKnown())
 		}
 	}
 	return t.startOver(ctx, slot)
@@ -246,7 +246,7 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 	if err := replication.Refusal(replication.CheckPosition(r.LSN, slot)); err != nil {
 		return err
 	}
-	err := replication.Refusal(replication.CheckMembership(r.Publication, t.table, t.source))
+	err := replication.Refusal(t.control.gap(r.Publication, t.table))
 	if err != nil { // the stream went on while the table was out
 		err = &locatedError{err, fmt.Sprintf("what was committed while it was out is in question, also below the checkpoint: to go on from there, `streamer checkpoint set %s --yes`", r.LSN)}
 	}
@@ -284,7 +284,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 		r.Timeline, r.Started = t.server.Timeline, t.server.Started
 	}
 	t.noteTimeline(r)
-	r.Publication = t.table.Membership()
+	r.Publication = t.control.membership(t.table)
 	flow, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
 	if err != nil {
 		return 0, err

@@ -15,11 +15,16 @@ import (
 // and clean up.
 func (t *tenure) watched(ctx context.Context, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	observer := t.control.observe(t.table)
+	defer func() {
+		observer.Close()
+		t.table = observer.Table()
+	}()
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	defer stop()
 	beside.Go(func() {
-		if err := t.watch(watching, s.watchLag); err != nil {
+		if err := t.watch(watching, observer, s.watchLag); err != nil {
 			s.end(err)
 		}
 	})
@@ -32,7 +37,7 @@ var errPromoted = errors.New("server has been promoted")
 
 // watch asks the server at intervals, and tells what it has seen; it owns the
 // SQL connection meanwhile.
-func (t *tenure) watch(ctx context.Context, seen func(replication.Slot)) error {
+func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Slot)) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	var lastTable time.Time
@@ -41,7 +46,7 @@ func (t *tenure) watch(ctx context.Context, seen func(replication.Slot)) error {
 		slot, err := t.control.Slot(timed)
 		if err == nil && time.Since(lastTable) >= tableEvery {
 			lastTable = time.Now()
-			err = t.inspect(timed, slot)
+			err = t.inspect(timed, o, slot)
 		}
 		cancel()
 		if ctx.Err() != nil {
@@ -63,16 +68,16 @@ func (t *tenure) watch(ctx context.Context, seen func(replication.Slot)) error {
 	}
 }
 
-// inspect makes sure that the table is still published.
-func (t *tenure) inspect(ctx context.Context, slot replication.Slot) error {
-	table, err := t.control.DescribeTable(ctx)
+// inspect makes sure that the table is published, and was since the last look.
+func (t *tenure) inspect(ctx context.Context, o observer, slot replication.Slot) error {
+	table, findings, err := o.Look(ctx)
 	if err != nil {
 		return err
 	}
-	findings := append(replication.CheckTable(table, t.source), replication.CheckMembership(t.table.Membership(), table, t.source)...)
 	if err := replication.Refusal(findings); err != nil {
 		return &locatedError{err, fmt.Sprintf("rows committed between %s, when it was last seen in order, and %s are in question", t.inspected, slot.Flushed)}
 	}
+	t.pipeline.flow.saver.notePublication(t.control.membership(table))
 	t.inspected = slot.Flushed
 	return nil
 }

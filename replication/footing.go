@@ -1,0 +1,218 @@
+package replication
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// version is one version of a row of the catalog: it was in force, without a gap,
+// from the commit of the transaction that made it to that of the transaction that
+// ended it.
+type version struct {
+	OID   uint32 `json:"o"`
+	XMin  uint32 `json:"x"` // the transaction that made it
+	Owner uint32 `json:"w,omitempty"`
+	// XMax is the transaction that has ended it. Only a snapshot from before shows
+	// that; 0 where it is not known.
+	XMax uint32 `json:"-"`
+}
+
+// sameAs reports whether both are the same version of the same row.
+func (v version) sameAs(w version) bool { return v.OID == w.OID && v.XMin == w.XMin }
+
+// passesTo reports whether there was no committed state in which neither v nor w
+// was in force.
+func (v version) passesTo(w version) bool {
+	return v.OID != 0 && w.OID != 0 && (v.sameAs(w) || v.XMax != 0 && v.XMax == w.XMin)
+}
+
+// footing is what it rests on that rows of the outbox table are published: the
+// versions of catalog rows, as of one moment. docs/adr/0009 says why these.
+type footing struct {
+	Publication version `json:"p"`
+	AllTables   bool    `json:"a,omitempty"`
+	Table       uint32  `json:"t"`
+	Schema      uint32  `json:"s"`
+	Name        uint32  `json:"n"` // a hash of the configured name
+	// Type is the table's row type, which changes exactly when the table is
+	// renamed, moved to another schema or given to another owner.
+	Type version `json:"y"`
+	// Born is the transaction that created the table.
+	Born uint32 `json:"b"`
+	// Entry and SchemaEntry are those of table and schema in the publication, if
+	// any.
+	Entry       version `json:"e,omitzero"`
+	SchemaEntry version `json:"c,omitzero"`
+	// Rewritten are the current TOAST tables of the outbox table and of its
+	// partitions that are younger than the tables: those of tables that ALTER TABLE
+	// has rewritten, as SET LOGGED does.
+	Rewritten map[uint32]uint32 `json:"r,omitempty"`
+
+	class   version            // of the table in pg_class, which changes often
+	entries map[uint32]version // by table: all in the publication
+	types   map[uint32]version // by table: of all in the publication
+}
+
+// footingSQL gives one row for each version: what it is, the table or schema it is
+// about, and the version. The catalog of schemas in publications is newer than
+// PostgreSQL 14.
+const footingSQL = `with outbox as (
+		select c.oid, c.relnamespace, c.reltype from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		where n.nspname = $2 and c.relname = $3 and c.relkind in ('r', 'p')),
+	publication as (select oid, xmin, xmax, pubowner, puballtables from pg_publication where pubname = $1),
+	entry as (select oid, xmin, xmax, prrelid from pg_publication_rel where prpubid in (select oid from publication))
+	select what, about, oid, xmin::text::bigint, xmax::text::bigint, owner from (
+		select case when puballtables then 'all' else 'some' end as what, 0::oid as about, oid, xmin, xmax, pubowner as owner from publication
+		union all select 'entry', prrelid, oid, xmin, xmax, 0 from entry
+		union all select 'type', typrelid, oid, xmin, xmax, typowner from pg_type where typrelid in (select oid from outbox union select prrelid from entry)
+		union all select 'table', c.relnamespace, c.oid, c.xmin, c.xmax, c.relowner from pg_class c where c.oid in (select oid from outbox)
+		union all select 'born', attrelid, 0, xmin, xmax, 0 from pg_attribute where attname = 'tableoid' and attrelid in (select oid from outbox)
+		union all select 'rewritten', c.oid, c.reltoastrelid, c.xmin, c.xmax, 0 from pg_class c
+			join pg_attribute own on own.attrelid = c.oid and own.attname = 'tableoid'
+			join pg_attribute toast on toast.attrelid = c.reltoastrelid and toast.attname = 'tableoid'
+			where own.xmin <> toast.xmin and (c.oid in (select oid from outbox) or c.oid in (select relid from outbox, pg_partition_tree(outbox.oid)))
+		%s
+	) versions`
+
+const schemaEntrySQL = `union all select 'schema', pnnspid, oid, xmin, xmax, 0 from pg_publication_namespace
+			where pnpubid in (select oid from publication) and pnnspid in (select relnamespace from outbox)`
+
+// querier is a connection or a transaction.
+type querier interface {
+	Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error)
+}
+
+// readFooting reads the versions that the querier's snapshot sees. Which
+// transaction has ended them is as of now.
+func readFooting(ctx context.Context, q querier, server string, c Config) (footing, error) {
+	schema, table := SplitTable(c.Table)
+	sql := fmt.Sprintf(footingSQL, schemaEntrySQL)
+	if strings.HasPrefix(server, "14") {
+		sql = fmt.Sprintf(footingSQL, "")
+	}
+	f := footing{Name: nameHash(c.Table), Rewritten: map[uint32]uint32{}, entries: map[uint32]version{}, types: map[uint32]version{}}
+	rows, err := q.Query(ctx, sql, c.Publication, schema, table)
+	if err != nil {
+		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
+	}
+	var what string
+	var about uint32
+	var xmin, xmax int64
+	var v version
+	_, err = pgx.ForEachRow(rows, []any{&what, &about, &v.OID, &xmin, &xmax, &v.Owner}, func() error {
+		v.XMin, v.XMax = uint32(xmin), uint32(xmax)
+		f.add(what, about, v)
+		return nil
+	})
+	if err != nil {
+		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
+	}
+	f.Entry, f.Type = f.entries[f.Table], f.types[f.Table]
+	return f, nil
+}
+
+func (f *footing) add(what string, about uint32, v version) {
+	switch what {
+	case "all", "some":
+		f.Publication, f.AllTables = v, what == "all"
+	case "entry":
+		f.entries[about] = v
+	case "type":
+		f.types[about] = v
+	case "table":
+		f.Table, f.Schema, f.class = v.OID, about, v
+	case "born":
+		f.Born = v.XMin
+	case "rewritten":
+		f.Rewritten[about] = v.OID
+	case "schema":
+		f.SchemaEntry = v
+	}
+}
+
+// nameHash tells names apart without keeping them.
+func nameHash(name string) uint32 {
+	hash := fnv.New32a()
+	hash.Write([]byte(name))
+	return hash.Sum32()
+}
+
+// same reports whether nothing has changed between two looks.
+func (f footing) same(g footing) bool {
+	return f.String() == g.String() && f.class.sameAs(g.class) &&
+		maps.EqualFunc(f.entries, g.entries, version.sameAs) && maps.EqualFunc(f.types, g.types, version.sameAs)
+}
+
+// String is what the checkpoint keeps.
+func (f footing) String() string {
+	text, _ := json.Marshal(f) // numbers
+	return string(text)
+}
+
+// paths are the ways in which the table is published; one is enough.
+func (f footing) paths() []version {
+	var paths []version
+	if f.AllTables {
+		paths = append(paths, f.Publication)
+	}
+	for _, entry := range []version{f.SchemaEntry, f.Entry} {
+		if entry.OID != 0 {
+			paths = append(paths, entry)
+		}
+	}
+	return paths
+}
+
+// gap says why rows committed between the two may be in no stream, or "" where
+// that is impossible: in every committed state in between, the table of this name
+// was published.
+func (f footing) gap(now footing) string {
+	switch {
+	case !f.Publication.passesTo(now.Publication) && !givenAway(f.Publication, now.Publication):
+		return "the publication was altered or created again"
+	case f.AllTables && now.AllTables: // whatever the tables are called
+	case f.Table != now.Table && f.SchemaEntry.passesTo(now.SchemaEntry) && f.Schema == now.Schema: // any table of the schema
+	case f.Table != now.Table:
+		if !f.swapped(now) {
+			return "another table has its name now, and it cannot be seen that names and publication changed in one transaction"
+		}
+	case !slices.ContainsFunc(f.paths(), func(before version) bool { return slices.ContainsFunc(now.paths(), before.passesTo) }):
+		return "it was taken out and added again"
+	case f.Name == now.Name && !f.Type.passesTo(now.Type) && !givenAway(f.Type, now.Type):
+		return "it was renamed or moved to another schema and back"
+	}
+	if f.Table == now.Table && f.class.XMax != 0 && f.class.XMax == now.class.XMin {
+		return "" // changed by one transaction only
+	}
+	for table, toast := range now.Rewritten {
+		if f.Rewritten[table] != toast {
+			return "it was rewritten by ALTER TABLE, as when it is made UNLOGGED and LOGGED again"
+		}
+	}
+	return ""
+}
+
+// givenAway reports whether a change of the owner explains that v became w.
+func givenAway(v, w version) bool {
+	return v.OID == w.OID && v.XMax == 0 && v.Owner != 0 && w.Owner != 0 && v.Owner != w.Owner
+}
+
+// swapped reports whether one transaction gave the name of the one table to the
+// other, which was published from then on, and the one until then.
+func (f footing) swapped(now footing) bool {
+	at := now.Type.XMin // when the other got its name
+	former, still := now.types[f.Table]
+	if f.Type.XMax != at && (!still || former.XMin != at) {
+		return false
+	}
+	until := now.entries[f.Table].sameAs(f.Entry) || f.Entry.XMax == at
+	since := now.Entry.XMin == at || now.Entry.XMin == now.Born || f.entries[now.Table].sameAs(now.Entry)
+	return f.Entry.OID != 0 && now.Entry.OID != 0 && until && since
+}
