@@ -292,6 +292,36 @@ func TestChangedTable(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, "A", string(d.Event().Attribute(AggregateID)))
 	})
+	t.Run("the table that is known by its OID", func(t *testing.T) {
+		t.Parallel()
+		known := func(since replication.LSN) Mapping {
+			m := m
+			m.RelationID, m.RelationSince = 2, since
+			return m
+		}
+		named := func(relation uint32, name string) []byte {
+			return relationMessage(relation, "public", name, id, kind, key, typ)
+		}
+		for name, c := range map[string]struct {
+			mapping  Mapping
+			messages [][]byte
+			row      uint32 // of this table
+			want     Kind
+		}{
+			"had another name":                       {known(0), [][]byte{named(2, "events")}, 2, Row},
+			"had another name, and another had its":  {known(0), [][]byte{named(2, "events"), named(1, "outbox")}, 2, Row},
+			"that other is the outbox as well":       {known(0), [][]byte{named(2, "events"), named(1, "outbox")}, 1, Row},
+			"was being prepared":                     {known(200), [][]byte{named(1, "outbox"), named(2, "outbox_new")}, 2, Other},
+			"was being prepared, and has taken over": {known(200), [][]byte{named(2, "outbox_new"), named(2, "outbox")}, 2, Row},
+			"has lost its name to another":           {known(0), [][]byte{named(2, "outbox"), named(1, "outbox"), named(2, "outbox_old")}, 2, Other},
+		} {
+			d, err := inTransaction(c.mapping, c.messages...)
+			require.NoError(t, err, name)
+			kind, err := d.Decode(insertMessage(c.row, "1", "K", "A", "T"))
+			require.NoError(t, err, name)
+			assert.Equal(t, c.want, kind, name)
+		}
+	})
 }
 
 func TestOneColumnForManyAttributes(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
 )
 
 // Mapping says where in the outbox table the parts of an event are.
@@ -13,8 +14,10 @@ type Mapping struct {
 	// Schema and Table name the outbox table. Rows of other tables are ignored.
 	Schema, Table string
 	// RelationID is the table's OID, or 0. The log may hold rows from a time
-	// when the table had another name; they are outbox rows all the same.
-	RelationID uint32
+	// when the table had another name; they are outbox rows all the same, in
+	// transactions that commit at RelationSince or later.
+	RelationID    uint32
+	RelationSince replication.LSN
 	// Columns are the mapped columns; an attribute that is not in it is not
 	// mapped.
 	Columns map[Attribute]string
@@ -39,6 +42,7 @@ func (m Mapping) ColumnNames() []string {
 // Columns are found by name, never by place (R14).
 type relation struct {
 	outbox  bool
+	named   bool // it is called what the outbox is called
 	columns []column
 }
 
@@ -92,17 +96,35 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	if schema == "" {
 		schema = "pg_catalog" // that is how pgoutput spells it
 	}
-	outbox := schema == d.mapping.Schema && table == d.mapping.Table || id == d.mapping.RelationID && id != 0
+	named := schema == d.mapping.Schema && table == d.mapping.Table
+	if named {
+		d.succeed(id)
+	}
+	outbox := named || id == d.mapping.RelationID && id != 0 && d.event.Position.Commit >= d.mapping.RelationSince
 	if known := d.relations[id]; known != nil && known.outbox && !outbox {
 		return failure.Refuse(fmt.Errorf("outbox table %s.%s was renamed to %s.%s in the transaction committing at %s: name it in outbox.table, or rename it back",
 			d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit))
 	}
-	r := &relation{outbox: outbox, columns: columns}
+	r := &relation{outbox: outbox, named: named, columns: columns}
 	d.relations[id] = r
 	if outbox {
 		return d.plan(r)
 	}
 	return nil
+}
+
+// succeed notes which table has the outbox's name. One that had it before has lost
+// it, and its rows are none of ours from here on.
+func (d *Decoder) succeed(id uint32) {
+	for former, r := range d.relations {
+		if !r.named || former == id {
+			continue
+		}
+		d.relations[former] = &relation{columns: r.columns}
+		if former == d.mapping.RelationID {
+			d.mapping.RelationID, d.mapping.RelationSince = id, d.event.Position.Commit
+		}
+	}
 }
 
 // plan finds every mapped column and remembers where its value goes.

@@ -179,6 +179,7 @@ type Table struct {
 	OtherTables  []string
 
 	footing footing // see Membership
+	end     LSN     // of the log, when it was described
 }
 
 // describeAttempts bounds how often the catalog is read again because it has
@@ -211,22 +212,24 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 func (c *Control) describe(ctx context.Context) (Table, error) {
 	var t Table
 	var names, types []string
+	var end int64
 	schema, table := SplitTable(c.config.Table)
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
 			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
 			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
 			array(select p.oid::regclass::text from pg_partition_tree(c.oid) t join pg_class p on p.oid = t.relid
-				where p.oid <> c.oid and (p.relpersistence <> 'p' or p.relkind = 'f') order by 1)
+				where p.oid <> c.oid and (p.relpersistence <> 'p' or p.relkind = 'f') order by 1),
+			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
-		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &t.NotLogged)
+		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &t.NotLogged, &end)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return t, nil
 	case err != nil:
 		return t, fmt.Errorf("description of table %s: %w", c.config.Table, err)
 	}
-	t.Exists = true
+	t.Exists, t.end = true, LSN(end)
 	for i, name := range names {
 		t.Columns = append(t.Columns, Column{Name: name, Type: types[i]})
 	}

@@ -55,6 +55,10 @@ type footing struct {
 	// has rewritten, as SET LOGGED does.
 	Rewritten map[uint32]uint32 `json:"r,omitempty"`
 
+	// Since is where the log ended when the table was first seen to have the name;
+	// 0 if it always had.
+	Since LSN `json:"l,omitempty"`
+
 	class   version            // of the table in pg_class, which changes often
 	entries map[uint32]version // by table: all in the publication
 	types   map[uint32]version // by table: of all in the publication
@@ -146,6 +150,7 @@ func nameHash(name string) uint32 {
 
 // same reports whether nothing has changed between two looks.
 func (f footing) same(g footing) bool {
+	f.Since, g.Since = 0, 0 // no matter of the catalog
 	return f.String() == g.String() && f.class.sameAs(g.class) &&
 		maps.EqualFunc(f.entries, g.entries, version.sameAs) && maps.EqualFunc(f.types, g.types, version.sameAs)
 }

@@ -11,6 +11,27 @@ import (
 // stays the same, no row can have been left out (P-25).
 func (t Table) Membership() string { return t.footing.String() }
 
+// After is the table as it is for a stream that goes on from where it had another
+// membership. If it was another table then, this one has not always had its name.
+func (t Table) After(before string) Table {
+	var then footing
+	switch {
+	case json.Unmarshal([]byte(before), &then) != nil || then.Table == 0:
+		t.footing.Since = 0 // not known
+	case then.Table == t.OID:
+		t.footing.Since = then.Since
+	default:
+		t.footing.Since = t.end
+	}
+	return t
+}
+
+// Since is from where in the log on rows of this table are rows of the outbox
+// whatever the table was called when they were committed. Before, a table that was
+// prepared to take its place had another name, and so had the rows that were copied
+// into it.
+func (t Table) Since() LSN { return t.footing.Since }
+
 // CheckMembership says if rows may have been left out of the stream since the
 // table had another membership, as far as the catalog tells.
 func CheckMembership(before string, now Table, c Config) []Finding {

@@ -35,6 +35,7 @@ func (o *Observer) Look(ctx context.Context) (Table, []Finding, error) {
 	if err != nil {
 		return now, nil, err
 	}
+	now = now.After(o.last.Membership())
 	config := o.control.config
 	found := CheckTable(now, config)
 	if Refusal(found) == nil {

@@ -161,6 +161,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		return
 	}
 	d.saved = record.LSN
+	d.table = d.table.After(record.Publication)
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
 		d.say(warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")

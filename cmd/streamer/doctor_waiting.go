@@ -40,7 +40,7 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	topics := map[string]struct{}{}
-	p := &previewer{cfg: d.cfg, routes: routes, limit: waitingRows, partitions: func(string) (int, error) { return 0, nil }}
+	p := &previewer{cfg: d.cfg, mapping: streamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingRows, partitions: func(string) (int, error) { return 0, nil }}
 	p.write = func(line any) error {
 		switch line := line.(type) {
 		case poisonLine:

@@ -39,17 +39,19 @@ func (command previewCommand) Run(ctx context.Context, c *cli, env environment) 
 		return err
 	}
 	defer control.Close()
-	server, err := previewable(ctx, control, replicationConfig)
+	server, table, err := previewable(ctx, control, replicationConfig)
 	if err != nil {
 		return err
 	}
+	// Without a checkpoint, rows are taken for ours as a first start takes them.
+	record, _ := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
 	routes, err := newRouter(cfg, server.Database)
 	if err != nil {
 		return err
 	}
 	counts := &partitionCounts{cfg: cfg, env: env}
 	defer counts.close()
-	p := &previewer{write: env.writeLine, cfg: cfg, routes: routes, partitions: counts.of, limit: int(command.Limit)}
+	p := &previewer{write: env.writeLine, cfg: cfg, mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit)}
 	if err := p.run(ctx, control, server); err != nil {
 		return err
 	}
@@ -60,31 +62,32 @@ func (command previewCommand) Run(ctx context.Context, c *cli, env environment) 
 }
 
 // previewable makes the checks that run makes before it reads.
-func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, error) {
+func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, replication.Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if err != nil {
-		return server, err
+		return server, replication.Table{}, err
 	}
 	table, err := control.DescribeTable(ctx)
 	if err != nil {
-		return server, err
+		return server, table, err
 	}
 	if err := replication.Refusal(replication.CheckTable(table, c)); err != nil {
-		return server, err
+		return server, table, err
 	}
 	slot, err := control.Slot(ctx)
 	if err != nil {
-		return server, err
+		return server, table, err
 	}
-	return server, replication.Refusal(replication.CheckSlot(slot, server))
+	return server, table, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
 // previewer turns what waits in the slot into lines of JSON.
 type previewer struct {
 	write      func(line any) error // a poisonLine or a router.Rendering
 	cfg        config.Config
+	mapping    decoder.Mapping
 	routes     *router.Router
 	partitions func(topic string) (int, error)
 	limit      int // 0: none
@@ -115,7 +118,7 @@ func (p *previewer) run(ctx context.Context, control *replication.Control, serve
 // pass reads from the beginning of the slot and shows what earlier passes have
 // not.
 func (p *previewer) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
-	d := decoder.New(mapping(p.cfg.Outbox))
+	d := decoder.New(p.mapping)
 	row := 0
 	return control.Peek(ctx, server, ask, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)

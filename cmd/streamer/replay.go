@@ -150,7 +150,11 @@ func (r *replay) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := p.Rehearse(ctx, r.server, *r.rewind)
+	table, err := r.control.DescribeTable(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := p.Rehearse(ctx, r.server, *r.rewind, table)
 	if err != nil {
 		return err
 	}

@@ -85,6 +85,13 @@ func mapping(o config.Outbox) decoder.Mapping {
 	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
 }
 
+// streamedMapping takes those rows for rows of the outbox that a stream does.
+func streamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
+	m := mapping(o)
+	m.RelationID, m.RelationSince = t.OID, t.Since()
+	return m
+}
+
 func rules(c config.Config) router.Rules {
 	m := mapping(c.Outbox)
 	r := router.Rules{

@@ -57,16 +57,16 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
-	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(), Publication: t.control.membership(t.table)}
+	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
 	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
 		return err
 	}
 	defer p.discard()
-	return p.decide(ctx, h, after, approve)
+	return t.decide(ctx, h, after, approve)
 }
 
-func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Record, approve func(Decision) error) error {
+func (t *tenure) decide(ctx context.Context, h *holding, after checkpoint.Record, approve func(Decision) error) error {
 	// Asked again, for the reason why there may be none.
 	before, err := h.store.Load(ctx, after.Identity)
 	unusable := errors.Is(err, checkpoint.ErrNone) || failure.ClassOf(err) == failure.Refused
@@ -76,6 +76,7 @@ func (p *Pipeline) decide(ctx context.Context, h *holding, after checkpoint.Reco
 	producer, epoch := h.owner.ID()
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
 	after.History, after.AtLeastOnce, after.Past = before.History, h.atLeastOnce, before.Past
+	after.Publication = t.control.membership(t.table.After(before.Publication))
 	if err != nil || before.Timeline != after.Timeline {
 		after.History++
 	} else if after.LSN >= before.LSN {

@@ -22,7 +22,7 @@ type Rehearsal struct {
 
 // Rehearse reads what a replay would read, from a temporary copy of the rewind
 // slot, and publishes nothing. server is the one that the slot is on.
-func (p *Pipeline) Rehearse(ctx context.Context, server replication.Server, slot replication.Slot) (Rehearsal, error) {
+func (p *Pipeline) Rehearse(ctx context.Context, server replication.Server, slot replication.Slot, table replication.Table) (Rehearsal, error) {
 	config, err := p.replication()
 	if err != nil {
 		return Rehearsal{}, err
@@ -41,7 +41,9 @@ func (p *Pipeline) Rehearse(ctx context.Context, server replication.Server, slot
 	if err != nil {
 		return Rehearsal{}, err
 	}
-	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(p.config.Mapping), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
+	mapping := p.config.Mapping
+	mapping.RelationID = table.OID
+	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(mapping), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
 	for ctx.Err() == nil {
 		m, err := reader.Next()
 		if err == nil {

@@ -55,7 +55,7 @@ type session struct {
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	mapping := t.config.Mapping
-	mapping.RelationID = t.table.OID
+	mapping.RelationID, mapping.RelationSince = t.table.OID, t.table.Since()
 	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.purpose.limiter()}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
 	s.pressure = newPressure(t.ground, p.flow, r)

@@ -237,6 +237,7 @@ func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
 
 // usable tells whether the stream can go on from a checkpoint.
 func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoint) error {
+	t.table = t.table.After(r.Publication)
 	if err := t.sameHistory(ctx, slot, r); err != nil {
 		return err
 	}
