@@ -164,6 +164,32 @@ func survives(t *testing.T, p place) {
 	assert.Equal(t, record(100), got)
 }
 
+// findsFormer is about stores of many records: the record of the same slot is found
+// under another name of its database, and no other.
+func findsFormer(t *testing.T, store checkpoint.Store) {
+	t.Helper()
+	renamed := ours
+	renamed.Database = "shop2"
+	none := func(id checkpoint.Identity) {
+		t.Helper()
+		_, err := checkpoint.Former(t.Context(), store, id)
+		require.ErrorIs(t, err, checkpoint.ErrNone)
+	}
+	none(renamed)
+	other := record(50)
+	other.Slot = "other_" + ours.Slot
+	require.NoError(t, store.Save(t.Context(), other))
+	none(renamed)
+	require.NoError(t, store.Save(t.Context(), record(100)))
+	none(ours)
+	found, err := checkpoint.Former(t.Context(), store, renamed)
+	require.NoError(t, err)
+	assert.Equal(t, ours, found.Identity)
+	assert.Equal(t, checkpoint.LSN(100), found.LSN)
+	renamed.SystemID = "7300000000000000002"
+	none(renamed)
+}
+
 // damaged are stored forms that Load must refuse, by what is wrong with them.
 func damaged(t *testing.T) map[string]struct {
 	stored string

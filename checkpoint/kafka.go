@@ -9,6 +9,8 @@ import (
 type Log interface {
 	// Last returns the newest value under key, nil when there is none.
 	Last(ctx context.Context, key []byte) ([]byte, error)
+	// Find returns the newest value whose key matches, nil when there is none.
+	Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error)
 	// Append writes a value and returns when it would survive a crash.
 	Append(ctx context.Context, key, value []byte) error
 	// Name is the topic's name.
@@ -37,6 +39,15 @@ func (s *KafkaStore) Load(ctx context.Context, id Identity) (Record, error) {
 		return Record{}, fmt.Errorf("%s: %w", s.where(), ErrNone)
 	}
 	return Decode(stored, id, s.where())
+}
+
+// Former finds the record of the same slot under another name of its database.
+func (s *KafkaStore) Former(ctx context.Context, id Identity) (Record, error) {
+	stored, err := s.log.Find(ctx, func(key []byte) bool { return id.renamed(string(key)) })
+	if err != nil {
+		return Record{}, fmt.Errorf("look for a checkpoint of another name in %s: %w", s.where(), err)
+	}
+	return former([][]byte{stored}, id, s.where())
 }
 
 // Claim does nothing: who writes with an earlier epoch of the producer id is

@@ -27,6 +27,17 @@ func (l *memoryLog) Last(_ context.Context, key []byte) ([]byte, error) {
 	return l.values[string(key)], l.err
 }
 
+func (l *memoryLog) Find(_ context.Context, matches func([]byte) bool) (value []byte, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, v := range l.values {
+		if matches([]byte(key)) {
+			value = v
+		}
+	}
+	return value, l.err
+}
+
 func (l *memoryLog) Append(_ context.Context, key, value []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -58,6 +69,10 @@ func memoryPlace(*testing.T) place {
 func TestKafkaStore(t *testing.T) {
 	t.Parallel()
 	conform(t, memoryPlace, memoryPlace)
+	t.Run("a renamed database", func(t *testing.T) {
+		t.Parallel()
+		findsFormer(t, checkpoint.NewKafka(&memoryLog{values: map[string][]byte{}}))
+	})
 	t.Run("the class of the log's error is kept", func(t *testing.T) {
 		t.Parallel()
 		log := &memoryLog{err: failure.Refuse(errors.New("not authorised"))}

@@ -105,6 +105,22 @@ func (s *PostgresStore) Load(ctx context.Context, id Identity) (Record, error) {
 	return Decode([]byte(stored), id, s.where)
 }
 
+// Former finds the record of the same slot under another name of its database.
+func (s *PostgresStore) Former(ctx context.Context, id Identity) (Record, error) {
+	var stored [][]byte
+	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, "SELECT record FROM "+s.table.Sanitize()+" WHERE right(key, length($1)) = $1 ORDER BY saved_at DESC", "/"+id.Slot)
+		if err == nil {
+			stored, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
+		}
+		return s.explain(err)
+	})
+	if err != nil {
+		return Record{}, fmt.Errorf("look for a checkpoint of another name in %s: %w", s.where, err)
+	}
+	return former(stored, id, s.where)
+}
+
 // Claim counts the row's epoch up. Where there is no row yet, the first Save
 // makes it.
 func (s *PostgresStore) Claim(ctx context.Context, id Identity) error {

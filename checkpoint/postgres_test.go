@@ -131,6 +131,11 @@ func TestPostgresStoreIsDurable(t *testing.T) {
 	assert.Equal(t, 1, on)
 }
 
+func TestPostgresStoreOfRenamedDatabase(t *testing.T) {
+	t.Parallel()
+	findsFormer(t, openPostgres(t, pgtest.Shared(t).CreateDatabase(t)))
+}
+
 func TestOpenPostgres(t *testing.T) {
 	t.Parallel()
 	t.Run("any name is quoted", func(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -25,6 +26,36 @@ type Identity struct {
 // leaves out the system identifier on purpose: a restored or re-created cluster
 // must find the old record and be refused, not start anew.
 func (i Identity) Key() string { return i.Database + "/" + i.Slot }
+
+// renamed reports whether a key is of the same slot in a database of another name.
+func (i Identity) renamed(key string) bool {
+	database, ok := strings.CutSuffix(key, "/"+i.Slot)
+	return ok && database != i.Database
+}
+
+// former is the first of these records that belongs to the same slot of the same
+// cluster, whose database had another name then; or ErrNone. Slots have their names
+// to themselves in a cluster.
+func former(stored [][]byte, id Identity, where string) (Record, error) {
+	for _, s := range stored {
+		r, err := parse(s, where)
+		if err == nil && r.SystemID == id.SystemID && r.Slot == id.Slot && r.Database != id.Database {
+			return r, nil
+		}
+	}
+	return Record{}, fmt.Errorf("%s: %w", where, ErrNone)
+}
+
+// Former finds the record of the same slot under another name of its database, or
+// says ErrNone. A store of one record refuses it by itself.
+func Former(ctx context.Context, s Store, id Identity) (Record, error) {
+	if keeps, ok := s.(interface {
+		Former(ctx context.Context, id Identity) (Record, error)
+	}); ok {
+		return keeps.Former(ctx, id)
+	}
+	return Record{}, ErrNone
+}
 
 // Record is a stored checkpoint.
 type Record struct {

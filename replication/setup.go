@@ -64,6 +64,11 @@ func (c *Control) TableExists(ctx context.Context, table string) (bool, error) {
 		where n.nspname = $1 and c.relname = $2`, schema, name)
 }
 
+// DatabaseExists reports whether there is a database of this name.
+func (c *Control) DatabaseExists(ctx context.Context, name string) (bool, error) {
+	return c.exists(ctx, "database "+name, "select from pg_database where datname = $1", name)
+}
+
 func (c *Control) exists(ctx context.Context, what, query string, arguments ...any) (found bool, err error) {
 	if err := c.conn.QueryRow(ctx, "select exists("+query+")", arguments...).Scan(&found); err != nil {
 		return false, fmt.Errorf("look for %s: %w", what, err)

@@ -81,14 +81,19 @@ const firstLast = 16
 // Last returns the newest value stored under key, or nil. It looks for it
 // backwards from the end, because a topic that many share may be large.
 func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
-	last, err := t.last(ctx, key)
+	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })
+}
+
+// Find returns the newest value whose key matches, nil when there is none.
+func (t *CompactedTopic) Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error) {
+	last, err := t.find(ctx, matches)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) && failure.ClassOf(err) != failure.Refused {
 		err = failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
 	}
 	return last, err
 }
 
-func (t *CompactedTopic) last(ctx context.Context, key []byte) (value []byte, err error) {
+func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool) (value []byte, err error) {
 	floor, err := t.client.client.GetOffset(t.name, 0, sarama.OffsetOldest)
 	if err != nil {
 		return nil, fmt.Errorf("first offset of topic %q partition 0: %w", t.name, err)
@@ -102,7 +107,7 @@ func (t *CompactedTopic) last(ctx context.Context, key []byte) (value []byte, er
 		s := &span{topicPartition: topicPartition{t.name, 0}, next: max(floor, end-window), end: end}
 		end = s.next // what the next, larger window is for
 		err := t.client.readSpans(ctx, []*span{s}, func(_ *span, _ int64, r *sarama.Record) error {
-			if string(r.Key) == string(key) {
+			if matches(r.Key) {
 				value, found = bytes.Clone(r.Value), true
 			}
 			return nil

@@ -115,22 +115,40 @@ func identityOf(server replication.Server, cfg config.Config) checkpoint.Identit
 func loadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	switch cfg.Checkpoint.Store {
-	case config.StoreFile:
+	if cfg.Checkpoint.Store == config.StoreFile {
 		return loadFile(cfg.Checkpoint.File.Path, id)
-	case config.StorePostgres:
-		return loadTable(ctx, cfg, id)
 	}
-	client, err := connectKafka(ctx, cfg)
+	store, done, err := sharedStore(ctx, cfg)
 	if err != nil {
 		return checkpoint.Record{}, err
 	}
-	defer client.Close()
+	defer done()
+	return store.Load(ctx, id)
+}
+
+// sharedStore opens a store that streamers share, without creating it.
+func sharedStore(ctx context.Context, cfg config.Config) (store checkpoint.Store, done func(), err error) {
+	if cfg.Checkpoint.Store == config.StorePostgres {
+		found, err := checkpointTableExists(ctx, cfg)
+		if err != nil || !found {
+			return nil, nil, missing(err, "table", cfg.Checkpoint.Postgres.Table)
+		}
+		table, err := openCheckpointTable(ctx, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		return table, func() { _ = table.Close() }, nil
+	}
+	client, err := connectKafka(ctx, cfg)
+	if err != nil {
+		return nil, nil, err
+	}
 	topic := router.NewCompactedTopic(client, cfg.Checkpoint.Kafka.Topic)
 	if existing, err := client.Exist(topic.Name()); err != nil || len(existing) == 0 {
-		return checkpoint.Record{}, missing(err, "topic", topic.Name())
+		client.Close()
+		return nil, nil, missing(err, "topic", topic.Name())
 	}
-	return checkpoint.NewKafka(topic).Load(ctx, id)
+	return checkpoint.NewKafka(topic), client.Close, nil
 }
 
 func missing(err error, what, name string) error {
@@ -149,19 +167,6 @@ func loadFile(path string, id checkpoint.Identity) (checkpoint.Record, error) {
 		return checkpoint.Record{}, fmt.Errorf("load checkpoint: %w", err)
 	}
 	return checkpoint.Decode(stored, id, fmt.Sprintf("file %q", path))
-}
-
-func loadTable(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
-	found, err := checkpointTableExists(ctx, cfg)
-	if err != nil || !found {
-		return checkpoint.Record{}, missing(err, "table", cfg.Checkpoint.Postgres.Table)
-	}
-	store, err := openCheckpointTable(ctx, cfg)
-	if err != nil {
-		return checkpoint.Record{}, err
-	}
-	defer store.Close()
-	return store.Load(ctx, id)
 }
 
 // openCheckpointTable creates the table if it is missing.

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -154,6 +155,10 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	place := checkpointPlace(d.cfg)
 	record, err := loadCheckpoint(ctx, d.cfg, identityOf(*d.server, d.cfg))
 	if errors.Is(err, checkpoint.ErrNone) {
+		if err := d.renamed(ctx); err != nil {
+			d.outcome(err, "checkpoint", "")
+			return
+		}
 		d.say(fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
 		return
 	}
@@ -175,6 +180,27 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		d.findings(found, "publication", "")
 	}
 	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
+}
+
+// renamed looks for the checkpoint under another name of the database.
+func (d *doctor) renamed(ctx context.Context) error {
+	if d.cfg.Checkpoint.Store == config.StoreFile {
+		return nil
+	}
+	store, done, err := sharedStore(ctx, d.cfg)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer done()
+	control, _, err := connectPostgres(ctx, d.cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	return pipeline.CheckRenamed(ctx, control, store, identityOf(*d.server, d.cfg))
 }
 
 // flushed is where the log ends now.

@@ -248,6 +248,10 @@ func (t *modelTopic) UseProducer(p *router.Producer)          { t.producer = p }
 func (t *modelTopic) Ensure(ctx context.Context, _ int) error { return t.kafka.ask(ctx) }
 
 func (t *modelTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
+	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })
+}
+
+func (t *modelTopic) Find(ctx context.Context, matches func([]byte) bool) ([]byte, error) {
 	if err := t.kafka.ask(ctx); err != nil {
 		return nil, err
 	}
@@ -255,7 +259,7 @@ func (t *modelTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	m.Lock()
 	defer m.Unlock()
 	for _, r := range slices.Backward(m.Topics[t.name].Partitions[0].Log) {
-		if string(r.Key) == string(key) {
+		if !r.Marker && matches(r.Key) {
 			return r.Value, nil
 		}
 	}

@@ -291,6 +291,8 @@ func (c *modelControl) SwitchPoint(ctx context.Context, _ replication.Server, ti
 	return at, known, err
 }
 
+func (c *modelControl) DatabaseExists(context.Context, string) (bool, error) { return true, nil }
+
 func (c *modelControl) CheckFormerSlots(ctx context.Context, _ replication.LSN) ([]replication.Finding, error) {
 	return nil, c.use(ctx, func() error { return nil })
 }

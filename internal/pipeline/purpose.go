@@ -24,7 +24,7 @@ type purpose interface {
 	// owns reports whether a stored record is to be gone on from. begin gets ready to
 	// start without one, and completes the first record.
 	owns(checkpoint.Record) bool
-	begin(context.Context, *tenure, replication.Slot, *checkpoint.Record) error
+	begin(context.Context, *tenure, *holding, replication.Slot, *checkpoint.Record) error
 	// accompany starts what goes on beside a session.
 	accompany(context.Context, *sync.WaitGroup, *tenure, *session)
 	limiter() *rate.Limiter // nil without a limit
@@ -63,8 +63,8 @@ func (streaming) reached(replication.LSN)                      {}
 func (streaming) complete()                                    {}
 func (streaming) parts() bool                                  { return true }
 
-func (streaming) begin(ctx context.Context, t *tenure, slot replication.Slot, _ *checkpoint.Record) error {
-	return t.succeeds(ctx, slot)
+func (streaming) begin(ctx context.Context, t *tenure, h *holding, slot replication.Slot, _ *checkpoint.Record) error {
+	return t.succeeds(ctx, h.store, slot)
 }
 
 func (streaming) accompany(ctx context.Context, beside *sync.WaitGroup, t *tenure, s *session) {
@@ -90,7 +90,7 @@ func (r replaying) parts() bool                               { return false }
 
 func (r replaying) wants(s *session, e *decoder.Event) (bool, error) { return s.again(r.Replay, e) }
 
-func (r replaying) begin(_ context.Context, _ *tenure, _ replication.Slot, first *checkpoint.Record) error {
+func (r replaying) begin(_ context.Context, _ *tenure, _ *holding, _ replication.Slot, first *checkpoint.Record) error {
 	first.Replay = r.stored()
 	return nil
 }

@@ -34,6 +34,7 @@ type database interface {
 	observe(replication.Table) observer
 	Slot(context.Context) (replication.Slot, error)
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
+	databases
 	CheckFormerSlots(context.Context, replication.LSN) ([]replication.Finding, error)
 	Close()
 }

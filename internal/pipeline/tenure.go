@@ -298,7 +298,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
 	if h.found = h.found && t.purpose.owns(h.stored); !h.found {
 		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed, Exact: true}
-		if err := t.purpose.begin(ctx, t, slot, &r); err != nil {
+		if err := t.purpose.begin(ctx, t, h, slot, &r); err != nil {
 			return resumePoint{}, err
 		}
 		t.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
@@ -314,10 +314,13 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 }
 
 // succeeds makes sure that a slot that begins is behind those of another number of
-// shards.
-func (t *tenure) succeeds(ctx context.Context, slot replication.Slot) error {
+// shards, and was not read under another name of its database.
+func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot replication.Slot) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
+	if err := CheckRenamed(ctx, t.control, store, identity(t.server, slot.Name)); err != nil {
+		return err
+	}
 	found, err := t.control.CheckFormerSlots(ctx, slot.Confirmed)
 	if err != nil {
 		return err

@@ -1,0 +1,35 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+// databases knows which there are: a *replication.Control.
+type databases interface {
+	DatabaseExists(ctx context.Context, name string) (bool, error)
+}
+
+// CheckRenamed refuses a slot whose checkpoint is stored under another name of its
+// database: the streams of the two names are different ones, and what was published
+// above the slot's position would be repeated under the new name.
+func CheckRenamed(ctx context.Context, control databases, store checkpoint.Store, id checkpoint.Identity) error {
+	former, err := checkpoint.Former(ctx, store, id)
+	if errors.Is(err, checkpoint.ErrNone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	exists, err := control.DatabaseExists(ctx, former.Database)
+	if err != nil || exists {
+		return err // the slot was made again in another database
+	}
+	return failure.Refuse(fmt.Errorf("database %q was called %q when the checkpoint %s of slot %q was stored: a stream of the new name would repeat what was published after the slot's position: rename it back (ALTER DATABASE %s RENAME TO %s), or go on under the new name with `streamer checkpoint set %[3]s --yes`, which may repeat what was published after %[3]s",
+		id.Database, former.Database, former.LSN, id.Slot, replication.QuoteIdentifier(id.Database), replication.QuoteIdentifier(former.Database)))
+}
