@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -15,7 +14,7 @@ import (
 // stays its owner. ErrNoTransactions means that we may not. Whether we may write
 // with it shows only in TakeOver.
 func (c *Client) Coordinated(ctx context.Context, transactionalID string) error {
-	for {
+	for wait := pausesFrom(spanPause); ; {
 		_, err := c.coordinator(transactionalID)
 		switch {
 		case err == nil:
@@ -28,10 +27,8 @@ func (c *Client) Coordinated(ctx context.Context, transactionalID string) error 
 		if code, known := errors.AsType[sarama.KError](err); known && !slices.Contains(passing, code) {
 			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.rest(ctx) {
 			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
-		case <-time.After(spanPause):
 		}
 	}
 }

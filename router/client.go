@@ -165,7 +165,8 @@ const coordinatorPatience = 5 * time.Second
 
 // InitProducerID gets a fresh producer id.
 func (c *Client) InitProducerID() (int64, int16, error) {
-	for began := time.Now(); ; {
+	began := time.Now()
+	for wait := pausesFrom(spanPause); ; wait.sleep() {
 		response, err := c.client.InitProducerID()
 		if err == nil && response.Err == sarama.ErrNoError {
 			return response.ProducerID, response.ProducerEpoch, nil
@@ -176,7 +177,6 @@ func (c *Client) InitProducerID() (int64, int16, error) {
 		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || time.Since(began) > coordinatorPatience {
 			return 0, 0, explainClient(c.config, err)
 		}
-		<-time.After(100 * time.Millisecond)
 	}
 }
 
@@ -259,17 +259,13 @@ func (c *Client) TopicSetting(topic, name string) (string, error) {
 
 // waitTopic waits until a topic that was just created has a leader.
 func (c *Client) waitTopic(ctx context.Context, topic string) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
-	defer ticker.Stop()
-	for {
+	for wait := pausesFrom(spanPause); ; {
 		err := c.client.RefreshMetadata(topic)
 		if err == nil {
 			return nil
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.rest(ctx) {
 			return fmt.Errorf("topic %q: %w", topic, err)
-		case <-ticker.C:
 		}
 	}
 }

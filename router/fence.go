@@ -276,12 +276,12 @@ func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]in
 func (o *Owner) led(ctx context.Context, partitions map[string][]int32) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
-	for {
+	for wait := pausesFrom(spanPause); ; {
 		err := o.leaderless(partitions)
 		if err == nil {
 			return nil
 		}
-		if pause(ctx, spanPause); ctx.Err() != nil {
+		if !wait.rest(ctx) {
 			return fmt.Errorf("fence transactional id %q: %w", o.transactional, err)
 		}
 		_ = o.client.RefreshMetadata(slices.Sorted(maps.Keys(partitions))...) // there may be one now
@@ -336,7 +336,7 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Broker) (sarama.KError, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
-	for {
+	for wait := pausesFrom(coordinatorPause); ; {
 		coordinator, err := o.coordinator(o.transactional)
 		if err == nil {
 			var code sarama.KError
@@ -354,13 +354,11 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 			}
 			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.rest(ctx) {
 			if errors.Is(err, sarama.ErrConcurrentTransactions) {
 				err = fmt.Errorf("%w: the one before does not end while a partition of it has no leader", err)
 			}
 			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
-		case <-time.After(coordinatorPause):
 		}
 	}
 }

@@ -22,9 +22,6 @@ const (
 	confirmation = 5 * time.Second
 	// glance is how long a command asks that an operator waits for.
 	glance = time.Second
-	// The pauses between two rounds of asking grow from one to the other.
-	confirmFirst = 50 * time.Millisecond
-	confirmLast  = time.Second
 	// answerPatience is how long a round waits for brokers that say nothing.
 	answerPatience = 2 * time.Second
 )
@@ -137,7 +134,7 @@ func (c *Client) believe(topics []string, described map[string]topicDescription)
 // that one of them knows. known is how many brokers there are at least.
 func (c *Client) confirm(doubtful []string, described map[string]topicDescription, known int, patience time.Duration) error {
 	began := time.Now()
-	for wait := confirmFirst; ; wait = min(2*wait, confirmLast) {
+	for wait := pausesFrom(spanPause); ; wait.sleep() {
 		answers, asked := c.askBrokers(doubtful)
 		known = max(known, asked)
 		for _, response := range answers {
@@ -162,7 +159,6 @@ func (c *Client) confirm(doubtful []string, described map[string]topicDescriptio
 		default:
 			return nil
 		}
-		<-time.After(wait)
 	}
 }
 

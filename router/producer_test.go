@@ -850,6 +850,38 @@ func TestProducerMissingTopic(t *testing.T) {
 	})
 }
 
+// A partition without a leader, and a topic that does not exist, are asked for less
+// and less often.
+func TestProducerAsksLessAndLess(t *testing.T) {
+	t.Parallel()
+	for name, trouble := range map[string]func(m *modelled){
+		"no leader": func(m *modelled) { m.Topic(orders, 1).Partitions[0].SetLeader(-1) },
+		"no topic":  func(*modelled) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				m := newModel(1)
+				trouble(m)
+				asked := 0
+				m.RefreshFault = func(string) error { asked++; return nil }
+				config := someConfig()
+				config.UnknownGrace = time.Hour
+				r := newRig(t, m, config)
+				_, err := r.producer.Append(numbered(0, "order", "k"))
+				require.NoError(t, err)
+				r.producer.Stored(r.producer.Marks(0))
+				pass(10 * time.Minute)
+				require.NoError(t, r.producer.Collect())
+				m.Lock()
+				defer m.Unlock()
+				assert.Positive(t, asked)
+				assert.Less(t, asked, 300, "questions in 10 minutes, with pauses of up to 5 s")
+			})
+		})
+	}
+}
+
 // A topic that is deleted under the producer is refused after the grace.
 func TestProducerTopicDeleted(t *testing.T) {
 	t.Parallel()

@@ -35,7 +35,7 @@ const (
 // time, visit is called by one goroutine. Brokers that do not answer are asked
 // again for a while.
 func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span, int64, *sarama.Record) error) error {
-	heard := time.Now()
+	heard, wait := time.Now(), pausesFrom(spanPause)
 	var last error
 	for ctx.Err() == nil {
 		requests, byPartition, missing := c.spanRequests(spans)
@@ -48,13 +48,14 @@ func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span,
 			return err
 		case progress:
 			heard = time.Now()
+			wait.next.Reset()
 			continue
 		case time.Since(heard) > spanPatience:
 			return errors.Join(err, missing, errNoProgress)
 		}
 		last = errors.Join(err, missing)
 		_ = c.client.RefreshMetadata(topicsOf(spans)...) // leaders may have moved
-		pause(ctx, spanPause)
+		wait.rest(ctx)
 	}
 	return errors.Join(context.Cause(ctx), last)
 }
@@ -173,7 +174,8 @@ func (s *span) take(block *sarama.FetchResponseBlock, visit func(*span, int64, *
 // (sarama.OffsetNewest).
 func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at int64) (map[topicPartition]int64, error) {
 	found := map[topicPartition]int64{}
-	for began := time.Now(); ; {
+	began := time.Now()
+	for wait := pausesFrom(spanPause); ; wait.rest(ctx) {
 		err := c.askOffsets(partitions, at, found)
 		if err == nil || classify(err) == refused || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 			return found, err
@@ -182,7 +184,6 @@ func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at in
 			return found, err
 		}
 		_ = c.client.RefreshMetadata()
-		pause(ctx, spanPause)
 	}
 }
 

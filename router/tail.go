@@ -79,15 +79,6 @@ func (c *Client) Tail(ctx context.Context, o TailOptions, visit func(Rendering) 
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
 // look finds partitions that are not followed yet.
 func (t *tail) look(from From) error {
 	topics := slices.Clone(t.options.Topics)
