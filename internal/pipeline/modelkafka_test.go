@@ -65,6 +65,7 @@ func (k *modelKafka) TakeOver(ctx context.Context, transactionalID string) (owne
 	if err := k.ask(ctx); err != nil {
 		return nil, err
 	}
+	k.world.mayTakeOver(k.process)
 	id, epoch := k.world.kafka.InitProducerID(transactionalID)
 	k.world.own(k.process, id, epoch)
 	return &modelOwner{modelKafka: k, transactional: transactionalID, id: id, epoch: epoch}, nil

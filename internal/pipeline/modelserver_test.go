@@ -124,6 +124,7 @@ func (s *modelServer) cut(readers, controls bool) {
 	if controls {
 		for _, c := range s.locks {
 			c.cut = true
+			c.process.unlocked = time.Now()
 		}
 		clear(s.locks)
 	}
@@ -165,8 +166,13 @@ var (
 type modelControl struct {
 	process *process
 	server  *modelServer
+	used    time.Time
 	cut     bool
 }
+
+// idleTimeout is how long the server keeps a session, and its lock, that asks
+// nothing (idle_session_timeout).
+const idleTimeout = 15 * time.Second
 
 func (w *world) connectDatabase(p *process) func(context.Context, replication.Config) (database, error) {
 	return func(ctx context.Context, _ replication.Config) (database, error) {
@@ -176,7 +182,7 @@ func (w *world) connectDatabase(p *process) func(context.Context, replication.Co
 		if p.dead || !w.primary.up || ctx.Err() != nil {
 			return nil, errModelDown
 		}
-		return &modelControl{process: p, server: w.primary}, nil
+		return &modelControl{process: p, server: w.primary, used: time.Now()}, nil
 	}
 }
 
@@ -192,6 +198,10 @@ func (c *modelControl) use(ctx context.Context, do func() error) error {
 	if c.process.dead || c.cut || !c.server.up {
 		return errModelCut
 	}
+	if idle := time.Since(c.used); idle > idleTimeout {
+		w.fail("process %d has left the session that holds its lock idle for %s", c.process.number, idle)
+	}
+	c.used = time.Now()
 	return do()
 }
 
@@ -200,7 +210,9 @@ func (c *modelControl) TryLock(ctx context.Context) (locked bool, err error) {
 		if holder := c.server.locks[modelSlotName]; holder == nil {
 			c.server.locks[modelSlotName] = c
 		}
-		locked = c.server.locks[modelSlotName] == c
+		if locked = c.server.locks[modelSlotName] == c; locked {
+			c.process.unlocked = time.Time{}
+		}
 		return nil
 	})
 	return locked, err

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
@@ -28,6 +29,16 @@ func (w *world) confirmed(p *process, s *modelServer, lsn replication.LSN) {
 	}
 	if r := w.record(); (r == nil || r.LSN < lsn) && lsn > firstLSN {
 		w.fail("process %d confirms %s before it is stored: %v", p.number, lsn, r)
+	}
+}
+
+// mayTakeOver judges a process that asks for the producer id, which ends whoever has
+// it: it must have the lock, or have lost it only a moment ago.
+func (w *world) mayTakeOver(p *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if lost := p.unlocked; !lost.IsZero() && time.Since(lost) > pingEvery+pingTimeout {
+		w.fail("process %d takes over although it lost the lock %s ago", p.number, time.Since(lost))
 	}
 }
 

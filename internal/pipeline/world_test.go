@@ -53,14 +53,15 @@ type world struct {
 
 // process is one run of the streamer.
 type process struct {
-	world  *world
-	number int
-	server *modelServer // it was connected to last
-	dead   bool         // killed: nothing of it reaches a server any more
-	vain   int          // streams opened, or checkpoints stored, while that was refused
-	cancel context.CancelFunc
-	done   chan struct{}
-	err    error
+	world    *world
+	number   int
+	server   *modelServer // it was connected to last
+	dead     bool         // killed: nothing of it reaches a server any more
+	unlocked time.Time    // when it has lost its lock; zero while it has one, or never had
+	vain     int          // streams opened, or checkpoints stored, while that was refused
+	cancel   context.CancelFunc
+	done     chan struct{}
+	err      error
 }
 
 func newWorld(t testing.TB, seed uint64) *world {
