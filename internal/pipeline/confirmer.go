@@ -29,7 +29,7 @@ type confirmer struct {
 	ground
 	flow        *flow
 	reader      reader
-	start       replication.LSN // where the session began, at or below the checkpoint
+	start       replication.LSN // what has been confirmed at least: see flow.began
 	read        replication.LSN // everything below it has come by
 	confirmed   replication.LSN
 	confirmedAt time.Time
@@ -40,7 +40,7 @@ type confirmer struct {
 }
 
 func newConfirmer(g ground, f *flow, r reader, start replication.LSN) confirmer {
-	return confirmer{ground: g, flow: f, reader: r, start: min(start, f.saver.lastSaved().LSN), read: start, confirmedAt: time.Now()}
+	return confirmer{ground: g, flow: f, reader: r, start: f.began, read: start, confirmedAt: time.Now()}
 }
 
 // asked notes that the server wants an answer. One that has been asking for long is

@@ -38,7 +38,8 @@ type flow struct {
 	tracker  *checkpoint.Tracker
 	saver    *saver
 	trail    trail
-	unsaved  bool // it has been said that checkpoints cannot be stored
+	began    replication.LSN // where reading began after the last connection was lost, at or below the checkpoint
+	unsaved  bool            // it has been said that checkpoints cannot be stored
 
 	eager    atomic.Bool   // somebody waits for idle positions to be stored
 	notified chan struct{} // the producer or the saver has news
@@ -128,6 +129,7 @@ func (f *flow) resume(slot replication.Slot) replication.LSN {
 	start, again := saved.readFrom(slot)
 	f.passage.Resume(saved.point, again...)
 	f.trail.begin()
+	f.began = start
 	return start
 }
 

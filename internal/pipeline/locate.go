@@ -49,6 +49,9 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	if p.flow != nil {
 		return p.flow.saver.lastSaved().Record, true
 	}
+	if p.left != nil {
+		return p.left.saved.Record, true
+	}
 	if p.server == (replication.Server{}) {
 		return checkpoint.Record{}, false
 	}

@@ -185,7 +185,7 @@ func (s *session) data(m replication.Message) error {
 	case decoder.Begin:
 		return s.bounded(s.decoder.Event().Position.Commit)
 	case decoder.Row:
-		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.confirmer.start {
+		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.flow.began {
 			return nil
 		}
 		return s.row(s.decoder.Event())

@@ -1,0 +1,35 @@
+package pipeline
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+)
+
+// A slot that begins before the checkpoint is read by one reader after the other. As
+// long as the last published row has not reappeared, the second confirms no more than
+// the first could.
+func TestNothingIsConfirmedByTheNextReaderBeforeItIsProven(t *testing.T) {
+	t.Parallel()
+	last := replication.Position{Commit: 480, Ordinal: 1}
+	saved := resumeAt(checkpoint.Record{LSN: 500, Exact: true, Last: &checkpoint.Event{Sequence: router.FormatSequence(last), ID: "a"}})
+	f := &flow{passage: router.NewPassage(saved.point, router.Found{}, nil), saver: &saver{saved: saved}, trail: newTrail(saved)}
+	require.EqualValues(t, 300, f.resume(replication.Slot{Confirmed: 300, Flushed: 1000}))
+	first := newConfirmer(ground{}, f, nil, 300)
+	first.read = 400
+	assert.EqualValues(t, 300, first.confirmable())
+	second := newConfirmer(ground{}, f, nil, first.read)
+	assert.EqualValues(t, 300, second.confirmable())
+	published, err := f.passage.Pass(last, []byte("a"), 0)
+	require.NoError(t, err)
+	assert.True(t, published)
+	second.read = 490
+	assert.EqualValues(t, 490, second.confirmable(), "it is our history")
+	second.read = 600
+	assert.EqualValues(t, 500, second.confirmable(), "and no more than is stored")
+}
