@@ -165,9 +165,6 @@ type Table struct {
 	Columns     []Column
 	Strays      []Stray
 
-	// NotLogged are the partitions whose rows never reach the log.
-	NotLogged []string
-
 	Publication  bool // exists
 	Inserts      bool
 	OtherActions []string // updates, deletes, truncates
@@ -217,12 +214,10 @@ func (c *Control) describe(ctx context.Context) (Table, error) {
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
 			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
 			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
-			array(select p.oid::regclass::text from pg_partition_tree(c.oid) t join pg_class p on p.oid = t.relid
-				where p.oid <> c.oid and (p.relpersistence <> 'p' or p.relkind = 'f') order by 1),
 			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
-		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &t.NotLogged, &end)
+		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &end)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return t, nil
@@ -298,12 +293,6 @@ func CheckTable(t Table, c Config) []Finding {
 		found = append(found, Finding{
 			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the log", c.Table),
 			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
-		})
-	}
-	for _, partition := range t.NotLogged {
-		found = append(found, Finding{
-			true, fmt.Sprintf("partition %s of outbox table %s is UNLOGGED or a foreign table: its rows never reach the log", partition, c.Table),
-			"ALTER TABLE " + partition + " SET LOGGED, or detach it",
 		})
 	}
 	for _, column := range c.Columns {

@@ -273,7 +273,7 @@ func TestDescribeTable(t *testing.T) {
 	want := Table{
 		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true, OtherTables: []string{"public.other"},
 		Columns:    []Column{{"id", "integer"}, {"payload", "text"}, {"at", "timestamp(3) with time zone"}, {"Kind", "character varying(20)"}},
-		Attributes: table.Attributes, NotLogged: []string{}, footing: table.footing, end: table.end,
+		Attributes: table.Attributes, footing: table.footing, end: table.end,
 	}
 	assert.Equal(t, want, table)
 	assert.NotZero(t, table.OID)

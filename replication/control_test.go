@@ -57,10 +57,11 @@ func TestIdentify(t *testing.T) {
 	require.NoError(t, err)
 	want := Server{
 		SystemID: query[string](f, "SELECT system_identifier::text FROM pg_control_system()"), Timeline: 1, Database: f.config.Slot,
-		Version: f.server.Version(), Encoding: "UTF8", Flushed: server.Flushed, WALLevel: "logical", MaxSlotKeepSize: "-1",
+		Version: f.server.Version(), Encoding: "UTF8", Flushed: server.Flushed, Started: server.Started, WALLevel: "logical", MaxSlotKeepSize: "-1",
 	}
 	assert.Equal(t, want, server)
 	assert.NotZero(t, server.Flushed)
+	assert.NotEmpty(t, server.Started)
 }
 
 func TestSlot(t *testing.T) {
