@@ -79,8 +79,8 @@ type Record struct {
 	// Last is the last event published below LSN, as far as it is known. A server
 	// whose slot begins before it must show it again.
 	Last *Event `json:"last,omitempty"`
-	// Exact tells that no event lies between Last and LSN, or, without Last, that
-	// none was ever published. Records of older versions do not know it.
+	// Exact tells that no event lies between Last and LSN. It is not known before the
+	// first event, nor in records of older versions.
 	Exact bool `json:"exact,omitempty"`
 	// Publication identifies the table's entry in the publication.
 	Publication string `json:"publication,omitempty"`

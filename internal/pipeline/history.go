@@ -46,12 +46,12 @@ type resumePoint struct {
 	point router.Point
 }
 
-// resumeAt is the resume point of a record that was loaded. What lies below its
-// LSN was published; where the last row is known exactly, nothing above that row
-// was, whatever the LSN.
+// resumeAt is the resume point of a record that was loaded. Where the last row below
+// its LSN is known exactly, nothing above that row was published, whatever the LSN.
+// Otherwise everything below the LSN was, or is not to be.
 func resumeAt(r checkpoint.Record) resumePoint {
-	if r.Exact {
-		last, _ := lastOf(r)
+	last, known := lastOf(r)
+	if r.Exact = r.Exact && known; r.Exact {
 		return resumePoint{Record: r, point: router.Point{Position: last.Position}}
 	}
 	return resumePoint{Record: r, point: router.Point{Position: replication.Position{Commit: r.LSN - 1, Ordinal: math.MaxUint32}}}
@@ -92,7 +92,7 @@ func (r resumePoint) publishedBeyond(lsn replication.LSN) bool {
 	if !r.Exact {
 		return r.LSN > lsn
 	}
-	return r.point.Position.Commit >= lsn && r.point.Position != replication.Position{}
+	return r.point.Position.Commit >= lsn
 }
 
 // provable reports whether reading from where the slot begins will show whether the

@@ -58,10 +58,6 @@ func (w *world) saving(p *process, encoded []byte) {
 	at, id := p.server.last(r.LSN)
 	switch {
 	case !r.Exact || w.begun:
-	case r.Last == nil:
-		if id != "" {
-			w.fail("process %d stores %s without a last row, which is %s", p.number, r.LSN, id)
-		}
 	case r.Last.ID != id || r.Last.Sequence != router.FormatSequence(at):
 		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, router.FormatSequence(at))
 	}

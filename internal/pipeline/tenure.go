@@ -297,7 +297,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 // resumePoint is where to go on with what has been taken over.
 func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
 	if h.found = h.found && t.purpose.owns(h.stored); !h.found {
-		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed, Exact: true}
+		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed}
 		if err := t.purpose.begin(ctx, t, h, slot, &r); err != nil {
 			return resumePoint{}, err
 		}

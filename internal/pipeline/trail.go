@@ -117,10 +117,7 @@ func (t *trail) forget(stored replication.LSN) {
 	t.steps = t.steps[:len(t.steps)-n]
 }
 
-// event is the last row below the step as a checkpoint names it, or nil.
+// event is the last row below the step as a checkpoint names it. The step is exact.
 func (s *step) event() *checkpoint.Event {
-	if s.point.Position == (replication.Position{}) {
-		return nil
-	}
 	return &checkpoint.Event{Sequence: router.FormatSequence(s.point.Position), ID: string(s.eventID), CommitTime: s.commitTime}
 }
