@@ -234,7 +234,9 @@ func (s *session) pass(e *decoder.Event) (published bool, err error) {
 	published, err = s.flow.passage.Pass(e.Position, e.Attribute(decoder.ID), e.CommitTime)
 	if published {
 		s.config.Metrics.Skipped()
-		s.flow.trail.pass(s.flow.passage.LastRead(), e)
+		if at := s.flow.passage.LastRead(); at.Position == e.Position {
+			s.flow.trail.pass(at, e) // above the checkpoint
+		}
 	}
 	return published, err
 }
