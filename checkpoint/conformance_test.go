@@ -95,7 +95,7 @@ func everyField(t *testing.T, p place) {
 	want.Publication = "16402/16405"
 	want.AtLeastOnce = "transactional id not allowed"
 	want.NextTransaction = 1 << 40
-	want.Started, want.Exact = "2026-11-30 08:00:00.123456+00", true
+	want.Started, want.Exact, want.Disputed = "2026-11-30 08:00:00.123456+00", true, true
 	want.Last.CommitTime = 1_790_000_000_123_456
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {

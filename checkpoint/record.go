@@ -82,6 +82,9 @@ type Record struct {
 	// Exact tells that no event lies between Last and LSN. It is not known before the
 	// first event, nor in records of older versions.
 	Exact bool `json:"exact,omitempty"`
+	// Disputed tells that what was published did not reappear on the server: an
+	// operator who goes on accepts another history.
+	Disputed bool `json:"disputed,omitempty"`
 	// Publication identifies the table's entry in the publication.
 	Publication string `json:"publication,omitempty"`
 	// AtLeastOnce is why a start from here may repeat events, empty where it

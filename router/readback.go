@@ -341,7 +341,7 @@ func (w *reading) conclude(prefixes []*span) {
 		part.Last, part.Written = l.Position, l.Position
 		w.found.Landmarks = append(w.found.Landmarks, l)
 	}
-	if w.last.EventID != "" {
+	if w.last.Position != (replication.Position{}) { // a dead letter may have no id
 		w.found.Landmarks = append(w.found.Landmarks, w.last)
 	}
 	slices.SortFunc(w.found.Landmarks, func(a, b Landmark) int { return a.Position.Compare(b.Position) })

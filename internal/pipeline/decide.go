@@ -63,10 +63,10 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 		return err
 	}
 	defer p.discard()
-	return t.decide(ctx, h, after, approve)
+	return t.decide(ctx, h, slot, after, approve)
 }
 
-func (t *tenure) decide(ctx context.Context, h *holding, after checkpoint.Record, approve func(Decision) error) error {
+func (t *tenure) decide(ctx context.Context, h *holding, slot replication.Slot, after checkpoint.Record, approve func(Decision) error) error {
 	// Asked again, for the reason why there may be none.
 	before, err := h.store.Load(ctx, after.Identity)
 	unusable := errors.Is(err, checkpoint.ErrNone) || failure.ClassOf(err) == failure.Refused
@@ -77,11 +77,12 @@ func (t *tenure) decide(ctx context.Context, h *holding, after checkpoint.Record
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
 	after.History, after.AtLeastOnce, after.Past = before.History, h.atLeastOnce, before.Past
 	after.Publication = t.control.membership(t.table.After(before.Publication))
-	if err != nil || before.Timeline != after.Timeline {
+	if err != nil || before.Timeline != after.Timeline || before.Disputed || before.LSN > slot.Flushed {
 		after.History++
 	} else if after.LSN >= before.LSN {
-		// Going back is a wish to publish again; going forward is none.
-		after.Topics = before.Topics
+		// Going back is a wish to publish again; going forward is none. The marks say
+		// something about partitions as rows were routed then.
+		after.Topics, after.Routing = before.Topics, before.Routing
 	}
 	after.SavedAt = time.Now().UTC()
 	if err := approve(Decision{Before: before, Unknown: err, After: after}); err != nil {

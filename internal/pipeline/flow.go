@@ -39,6 +39,9 @@ type flow struct {
 	saver    *saver
 	trail    trail
 	began    replication.LSN // where reading began after the last connection was lost, at or below the checkpoint
+	resumed  replication.LSN // the checkpoint then
+	outdated bool            // the checkpoint is of another history
+	left     router.Point    // up to where a predecessor in this process had dealt with rows
 	unsaved  bool            // it has been said that checkpoints cannot be stored
 
 	eager    atomic.Bool   // somebody waits for idle positions to be stored
@@ -52,7 +55,8 @@ type heir struct {
 	saved    resumePoint
 	dealt    router.Point                      // up to where rows were dealt with
 	written  map[string][]replication.Position // see router.Producer.Written
-	inFlight int                               // events nobody knows the fate of
+	inFlight int                               // events whose fate is not known
+	unsaved  replication.LSN                   // the low watermark, if it is not stored
 }
 
 // newFlow makes a flow that writes as h's owner and goes on from r. What was found
@@ -65,14 +69,14 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	if err != nil {
 		return nil, err
 	}
+	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.LSN), trail: newTrail(r)}
 	var written map[string][]replication.Position
 	if left != nil {
-		written = left.written
+		written, f.left = left.written, left.dealt
 		if left.dealt.Position.Compare(r.point.Position) > 0 {
 			found.Landmarks = append(found.Landmarks, router.Landmark{Position: left.dealt.Position, Digest: left.dealt.Digest})
 		}
 	}
-	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.LSN), trail: newTrail(r)}
 	f.passage = router.NewPassage(r.point, found, written)
 	config := p.config.Producer
 	config.Found, config.Passage = found, f.passage
@@ -116,10 +120,14 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 
 // leave is what the flow leaves to the next one.
 func (f *flow) leave() *heir {
-	return &heir{
-		history: f.history, saved: f.saver.lastSaved(), dealt: f.passage.LastDealt(),
-		written: f.producer.Written(), inFlight: f.producer.Events(),
+	h := &heir{history: f.history, saved: f.saver.lastSaved(), dealt: f.passage.LastDealt(), written: f.producer.Written(), inFlight: f.producer.Events()}
+	if f.left.Position.Compare(h.dealt.Position) > 0 {
+		h.dealt = f.left // it has not come so far
 	}
+	if at := f.confirmed(); at != nil {
+		h.unsaved = at.lsn
+	}
+	return h
 }
 
 // resume begins a session of the flow: it returns where to read from, behind which
@@ -129,7 +137,7 @@ func (f *flow) resume(slot replication.Slot) replication.LSN {
 	start, again := saved.readFrom(slot)
 	f.passage.Resume(saved.point, again...)
 	f.trail.begin()
-	f.began = start
+	f.began, f.resumed = start, saved.LSN
 	return start
 }
 

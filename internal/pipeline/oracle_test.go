@@ -55,9 +55,12 @@ func (w *world) saving(p *process, encoded []byte) {
 	if p.dead || p.server == nil || w.forked {
 		return
 	}
+	before := w.record()
 	at, id := p.server.last(r.LSN)
 	switch {
 	case !r.Exact || w.begun:
+	case before != nil && before.Last != nil && *before.Last == *r.Last && (before.Producer != r.Producer || before.LSN == r.LSN):
+		// A start goes back to where the slot begins, and the last row stays what it is.
 	case r.Last.ID != id || r.Last.Sequence != router.FormatSequence(at):
 		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, router.FormatSequence(at))
 	}

@@ -154,6 +154,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late {
 				err = passable(err)
 			}
+			if errors.Is(err, router.ErrOtherHistory) {
+				err = p.dispute(ctx, err)
+			}
 			return p.locate(ctx, err)
 		}
 		// Opening a stream is no progress: what ended it may end every one.
@@ -176,6 +179,22 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 }
 
+// dispute notes in the checkpoint that a refusal is about another history, so that
+// `streamer checkpoint set` begins a new one.
+func (p *Pipeline) dispute(ctx context.Context, refusal error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	if p.flow == nil {
+		return refusal
+	}
+	never := func(context.Context) error { return nil }
+	_, err := interruptible(ctx, never, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.flow.saver.dispute(ctx) }, func(struct{}) {})
+	if err != nil {
+		return failure.Refuse(errors.Join(refusal, err))
+	}
+	return refusal
+}
+
 // steady is how long a tenure lasts at least that was a good one, even if there was
 // nothing to do.
 const steady = time.Minute
@@ -194,12 +213,20 @@ func (p *Pipeline) stored() replication.LSN {
 // stopped ends a run that was asked to stop while no session was at work: what is
 // in flight still gets its chance.
 func (p *Pipeline) stopped() error {
-	switch {
-	case p.flow != nil:
+	if p.flow != nil {
 		p.state.set(Draining, "stopping")
-		return p.flow.stop(time.Now().Add(p.config.DrainTimeout))
-	case p.left != nil && p.left.inFlight > 0:
-		return &DrainError{Events: p.left.inFlight, Cause: "the producer has failed, and no other could be had"}
+		err := p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+		if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late && p.purpose.passes(p.config.Rules) {
+			return &DrainError{Events: p.flow.producer.Events(), Cause: err.Error()} // the next start gives it to the dead letters
+		}
+		return err
+	}
+	switch left := p.left; {
+	case left == nil:
+	case left.inFlight > 0:
+		return &DrainError{Events: left.inFlight, Cause: "the producer has ended, and no other could be had"}
+	case left.unsaved > 0:
+		return &DrainError{Unsaved: left.unsaved, Cause: "no connection to Kafka could be had"}
 	}
 	return nil
 }

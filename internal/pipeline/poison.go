@@ -32,8 +32,7 @@ func (p *Pipeline) condemn(err error) bool {
 // bury gives a row that can never be published to the dead letters, or err ends the
 // process.
 func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
-	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
-	letter.Name(e)
+	letter := s.letter(e)
 	if !s.flow.producer.Buries(letter.AggregateType) {
 		return failure.Refuse(passable(err))
 	}
@@ -43,7 +42,6 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 	if err != nil {
 		return err
 	}
-	s.dealt(e)
 	delete(s.condemned, e.Position)
 	if result == router.Appended {
 		s.config.Metrics.DeadLetter(string(class))
@@ -51,6 +49,13 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", e.Position.String(), "class", string(class), "reason", letter.Reason)
 	}
 	return nil
+}
+
+// letter is the row that was decoded last as a dead letter.
+func (s *session) letter(e *decoder.Event) router.DeadLetter {
+	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
+	letter.Name(e)
+	return letter
 }
 
 // passable adds to a row that stops the stream how to get past it.

@@ -3,9 +3,12 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
 )
 
 // Reading says how the log is read.
@@ -53,32 +56,63 @@ type reader interface {
 	Close()
 }
 
-// open starts a reader, waiting while another client uses the slot. The slot
-// is checked again each time, because that client may move it.
-func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, error) {
+// open starts a reader, waiting while another client uses the slot, and returns from
+// where it reads. The slot is looked at again each time, because that client may move
+// it: up to the checkpoint, if it is a predecessor that confirms what it has stored.
+func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, replication.LSN, error) {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
 	for {
-		slot, err := t.slotAt(ctx, start)
+		slot, err := t.slotFrom(ctx, &start)
 		if err != nil {
-			return nil, err
+			return nil, start, err
 		}
 		timed, cancel := context.WithTimeout(ctx, 2*t.source.ConnectTimeout)
 		r, err := t.pipeline.openReader(timed, t.source, t.server, slot, start)
 		cancel()
 		if err == nil {
-			return t.recheck(ctx, r, start)
+			from := start
+			if _, err := t.slotFrom(ctx, &start); err == nil && start == from {
+				return r, start, nil
+			} else if r.Close(); err != nil {
+				return nil, start, err
+			}
+			continue // it was moved before we had it, and the server has skipped that silently
 		}
 		if !errors.Is(err, replication.ErrSlotActive) {
-			return nil, err
+			return nil, start, err
 		}
 		t.standBy(err.Error())
 		select {
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			return nil, start, context.Cause(ctx)
 		case <-ticker.C:
 		}
 	}
+}
+
+// slotFrom reads the slot, and checks that nothing is missing if it is read from
+// start on, and that the server has what has to reappear. Where the slot begins
+// later, but not after the checkpoint, so does the reading.
+func (t *tenure) slotFrom(ctx context.Context, start *replication.LSN) (replication.Slot, error) {
+	slot, err := t.slot(ctx)
+	if err != nil {
+		return slot, err
+	}
+	flow := t.pipeline.flow
+	if slot.Confirmed > *start && slot.Confirmed <= flow.saver.lastSaved().LSN {
+		*start = flow.resume(slot)
+	}
+	findings := replication.CheckPosition(*start, slot)
+	if last, awaited := flow.passage.Furthest(); awaited {
+		if err := replayed(slot, last.Commit+1); err != nil {
+			return slot, err
+		}
+		if err := replication.Refusal(replication.CheckPublished(last, slot)); err != nil {
+			return slot, failure.Refuse(fmt.Errorf("%w: %w", router.ErrOtherHistory, err))
+		}
+	}
+	return slot, replication.Refusal(findings)
 }
 
 func (p *Pipeline) openReader(ctx context.Context, source replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
@@ -89,31 +123,6 @@ func (p *Pipeline) openReader(ctx context.Context, source replication.Config, se
 		}
 	}
 	return p.servers.read(ctx, ReadStream, source, server, slot, start)
-}
-
-// recheck looks at the slot once more, now that nobody else can move it: it may
-// have been dropped and created again since it was looked at, and the server
-// would begin where it begins without a word.
-func (t *tenure) recheck(ctx context.Context, r reader, start replication.LSN) (reader, error) {
-	if _, err := t.slotAt(ctx, start); err != nil {
-		r.Close()
-		return nil, err
-	}
-	return r, nil
-}
-
-// slotAt reads the slot, and checks that nothing is missing if it is read from
-// start on, and that the server has what has to come by again.
-func (t *tenure) slotAt(ctx context.Context, start replication.LSN) (replication.Slot, error) {
-	slot, err := t.slot(ctx)
-	if err != nil {
-		return slot, err
-	}
-	findings := replication.CheckPosition(start, slot)
-	if last, awaited := t.pipeline.flow.passage.Furthest(); awaited {
-		findings = append(findings, replication.CheckPublished(last, slot)...)
-	}
-	return slot, replication.Refusal(findings)
 }
 
 // catchesUp tells whether to read by SQL from start on.

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"path"
 	"slices"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -149,6 +151,9 @@ func (s *session) bounded(at replication.LSN) error {
 
 // complete notes that nothing is left to be published.
 func (s *session) complete() error {
+	if last, awaited := s.flow.passage.Furthest(); awaited {
+		return failure.Refuse(fmt.Errorf("rows up to %s are published, above --until %s: whoever begins there repeats them", last, s.config.Until))
+	}
 	s.purpose.complete()
 	end := max(s.config.Until, s.confirmer.read)
 	if err := s.reach(end); err != nil {

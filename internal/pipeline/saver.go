@@ -149,14 +149,28 @@ func (s *saver) rest(ctx context.Context) error {
 	}
 }
 
-// moveTo stores the checkpoint as one of where its history goes on. Nothing else may
-// be asked of the saver meanwhile.
+// moveTo stores the checkpoint as one of where its history goes on.
 func (s *saver) moveTo(ctx context.Context, h history) error {
-	r := s.lastSaved()
-	if historyIn(r.Record) == h {
+	if historyIn(s.lastSaved().Record) == h {
 		return nil
 	}
-	r.Timeline, r.Started, r.SavedAt = h.timeline, h.started, time.Now().UTC()
+	return s.amend(ctx, func(r *checkpoint.Record) { r.Timeline, r.Started = h.timeline, h.started })
+}
+
+// dispute stores that this is not the history in which the checkpoint was made.
+func (s *saver) dispute(ctx context.Context) error {
+	return s.amend(ctx, func(r *checkpoint.Record) { r.Disputed = true })
+}
+
+// amend stores the checkpoint once more, changed. Nothing else may be asked of the
+// saver meanwhile.
+func (s *saver) amend(ctx context.Context, change func(*checkpoint.Record)) error {
+	if err := s.rest(ctx); err != nil {
+		return err
+	}
+	r := s.lastSaved()
+	change(&r.Record)
+	r.SavedAt = time.Now().UTC()
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := s.store.Save(ctx, r.Record); err != nil {

@@ -207,19 +207,26 @@ func (s *session) reach(lsn replication.LSN) error {
 	if err := s.flow.passage.Reached(lsn); err != nil {
 		return err
 	}
-	s.flow.trail.reach(lsn)
-	s.flow.tracker.Mark(lsn)
 	s.confirmer.read = max(s.confirmer.read, lsn)
+	if s.flow.passage.Proven() { // a later mark stands for the ones that are left out
+		s.flow.trail.reach(lsn)
+		s.flow.tracker.Mark(lsn)
+	}
 	return nil
 }
 
 func (s *session) undecodable(kind decoder.Kind, err error, m replication.Message) error {
 	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok && kind == decoder.Row {
 		e := s.decoder.Event()
-		if published, otherwise := s.pass(e); otherwise != nil || published {
+		eventID := []byte(s.letter(e).EventID) // as it is in Kafka
+		if published, otherwise := s.pass(e, eventID); otherwise != nil || published {
 			return otherwise
 		}
-		return s.purpose.poisoned(s, e, poison, router.PoisonRow)
+		if err := s.purpose.poisoned(s, e, poison, router.PoisonRow); err != nil {
+			return err
+		}
+		s.dealt(e, eventID)
+		return nil
 	}
 	if failure.ClassOf(err) != failure.Transient {
 		return err
@@ -229,47 +236,58 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 	return failure.Refuse(fmt.Errorf("message at WAL position %s cannot be decoded: %w", m.LSN, err))
 }
 
-// pass asks whether a row was dealt with before.
-func (s *session) pass(e *decoder.Event) (published bool, err error) {
-	published, err = s.flow.passage.Pass(e.Position, e.Attribute(decoder.ID), e.CommitTime)
+// errUnderneath ends a flow whose checkpoint is not one of the history that is read.
+var errUnderneath = errors.New("rows that were never published lie below the checkpoint: this server was restored or promoted, and nothing was published from what it lacks")
+
+// pass asks whether a row was dealt with before. A new one below the checkpoint is of
+// another history, in which the checkpoint means nothing, although what was published
+// has reappeared: the flow begins again, at the slot's position.
+func (s *session) pass(e *decoder.Event, eventID []byte) (published bool, err error) {
+	published, err = s.flow.passage.Pass(e.Position, eventID, e.CommitTime)
+	if err == nil && !published && e.Position.Commit < s.flow.resumed {
+		s.flow.outdated = true
+		return false, fmt.Errorf("%w (%s)", errUnderneath, e.Position)
+	}
 	if published {
 		s.config.Metrics.Skipped()
 		if at := s.flow.passage.LastRead(); at.Position == e.Position {
-			s.flow.trail.pass(at, e) // above the checkpoint
+			s.flow.trail.pass(at, eventID, e.CommitTime) // above the checkpoint
 		}
 	}
 	return published, err
 }
 
 // dealt notes that a row has been dealt with, in whatever way.
-func (s *session) dealt(e *decoder.Event) {
+func (s *session) dealt(e *decoder.Event, eventID []byte) {
 	s.flow.passage.Dealt()
-	s.flow.trail.pass(s.flow.passage.LastDealt(), e)
+	s.flow.trail.pass(s.flow.passage.LastDealt(), eventID, e.CommitTime)
 	s.committed = e.CommitTime
 }
 
 // row gives an event to the producer, waiting as long as it must.
 func (s *session) row(e *decoder.Event) error {
-	if published, err := s.pass(e); err != nil || published {
+	eventID := e.Attribute(decoder.ID)
+	if published, err := s.pass(e, eventID); err != nil || published {
 		return err
 	}
+	if err := s.publish(e); err != nil {
+		return err
+	}
+	s.dealt(e, eventID)
+	return nil
+}
+
+// publish brings a row where it belongs.
+func (s *session) publish(e *decoder.Event) error {
 	if poison := s.condemned[e.Position]; poison != nil {
 		return s.purpose.poisoned(s, e, poison, poison.Class)
 	}
-	wanted, err := s.purpose.wants(s, e)
-	if err != nil {
+	if wanted, err := s.purpose.wants(s, e); err != nil || !wanted {
 		return err
 	}
-	if !wanted {
-		s.dealt(e)
-		return nil
-	}
-	_, err = s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
+	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
 		return s.purpose.poisoned(s, e, err, poison.Class)
-	}
-	if err == nil {
-		s.dealt(e)
 	}
 	return err
 }

@@ -85,7 +85,7 @@ func (t *tenure) serve(ctx context.Context) (streamed bool, err error) {
 // stream opens a reader and runs a session on it. Without an error of opening
 // there is a session.
 func (t *tenure) stream(ctx context.Context, start replication.LSN) (*session, error) {
-	r, err := t.open(ctx, start)
+	r, start, err := t.open(ctx, start)
 	if err != nil {
 		return nil, err
 	}
@@ -214,7 +214,7 @@ func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
 // continues reports whether the flow can go on here: it is of this server's history.
 func (t *tenure) continues() bool {
 	flow := t.pipeline.flow
-	if flow == nil || flow.failed() {
+	if flow == nil || flow.failed() || flow.outdated {
 		return false
 	}
 	if mutation.Active(mutation.OutliveHistory) || mutation.Active(mutation.KeepTimeline) {
@@ -225,6 +225,15 @@ func (t *tenure) continues() bool {
 
 // history is the one that this server is in.
 func (t *tenure) history(number int) history { return historyOf(t.server, t.source.Slot, number) }
+
+// replayed waits for a standby that has started again: it has what it had received, but
+// does not show it yet.
+func replayed(slot replication.Slot, lsn replication.LSN) error {
+	if !slot.InStandby || lsn <= slot.Flushed {
+		return nil
+	}
+	return fmt.Errorf("standby has replayed WAL up to %s, and not yet up to %s", slot.Flushed, lsn)
+}
 
 // resume goes on from the checkpoint on the same connection.
 func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
@@ -238,7 +247,10 @@ func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
 // usable tells whether the stream can go on from a checkpoint.
 func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoint) error {
 	t.table = t.table.After(r.Publication)
-	if err := t.sameHistory(ctx, slot, r); err != nil {
+	if _, err := t.sameHistory(ctx, slot, r); err != nil {
+		return err
+	}
+	if err := replayed(slot, r.LSN); err != nil {
 		return err
 	}
 	if until := t.config.Until; until != 0 && r.LSN > until {
@@ -285,6 +297,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 		r.Timeline, r.Started = t.server.Timeline, t.server.Started
 	}
 	t.noteTimeline(r)
+	r.Disputed = false // until it is refused again
 	r.Publication = t.control.membership(t.table)
 	flow, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
 	if err != nil {
@@ -306,8 +319,16 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 	}
 	t.lag.published(h.stored.SavedAt, false)
 	r := resumeAt(h.stored)
-	if r.LSN > slot.Flushed && r.provable(slot) && !r.publishedBeyond(slot.Flushed) {
-		t.log.Warn("WAL of this server ends before the checkpoint, nothing was published from what it lacks", "checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String())
+	trusted, err := t.sameHistory(ctx, slot, r)
+	if err != nil {
+		return r, err
+	}
+	if r.Exact && slot.Confirmed < r.LSN && (trusted || r.LSN <= slot.Flushed) && !r.publishedBeyond(slot.Flushed) {
+		// Only the rows that reappear are taken for published: the LSN may be of a
+		// history that this server does not have.
+		if r.LSN > slot.Flushed {
+			t.log.Warn("WAL of this server ends before the checkpoint, nothing was published from what it lacks", "checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String())
+		}
 		r.LSN = slot.Confirmed
 	}
 	return r, t.usable(ctx, slot, r)
@@ -369,23 +390,29 @@ func (t *tenure) nameTimelines(ctx context.Context, err error) error {
 }
 
 // sameHistory compares timelines where reading will not show whether a server that was
-// promoted has everything: then only the position is left to tell.
-func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resumePoint) error {
-	if historyIn(r.Record).goesOn(t.history(r.History)) || r.provable(slot) && !mutation.Active(mutation.KeepTimeline) {
-		return nil
+// promoted has everything: then only the position is left to tell. trusted reports
+// that reading will show it.
+func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resumePoint) (trusted bool, err error) {
+	if r.provable(slot) && !mutation.Active(mutation.KeepTimeline) {
+		return true, nil
+	}
+	if historyIn(r.Record).goesOn(t.history(r.History)) {
+		return false, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	at, known, err := t.control.SwitchPoint(ctx, t.server, r.Timeline)
 	switch {
 	case err != nil:
-		return err
+		return false, err
 	case !known:
-		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		return false, failure.Refuse(fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 			t.server.Timeline, r.Timeline, r.LSN))
+	case r.Exact && slot.Confirmed <= at && !mutation.Active(mutation.KeepTimeline):
+		return true, nil // a slot that begins in what both have in common is ours
 	case r.LSN > at:
-		return failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		return false, failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 			t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN))
 	}
-	return nil
+	return false, nil
 }

@@ -5,7 +5,6 @@ import (
 	"sort"
 
 	"github.com/outboxstream/streamer/checkpoint"
-	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
@@ -47,9 +46,9 @@ func newTrail(r resumePoint) trail {
 func (t *trail) begin() { t.pending = t.pending && mutation.Active(mutation.TrailAcrossConnections) }
 
 // pass notes a row that has come by, whatever has become of it.
-func (t *trail) pass(at router.Point, e *decoder.Event) {
-	t.open.point, t.open.commitTime, t.open.exact = at, e.CommitTime, true
-	t.open.eventID = append(t.open.eventID[:0], e.Attribute(decoder.ID)...)
+func (t *trail) pass(at router.Point, eventID []byte, commitTime int64) {
+	t.open.point, t.open.commitTime, t.open.exact = at, commitTime, true
+	t.open.eventID = append(t.open.eventID[:0], eventID...)
 	t.pending = true
 }
 
