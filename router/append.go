@@ -50,7 +50,7 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return p.block(waitingForDeadLetter)
 	}
 	// What was published is passed over, even if it could not be published now.
-	if p.config.Passage.alone(e.Position) {
+	if p.config.Passage.Alone(e.Position) {
 		return Skipped, nil
 	}
 	d, err := p.router.Route(e)

@@ -201,7 +201,7 @@ func (p *Producer) Buries(aggregateType string) bool {
 // Bury appends a dead letter. It is like Append, and nothing can be appended
 // behind it until it is acknowledged.
 func (p *Producer) Bury(l *DeadLetter) (Result, error) {
-	if p.config.Passage.alone(l.Position) {
+	if p.config.Passage.Alone(l.Position) {
 		return Skipped, nil
 	}
 	t := p.topic([]byte(p.router.rules.DeadLetterTopic))

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
-	"maps"
 	"math/bits"
 	"slices"
 
@@ -71,10 +70,11 @@ var seed = maphash.MakeSeed()
 
 // NewPassage begins behind a checkpoint: what lies at or below published.Position
 // was published before. found is what was read back from Kafka. written is what a
-// predecessor in this process has had acknowledged, from Producer.Written.
+// predecessor in this process has had acknowledged, from Producer.Written. The
+// Passage owns found.Published.
 func NewPassage(published Point, found Found, written map[string][]replication.Position) *Passage {
 	p := &Passage{
-		dealt: published, landmarks: found.Landmarks, single: maps.Clone(found.Published),
+		dealt: published, landmarks: found.Landmarks, single: found.Published,
 		written: map[string][]replication.Position{},
 	}
 	for topic, t := range found.Topics {
@@ -208,8 +208,8 @@ func (p *Passage) LastDealt() Point { return p.dealt }
 // in Kafka.
 func (p *Passage) resuming() bool { return p != nil && p.dealt.Position.Compare(p.horizon) < 0 }
 
-// alone reports whether the row was found by itself, in whatever partition.
-func (p *Passage) alone(at replication.Position) bool {
+// Alone reports whether the row was found by itself, in whatever partition.
+func (p *Passage) Alone(at replication.Position) bool {
 	if p == nil || len(p.single) == 0 {
 		return false
 	}
@@ -224,6 +224,7 @@ func (p *Passage) holds(at replication.Position, topic string, id int32, partiti
 		return false, nil
 	}
 	if l := p.at; l != nil && l.Partition >= 0 && (l.Topic != topic || l.Partition != id) {
+		p.awaited = append([]Landmark{*l}, p.awaited...) // it has not reappeared after all
 		return false, l.missing()
 	}
 	return at.Compare(p.writtenTo(topic, id, partitions)) <= 0, nil

@@ -49,7 +49,7 @@ func TestPassageOfWhatWasFound(t *testing.T) {
 		assert.Equal(t, step.number <= 8, p.resuming(), "event %d", step.number)
 		held, err := p.holds(at(step.number), step.topic, step.partition, 2)
 		require.NoError(t, err, "event %d", step.number)
-		assert.Equal(t, step.published, held || p.alone(at(step.number)), "event %d", step.number)
+		assert.Equal(t, step.published, held || p.Alone(at(step.number)), "event %d", step.number)
 		p.Dealt()
 	}
 }

@@ -188,7 +188,7 @@ func (w *reading) miss(topic string, marks Marks) {
 	if !marks.Missing {
 		w.gap("topic %q does not exist any more", topic)
 	}
-	marks.Missing = true
+	marks.Missing, marks.Mixed = true, marks.Mixed || w.Rerouted
 	w.found.Missing[topic] = marks
 }
 
@@ -239,14 +239,17 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 	err := w.client.readSpans(ctx, spans, func(s *span, offset int64, r *sarama.Record) error {
 		w.progress(s, offset)
 		l, ours := w.ours(s, r)
-		if !ours || l.Position.Commit < w.Above || overflow {
+		if !ours || l.Position.Commit < w.Above {
 			return nil
 		}
-		w.found.Published[l.Position] = struct{}{}
 		part := &w.found.Topics[s.topic].Partitions[s.id]
 		if l.Position.Compare(part.Last) > 0 {
 			part.Last = l.Position
 		}
+		if overflow {
+			return nil
+		}
+		w.found.Published[l.Position] = struct{}{}
 		if l.Position.Compare(w.last.Position) > 0 {
 			w.last = l
 			w.last.Partition = -1

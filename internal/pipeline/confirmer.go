@@ -65,7 +65,7 @@ func (c *confirmer) save() {
 	if mutation.Active(mutation.ConfirmBeforeAcknowledgement) {
 		at = c.flow.trail.below(c.read)
 	}
-	if at == nil || at.lsn <= c.flow.saver.asked() {
+	if at == nil || at.lsn <= c.flow.saver.asked().LSN {
 		return
 	}
 	now := time.Now()
@@ -98,8 +98,9 @@ func (c *confirmer) unsaved() error {
 	return nil
 }
 
-// confirmable is what may be confirmed now: what is stored, as far as this session
-// has read it, and nothing new before it is clear that this is our history.
+// confirmable is what may be confirmed now: what is stored and acknowledged, as far as
+// this session has read it, and nothing new before it is clear that this is our
+// history.
 func (c *confirmer) confirmable() replication.LSN {
 	saved := c.flow.saver.lastSaved().LSN
 	if mutation.Active(mutation.ConfirmBeforeSave) {
@@ -111,7 +112,10 @@ func (c *confirmer) confirmable() replication.LSN {
 	if !c.flow.passage.Proven() {
 		return c.start
 	}
-	return max(c.start, min(saved, c.read))
+	if mutation.Active(mutation.ConfirmBeforeAcknowledgement) {
+		return max(c.start, min(saved, c.read))
+	}
+	return max(c.start, min(saved, c.read, c.flow.tracker.Confirmed()))
 }
 
 // confirm tells the server what may be confirmed: when that has risen, when it

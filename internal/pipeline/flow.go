@@ -69,7 +69,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.LSN), trail: newTrail(r)}
+	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.low), trail: newTrail(r)}
 	var written map[string][]replication.Position
 	if left != nil {
 		written, f.left = left.written, left.dealt
@@ -79,7 +79,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	}
 	f.passage = router.NewPassage(r.point, found, written)
 	config := p.config.Producer
-	config.Found, config.Passage = found, f.passage
+	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
 		h.topic.UseProducer(f.producer)
@@ -91,7 +91,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 // record before anything else is written: from now on the checkpoint is never behind
 // the slot, and says who writes. It owns h.
 func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePoint, left *heir) (*flow, error) {
-	found, err := p.readBack(ctx, h, r.Record)
+	found, err := p.readBack(ctx, h, r)
 	if err != nil {
 		h.close()
 		return nil, err
@@ -106,7 +106,7 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 	id, epoch := h.owner.ID()
 	r.Producer = checkpoint.Producer{Generation: h.generation, ID: id, Epoch: epoch}
 	r.Routing, r.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
-	r.Topics = f.marks(r.LSN)
+	r.Topics = f.marks(r.low)
 	r.SavedAt = time.Now().UTC()
 	timed, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
@@ -137,7 +137,7 @@ func (f *flow) resume(slot replication.Slot) replication.LSN {
 	start, again := saved.readFrom(slot)
 	f.passage.Resume(saved.point, again...)
 	f.trail.begin()
-	f.began, f.resumed = start, saved.LSN
+	f.began, f.resumed = start, saved.low
 	return start
 }
 
@@ -147,8 +147,10 @@ func (f *flow) moveTo(ctx context.Context, h history) error {
 	if mutation.Active(mutation.OutliveHistory) || mutation.Active(mutation.KeepTimeline) {
 		return nil
 	}
-	if err := f.saver.moveTo(ctx, h); err != nil {
-		return err
+	if f.history.timeline != h.timeline {
+		if err := f.saver.moveTo(ctx, h); err != nil {
+			return err
+		}
 	}
 	f.history = h
 	return nil
@@ -189,9 +191,10 @@ func (f *flow) confirmed() *step { return f.trail.below(f.tracker.Confirmed()) }
 // save asks for a step to be stored; without one, for what is known of the topics at
 // the stored checkpoint.
 func (f *flow) save(at *step) {
-	lsn := f.saver.asked()
-	if at != nil {
-		lsn = max(lsn, at.lsn)
+	asked := f.saver.asked()
+	lsn := asked.low
+	if at != nil && at.lsn >= asked.LSN {
+		lsn = at.lsn
 	}
 	in := historyIn(f.saver.lastSaved().Record)
 	if f.passage.Proven() && !mutation.Active(mutation.KeepTimeline) {
@@ -307,5 +310,17 @@ func (f *flow) stop(deadline time.Time) error {
 	if unsaved := f.saveLast(deadline.Add(saveGrace)); unsaved != nil {
 		return errors.Join(settled, unsaved)
 	}
+	if settled == nil && f.owes() {
+		return &DrainError{Events: f.producer.Events(), Cause: unproven}
+	}
 	return settled
+}
+
+const unproven = "rows that are published have not reappeared in the stream, so the checkpoint could not follow"
+
+// owes reports whether rows were published in this process that no checkpoint can
+// cover before they have reappeared.
+func (f *flow) owes() bool {
+	known, saved := f.passage.LastDealt().Position, f.saver.lastSaved().point.Position
+	return !f.passage.Proven() && (known.Compare(saved) > 0 || f.left.Position.Compare(saved) > 0)
 }

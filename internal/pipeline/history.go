@@ -44,6 +44,9 @@ func (h history) goesOn(with history) bool {
 type resumePoint struct {
 	checkpoint.Record
 	point router.Point
+	// low is from where rows may not be published, but for those that reappear: the
+	// LSN, or below it, where that may be of a history that the server does not have.
+	low replication.LSN
 }
 
 // resumeAt is the resume point of a record that was loaded. Where the last row below
@@ -52,9 +55,9 @@ type resumePoint struct {
 func resumeAt(r checkpoint.Record) resumePoint {
 	last, known := lastOf(r)
 	if r.Exact = r.Exact && known; r.Exact {
-		return resumePoint{Record: r, point: router.Point{Position: last.Position}}
+		return resumePoint{Record: r, point: router.Point{Position: last.Position}, low: r.LSN}
 	}
-	return resumePoint{Record: r, point: router.Point{Position: replication.Position{Commit: r.LSN - 1, Ordinal: math.MaxUint32}}}
+	return resumePoint{Record: r, point: router.Point{Position: replication.Position{Commit: r.LSN - 1, Ordinal: math.MaxUint32}}, low: r.LSN}
 }
 
 // lastOf is the last row below a checkpoint, as far as it is known.

@@ -14,12 +14,14 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/replication"
 )
 
 var (
 	modelSeed      = flag.Uint64("model.seed", 0, "play the history of this seed only, and tell it")
 	modelHistories = flag.Int("model.histories", 300, "how many histories to play")
 	modelFor       = flag.Duration("model.for", 0, "how long to play, instead of how many")
+	modelReview    = flag.Bool("model.review", false, "play the reviewer's themes")
 	modelFrom      = flag.Uint64("model.from", 1, "seed of the first; 0 chooses one by the clock")
 )
 
@@ -31,6 +33,10 @@ type plan struct {
 	shortStreams int // per cent of the streams that end after a few messages
 	stops        int // per cent of the steps that are a SIGTERM
 	actions      []action
+	until        replication.LSN
+	key          string
+	poison       bool // some rows cannot be published
+	single       bool // transactions have one row
 	steps        int
 }
 
@@ -138,6 +144,21 @@ var (
 			}
 		}
 	}}
+	aGrow = action{"the topic grows", func(w *world) {
+		w.kafka.Lock()
+		defer w.kafka.Unlock()
+		if t := w.kafka.Topics[modelEvents]; len(t.Partitions) < 6 {
+			w.kafka.Grow(t, 1)
+		}
+	}}
+	aZombie = action{"the process is frozen, and another one starts", func(w *world) {
+		if w.now.running() && !w.now.dead {
+			w.freeze(w.now)
+			w.mu.Unlock()
+			w.start()
+			w.mu.Lock()
+		}
+	}}
 	aForget = action{"a broker restarts", func(w *world) { go w.kafka.Restart() }}
 )
 
@@ -196,6 +217,16 @@ var themes = [][]action{
 	{aForget, aFaults, aCut},
 }
 
+var reviewThemes = [][]action{
+	{aGrow, aCut, aFaults},
+	{aGrow, aGrow, aFreeze, aCut, aSQL},
+	{aGrow, aPromote, aFreeze, aFlush},
+	{aGrow, aPromote2, aFreeze, aFlush},
+	{aGrow, aRefuse, aSlow, aMumble, aRestart},
+	{aBackup, aRestore, aGrow, aFreeze, aFlush}, {aForget, aGrow, aFaults, aSQL}, {aStreamed, aGrow, aCut},
+	{aRestart, aFlush, aGrow, aSlow},
+}
+
 // planOf draws a plan. The world's own random numbers come from the seed as well, so
 // a seed is a whole history.
 func planOf(w *world) plan {
@@ -204,6 +235,10 @@ func planOf(w *world) plan {
 	p.ownStore = r.IntN(2) == 0
 	if r.IntN(4) == 0 {
 		p.reading = ReadAuto
+	}
+	if *modelReview {
+		p.actions = reviewThemes[r.IntN(len(reviewThemes))]
+		p.poison, p.single = r.IntN(2) == 0, r.IntN(3) == 0
 	}
 	if r.IntN(6) == 0 {
 		p.resume, p.ownStore = ResumeAtLeastOnce, true // a topic keeps nobody out without a fence
@@ -274,6 +309,17 @@ func (w *world) heal() {
 	clear(w.kafka.Faults)
 	w.kafka.Unlock()
 	w.kafka.Thaw()
+	for _, p := range w.processes {
+		if p != w.now {
+			p.dead = true
+			if p.frozen != nil {
+				close(p.frozen)
+				p.frozen = nil
+			}
+			w.forget(p)
+			p.cancel()
+		}
+	}
 }
 
 // conclude lets the streamer come to rest, lose its connection, stop, and start once

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -37,6 +38,7 @@ func (w *world) connectKafka(p *process) func(router.ClientConfig) (cluster, err
 // ask lets the time of a question pass. A frozen broker does not answer.
 func (k *modelKafka) ask(ctx context.Context) error {
 	pass(ctx, time.Millisecond)
+	k.process.thawed()
 	if frozen := k.world.kafka.Frozen(); frozen != nil {
 		select {
 		case <-frozen:
@@ -121,7 +123,7 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 		if t == nil {
 			continue
 		}
-		whole := r.Rerouted || marks.Mixed || len(marks.Offsets) != len(t.Partitions)
+		whole := r.Rerouted || marks.Mixed || len(marks.Offsets) != len(t.Partitions) || r.Scattered(name)
 		read := router.FoundTopic{Partitions: make([]router.FoundPartition, len(t.Partitions))}
 		for id, p := range t.Partitions {
 			part := router.FoundPartition{End: int64(len(p.Log))}
@@ -130,7 +132,7 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 			}
 			var highest router.Landmark
 			for _, record := range p.Log[part.Mark:] {
-				at, err := router.ParseSequence(record.Header("ce_sequence"))
+				at, err := router.ParseSequence(cmp.Or(record.Header("ce_sequence"), record.Header("streamer-sequence")))
 				if err != nil || record.Header(router.StreamHeader) != r.StreamID || at.Commit < r.Above {
 					continue
 				}
@@ -138,7 +140,7 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 					found.Published[at] = struct{}{}
 				}
 				if at.Compare(highest.Position) > 0 {
-					highest = router.Landmark{Position: at, EventID: record.EventID(), Topic: name, Partition: int32(id)}
+					highest = router.Landmark{Position: at, EventID: modelEventID(record), Topic: name, Partition: int32(id)}
 				}
 			}
 			if highest.EventID != "" {
@@ -151,6 +153,11 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 				found.Landmarks = append(found.Landmarks, highest)
 			}
 			read.Partitions[id] = part
+			if whole {
+				if part.Last.Compare(read.Mixed) > 0 {
+					read.Mixed = part.Last
+				}
+			}
 		}
 		found.Topics[name] = read
 	}
@@ -228,6 +235,7 @@ type modelConnection struct {
 }
 
 func (c modelConnection) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {
+	c.process.thawed()
 	c.process.world.mu.Lock()
 	dead := c.process.dead
 	c.process.world.mu.Unlock()
@@ -299,6 +307,7 @@ func (s *modelStore) use(ctx context.Context) error {
 	latency := s.world.storeLatency
 	s.world.mu.Unlock()
 	pass(ctx, latency+time.Millisecond)
+	s.process.thawed()
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
 	if ctx.Err() != nil {

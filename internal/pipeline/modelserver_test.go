@@ -29,8 +29,9 @@ type modelServer struct {
 	entry    int // which entry of the table in the publication it is
 	up       bool
 	started  string
-	standby  bool // in recovery
-	broken   bool // decoding fails as soon as it begins
+	standby  bool            // in recovery
+	replayed replication.LSN // as far as it has replayed its WAL since it was started; 0: all of it
+	broken   bool            // decoding fails as soon as it begins
 	changed  chan struct{}
 }
 
@@ -46,7 +47,10 @@ type modelTransaction struct {
 	published   bool // the table was in the publication
 }
 
-type modelRow struct{ id, key string }
+type modelRow struct {
+	id, key string
+	bad     bool // its type is NULL
+}
 
 type modelSlot struct {
 	confirmed, durable replication.LSN // durable is what a crash leaves
@@ -90,6 +94,14 @@ func (s *modelServer) copyUpTo(name string, lsn replication.LSN) *modelServer {
 		c.slots[name] = &modelSlot{confirmed: at, durable: at}
 	}
 	return c
+}
+
+// flushed is up to where the WAL can be read.
+func (s *modelServer) flushed() replication.LSN {
+	if s.replayed != 0 {
+		return s.replayed
+	}
+	return s.end
 }
 
 // note wakes whoever waits for the server.
@@ -177,6 +189,7 @@ const idleTimeout = 15 * time.Second
 func (w *world) connectDatabase(p *process) func(context.Context, replication.Config) (database, error) {
 	return func(ctx context.Context, _ replication.Config) (database, error) {
 		pass(ctx, time.Millisecond)
+		p.thawed()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		if p.dead || !w.primary.up || ctx.Err() != nil {
@@ -190,6 +203,7 @@ func (w *world) connectDatabase(p *process) func(context.Context, replication.Co
 func (c *modelControl) use(ctx context.Context, do func() error) error {
 	pass(ctx, time.Millisecond)
 	w := c.server.world
+	c.process.thawed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if ctx.Err() != nil {
@@ -226,7 +240,7 @@ func (c *modelControl) Identify(ctx context.Context) (s replication.Server, err 
 	err = c.use(ctx, func() error {
 		s = replication.Server{
 			SystemID: modelSystem, Timeline: c.server.timeline, Database: modelDatabase, Version: 170006, Encoding: "UTF8",
-			Flushed: c.server.end, InStandby: c.server.standby, WALLevel: "logical", Started: c.server.started,
+			Flushed: c.server.flushed(), InStandby: c.server.standby, WALLevel: "logical", Started: c.server.started,
 		}
 		c.process.server = c.server
 		return nil
@@ -284,7 +298,7 @@ func (c *modelControl) Slot(ctx context.Context) (slot replication.Slot, err err
 		}
 		slot = replication.Slot{
 			Name: modelSlotName, Plugin: "pgoutput", Type: "logical", Database: modelDatabase, Active: s.reader != nil, WALStatus: "reserved",
-			Synced: s.synced, Confirmed: s.confirmed, Restart: s.confirmed, Flushed: c.server.end, At: time.Now(), InStandby: c.server.standby,
+			Synced: s.synced, Confirmed: s.confirmed, Restart: s.confirmed, Flushed: c.server.flushed(), At: time.Now(), InStandby: c.server.standby,
 		}
 		return nil
 	})
@@ -346,6 +360,7 @@ func (r modelCatchUp) Behind() int64 {
 func (w *world) read(p *process) func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error) {
 	return func(ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN) (reader, error) {
 		pass(ctx, time.Millisecond)
+		p.thawed()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		s := w.primary
@@ -374,6 +389,7 @@ func (w *world) read(p *process) func(context.Context, Reading, replication.Conf
 }
 
 func (r *modelReader) Next() (replication.Message, error) {
+	r.process.thawed()
 	r.server.world.mu.Lock()
 	defer r.server.world.mu.Unlock()
 	if err := r.alive(); err != nil {
@@ -428,7 +444,7 @@ func (r *modelReader) decode() {
 		if t.commit > r.told+64 && r.server.world.random.IntN(3) == 0 {
 			// While it skips what is none of ours, a server says how far it has come.
 			r.told = t.commit
-			r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: t.commit})
+			r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: t.commit, ReplyRequested: true})
 		}
 		r.from = t.end
 		r.queue = t.messages(r.queue, &r.relation)
@@ -456,7 +472,11 @@ func (t modelTransaction) messages(to []replication.Message, described *bool) []
 	for _, row := range t.rows {
 		b := binary.BigEndian.AppendUint32([]byte{'I'}, 16400)
 		b = binary.BigEndian.AppendUint16(append(b, 'N'), uint16(len(modelColumns)))
-		for _, value := range []string{row.id, "order", row.key, "placed", `{"id":"` + row.id + `"}`} {
+		for i, value := range []string{row.id, "order", row.key, "placed", `{"id":"` + row.id + `"}`} {
+			if row.bad && i == 3 {
+				b = append(b, 'n')
+				continue
+			}
 			b = append(binary.BigEndian.AppendUint32(append(b, 't'), uint32(len(value))), value...)
 		}
 		data(b)
@@ -513,6 +533,7 @@ func (r *modelReader) LastReceived() time.Time      { return r.heard }
 
 func (r *modelReader) Confirm(lsn replication.LSN, _ bool) error {
 	w := r.server.world
+	r.process.thawed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err := r.alive(); err != nil {

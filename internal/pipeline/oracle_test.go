@@ -1,7 +1,10 @@
 package pipeline
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -52,7 +55,11 @@ func (w *world) saving(p *process, encoded []byte) {
 		w.fail("process %d stores what cannot be read: %v", p.number, err)
 		return
 	}
-	if p.dead || p.server == nil || w.forked {
+	if p.dead || p.server == nil {
+		return
+	}
+	w.covered(p, p.server, r, "stores")
+	if w.forked {
 		return
 	}
 	before := w.record()
@@ -66,21 +73,51 @@ func (w *world) saving(p *process, encoded []byte) {
 	}
 }
 
+// covered makes sure that everything below a checkpoint whose last row this server
+// has is in Kafka. The mutex is held.
+func (w *world) covered(p *process, s *modelServer, r checkpoint.Record, what string) {
+	if _, id := s.last(r.LSN); w.begun || !r.Exact || r.Last == nil || r.Last.ID != id {
+		return // it is of another history
+	}
+	published := w.published()
+	for _, t := range s.wal {
+		if !t.published || t.end > r.LSN {
+			continue
+		}
+		for _, row := range t.rows {
+			if len(published[row.id]) == 0 {
+				w.fail("process %d %s %s (last %s), but row %s, committed at %s, is in no topic", p.number, what, r.LSN, r.Last.ID, row.id, t.commit)
+				return
+			}
+		}
+	}
+}
+
 // clean judges a process that has ended with exit code 0: nothing may be in flight,
 // and what it has published must be below the checkpoint, but for the transaction
-// whose end it had not read when the connection was lost. The mutex is held.
+// whose end it had not read when the connection was lost, and for what it has filled
+// in below the last row of a predecessor that had not reappeared yet. The mutex is
+// held.
 func (w *world) clean(p *process) {
 	r := w.record()
 	if r == nil {
 		return
 	}
-	above := map[replication.LSN]string{}
+	if p.server != nil {
+		w.covered(p, p.server, *r, "ends cleanly at")
+	}
+	above, before := map[replication.LSN]string{}, r.LSN
 	for id, records := range w.published() {
-		at, err := router.ParseSequence(records[0].Header("ce_sequence"))
-		if err == nil && at.Commit >= r.LSN && w.writers[fmt.Sprint(records[0].Producer, records[0].Epoch)] == p.number {
+		at, err := router.ParseSequence(cmp.Or(records[0].Header("ce_sequence"), records[0].Header("streamer-sequence")))
+		switch writer := w.writers[fmt.Sprint(records[0].Producer, records[0].Epoch)]; {
+		case err != nil:
+		case writer == p.number:
 			above[at.Commit] = id
+		case writer < p.number:
+			before = max(before, at.Commit+1)
 		}
 	}
+	maps.DeleteFunc(above, func(commit replication.LSN, _ string) bool { return commit < before })
 	if len(above) > 1 {
 		w.fail("process %d ends cleanly, but rows of its own are published above the checkpoint %s: %v", p.number, r.LSN, above)
 	}
@@ -128,6 +165,9 @@ func (w *world) audit() {
 		}
 	}
 	w.order(known, key)
+	if w.plan.resume == ResumeAuto {
+		w.across(known, key)
+	}
 }
 
 // unconfirmed makes sure that the slot has not passed what a refusal is about.
@@ -165,6 +205,31 @@ func (w *world) order(known map[string]replication.Position, key map[string]stri
 			}
 			last[key[event]] = at
 		}
+	}
+}
+
+// across makes sure that the rows of a key were first written in commit order, in
+// whatever partition.
+func (w *world) across(known map[string]replication.Position, key map[string]string) {
+	w.kafka.Lock()
+	defer w.kafka.Unlock()
+	var all []model.Record
+	for _, p := range w.kafka.Topics[modelEvents].Partitions {
+		all = append(all, p.Log...)
+	}
+	slices.SortFunc(all, func(a, b model.Record) int { return cmp.Compare(a.Stamp, b.Stamp) })
+	last, seen := map[string]replication.Position{}, map[string]bool{}
+	for _, r := range all {
+		at, ok := known[r.EventID()]
+		if r.Marker || !ok || seen[r.EventID()] {
+			continue
+		}
+		seen[r.EventID()] = true
+		if at.Compare(last[key[r.EventID()]]) <= 0 {
+			w.fail("%s comes after a later row of its key", r.EventID())
+			return
+		}
+		last[key[r.EventID()]] = at
 	}
 }
 

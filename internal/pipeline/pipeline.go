@@ -128,6 +128,9 @@ func (e *DrainError) Error() string {
 	if e.Unsaved != 0 {
 		return fmt.Sprintf("stopped at the drain deadline before the last checkpoint %s was stored (%s): the next start reads back what was published", e.Unsaved, e.Cause)
 	}
+	if e.Events == 0 {
+		return fmt.Sprintf("stopped before the last checkpoint could be made (%s): the next start reads back what was published", e.Cause)
+	}
 	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
 }
 
@@ -163,10 +166,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		if p.stored() > stored || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
 			pause.Reset()
 		}
+		p.pardon()
 		wait := pause.NextBackOff()
-		if failure.ClassOf(err) == failure.Refused {
-			wait = 0 // a condemned row
-		}
 		p.state.set(Waiting, err.Error())
 		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()

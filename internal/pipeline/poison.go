@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -29,11 +30,18 @@ func (p *Pipeline) condemn(err error) bool {
 	return true
 }
 
+// pardon forgets condemned rows that a checkpoint has passed. Until then they may
+// come by again.
+func (p *Pipeline) pardon() {
+	stored := p.stored()
+	maps.DeleteFunc(p.condemned, func(at replication.Position, _ *router.PoisonError) bool { return at.Commit < stored })
+}
+
 // bury gives a row that can never be published to the dead letters, or err ends the
 // process.
 func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
 	letter := s.letter(e)
-	if !s.flow.producer.Buries(letter.AggregateType) {
+	if !s.flow.producer.Buries(letter.AggregateType) && !s.flow.passage.Alone(e.Position) {
 		return failure.Refuse(passable(err))
 	}
 	letter.Position, letter.CommitTime = e.Position, e.CommitTime
@@ -42,7 +50,6 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 	if err != nil {
 		return err
 	}
-	delete(s.condemned, e.Position)
 	if result == router.Appended {
 		s.config.Metrics.DeadLetter(string(class))
 		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",

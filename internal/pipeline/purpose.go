@@ -106,7 +106,6 @@ func (r replaying) reached(lsn replication.LSN) {
 // poisoned leaves the row out: it could not be published before, and what became of
 // it was decided then.
 func (r replaying) poisoned(s *session, e *decoder.Event, err error, class router.PoisonClass) error {
-	delete(s.condemned, e.Position)
 	s.passOver(class, err, "position", e.Position.String())
 	return nil
 }

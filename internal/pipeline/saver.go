@@ -12,7 +12,6 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
-	"github.com/outboxstream/streamer/replication"
 )
 
 // saver stores checkpoints on a goroutine of its own, because a store may take its
@@ -54,8 +53,11 @@ func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.Exponent
 func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
 	s.mu.Lock()
 	r := s.saved
+	if s.wanted != nil {
+		r = *s.wanted // never lower than what was asked for
+	}
 	if at != nil && at.lsn >= r.LSN {
-		r.LSN, r.point = at.lsn, at.point
+		r.LSN, r.low, r.point = at.lsn, at.lsn, at.point
 		if r.Exact = at.exact; at.exact {
 			r.Last = at.event()
 		}
@@ -68,14 +70,14 @@ func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
 	ring(s.wake)
 }
 
-// asked is up to where the position is stored or will be.
-func (s *saver) asked() replication.LSN {
+// asked is the newest resume point that is stored or will be.
+func (s *saver) asked() resumePoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wanted != nil {
-		return s.wanted.LSN
+		return *s.wanted
 	}
-	return s.saved.LSN
+	return s.saved
 }
 
 // busy reports whether something is still to be stored.

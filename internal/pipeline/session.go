@@ -148,7 +148,7 @@ func (s *session) loop() error {
 				return err
 			}
 		}
-		if (!s.stopping.IsZero() || s.lookout.leaving.Load()) && !s.decoder.InTransaction() {
+		if !s.decoder.InTransaction() && (s.lookout.leaving.Load() || !s.stopping.IsZero() && !s.flow.owes()) {
 			return nil
 		}
 	}
@@ -208,7 +208,7 @@ func (s *session) reach(lsn replication.LSN) error {
 		return err
 	}
 	s.confirmer.read = max(s.confirmer.read, lsn)
-	if s.flow.passage.Proven() { // a later mark stands for the ones that are left out
+	if s.flow.passage.Proven() || mutation.Active(mutation.TrailAcrossConnections) { // a later mark stands for the ones that are left out
 		s.flow.trail.reach(lsn)
 		s.flow.tracker.Mark(lsn)
 	}
@@ -382,8 +382,11 @@ func (s *session) tick() error {
 	}
 	if !s.stopping.IsZero() && time.Since(s.stopping) >= s.config.DrainTimeout {
 		cause := "the transaction being read has not ended"
-		if s.pressure.blocked() {
+		switch {
+		case s.pressure.blocked():
 			cause = s.flow.waiting()
+		case s.flow.owes():
+			cause = unproven
 		}
 		return &DrainError{Events: s.flow.producer.Events(), Cause: cause}
 	}

@@ -252,7 +252,7 @@ func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 }
 
 // readBack learns what was published after the checkpoint.
-func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.Record) (router.Found, error) {
+func (p *Pipeline) readBack(ctx context.Context, h *holding, record resumePoint) (router.Found, error) {
 	if !h.found || p.config.Resume == ResumeAtLeastOnce || mutation.Active(mutation.SkipReadBack) {
 		return router.Found{}, nil
 	}
@@ -262,7 +262,7 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record checkpoint.R
 		marks[name] = router.Marks(t)
 	}
 	found, err := h.cluster.ReadBack(ctx, router.ReadBack{
-		StreamID: p.purpose.streamID(record), Replay: p.purpose.mark(), Marks: marks, Above: record.LSN, Log: p.log,
+		StreamID: p.purpose.streamID(record.Record), Replay: p.purpose.mark(), Marks: marks, Above: record.low, Log: p.log,
 		Rerouted:  record.Routing != p.config.Rules.Fingerprint(),
 		Scattered: func(topic string) bool { return topic == p.config.Rules.DeadLetterTopic },
 	})

@@ -288,7 +288,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	in := t.history(r.History)
 	left := p.left
 	if left != nil && (!left.history.goesOn(in) || !left.saved.follows(h.stored)) {
-		left = nil
+		left, p.condemned = nil, nil // positions mean something else now
 	}
 	if left != nil {
 		r.point = left.saved.point
@@ -328,8 +328,9 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 		// history that this server does not have.
 		if r.LSN > slot.Flushed {
 			t.log.Warn("WAL of this server ends before the checkpoint, nothing was published from what it lacks", "checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String())
+			r.LSN = slot.Confirmed
 		}
-		r.LSN = slot.Confirmed
+		r.low = slot.Confirmed
 	}
 	return r, t.usable(ctx, slot, r)
 }

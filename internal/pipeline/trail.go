@@ -35,7 +35,7 @@ type step struct {
 const longestTrail = 1024
 
 func newTrail(r resumePoint) trail {
-	t := trail{last: step{lsn: r.LSN, point: r.point, exact: r.Exact}, reached: r.LSN}
+	t := trail{last: step{lsn: r.low, point: r.point, exact: r.Exact}, reached: r.low}
 	if last, known := lastOf(r.Record); known {
 		t.last.eventID, t.last.commitTime = []byte(last.EventID), last.CommitTime
 	}

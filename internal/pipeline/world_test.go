@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
@@ -55,10 +58,11 @@ type world struct {
 type process struct {
 	world    *world
 	number   int
-	server   *modelServer // it was connected to last
-	dead     bool         // killed: nothing of it reaches a server any more
-	unlocked time.Time    // when it has lost its lock; zero while it has one, or never had
-	vain     int          // streams opened, or checkpoints stored, while that was refused
+	server   *modelServer  // it was connected to last
+	frozen   chan struct{} // is closed when it goes on; nil while it runs
+	dead     bool          // killed: nothing of it reaches a server any more
+	unlocked time.Time     // when it has lost its lock; zero while it has one, or never had
+	vain     int           // streams opened, or checkpoints stored, while that was refused
 	cancel   context.CancelFunc
 	done     chan struct{}
 	err      error
@@ -70,6 +74,7 @@ func newWorld(t testing.TB, seed uint64) *world {
 	w.primary = newModelServer(w)
 	w.kafka.Topic(modelEvents, 1+int(seed%3))
 	w.kafka.Topic(modelCheckpoints, 1)
+	w.kafka.Topic("dead", 1)
 	return w
 }
 
@@ -129,13 +134,17 @@ func (w *world) config(p *process) Config {
 	if w.plan.ownStore {
 		store = "model"
 	}
+	rules := router.Rules{}
+	if w.plan.poison {
+		rules.Poison, rules.DeadLetterTopic = router.PolicyDeadLetter, "dead"
+	}
 	return Config{
 		DSN:         func() (string, error) { return "", nil },
 		Replication: replication.Config{Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns, ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second},
 		Mapping:     decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns},
 		Rules: router.Rules{
-			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
-			Schema: "public", Table: "outbox",
+			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: cmp.Or(w.plan.key, "{aggregate_id}"), Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
+			Schema: "public", Table: "outbox", Poison: rules.Poison, DeadLetterTopic: rules.DeadLetterTopic,
 		},
 		Producer: router.ProducerConfig{
 			Compression: "none", MaxBatchBytes: 1 << 10, MaxInFlightBytes: 16 << 10, RequestTimeout: 10 * time.Second, UnknownGrace: time.Hour,
@@ -144,7 +153,7 @@ func (w *world) config(p *process) Config {
 		Checkpoint: CheckpointConfig{Store: store, Interval: time.Second, Topic: modelCheckpoints},
 		Resume:     w.plan.resume, Reading: w.plan.reading, CatchUpFrom: 2 << 10,
 		StatusInterval: 5 * time.Second, BlockedTimeout: 30 * time.Second, DrainTimeout: 10 * time.Second,
-		RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, Log: log, Metrics: quiet{},
+		RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, Log: log, Metrics: quiet{}, Until: w.plan.until,
 	}
 }
 
@@ -161,6 +170,53 @@ func (w *world) own(p *process, id int64, epoch int16) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.writers[fmt.Sprint(id, epoch)] = p.number
+}
+
+func modelEventID(r model.Record) string {
+	if id := r.Header("streamer-event-id"); id != "" {
+		return id
+	}
+	return r.EventID()
+}
+
+// thawed waits while the process is frozen.
+func (p *process) thawed() {
+	p.world.mu.Lock()
+	frozen := p.frozen
+	p.world.mu.Unlock()
+	if frozen != nil {
+		<-frozen
+	}
+}
+
+// freeze is SIGSTOP, and a network that lets the server notice it. The mutex is held.
+func (w *world) freeze(p *process) {
+	p.frozen = make(chan struct{})
+	w.forget(p)
+	frozen := p.frozen
+	w.later(time.Duration(5+w.random.IntN(40))*time.Second, func() {
+		if p.frozen == frozen {
+			w.tell("process %d goes on", p.number)
+			close(frozen)
+			p.frozen = nil
+		}
+	})
+}
+
+// forget ends what the server has of a process. The mutex is held.
+func (w *world) forget(p *process) {
+	for _, c := range w.primary.locks {
+		if c.process == p {
+			c.cut = true
+			delete(w.primary.locks, modelSlotName)
+		}
+	}
+	for _, s := range w.primary.slots {
+		if s.reader != nil && s.reader.process == p {
+			s.reader.end()
+		}
+	}
+	w.primary.note()
 }
 
 // start begins a process.
@@ -194,7 +250,7 @@ func (w *world) ended(p *process) {
 	switch {
 	case p.dead:
 	case failure.ClassOf(p.err) == failure.Refused:
-		if !w.begun && !w.forked && !w.unready {
+		if !w.begun && !w.forked && !w.unready && !strings.Contains(p.err.Error(), "was rejected by the broker") {
 			w.fail("process %d refuses without a reason: %v", p.number, p.err)
 		}
 	case p.err == nil:
@@ -214,7 +270,7 @@ func (p *process) running() bool {
 
 // refused reports whether it has ended because an operator must decide.
 func (p *process) refused() bool {
-	return !p.running() && failure.ClassOf(p.err) == failure.Refused
+	return !p.running() && failure.ClassOf(p.err) == failure.Refused && !strings.Contains(p.err.Error(), "was rejected by the broker")
 }
 
 // stop is SIGTERM. It reports whether the process ended cleanly, in time.
@@ -263,13 +319,22 @@ func (w *world) write() {
 		return
 	}
 	n := 1 + w.random.IntN(4)
+	if w.plan.single {
+		n = 1
+	}
 	if w.random.IntN(20) == 0 {
 		n = 40
 	}
 	rows := make([]modelRow, n)
 	for i := range rows {
 		w.rows++
-		rows[i] = modelRow{id: fmt.Sprintf("%s-%d", w.primary.name, w.rows), key: fmt.Sprintf("k%d", w.random.IntN(7))}
+		bad := w.plan.poison && w.random.IntN(8) == 0
+		rows[i] = modelRow{bad: bad, id: fmt.Sprintf("%s-%d", w.primary.name, w.rows), key: fmt.Sprintf("k%d", w.random.IntN(7))}
+	}
+	if w.plan.poison && w.random.IntN(6) == 0 {
+		w.kafka.Lock()
+		w.kafka.Poison[rows[w.random.IntN(n)].id] = sarama.ErrInvalidRecord
+		w.kafka.Unlock()
 	}
 	w.primary.commit(rows...)
 	w.tell("commit at %s of %s … (%d rows)", w.primary.wal[len(w.primary.wal)-1].commit, rows[0].id, n)
@@ -280,10 +345,12 @@ func (w *world) published() map[string][]model.Record {
 	w.kafka.Lock()
 	defer w.kafka.Unlock()
 	all := map[string][]model.Record{}
-	for _, p := range w.kafka.Topics[modelEvents].Partitions {
-		for _, r := range p.Log {
-			if !r.Marker {
-				all[r.EventID()] = append(all[r.EventID()], r)
+	for _, name := range []string{modelEvents, "dead"} {
+		for _, p := range w.kafka.Topics[name].Partitions {
+			for _, r := range p.Log {
+				if !r.Marker {
+					all[modelEventID(r)] = append(all[modelEventID(r)], r)
+				}
 			}
 		}
 	}

@@ -1,0 +1,39 @@
+package pipeline
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+
+	"github.com/outboxstream/streamer/internal/failure"
+)
+
+// A row that the broker refuses while the process is stopping becomes a dead letter
+// at the next start. That is no refusal for a person to decide about.
+func TestLateRejectionWhileStoppingIsNoRefusal(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream, poison: true}
+		w.start()
+		pass(context.Background(), time.Second)
+		w.write()
+		pass(context.Background(), 15*time.Second)
+		w.kafka.Freeze()
+		w.kafka.Lock()
+		w.kafka.Poison["bad"] = sarama.ErrInvalidRecord
+		w.kafka.Unlock()
+		w.mu.Lock()
+		w.primary.commit(modelRow{id: "bad", key: "k"})
+		w.mu.Unlock()
+		pass(context.Background(), 2*time.Second)
+		time.AfterFunc(2*time.Second, w.kafka.Thaw)
+		w.stop()
+		assert.NotEqual(t, failure.Refused, failure.ClassOf(w.now.err), "%v", w.now.err)
+		w.over()
+	})
+}

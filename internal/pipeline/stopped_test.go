@@ -1,0 +1,43 @@
+package pipeline
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+)
+
+// Exit code 0 says that the low watermark is stored, also where the flow has been
+// given up and no other could be had yet.
+func TestStopWithoutAFlowKnowsWhatIsUnsaved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 3)
+		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
+		w.start()
+		pass(context.Background(), time.Second)
+		w.write()
+		pass(context.Background(), 15*time.Second)
+		w.mu.Lock()
+		w.storeLatency = 40 * time.Second
+		w.mu.Unlock()
+		w.write()
+		w.write()
+		pass(context.Background(), 2*time.Second) // published and acknowledged
+		w.mu.Lock()
+		w.failOver(0)
+		end := w.primary.end
+		w.mu.Unlock()
+		pass(context.Background(), 20*time.Second)
+		w.stop()
+		w.mu.Lock()
+		if w.now.err == nil {
+			assert.GreaterOrEqual(t, w.record().LSN, end-48, "ended with 0, and the checkpoint is not stored")
+		}
+		t.Log(w.now.err)
+		w.mu.Unlock()
+		w.over()
+	})
+}

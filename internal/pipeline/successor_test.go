@@ -1,0 +1,52 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// A process that has lost its lock goes on until it notices, and confirms what it has
+// stored. A successor that has looked at the slot before must not take that for a
+// slot that was moved by someone else.
+func TestSuccessorBearsALateConfirmation(t *testing.T) {
+	t.Parallel()
+	for delay := range 20 {
+		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 3)
+				w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
+				w.start()
+				pass(context.Background(), time.Second)
+				w.write()
+				pass(context.Background(), 15*time.Second)
+				w.start() // stands by
+				pass(context.Background(), time.Second+time.Duration(delay)*50*time.Millisecond)
+				w.write()
+				stored := func() replication.LSN {
+					w.mu.Lock()
+					defer w.mu.Unlock()
+					return w.record().LSN
+				}
+				for end := w.primary.end; stored() < end; {
+					pass(context.Background(), time.Millisecond)
+				}
+				w.mu.Lock()
+				w.primary.cut(false, true)
+				w.mu.Unlock()
+				pass(context.Background(), 20*time.Second)
+				w.mu.Lock()
+				if w.now.refused() {
+					t.Errorf("%v\n%s", w.now.err, strings.Join(w.story, "\n"))
+				}
+				w.mu.Unlock()
+				w.over()
+			})
+		})
+	}
+}
