@@ -151,6 +151,32 @@ var (
 			w.kafka.Grow(t, 1)
 		}
 	}}
+	aDeadFork = action{"a standby is promoted while the process is dead, and goes on", func(w *world) {
+		w.mu.Unlock()
+		w.kill()
+		w.mu.Lock()
+		w.failOver(w.random.IntN(6))
+		for range w.random.IntN(8) {
+			w.rows++
+			w.primary.commit(modelRow{id: fmt.Sprintf("%s-%d", w.primary.name, w.rows), key: fmt.Sprintf("k%d", w.random.IntN(7))})
+		}
+		w.primary.fill(w.random.IntN(600))
+	}}
+	aDeadRestore = action{"the backup is restored while the process is dead, and goes on", func(w *world) {
+		if w.backup == nil {
+			return
+		}
+		w.mu.Unlock()
+		w.kill()
+		w.mu.Lock()
+		w.replace(w.backup)
+		w.backup, w.forked = nil, true
+		for range w.random.IntN(8) {
+			w.rows++
+			w.primary.commit(modelRow{id: fmt.Sprintf("%s-%d", w.primary.name, w.rows), key: fmt.Sprintf("k%d", w.random.IntN(7))})
+		}
+		w.primary.fill(w.random.IntN(600))
+	}}
 	aZombie = action{"the process is frozen, and another one starts", func(w *world) {
 		if w.now.running() && !w.now.dead {
 			w.freeze(w.now)
@@ -223,8 +249,19 @@ var reviewThemes = [][]action{
 	{aGrow, aPromote, aFreeze, aFlush},
 	{aGrow, aPromote2, aFreeze, aFlush},
 	{aGrow, aRefuse, aSlow, aMumble, aRestart},
-	{aBackup, aRestore, aGrow, aFreeze, aFlush}, {aForget, aGrow, aFaults, aSQL}, {aStreamed, aGrow, aCut},
+	{aZombie, aCut, aFaults},
+	{aZombie, aFreeze, aSlow, aMumble},
+	{aZombie, aPromote, aPromote2, aFlush, aFreeze},
+	{aZombie, aGrow, aRestart, aSQL},
+	{aStreamed, aZombie, aPromote2, aFreeze},
+	{aBackup, aRestore, aZombie, aFreeze, aFlush},
 	{aRestart, aFlush, aGrow, aSlow},
+	{aDeadFork, aSlow, aFreeze, aFlush},
+	{aDeadFork, aRefuse, aFlush, aCut},
+	{aDeadFork, aGrow, aMumble, aFreeze},
+	{aBackup, aDeadRestore, aSlow, aFreeze},
+	{aBackup, aDeadRestore, aRefuse, aCut, aFlush},
+	{aBackup, aRestore, aDeadFork, aPromote, aPromote2, aFlush},
 }
 
 // planOf draws a plan. The world's own random numbers come from the seed as well, so

@@ -213,6 +213,10 @@ func (c *modelControl) use(ctx context.Context, do func() error) error {
 		return errModelCut
 	}
 	if idle := time.Since(c.used); idle > idleTimeout {
+		if c.process.slept {
+			c.cut = true
+			return errModelCut
+		}
 		w.fail("process %d has left the session that holds its lock idle for %s", c.process.number, idle)
 	}
 	c.used = time.Now()

@@ -40,7 +40,7 @@ func (w *world) confirmed(p *process, s *modelServer, lsn replication.LSN) {
 func (w *world) mayTakeOver(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if lost := p.unlocked; !lost.IsZero() && time.Since(lost) > pingEvery+pingTimeout {
+	if lost := p.unlocked; !lost.IsZero() && !p.slept && time.Since(lost) > pingEvery+pingTimeout {
 		w.fail("process %d takes over although it lost the lock %s ago", p.number, time.Since(lost))
 	}
 }

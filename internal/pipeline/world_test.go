@@ -59,6 +59,7 @@ type process struct {
 	world    *world
 	number   int
 	server   *modelServer  // it was connected to last
+	slept    bool          // it was frozen for a while
 	frozen   chan struct{} // is closed when it goes on; nil while it runs
 	dead     bool          // killed: nothing of it reaches a server any more
 	unlocked time.Time     // when it has lost its lock; zero while it has one, or never had
@@ -191,7 +192,7 @@ func (p *process) thawed() {
 
 // freeze is SIGSTOP, and a network that lets the server notice it. The mutex is held.
 func (w *world) freeze(p *process) {
-	p.frozen = make(chan struct{})
+	p.frozen, p.slept = make(chan struct{}), true
 	w.forget(p)
 	frozen := p.frozen
 	w.later(time.Duration(5+w.random.IntN(40))*time.Second, func() {
