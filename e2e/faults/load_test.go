@@ -69,6 +69,17 @@ func (l *load) stop() {
 	l.running.Wait()
 }
 
+// more does n transactions, when the writers have ended.
+func (l *load) more(ctx context.Context, random *rand.Rand, n int) {
+	w := &writer{load: l, random: random}
+	defer w.disconnect(context.WithoutCancel(ctx))
+	for range n {
+		if w.connected(ctx) {
+			w.transaction(ctx)
+		}
+	}
+}
+
 // writer is one of them. Not for concurrent use.
 type writer struct {
 	load   *load

@@ -69,6 +69,7 @@ type run struct {
 
 	mu      sync.Mutex
 	primary string // DSN of the database as it is now, for writers and checks
+	source  string // DSN of the server that is streamed from; empty: that is the primary
 	through string // what the streamer connects to
 
 	result   matrix.Result
@@ -227,11 +228,18 @@ func (r *run) dsn() string {
 	return r.primary
 }
 
+// reading is the database where the slot is.
+func (r *run) reading() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return cmp.Or(r.source, r.primary)
+}
+
 // moveTo makes writers and checks use another server.
 func (r *run) moveTo(dsn string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.primary = dsn
+	r.primary, r.source = dsn, ""
 }
 
 // startWriters starts the load. The returned function ends it and finds out
@@ -248,6 +256,12 @@ func (r *run) startWriters() (stop func()) {
 func (r *run) stopWriters() {
 	r.t.Helper()
 	r.load.stop()
+	r.resolve()
+}
+
+// resolve finds out how each transaction ended, when nothing writes.
+func (r *run) resolve() {
+	r.t.Helper()
 	conn := r.open()
 	defer conn.Close(r.ctx)
 	r.until("the writers' connections are gone", func() bool {
@@ -332,7 +346,7 @@ func (r *run) slotMoves() {
 }
 
 func (r *run) confirmedPosition(ctx context.Context) (position lsn, err error) {
-	conn, err := pgx.Connect(ctx, r.dsn())
+	conn, err := pgx.Connect(ctx, r.reading())
 	if err != nil {
 		return 0, err
 	}
@@ -428,21 +442,16 @@ func lastLine(log string) string {
 	return strings.ReplaceAll(log[strings.LastIndex(log, "\n")+1:], `\"`, `"`)
 }
 
-// conclude waits until everything is published, stops the streamer and audits.
+// conclude waits until everything is published, makes sure that the fault is over,
+// stops the streamer and audits.
 func (r *run) conclude(refused bool) {
 	r.t.Helper()
-	r.result.Events = r.load.journal.count()
 	if !refused {
 		r.quiet()
-		for _, s := range r.instances() {
-			if s.running() {
-				assert.Equal(r.t, exitFine, s.end(syscall.SIGTERM), "exit code of a graceful stop")
-			} else {
-				assert.Fail(r.t, "the streamer has ended", "exit code %d", s.code())
-			}
-		}
+		r.goOn()
 	}
 	require.NoError(r.t, r.audit.follow(r.ctx))
+	r.result.Events = r.load.journal.count()
 	found, examples := r.audit.conclude(refused)
 	r.result.Lost, r.result.Phantom, r.result.Repeated = found.Lost, found.Phantom, found.Repeated
 	r.result.Altered, r.result.Misordered, r.result.Early = found.Altered, found.Misordered, found.Early
@@ -462,18 +471,21 @@ func (r *run) conclude(refused bool) {
 // up to the end of the log. What is still missing then is for the audit to say.
 func (r *run) quiet() {
 	r.t.Helper()
-	r.wait(r.patience(), func() bool {
-		return !r.streamer.running() || r.audit.follow(r.ctx) == nil && r.audit.missing() == 0
-	})
-	conn := r.open()
-	defer conn.Close(r.ctx)
-	var end lsn
-	require.NoError(r.t, conn.QueryRow(r.ctx, "select pg_current_wal_flush_lsn() - '0/0'::pg_lsn").Scan(&end))
+	r.awaitPublished()
+	end := r.endOfLog()
 	reached := r.wait(r.patience(), func() bool {
 		position, err := r.confirmedPosition(r.ctx)
 		return !r.streamer.running() || err == nil && position >= end
 	})
 	assert.True(r.t, reached, "the slot is not confirmed up to %s", end)
+}
+
+// awaitPublished waits until everything committed is in Kafka.
+func (r *run) awaitPublished() {
+	r.t.Helper()
+	r.wait(r.patience(), func() bool {
+		return !r.streamer.running() || r.audit.follow(r.ctx) == nil && r.audit.missing() == 0
+	})
 }
 
 // requireDiscretion looks for what no log may hold: secrets, payloads, the
