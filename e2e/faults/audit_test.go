@@ -115,11 +115,15 @@ func (a *audit) order(r record, e *event) {
 	}
 }
 
-// fingerprint is a sum of everything a consumer sees of a record but its place.
+// fingerprint is a sum of everything a consumer sees of a record but its place, and
+// but the history it belongs to, which an operator may change.
 func fingerprint(r record) [sha256.Size]byte {
 	var all bytes.Buffer
 	fmt.Fprintf(&all, "%q %q %d", r.key, r.value, r.timestamp.UnixMilli())
 	for _, h := range r.headers {
+		if string(h.Key) == "streamer-stream" {
+			continue
+		}
 		fmt.Fprintf(&all, " %q=%q", h.Key, h.Value)
 	}
 	return sha256.Sum256(all.Bytes())

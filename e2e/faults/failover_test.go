@@ -1,8 +1,6 @@
 package faults
 
 import (
-	"net"
-	"strconv"
 	"syscall"
 
 	"github.com/stretchr/testify/assert"
@@ -141,9 +139,15 @@ func (r *run) failOver() {
 func (r *run) promoteStandby() {
 	r.t.Helper()
 	r.slotMoves() // back, to where it was synchronised last
+	r.promote()
+}
+
+// promote promotes a standby whose slot stays where it is.
+func (r *run) promote() {
+	r.t.Helper()
 	require.NoError(r.t, r.standby.Promote(r.ctx))
 	r.moveTo(r.standby.DSN(r.database))
-	r.proxy.Retarget(net.JoinHostPort("127.0.0.1", strconv.Itoa(r.standby.Port())))
+	r.proxy.Retarget(serverAddress(r.standby))
 }
 
 // restoreBackup takes a copy of the server, lets events be published, and puts

@@ -10,7 +10,6 @@ import (
 	"math/big"
 	"net"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -80,7 +79,7 @@ var _ = register(
 // proxy.
 func (r *run) behindProxy() {
 	r.t.Helper()
-	r.proxy = proxytest.New(r.t, net.JoinHostPort("127.0.0.1", strconv.Itoa(r.pg.Port())))
+	r.proxy = proxytest.New(r.t, serverAddress(r.pg))
 	through, err := r.proxy.Through(r.through)
 	require.NoError(r.t, err)
 	r.connect(through)

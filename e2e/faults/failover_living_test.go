@@ -1,0 +1,318 @@
+package faults
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/proxytest"
+)
+
+// Positions mean nothing on another line of WAL. The faults here give the streamer
+// one while it runs, and let the writers reach the positions that were published, so
+// that nothing but what stands at them tells the two apart.
+
+// otherHistory is what the refusal of a reused position says.
+var otherHistory = []string{`not the history that was published|timeline|ahead of the server`, `sequence [0-9a-f-]+|` + position}
+
+var _ = register(
+	lagging("kafka"), lagging("file"), lagging("postgres"), frozenMeanwhile(lagging("kafka")),
+	restored("kafka"), restored("file"), restored("postgres"), frozenMeanwhile(restored("kafka")),
+	fault{
+		name: "lossless fail-over, then a reconnect, then a restart", group: postgresGroup, since: 17,
+		what:     "a standby that has everything is promoted under a running streamer, whose checkpoints are in the database; then its walsender is terminated, then it is stopped and started",
+		postgres: own, forgets: true, settings: postgresStore,
+		prepare: (*run).withSynchronousStandby,
+		strike: func(r *run) {
+			r.awaitSynchronised()
+			r.failOver()
+			r.progress()
+			r.disconnect()
+			r.progress()
+			assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
+			r.streamer.start()
+			r.progress()
+		},
+	},
+	fault{
+		name: "standby that is streamed from is promoted", group: postgresGroup, since: 16,
+		what:     "the slot is on a standby, which is promoted when the primary dies; then the walsender is terminated, then the streamer is stopped and started",
+		postgres: own, forgets: true,
+		prepare: (*run).streamFromStandby,
+		strike: func(r *run) {
+			r.moment(0, 1000)
+			require.NoError(r.t, r.pg.StopImmediate())
+			r.promote()
+			r.progress()
+			r.disconnect()
+			r.progress()
+			assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
+			r.streamer.start()
+			r.progress()
+		},
+	},
+	fault{
+		name: "connection string leads to the standby before its promotion", group: postgresGroup, since: 17,
+		what:     "the streamer is sent to the standby while the primary still lives, by its running connection or by a start, and waits there until the standby is promoted",
+		postgres: own, forgets: true,
+		prepare: (*run).withSynchronousStandby,
+		times:   strikes(1),
+		strike: func(r *run) {
+			r.awaitSynchronised()
+			r.sendToStandby()
+			r.written(1 << 16)
+			r.awaitReplayed()
+			r.failOver()
+			r.progress()
+		},
+	},
+	fault{
+		name: "connection string leads to a standby for a while", group: postgresGroup,
+		what:     "the streamer is sent to a standby on which it has no slot, by its running connection or by a start, and then back to the primary",
+		postgres: own, times: strikes(2), recover: true,
+		prepare: (*run).withStandby,
+		strike:  (*run).sendToStandby,
+		heal: func(r *run) {
+			r.proxy.Retarget(serverAddress(r.pg))
+			r.proxy.Reset()
+		},
+	},
+)
+
+// stored are the settings of a checkpoint store, and its name in a fault's.
+func stored(store string) (settings map[string]string, suffix string) {
+	return map[string]string{"checkpoint.store": store}, ", store " + store
+}
+
+// lagging is the fault of a standby that lacks the last half second.
+func lagging(store string) fault {
+	settings, suffix := stored(store)
+	return fault{
+		name: "fail-over with lag under a running streamer" + suffix, group: postgresGroup, since: 17, expect: refuses,
+		what:     "a standby that lacks half a second of what was published is promoted, and new commits reach positions that were published; the streamer runs on; the operator accepts what the database has",
+		says:     otherHistory,
+		postgres: own, forgets: true, settings: settings,
+		prepare: (*run).withLaggingStandby, strike: (*run).failOverWithLag,
+		refused: (*run).acceptHistory, judge: apartFromAccepted,
+	}
+}
+
+// restored is the fault of a server that is restored on the same timeline.
+func restored(store string) fault {
+	settings, suffix := stored(store)
+	return fault{
+		name: "restored under a running streamer" + suffix, group: postgresGroup, expect: refuses,
+		what:     "the server is restored from an older copy, on the same timeline, and new commits reach positions that were published; the streamer runs on; the operator accepts what the database has",
+		says:     otherHistory,
+		postgres: own, forgets: true, settings: settings,
+		prepare: (*run).behindProxy, strike: (*run).restoreUnderneath,
+		refused: (*run).acceptHistory, judge: apartFromAccepted,
+	}
+}
+
+// frozenMeanwhile is a fault during which Kafka answers nothing, so that no
+// checkpoint moves.
+func frozenMeanwhile(f fault) fault {
+	f.name, _, _ = strings.Cut(f.name, ",")
+	f.name += ", Kafka frozen"
+	f.what = "the same while Kafka is frozen, so that what was handed to it is not acknowledged: " + f.what
+	f.kafka = &kafkatest.Options{}
+	f.settings = maps.Clone(f.settings)
+	f.settings["kafka.request_timeout"] = requestTimeout
+	f.heal, f.hold = (*run).wakeBrokers, func(*run) {}
+	return f
+}
+
+// withSynchronousStandby gives the server a standby that the slot waits for.
+func (r *run) withSynchronousStandby() {
+	r.t.Helper()
+	r.withStandby()
+	r.synchroniseSlot()
+	require.NoError(r.t, r.pg.AlterSystem(r.ctx, "synchronized_standby_slots", pgtest.StandbySlot))
+}
+
+// withLaggingStandby gives the server a standby that can be cut off.
+func (r *run) withLaggingStandby() {
+	r.t.Helper()
+	r.line = proxytest.New(r.t, serverAddress(r.pg))
+	host, port, err := net.SplitHostPort(r.line.Address())
+	require.NoError(r.t, err)
+	r.standby = r.pg.NewStandby(r.t, r.database, map[string]string{
+		"primary_conninfo": fmt.Sprintf("host=%s port=%s user=postgres dbname=%s application_name=%s", host, port, r.database, pgtest.StandbySlot),
+	})
+	r.behindProxy()
+	r.synchroniseSlot()
+}
+
+// failOverWithLag promotes a standby that lacks what was published last. The
+// streamer looks at it at once, or when the writers have overtaken that.
+func (r *run) failOverWithLag() {
+	r.t.Helper()
+	r.awaitSynchronised()
+	frozen := r.freezeKafka()
+	r.line.Stall()
+	if frozen {
+		r.moment(400, 600)
+	} else {
+		r.progress()
+		r.moment(0, 400)
+	}
+	published := r.logEnd()
+	soon := r.random.IntN(2) == 0
+	if !soon {
+		r.proxy.Refuse()
+	}
+	require.NoError(r.t, r.pg.StopImmediate())
+	r.line.Refuse()
+	r.promoteStandby()
+	r.awaitOvertaken(published)
+	r.proxy.Clear()
+	r.t.Logf("the streamer looked at the promoted server at once: %t", soon)
+}
+
+// restoreUnderneath puts an older copy in the place of the running server.
+func (r *run) restoreUnderneath() {
+	r.t.Helper()
+	backup := r.backup()
+	r.progress()
+	r.progress()
+	if r.freezeKafka() {
+		r.moment(400, 600)
+	}
+	r.slotMoves()
+	published := r.logEnd()
+	soon := r.random.IntN(2) == 0
+	if !soon {
+		r.proxy.Refuse()
+	}
+	require.NoError(r.t, r.pg.Restore(r.ctx, backup))
+	r.awaitOvertaken(published)
+	r.proxy.Clear()
+	r.t.Logf("the streamer looked at the restored server at once: %t", soon)
+}
+
+// freezeKafka freezes the broker, if it is the fault's own, and reports whether it
+// did.
+func (r *run) freezeKafka() bool {
+	r.t.Helper()
+	if r.fault.kafka == nil {
+		return false
+	}
+	r.freezeBroker(0)
+	return true
+}
+
+// awaitOvertaken waits until the writers have overtaken a position.
+func (r *run) awaitOvertaken(published lsn) {
+	r.t.Helper()
+	r.until("the writers have overtaken what was published", func() bool { return r.logEnd() > published+1<<14 })
+}
+
+// streamFromStandby moves the slot to a standby.
+func (r *run) streamFromStandby() {
+	r.t.Helper()
+	r.withStandby()
+	r.exec("select pg_drop_replication_slot($1)", r.slot)
+	r.mu.Lock()
+	r.source = r.standby.DSN(r.database)
+	r.mu.Unlock()
+	r.proxy.Retarget(serverAddress(r.standby))
+	created := make(chan error, 1)
+	go func() {
+		conn, err := connect(r.ctx, r.reading())
+		if err == nil {
+			defer conn.Close(r.ctx)
+			_, err = conn.Exec(r.ctx, "select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+		}
+		created <- err
+	}()
+	r.until("the slot is created on the standby", func() bool {
+		r.exec("select pg_log_standby_snapshot()") // it waits for one
+		select {
+		case err := <-created:
+			require.NoError(r.t, err)
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// sendToStandby sends the streamer to the standby, by its next connection or by a
+// start, and waits until it says that it waits there.
+func (r *run) sendToStandby() {
+	r.t.Helper()
+	restart := r.random.IntN(2) == 0
+	if restart {
+		assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
+	}
+	before := len(r.streamer.log())
+	r.proxy.Retarget(serverAddress(r.standby))
+	if restart {
+		r.streamer.start()
+	} else {
+		r.proxy.Reset()
+	}
+	r.until("the streamer waits for the promotion", func() bool {
+		return strings.Contains(r.streamer.log()[before:], "server is a standby") || !r.streamer.running()
+	})
+	assert.True(r.t, r.streamer.running(), "the streamer waits")
+}
+
+// awaitReplayed waits until the standby has what the primary has now.
+func (r *run) awaitReplayed() {
+	r.t.Helper()
+	end := r.endOfLog()
+	r.until("the standby has replayed everything", func() bool {
+		conn, err := connect(r.ctx, r.standby.DSN(r.database))
+		if err != nil {
+			return false
+		}
+		defer conn.Close(r.ctx)
+		var replayed lsn
+		err = conn.QueryRow(r.ctx, "select pg_last_wal_replay_lsn() - '0/0'::pg_lsn").Scan(&replayed)
+		return err == nil && replayed >= end
+	})
+}
+
+// acceptHistory is the operator's way out, as docs/how-to/failover.md has it: compare,
+// accept, start, and publish what is still missing from the table.
+func (r *run) acceptHistory() {
+	r.t.Helper()
+	output, code := r.command("verify")
+	assert.Contains(r.t, []int{exitFine, exitFailed}, code, output) // rows may be missing
+	r.t.Logf("verify before: %s", output)
+	output, code = r.command("checkpoint", "set", "slot", "--yes")
+	require.Zero(r.t, code, output)
+	r.t.Logf("checkpoint set: %s", output)
+	r.streamer.start()
+	r.progress()
+	output, code = r.command("replay", "--missing", "--yes")
+	assert.Zero(r.t, code, output)
+	r.t.Logf("replay --missing: %s", output)
+}
+
+// apartFromAccepted judges a run after which the operator has accepted what the
+// database has: what it has forgotten is in Kafka, and what lies above the slot's
+// position is published again.
+func apartFromAccepted(r *run, found findings) {
+	r.t.Logf("%d published events were forgotten by the database, %d came again when its history was accepted", found.Phantom, found.Repeated)
+	r.result.Note = fmt.Sprintf("%d events came again when the operator accepted the database's history", found.Repeated)
+	found.Phantom, found.Repeated, found.Misordered = 0, 0, 0
+	r.result.Phantom, r.result.Repeated, r.result.Misordered = 0, 0, 0
+	assert.Zero(r.t, found)
+	r.requireOrder()
+}
+
+// serverAddress is where a server listens.
+func serverAddress(s *pgtest.Server) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port()))
+}
