@@ -1,17 +1,20 @@
 package faults
 
 import (
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/proxytest"
 )
 
 var (
@@ -26,6 +29,30 @@ var _ = register(
 		settings: postgresStore, prepare: (*run).storeElsewhere, times: strikes(3), recover: true,
 		strike: func(r *run) { require.NoError(r.t, r.store.StopImmediate()) },
 		heal:   func(r *run) { require.NoError(r.t, r.store.StartAgain(r.ctx)) },
+	},
+	fault{
+		name: "cannot be reached, attempts counted", group: checkpointGroup,
+		what:     "the checkpoints are in another PostgreSQL server, which cannot be reached for a while: it is tried again after pauses that grow",
+		settings: patientStore, prepare: (*run).storeBehindProxy, times: strikes(2), recover: true,
+		strike: (*run).refuseStore,
+		hold:   func(r *run) { pause(r.ctx, refusedFor) },
+		heal:   (*run).reachStore,
+	},
+	fault{
+		name: "errors, attempts counted", group: checkpointGroup,
+		what:     "the server of the checkpoints answers every write with an error for a while: it is tried again after pauses that grow",
+		settings: patientStore, prepare: (*run).storeElsewhere, times: strikes(2), recover: true,
+		strike: (*run).breakStore,
+		hold:   func(r *run) { pause(r.ctx, refusedFor) },
+		heal:   (*run).mendStore,
+	},
+	fault{
+		name: "rights revoked", group: checkpointGroup, expect: refuses,
+		what:     "the right to write the table of checkpoints is revoked while the streamer runs; the operator grants it as told, and starts again",
+		says:     []string{`permission denied for table streamer_checkpoint`, `GRANT SELECT, INSERT, UPDATE ON`},
+		settings: postgresStore, prepare: (*run).storeOfRole,
+		strike:  func(r *run) { r.inStore("revoke insert, update on streamer_checkpoint from keeper") },
+		refused: (*run).grantStore,
 	},
 	fault{
 		name: "SIGKILL with store file", group: checkpointGroup,
@@ -140,6 +167,98 @@ func (r *run) storeElsewhere() {
 	r.t.Helper()
 	r.store = pgtest.New(r.t, pgtest.Options{})
 	r.set("checkpoint.postgres.dsn", withPassword(r.t, r.store.CreateDatabase(r.t)))
+}
+
+// patientStore is a store whose refusals can be counted: pauses that grow come to a
+// few attempts while it refuses, pauses that do not to more than a hundred.
+var patientStore = map[string]string{"checkpoint.store": "postgres", "retry.initial": "50ms", "retry.max": "4s"}
+
+const (
+	refusedFor = 8 * time.Second
+	// fewAttempts are twice as many as there are when every pause is the shortest that
+	// chance allows.
+	fewAttempts = 40
+)
+
+// storeBehindProxy keeps the checkpoint in another server, which can be cut off.
+func (r *run) storeBehindProxy() {
+	r.t.Helper()
+	r.storeElsewhere()
+	r.line = proxytest.New(r.t, serverAddress(r.store))
+	through, err := r.line.Through(r.settings["checkpoint.postgres.dsn"])
+	require.NoError(r.t, err)
+	r.set("checkpoint.postgres.dsn", through)
+}
+
+func (r *run) refuseStore() {
+	r.awaitConfirmation()
+	r.attempts = int(r.line.Accepted())
+	r.line.Refuse()
+}
+
+func (r *run) reachStore() {
+	r.t.Helper()
+	r.requireFewAttempts(int(r.line.Accepted()) - r.attempts)
+	r.line.Clear()
+	r.awaitConfirmation()
+}
+
+// storeOfRole keeps the checkpoint in another server, by a role that can lose its
+// rights.
+func (r *run) storeOfRole() {
+	r.t.Helper()
+	r.storeElsewhere()
+	r.inStore("create role keeper login; grant all on schema public to keeper")
+	u, err := url.Parse(r.settings["checkpoint.postgres.dsn"])
+	require.NoError(r.t, err)
+	u.User = url.UserPassword("keeper", secretPassword)
+	r.set("checkpoint.postgres.dsn", u.String())
+}
+
+func (r *run) grantStore() {
+	r.t.Helper()
+	r.inStore("grant select, insert, update on streamer_checkpoint to keeper")
+	r.streamer.start()
+}
+
+// breakStore makes the server of the checkpoints answer writes with an error.
+func (r *run) breakStore() {
+	r.t.Helper()
+	r.awaitConfirmation()
+	r.attempts = r.rejections()
+	r.inStore(`create or replace function reject() returns trigger language plpgsql as 'begin raise exception ''rejected''; end';
+		create trigger reject before insert on streamer_checkpoint for each row execute function reject()`)
+}
+
+func (r *run) mendStore() {
+	r.t.Helper()
+	r.requireFewAttempts(r.rejections() - r.attempts)
+	r.inStore("drop trigger reject on streamer_checkpoint")
+	r.awaitConfirmation()
+}
+
+// rejections is how often the server of the checkpoints has answered with an error.
+func (r *run) rejections() int { return strings.Count(r.store.Log(), "ERROR:  rejected") }
+
+// inStore runs statements in the database of the checkpoints.
+func (r *run) inStore(sql string) {
+	r.t.Helper()
+	u, err := url.Parse(r.settings["checkpoint.postgres.dsn"])
+	require.NoError(r.t, err)
+	conn, err := connect(r.ctx, r.store.DSN(strings.TrimPrefix(u.Path, "/")))
+	require.NoError(r.t, err)
+	defer conn.Close(r.ctx)
+	_, err = conn.Exec(r.ctx, sql)
+	require.NoError(r.t, err, sql)
+}
+
+// requireFewAttempts asserts that a store that refuses was tried again, and not
+// too often.
+func (r *run) requireFewAttempts(n int) {
+	r.t.Helper()
+	r.t.Logf("the store was tried %d times within %s", n, refusedFor)
+	assert.Greater(r.t, n, 1, "attempts while the store refused")
+	assert.LessOrEqual(r.t, n, fewAttempts, "attempts while the store refused")
 }
 
 // withoutPrivileges makes the modes of files count for the streamer even if we

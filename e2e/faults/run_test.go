@@ -60,7 +60,8 @@ type run struct {
 	settings map[string]string // of the streamer
 	streamer *streamer
 	proxy    *proxytest.Proxy // between the streamer and PostgreSQL, if the fault has one
-	line     *proxytest.Proxy // to the server that a standby needs, if it is to lag
+	line     *proxytest.Proxy // to the server that a standby or a checkpoint store needs, if it is to be cut
+	attempts int              // that the checkpoint store had seen before it refused
 	standby  *pgtest.Server   // of the server, if the fault has one
 	store    *pgtest.Server   // of the checkpoints, if it is not pg
 	disk     *disk            // that the fault fills
