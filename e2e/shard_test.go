@@ -92,6 +92,49 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 	}
 }
 
+// From one to two and back, while slot and checkpoint of the one are still there: what
+// the two have published in between would be published again. The way back is that of
+// docs/how-to/shards.md.
+func TestReturnToAFormerNumberOfShards(t *testing.T) {
+	t.Parallel()
+	r := newShardRig(t)
+	r.setUp(1)
+	whole := stream(r.startShards([]string{"run"}, 1))[0]
+	const total = 6000
+	wait := r.load(total)
+	whole.eventually("some have arrived", func() bool { return len(r.records("order")) > total/6 })
+	require.Zero(t, whole.stop())
+
+	from := r.setUp(2)
+	r.startShards([]string{"run"}, 1)[0].refused(exitRefused, "of another number of shards, is at "+from, "--until "+from)
+	require.Zero(t, r.startShards([]string{"run", "--until", from}, 1)[0].code())
+	shards := stream(r.startShards([]string{"run"}, 2))
+	shards[0].eventually("some have arrived", func() bool { return len(r.records("order")) > total/3 })
+	for _, p := range shards {
+		require.Zero(t, p.stop())
+	}
+
+	r.startShards([]string{"run"}, 1)[0].refused(exitRefused, "of another number of shards, is at ", "would be published again", "docs/how-to/shards.md")
+	output, code := r.command("doctor")
+	assert.Equal(t, exitRefused, code, output)
+	assert.Contains(t, output, "of another number of shards, is at ")
+	r.exec("select pg_drop_replication_slot($1)", r.slot)
+	from = r.setUp(1)
+	accept := []string{"checkpoint", "set", "slot", "--yes", "--set", "checkpoint.file.path=" + r.folder + "/checkpoint-0-1"}
+	output, code = r.command(accept...)
+	assert.Equal(t, exitRefused, code, output)
+	assert.Contains(t, output, "run that streamer with `--until "+from, "the shards have not come there")
+	for _, p := range r.startShards([]string{"run", "--until", from}, 2) {
+		require.Zero(t, p.code())
+	}
+	output, code = r.command(accept...)
+	require.Zero(t, code, output)
+	whole = stream(r.startShards([]string{"run"}, 1))[0]
+	wait()
+	r.requireOnce(whole, total)
+	assert.Zero(t, whole.stop())
+}
+
 func TestShardsShareTheWork(t *testing.T) {
 	t.Parallel()
 	r := newShardRig(t)

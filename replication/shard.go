@@ -76,32 +76,57 @@ func checkShard(s Server, c Config) []Finding {
 // shardSuffix is what follows the slot's name where there are several.
 var shardSuffix = regexp.MustCompile(`_[0-9]+_of_([0-9]+)$`)
 
-// CheckFormerSlots looks for slots of another number of shards that have not come
-// to where this one begins: what they still have to publish would come behind
-// later events of the same aggregate ID.
-func (c *Control) CheckFormerSlots(ctx context.Context, begins LSN) ([]Finding, error) {
+// Succession is where a streamer goes on beside slots of another number of shards.
+type Succession struct {
+	From  LSN
+	First bool // nothing was published from this slot before
+	Until LSN  // where it ends; 0 if it does not
+}
+
+// CheckFormerSlots looks for slots of another number of shards that do not fit: those
+// that have not come to where this one begins, because what they still have to publish
+// would come behind later events of the same aggregate ID, and those that have gone
+// further than this one, because it would publish again what they have published. A
+// slot that was left behind when the number was changed fits.
+func (c *Control) CheckFormerSlots(ctx context.Context, s Succession) ([]Finding, error) {
 	base, own := c.config.Slot, ""
 	if suffix := shardSuffix.FindStringSubmatch(base); suffix != nil && !c.config.Shard.whole() {
 		base, own = strings.TrimSuffix(base, suffix[0]), suffix[1]
 	}
-	rows, err := c.conn.Query(ctx, `select slot_name, confirmed_flush_lsn::text from pg_catalog.pg_replication_slots
-		where database = current_database() and slot_name ~ $1 and confirmed_flush_lsn < $2::pg_lsn order by confirmed_flush_lsn, slot_name`, "^"+base+"(_[0-9]+_of_[0-9]+)?$", begins.String())
+	rows, err := c.conn.Query(ctx, `select slot_name, confirmed_flush_lsn::text, confirmed_flush_lsn < $2::pg_lsn from pg_catalog.pg_replication_slots
+		where database = current_database() and slot_name ~ $1 and (confirmed_flush_lsn < $2::pg_lsn and $3 or confirmed_flush_lsn > greatest($2::pg_lsn, $4::pg_lsn))
+		order by confirmed_flush_lsn, slot_name`, "^"+base+"(_[0-9]+_of_[0-9]+)?$", s.From.String(), s.First, s.Until.String())
 	if err != nil {
 		return nil, fmt.Errorf("slots of another number of shards: %w", err)
 	}
 	defer rows.Close()
 	for rows.Next() {
 		var name, confirmed string
-		if err := rows.Scan(&name, &confirmed); err != nil {
+		var before bool
+		if err := rows.Scan(&name, &confirmed, &before); err != nil {
 			return nil, fmt.Errorf("slots of another number of shards: %w", err)
 		}
 		if suffix := shardSuffix.FindStringSubmatch(name); name == c.config.Slot || suffix != nil && suffix[1] == own {
 			continue
 		}
-		return []Finding{{ // the one that is furthest behind
-			true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: later events would overtake those in between", name, confirmed, begins),
-			fmt.Sprintf("run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)", begins, quoteLiteral(name)),
-		}}, nil
+		if before {
+			return []Finding{s.tooEarly(name, confirmed)}, nil // the one that is furthest behind
+		}
+		return []Finding{s.tooLate(name, confirmed)}, nil
 	}
 	return nil, rows.Err()
+}
+
+func (s Succession) tooEarly(name, confirmed string) Finding {
+	return Finding{
+		true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: later events would overtake those in between", name, confirmed, s.From),
+		fmt.Sprintf("run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)", s.From, quoteLiteral(name)),
+	}
+}
+
+func (s Succession) tooLate(name, confirmed string) Finding {
+	return Finding{
+		true, fmt.Sprintf("slot %q, of another number of shards, is at %s, and this one goes on from %s: what was published from that slot in between would be published again", name, confirmed, s.From),
+		fmt.Sprintf("if it was only set up and nothing was published from it, start with `--until %s`, or SELECT pg_drop_replication_slot(%s); if this number of shards was used before, follow \"Back to a former number\" in docs/how-to/shards.md", confirmed, quoteLiteral(name)),
+	}
 }

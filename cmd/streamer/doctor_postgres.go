@@ -113,7 +113,12 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 		return
 	}
 	d.slot = &slot
-	found := replication.CheckSlot(slot, server)
+	former, err := control.CheckFormerSlots(ctx, replication.Succession{From: slot.Confirmed})
+	if err != nil {
+		d.outcome(err, "slot", "")
+		return
+	}
+	found := append(replication.CheckSlot(slot, server), former...)
 	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), usedBy(slot)))
 	d.retained(slot, server)
 	switch slot.WALStatus {

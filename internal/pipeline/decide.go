@@ -53,6 +53,9 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
+	if err := t.fits(ctx, lsn, true); err != nil {
+		return err
+	}
 	h, err := p.takeOver(ctx, identity(t.server, slot.Name), true)
 	if err != nil {
 		return err

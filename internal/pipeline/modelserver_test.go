@@ -323,7 +323,7 @@ func (c *modelControl) SwitchPoint(ctx context.Context, _ replication.Server, ti
 
 func (c *modelControl) DatabaseExists(context.Context, string) (bool, error) { return true, nil }
 
-func (c *modelControl) CheckFormerSlots(ctx context.Context, _ replication.LSN) ([]replication.Finding, error) {
+func (c *modelControl) CheckFormerSlots(ctx context.Context, _ replication.Succession) ([]replication.Finding, error) {
 	return nil, c.use(ctx, func() error { return nil })
 }
 

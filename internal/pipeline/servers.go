@@ -35,7 +35,7 @@ type database interface {
 	Slot(context.Context) (replication.Slot, error)
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
 	databases
-	CheckFormerSlots(context.Context, replication.LSN) ([]replication.Finding, error)
+	CheckFormerSlots(context.Context, replication.Succession) ([]replication.Finding, error)
 	Close()
 }
 

@@ -332,18 +332,29 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 		}
 		r.low = slot.Confirmed
 	}
-	return r, t.usable(ctx, slot, r)
+	if err := t.usable(ctx, slot, r); err != nil {
+		return r, err
+	}
+	return r, t.fits(ctx, r.LSN, false)
 }
 
-// succeeds makes sure that a slot that begins is behind those of another number of
-// shards, and was not read under another name of its database.
+// succeeds makes sure that a slot that begins fits those of another number of shards,
+// and was not read under another name of its database.
 func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot replication.Slot) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	if err := CheckRenamed(ctx, t.control, store, identity(t.server, slot.Name)); err != nil {
 		return err
 	}
-	found, err := t.control.CheckFormerSlots(ctx, slot.Confirmed)
+	return t.fits(ctx, slot.Confirmed, true)
+}
+
+// fits makes sure that slots of another number of shards are where they must be for one
+// that goes on from an LSN.
+func (t *tenure) fits(ctx context.Context, from replication.LSN, first bool) error {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	found, err := t.control.CheckFormerSlots(ctx, replication.Succession{From: from, First: first, Until: t.config.Until})
 	if err != nil {
 		return err
 	}
