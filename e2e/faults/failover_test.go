@@ -37,11 +37,7 @@ var _ = register(
 		name: "fail-over with a synchronised slot", group: postgresGroup, since: 17,
 		what:     "the primary dies and a standby that synchronises the slot, and that the slot waits for, is promoted",
 		postgres: own, forgets: true, judge: apartFromForgotten,
-		prepare: func(r *run) {
-			r.withStandby()
-			r.synchroniseSlot()
-			require.NoError(r.t, r.pg.AlterSystem(r.ctx, "synchronized_standby_slots", pgtest.StandbySlot))
-		},
+		prepare: (*run).withSynchronousStandby,
 		strike: func(r *run) {
 			r.awaitSynchronised()
 			r.moment(0, 2000)

@@ -115,6 +115,25 @@ func (s *Server) openCopy(ctx context.Context, backup *Backup) error {
 	return s.StartAgain(ctx)
 }
 
+// CopySlot gives a standby of the server a logical slot as it is here, as Patroni does
+// it where standbys do not synchronise slots. The standby is stopped meanwhile.
+func (s *Server) CopySlot(ctx context.Context, standby *Server, name string) error {
+	if err := s.execute(ctx, "CHECKPOINT"); err != nil { // it writes the slot's state
+		return fmt.Errorf("copy slot: %w", err)
+	}
+	if err := standby.Stop(); err != nil {
+		return fmt.Errorf("copy slot: %w", err)
+	}
+	const state = "state"
+	from, to := filepath.Join(s.DataDir(), "pg_replslot", name), filepath.Join(standby.DataDir(), "pg_replslot", name)
+	err := errors.Join(os.RemoveAll(to), os.Mkdir(to, 0o700), copyContent(filepath.Join(from, state), filepath.Join(to, state)),
+		standby.owner.own(to), standby.owner.own(filepath.Join(to, state)))
+	if err := errors.Join(err, standby.StartAgain(ctx)); err != nil {
+		return fmt.Errorf("copy slot: %w", err)
+	}
+	return s.awaitStandby(ctx)
+}
+
 // awaitStandby waits until a standby streams from the server.
 func (s *Server) awaitStandby(ctx context.Context) error {
 	return s.await(ctx, "a standby follows",
