@@ -13,9 +13,9 @@ import (
 )
 
 // newShardRig has a table and nothing else: setup creates publications and slots.
-func newShardRig(t *testing.T, options ...option) *rig {
+func newShardRig(t *testing.T) *rig {
 	t.Helper()
-	r := newRig(t, "", options...)
+	r := newRig(t, "")
 	r.slot = "s" + r.slot[max(0, len(r.slot)-40):]
 	r.exec(outboxTable)
 	return r

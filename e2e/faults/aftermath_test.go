@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"syscall"
 
@@ -88,7 +87,7 @@ func (r *run) stopAll() bool {
 		return false
 	}
 	for i, s := range r.instances() {
-		assert.Equal(r.t, exitFine, s.end(syscall.SIGTERM), fmt.Sprintf("exit code of a graceful stop, instance %d", i))
+		assert.Equal(r.t, exitFine, s.end(syscall.SIGTERM), "exit code of a graceful stop, instance %d", i)
 	}
 	return true
 }

@@ -34,55 +34,7 @@ var _ = register(
 		strike: func(r *run) {
 			r.giveSlot()
 			r.switchOver()
-			r.progress()
-			r.disconnect()
-			r.progress()
-			assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
-			r.streamer.start()
-			r.progress()
-		},
-	},
-	fault{
-		name: "standby that is streamed from is promoted", group: postgresGroup, since: 16,
-		what:     "the slot is on a standby, which is promoted when the primary dies; then the walsender is terminated, then the streamer is stopped and started",
-		postgres: own, forgets: true,
-		prepare: (*run).streamFromStandby,
-		strike: func(r *run) {
-			r.moment(0, 1000)
-			require.NoError(r.t, r.pg.StopImmediate())
-			r.promote()
-			r.progress()
-			r.disconnect()
-			r.progress()
-			assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
-			r.streamer.start()
-			r.progress()
-		},
-	},
-	fault{
-		name: "connection string leads to the standby before its promotion", group: postgresGroup, since: 17,
-		what:     "the streamer is sent to the standby while the primary still lives, by its running connection or by a start, and waits there until the standby is promoted",
-		postgres: own, forgets: true,
-		prepare: (*run).withSynchronousStandby,
-		times:   strikes(1),
-		strike: func(r *run) {
-			r.awaitSynchronised()
-			r.sendToStandby()
-			r.written(1 << 16)
-			r.awaitReplayed()
-			r.failOver()
-			r.progress()
-		},
-	},
-	fault{
-		name: "connection string leads to a standby for a while", group: postgresGroup,
-		what:     "the streamer is sent to a standby on which it has no slot, by its running connection or by a start, and then back to the primary",
-		postgres: own, times: strikes(2), recover: true,
-		prepare: (*run).withStandby,
-		strike:  (*run).sendToStandby,
-		heal: func(r *run) {
-			r.proxy.Retarget(serverAddress(r.pg))
-			r.proxy.Reset()
+			r.comeThrough()
 		},
 	},
 )
@@ -131,14 +83,6 @@ func frozenMeanwhile(f fault) fault {
 	return f
 }
 
-// withSynchronousStandby gives the server a standby that the slot waits for.
-func (r *run) withSynchronousStandby() {
-	r.t.Helper()
-	r.withStandby()
-	r.synchroniseSlot()
-	require.NoError(r.t, r.pg.AlterSystem(r.ctx, "synchronized_standby_slots", pgtest.StandbySlot))
-}
-
 // withLaggingStandby gives the server a standby that can be cut off.
 func (r *run) withLaggingStandby() {
 	r.t.Helper()
@@ -176,8 +120,18 @@ func (r *run) switchOver() {
 	r.promoteStandby()
 }
 
-// failOverWithLag promotes a standby that lacks what was published last. The
-// streamer looks at it at once, or when the writers have overtaken that.
+// comeThrough ends the connection and then the process of a streamer that goes on.
+func (r *run) comeThrough() {
+	r.t.Helper()
+	r.progress()
+	r.disconnect()
+	r.progress()
+	assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
+	r.streamer.start()
+	r.progress()
+}
+
+// failOverWithLag promotes a standby that lacks what was published last.
 func (r *run) failOverWithLag() {
 	r.t.Helper()
 	r.giveSlot()
@@ -189,17 +143,11 @@ func (r *run) failOverWithLag() {
 		r.progress()
 		r.moment(0, 400)
 	}
-	published := r.logEnd()
-	soon := r.random.IntN(2) == 0
-	if !soon {
-		r.proxy.Refuse()
-	}
-	require.NoError(r.t, r.pg.StopImmediate())
-	r.line.Refuse()
-	r.promoteStandby()
-	r.awaitOvertaken(published)
-	r.proxy.Clear()
-	r.t.Logf("the streamer looked at the promoted server at once: %t", soon)
+	r.replaceServer(func() {
+		require.NoError(r.t, r.pg.StopImmediate())
+		r.line.Refuse()
+		r.promoteStandby()
+	})
 }
 
 // restoreUnderneath puts an older copy in the place of the running server.
@@ -212,15 +160,22 @@ func (r *run) restoreUnderneath() {
 		r.moment(400, 600)
 	}
 	r.slotMoves()
+	r.replaceServer(func() { require.NoError(r.t, r.pg.Restore(r.ctx, backup)) })
+}
+
+// replaceServer puts another server in the place of the one there is. The streamer
+// looks at it at once, or when the writers have overtaken what was published.
+func (r *run) replaceServer(replace func()) {
+	r.t.Helper()
 	published := r.logEnd()
 	soon := r.random.IntN(2) == 0
 	if !soon {
 		r.proxy.Refuse()
 	}
-	require.NoError(r.t, r.pg.Restore(r.ctx, backup))
-	r.awaitOvertaken(published)
+	replace()
+	r.until("the writers have overtaken what was published", func() bool { return r.logEnd() > published+1<<14 })
 	r.proxy.Clear()
-	r.t.Logf("the streamer looked at the restored server at once: %t", soon)
+	r.t.Logf("the streamer looked at the other server at once: %t", soon)
 }
 
 // freezeKafka freezes the broker, if it is the fault's own, and reports whether it
@@ -232,79 +187,6 @@ func (r *run) freezeKafka() bool {
 	}
 	r.freezeBroker(0)
 	return true
-}
-
-// awaitOvertaken waits until the writers have overtaken a position.
-func (r *run) awaitOvertaken(published lsn) {
-	r.t.Helper()
-	r.until("the writers have overtaken what was published", func() bool { return r.logEnd() > published+1<<14 })
-}
-
-// streamFromStandby moves the slot to a standby.
-func (r *run) streamFromStandby() {
-	r.t.Helper()
-	r.withStandby()
-	r.exec("select pg_drop_replication_slot($1)", r.slot)
-	r.mu.Lock()
-	r.source = r.standby.DSN(r.database)
-	r.mu.Unlock()
-	r.proxy.Retarget(serverAddress(r.standby))
-	created := make(chan error, 1)
-	go func() {
-		conn, err := connect(r.ctx, r.reading())
-		if err == nil {
-			defer conn.Close(r.ctx)
-			_, err = conn.Exec(r.ctx, "select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
-		}
-		created <- err
-	}()
-	r.until("the slot is created on the standby", func() bool {
-		r.exec("select pg_log_standby_snapshot()") // it waits for one
-		select {
-		case err := <-created:
-			require.NoError(r.t, err)
-			return true
-		default:
-			return false
-		}
-	})
-}
-
-// sendToStandby sends the streamer to the standby, by its next connection or by a
-// start, and waits until it says that it waits there.
-func (r *run) sendToStandby() {
-	r.t.Helper()
-	restart := r.random.IntN(2) == 0
-	if restart {
-		assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")
-	}
-	before := len(r.streamer.log())
-	r.proxy.Retarget(serverAddress(r.standby))
-	if restart {
-		r.streamer.start()
-	} else {
-		r.proxy.Reset()
-	}
-	r.until("the streamer waits for the promotion", func() bool {
-		return strings.Contains(r.streamer.log()[before:], "server is a standby") || !r.streamer.running()
-	})
-	assert.True(r.t, r.streamer.running(), "the streamer waits")
-}
-
-// awaitReplayed waits until the standby has what the primary has now.
-func (r *run) awaitReplayed() {
-	r.t.Helper()
-	end := r.endOfLog()
-	r.until("the standby has replayed everything", func() bool {
-		conn, err := connect(r.ctx, r.standby.DSN(r.database))
-		if err != nil {
-			return false
-		}
-		defer conn.Close(r.ctx)
-		var replayed lsn
-		err = conn.QueryRow(r.ctx, "select pg_last_wal_replay_lsn() - '0/0'::pg_lsn").Scan(&replayed)
-		return err == nil && replayed >= end
-	})
 }
 
 // acceptHistory is the operator's way out, as docs/how-to/failover.md has it: compare,
