@@ -21,6 +21,7 @@ type modelKafka struct {
 	world   *world
 	process *process
 	client  *model.Client
+	closing chan struct{}
 
 	mu     sync.Mutex
 	closed bool
@@ -30,12 +31,13 @@ var errModelKafka = errors.New("broker does not answer")
 
 func (w *world) connectKafka(p *process) func(router.ClientConfig) (cluster, error) {
 	return func(router.ClientConfig) (cluster, error) {
-		k := &modelKafka{world: w, process: p, client: w.kafka.NewClient()}
+		k := &modelKafka{world: w, process: p, client: w.kafka.NewClient(), closing: make(chan struct{})}
 		return k, k.ask(context.Background())
 	}
 }
 
-// ask lets the time of a question pass. A frozen broker does not answer.
+// ask lets the time of a question pass. A frozen broker does not answer, and closing
+// the connection ends the question.
 func (k *modelKafka) ask(ctx context.Context) error {
 	pass(ctx, time.Millisecond)
 	k.process.thawed()
@@ -43,6 +45,8 @@ func (k *modelKafka) ask(ctx context.Context) error {
 		select {
 		case <-frozen:
 		case <-time.After(10 * time.Second):
+			return errModelKafka
+		case <-k.closing:
 			return errModelKafka
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -59,7 +63,10 @@ func (k *modelKafka) ask(ctx context.Context) error {
 func (k *modelKafka) Close() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.closed = true
+	if !k.closed {
+		k.closed = true
+		close(k.closing)
+	}
 	k.client.Close()
 }
 
