@@ -22,14 +22,15 @@ func (s *stage) reject(id string) {
 }
 
 // A row that the broker will never take becomes a dead letter: the session ends, because
-// what went out behind the row has to be cleared away, and the next one begins at once.
+// what went out behind the row has to be cleared away, and the next one begins after the
+// first pause.
 // Nothing is lost, repeated or out of order.
 func TestRowThatTheBrokerRejects(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
 		s.config.Rules.DeadLetterTopic, s.config.Rules.Poison = "letters", router.PolicyDeadLetter
 		s.world.kafka.Topic("letters", 1)
-		s.config.RetryInitial, s.config.RetryMax = time.Minute, time.Minute
+		s.config.RetryInitial, s.config.RetryMax = time.Second, time.Minute
 		s.warmUp()
 		s.reject("b")
 		s.at(4 * time.Second)

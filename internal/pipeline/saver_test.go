@@ -83,7 +83,7 @@ func TestSaverKeepsTheNewest(t *testing.T) {
 		synctest.Wait()
 		for lsn := replication.LSN(0x3000); lsn < 0x9000; lsn += 0x1000 {
 			s.save(stepAt(lsn), nil, history{})
-			assert.Equal(t, lsn, s.asked())
+			assert.Equal(t, lsn, s.asked().LSN)
 			assert.EqualValues(t, 0x1000, s.lastSaved().LSN)
 		}
 		pass(t.Context(), 2500*time.Millisecond)
@@ -200,7 +200,7 @@ func TestSaverGivesUpWhatIsHopeless(t *testing.T) {
 				}
 				require.ErrorIs(t, s.failed(), test.err)
 				assert.EqualValues(t, 0x1000, s.lastSaved().LSN)
-				assert.EqualValues(t, 0x2000, s.asked())
+				assert.EqualValues(t, 0x2000, s.asked().LSN)
 			})
 		})
 	}
