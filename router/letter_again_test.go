@@ -27,8 +27,11 @@ func TestDeadLetterIsKnownAgain(t *testing.T) {
 			d := decoder.New(decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns})
 			at := replication.Position{Commit: 100, Ordinal: 1}
 			e, err := d.Restore(at, 5, []decoder.Column{
-				id, {Name: "aggregatetype", TypeOID: 25, Bytes: []byte("order")}, {Name: "aggregateid", TypeOID: 25, Bytes: []byte("k")},
-				{Name: "type", TypeOID: 25, Null: true}, {Name: "payload", TypeOID: 25, Bytes: []byte("x")},
+				id,
+				{Name: "aggregatetype", TypeOID: 25, Bytes: []byte("order")},
+				{Name: "aggregateid", TypeOID: 25, Bytes: []byte("k")},
+				{Name: "type", TypeOID: 25, Null: true},
+				{Name: "payload", TypeOID: 25, Bytes: []byte("x")},
 			})
 			require.Error(t, err)
 			letter := NewDeadLetter(Rules{Columns: columns}, d.Columns())

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -18,15 +17,16 @@ func TestLateRejectionsComeToAnEnd(t *testing.T) {
 	t.Parallel()
 	for _, resume := range []Resume{ResumeAuto, ResumeAtLeastOnce} {
 		t.Run(string(resume), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 3)
 				w.plan = plan{ownStore: true, resume: resume, reading: ReadStream, poison: true}
 				w.start()
-				pass(context.Background(), time.Second)
+				pass(t.Context(), time.Second)
 				w.mu.Lock()
 				w.primary.commit(modelRow{id: "first", key: "k"})
 				w.mu.Unlock()
-				pass(context.Background(), 15*time.Second)
+				pass(t.Context(), 15*time.Second)
 				w.kafka.Lock()
 				w.kafka.Poison["bad-5"], w.kafka.Poison["bad-7"] = sarama.ErrInvalidRecord, sarama.ErrInvalidRecord
 				w.kafka.Unlock()
@@ -35,7 +35,7 @@ func TestLateRejectionsComeToAnEnd(t *testing.T) {
 					w.primary.commit(modelRow{id: fmt.Sprint("bad-", i), key: "k"}, modelRow{id: fmt.Sprint("null-", i), key: "k", bad: i < 4 || i >= 6})
 				}
 				w.mu.Unlock()
-				pass(context.Background(), 20*time.Second)
+				pass(t.Context(), 20*time.Second)
 				w.mu.Lock()
 				w.kafka.Lock()
 				letters := 0

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,9 +17,9 @@ func TestDecisionEndsTheRefusalOfARestoredServer(t *testing.T) {
 		w := newWorld(t, 3)
 		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 		w.start()
-		pass(context.Background(), time.Second)
+		pass(t.Context(), time.Second)
 		w.write()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		w.mu.Lock()
 		s := w.primary.copyUpTo("restored", w.primary.end)
 		s.slots[modelSlotName].confirmed = w.primary.slots[modelSlotName].confirmed
@@ -29,7 +28,7 @@ func TestDecisionEndsTheRefusalOfARestoredServer(t *testing.T) {
 		for range 8 {
 			w.write()
 		}
-		pass(context.Background(), 3*time.Second) // published, not saved
+		pass(t.Context(), 3*time.Second) // published, not saved
 		w.kill()
 		<-w.now.done
 		w.mu.Lock()
@@ -39,7 +38,7 @@ func TestDecisionEndsTheRefusalOfARestoredServer(t *testing.T) {
 		w.mu.Unlock()
 		w.write()
 		w.start()
-		pass(context.Background(), 10*time.Second)
+		pass(t.Context(), 10*time.Second)
 		require.True(t, w.now.refused(), "%v", w.now.err)
 		t.Log(w.now.err)
 		for _, position := range []string{"slot", "end"} {
@@ -47,9 +46,9 @@ func TestDecisionEndsTheRefusalOfARestoredServer(t *testing.T) {
 			close(p.done)
 			decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p)})
 			require.NoError(t, err)
-			require.NoError(t, decider.Decide(context.Background(), position, func(Decision) error { return nil }))
+			require.NoError(t, decider.Decide(t.Context(), position, func(Decision) error { return nil }))
 			w.start()
-			pass(context.Background(), 10*time.Second)
+			pass(t.Context(), 10*time.Second)
 			assert.False(t, w.now.refused(), "after checkpoint set %s: %v", position, w.now.err)
 			if w.now.running() {
 				w.stop()

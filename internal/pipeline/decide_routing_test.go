@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,11 +20,11 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 		w := newWorld(t, 2) // three partitions
 		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 		w.start()
-		pass(context.Background(), time.Second)
+		pass(t.Context(), time.Second)
 		w.mu.Lock()
 		w.primary.commit(modelRow{id: "first", key: "placed"})
 		w.mu.Unlock()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		mine := int32(-1)
 		w.kafka.Lock()
 		for id, p := range w.kafka.Topics[modelEvents].Partitions {
@@ -48,7 +47,7 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 			w.primary.commit(modelRow{id: "of " + key, key: key})
 		}
 		w.mu.Unlock()
-		pass(context.Background(), 3*time.Second)
+		pass(t.Context(), 3*time.Second)
 		w.kill()
 		<-w.now.done
 		w.kafka.Lock()
@@ -64,15 +63,15 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 		close(p.done)
 		decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p)})
 		require.NoError(t, err)
-		require.NoError(t, decider.Decide(context.Background(), before.LSN.String(), func(d Decision) error {
+		require.NoError(t, decider.Decide(t.Context(), before.LSN.String(), func(d Decision) error {
 			assert.NotEmpty(t, d.After.Topics)
 			assert.Equal(t, d.Before.Routing, d.After.Routing)
 			return nil
 		}))
 		w.start()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		w.stop()
-		assert.NoError(t, w.now.err)
+		require.NoError(t, w.now.err)
 		w.mu.Lock()
 		published := w.published()
 		for _, tx := range w.primary.wal {

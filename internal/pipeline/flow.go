@@ -127,6 +127,9 @@ func (f *flow) leave() *heir {
 	if at := f.confirmed(); at != nil {
 		h.unsaved = at.lsn
 	}
+	if f.fenced() {
+		h.inFlight, h.unsaved = 0, 0
+	}
 	return h
 }
 
@@ -228,6 +231,10 @@ func (f *flow) load(ctx context.Context, keep func(context.Context) error, id ch
 	}
 	return r, err
 }
+
+// fenced reports whether another instance has taken this one's place: brokers refuse
+// whatever was in flight, and the other goes on from what is published.
+func (f *flow) fenced() bool { return errors.Is(f.producer.Err(), router.ErrFenced) }
 
 // failed tells whether the producer can never write again.
 func (f *flow) failed() bool { return f.producer.Err() != nil }

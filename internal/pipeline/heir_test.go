@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -29,14 +28,14 @@ func TestHeirOfAnHeirAwaitsTheSameRow(t *testing.T) {
 		require.NoError(t, err)
 		owner, err := cluster.Anonymous()
 		require.NoError(t, err)
-		store, err := w.openStore(process)(context.Background(), CheckpointConfig{})
+		store, err := w.openStore(process)(t.Context(), CheckpointConfig{})
 		require.NoError(t, err)
-		require.NoError(t, store.Claim(context.Background(), checkpoint.Identity{}))
+		require.NoError(t, store.Claim(t.Context(), checkpoint.Identity{}))
 		h := &holding{cluster: cluster, owner: owner, store: store}
 		r := resumeAt(checkpoint.Record{LSN: 100, Exact: true})
 		left := &heir{saved: r, dealt: router.Point{Position: replication.Position{Commit: 500, Ordinal: 1}, Digest: 7}, written: map[string][]replication.Position{modelEvents: {{Commit: 500, Ordinal: 1}}}}
 		for n := range 2 {
-			f, err := p.begin(context.Background(), h, history{}, r, left)
+			f, err := p.begin(t.Context(), h, history{}, r, left)
 			require.NoError(t, err)
 			f.passage.Resume(r.point)
 			assert.False(t, f.passage.Proven(), "flow %d passes over what is written up to %v", n, f.producer.Written()[modelEvents])

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -21,13 +20,14 @@ func TestIdleCheckpointIsNotConfirmedAboveOtherRows(t *testing.T) {
 				continue
 			}
 			t.Run(fmt.Sprintf("living %t promoted %t", living, promoted), func(t *testing.T) {
+				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					w := newWorld(t, 3)
 					w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 					w.start()
-					pass(context.Background(), time.Second)
+					pass(t.Context(), time.Second)
 					w.write()
-					pass(context.Background(), 15*time.Second)
+					pass(t.Context(), 15*time.Second)
 					w.mu.Lock()
 					s := w.primary.copyUpTo("restored", w.primary.end)
 					if promoted {
@@ -36,7 +36,7 @@ func TestIdleCheckpointIsNotConfirmedAboveOtherRows(t *testing.T) {
 					}
 					w.primary.fill(400)
 					w.mu.Unlock()
-					pass(context.Background(), 30*time.Second) // an idle position is saved and confirmed
+					pass(t.Context(), 30*time.Second) // an idle position is saved and confirmed
 					if !living {
 						w.kill()
 						<-w.now.done
@@ -63,12 +63,12 @@ func TestIdleCheckpointIsNotConfirmedAboveOtherRows(t *testing.T) {
 								w.kafka.Freeze()
 								return
 							}
-							pass(context.Background(), time.Millisecond*5)
+							pass(t.Context(), time.Millisecond*5)
 						}
 					}()
-					pass(context.Background(), 3*time.Second)
+					pass(t.Context(), 3*time.Second)
 					w.kafka.Freeze()
-					pass(context.Background(), 5*time.Second)
+					pass(t.Context(), 5*time.Second)
 					w.kill() // and what was in flight is lost
 					<-w.now.done
 					w.mu.Lock()

@@ -1,15 +1,14 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
 
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
-	"github.com/stretchr/testify/assert"
 )
 
 // A row that commits below the checkpoint of an idle server, on a server that was
@@ -20,16 +19,16 @@ func TestRowBelowAnIdleCheckpointIsNotRepeated(t *testing.T) {
 		w := newWorld(t, 3)
 		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 		w.start()
-		pass(context.Background(), time.Second)
+		pass(t.Context(), time.Second)
 		w.write()
-		pass(context.Background(), 15*time.Second)
+		pass(t.Context(), 15*time.Second)
 		w.mu.Lock()
 		s := w.primary.copyUpTo("promoted", w.primary.end)
 		s.promote()
 		s.slots[modelSlotName].synced = true
 		w.primary.fill(400)
 		w.mu.Unlock()
-		pass(context.Background(), 30*time.Second) // an idle position is saved and confirmed
+		pass(t.Context(), 30*time.Second) // an idle position is saved and confirmed
 		w.kill()
 		<-w.now.done
 		w.mu.Lock()
@@ -47,7 +46,7 @@ func TestRowBelowAnIdleCheckpointIsNotRepeated(t *testing.T) {
 		w.kafka.Unlock()
 		w.start()
 		for published := 0; published == 0; {
-			pass(context.Background(), time.Millisecond)
+			pass(t.Context(), time.Millisecond)
 			w.mu.Lock()
 			published = len(w.published()["another"])
 			if published > 0 {
@@ -66,7 +65,7 @@ func TestRowBelowAnIdleCheckpointIsNotRepeated(t *testing.T) {
 		t.Logf("the checkpoint is %s, the slot %s", w.record().LSN, s.slots[modelSlotName].confirmed)
 		w.mu.Unlock()
 		w.start()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		w.mu.Lock()
 		assert.Len(t, w.published()["another"], 1)
 		w.mu.Unlock()

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,18 +18,18 @@ func TestStandbyThatLacksIdleWALOnlyIsNotRefused(t *testing.T) {
 			w := newWorld(t, 3)
 			w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 			w.start()
-			pass(context.Background(), time.Second)
+			pass(t.Context(), time.Second)
 			w.write()
-			pass(context.Background(), 15*time.Second)
+			pass(t.Context(), 15*time.Second)
 			w.mu.Lock()
 			w.primary.fill(400)
 			w.mu.Unlock()
-			pass(context.Background(), 30*time.Second) // an idle position is saved and confirmed
+			pass(t.Context(), 30*time.Second) // an idle position is saved and confirmed
 			w.mu.Lock()
 			fork, slotAt := w.primary.end, w.primary.slots[modelSlotName].confirmed
 			w.primary.fill(400)
 			w.mu.Unlock()
-			pass(context.Background(), 30*time.Second) // and another, that the standby does not get
+			pass(t.Context(), 30*time.Second) // and another, that the standby does not get
 			w.mu.Lock()
 			s := w.primary.copyUpTo("promoted", fork)
 			s.slots[modelSlotName] = &modelSlot{confirmed: slotAt, durable: slotAt, synced: synced}
@@ -41,7 +40,7 @@ func TestStandbyThatLacksIdleWALOnlyIsNotRefused(t *testing.T) {
 			for range 20 {
 				w.write()
 			}
-			pass(context.Background(), 30*time.Second)
+			pass(t.Context(), 30*time.Second)
 			w.mu.Lock()
 			assert.True(t, w.now.running(), "synced %t: %v", synced, w.now.err)
 			w.mu.Unlock()

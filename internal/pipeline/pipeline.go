@@ -214,6 +214,9 @@ func (p *Pipeline) stored() replication.LSN {
 // stopped ends a run that was asked to stop while no session was at work: what is
 // in flight still gets its chance.
 func (p *Pipeline) stopped() error {
+	if p.flow != nil && p.flow.fenced() {
+		return nil
+	}
 	if p.flow != nil {
 		p.state.set(Draining, "stopping")
 		err := p.flow.stop(time.Now().Add(p.config.DrainTimeout))

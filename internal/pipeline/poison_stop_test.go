@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +19,9 @@ func TestLateRejectionWhileStoppingIsNoRefusal(t *testing.T) {
 		w := newWorld(t, 3)
 		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream, poison: true}
 		w.start()
-		pass(context.Background(), time.Second)
+		pass(t.Context(), time.Second)
 		w.write()
-		pass(context.Background(), 15*time.Second)
+		pass(t.Context(), 15*time.Second)
 		w.kafka.Freeze()
 		w.kafka.Lock()
 		w.kafka.Poison["bad"] = sarama.ErrInvalidRecord
@@ -30,7 +29,7 @@ func TestLateRejectionWhileStoppingIsNoRefusal(t *testing.T) {
 		w.mu.Lock()
 		w.primary.commit(modelRow{id: "bad", key: "k"})
 		w.mu.Unlock()
-		pass(context.Background(), 2*time.Second)
+		pass(t.Context(), 2*time.Second)
 		time.AfterFunc(2*time.Second, w.kafka.Thaw)
 		w.stop()
 		assert.NotEqual(t, failure.Refused, failure.ClassOf(w.now.err), "%v", w.now.err)

@@ -41,7 +41,7 @@ func TestRowThatTheBrokerRejects(t *testing.T) {
 		s.world.kafka.Lock()
 		clear(s.world.kafka.Poison) // the model would take the dead letter for the event
 		s.world.kafka.Unlock()
-		s.at(8 * time.Second)
+		s.at(12 * time.Second)
 		assert.Equal(s, 2, s.opened())
 		assert.Equal(s, []string{"a", "before", "after", "last"}, s.ids())
 		assert.EqualValues(s, 0x4040, s.reader().last())
@@ -104,7 +104,7 @@ func TestProducerThatWasFenced(t *testing.T) {
 		s.warmUp()
 		before := s.ledger.last().Producer
 		s.at(4 * time.Second)
-		s.failProducer()
+		s.failProducer(modelEvents, sarama.ErrOutOfOrderSequenceNumber)
 		s.commit(0x3000, "b", "c")
 		s.at(10 * time.Second)
 		assert.Equal(s, []string{"a", "b", "c"}, s.ids())

@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,16 +20,16 @@ func TestStandbyThatReplaysAgainIsWaitedFor(t *testing.T) {
 		s := w.primary
 		s.standby = true
 		w.start()
-		pass(context.Background(), 2*time.Second)
+		pass(t.Context(), 2*time.Second)
 		w.mu.Lock()
 		s.commit(modelRow{id: "one", key: "k"})
 		w.mu.Unlock()
-		pass(context.Background(), 15*time.Second)
+		pass(t.Context(), 15*time.Second)
 		w.mu.Lock()
 		before := s.end
 		s.commit(modelRow{id: "two", key: "k"})
 		w.mu.Unlock()
-		pass(context.Background(), 15*time.Second)
+		pass(t.Context(), 15*time.Second)
 		w.mu.Lock()
 		s.up = false
 		s.crash()
@@ -39,7 +38,7 @@ func TestStandbyThatReplaysAgainIsWaitedFor(t *testing.T) {
 		s.up = true
 		w.later(2*time.Second, func() { s.replayed = 0; s.note() })
 		w.mu.Unlock()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		w.mu.Lock()
 		assert.True(t, w.now.running(), "ends with class %v: %v", failure.ClassOf(w.now.err), w.now.err)
 		w.mu.Unlock()

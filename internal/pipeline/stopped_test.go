@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,20 +16,20 @@ func TestStopWithoutAFlowKnowsWhatIsUnsaved(t *testing.T) {
 		w := newWorld(t, 3)
 		w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 		w.start()
-		pass(context.Background(), time.Second)
+		pass(t.Context(), time.Second)
 		w.write()
-		pass(context.Background(), 15*time.Second)
+		pass(t.Context(), 15*time.Second)
 		w.mu.Lock()
 		w.storeLatency = 40 * time.Second
 		w.mu.Unlock()
 		w.write()
 		w.write()
-		pass(context.Background(), 2*time.Second) // published and acknowledged
+		pass(t.Context(), 2*time.Second) // published and acknowledged
 		w.mu.Lock()
 		w.failOver(0)
 		end := w.primary.end
 		w.mu.Unlock()
-		pass(context.Background(), 20*time.Second)
+		pass(t.Context(), 20*time.Second)
 		w.stop()
 		w.mu.Lock()
 		if w.now.err == nil {

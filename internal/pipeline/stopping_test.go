@@ -474,12 +474,12 @@ func TestStopDuringTakeOver(t *testing.T) {
 	})
 }
 
-// failProducer ends the producer for good: another one has taken its place.
-func (s *stage) failProducer() {
+// failProducer ends the producer for good, with the next batch that reaches the topic.
+func (s *stage) failProducer(topic string, why sarama.KError) {
 	s.world.kafka.Lock()
 	defer s.world.kafka.Unlock()
-	p := s.world.kafka.Topics[modelEvents].Partitions[0]
-	s.world.kafka.Faults[model.At(modelEvents, 0, p.Arrivals)] = model.Fail(model.ErrorBefore, sarama.ErrInvalidProducerEpoch)
+	p := s.world.kafka.Topics[topic].Partitions[0]
+	s.world.kafka.Faults[model.At(topic, 0, p.Arrivals)] = model.Fail(model.ErrorBefore, why)
 }
 
 // A stop after the producer has failed: its events are in doubt, and nothing can be
@@ -495,7 +495,7 @@ func TestStopAfterTheProducerHasFailed(t *testing.T) {
 				}
 				s.warmUp()
 				s.at(4 * time.Second)
-				s.failProducer()
+				s.failProducer(modelEvents, sarama.ErrOutOfOrderSequenceNumber)
 				s.commit(0x3000, "b", "c")
 				s.at(4*time.Second + time.Millisecond)
 				if frozen {
@@ -513,13 +513,22 @@ func TestStopAfterTheProducerHasFailed(t *testing.T) {
 	}
 }
 
-// failCheckpoint lets the next checkpoint be refused, which is kept in a topic: another
-// instance has taken the producer's place.
-func (s *stage) failCheckpoint() {
-	s.world.kafka.Lock()
-	defer s.world.kafka.Unlock()
-	p := s.world.kafka.Topics[modelCheckpoints].Partitions[0]
-	s.world.kafka.Faults[model.At(modelCheckpoints, 0, p.Arrivals)] = model.Fail(model.ErrorBefore, sarama.ErrInvalidProducerEpoch)
+// A stop after another instance has taken this one's place: what was in flight is the
+// other's, which goes on from what is published.
+func TestStopAfterTheProducerWasFenced(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		s.config.RetryInitial, s.config.RetryMax = time.Minute, time.Minute
+		s.warmUp()
+		s.at(4 * time.Second)
+		s.failProducer(modelEvents, sarama.ErrInvalidProducerEpoch)
+		s.commit(0x3000, "b", "c")
+		s.at(12 * time.Second)
+		s.stop()
+		after, err := s.exit()
+		require.NoError(s, err)
+		assert.Equal(s, 12*time.Second, after)
+	})
 }
 
 // Where nothing was in flight when the producer failed, the exit is clean if the watermark
@@ -534,11 +543,11 @@ func TestStopAfterTheProducerHasFailedWithNothingInFlight(t *testing.T) {
 				s.config.Checkpoint.Store = "kafka"
 				if unsaved {
 					s.warmUp()
-					s.failCheckpoint()
+					s.failProducer(modelCheckpoints, sarama.ErrOutOfOrderSequenceNumber)
 					s.idle(0x3000, true)
 				} else {
 					s.stream()
-					s.failCheckpoint()
+					s.failProducer(modelCheckpoints, sarama.ErrOutOfOrderSequenceNumber)
 					s.commit(0x2000, "a") // waits for a checkpoint that names its topic
 				}
 				s.until("the session has ended", func() bool { return s.reader().isClosed() })

@@ -1,8 +1,7 @@
 package pipeline
 
 import (
-	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -17,16 +16,17 @@ import (
 func TestSuccessorBearsALateConfirmation(t *testing.T) {
 	t.Parallel()
 	for delay := range 60 {
-		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+		t.Run(strconv.Itoa(delay), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 3)
 				w.plan = plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}
 				w.start()
-				pass(context.Background(), time.Second)
+				pass(t.Context(), time.Second)
 				w.write()
-				pass(context.Background(), 15*time.Second)
+				pass(t.Context(), 15*time.Second)
 				w.start() // stands by
-				pass(context.Background(), time.Second+time.Duration(delay%6)*20*time.Millisecond)
+				pass(t.Context(), time.Second+time.Duration(delay%6)*20*time.Millisecond)
 				w.write()
 				stored := func() replication.LSN {
 					w.mu.Lock()
@@ -34,12 +34,12 @@ func TestSuccessorBearsALateConfirmation(t *testing.T) {
 					return w.record().LSN
 				}
 				for end := w.primary.end; stored() < end; {
-					pass(context.Background(), time.Millisecond)
+					pass(t.Context(), time.Millisecond)
 				}
 				w.mu.Lock()
 				w.primary.cut(false, true)
 				w.mu.Unlock()
-				pass(context.Background(), 20*time.Second)
+				pass(t.Context(), 20*time.Second)
 				w.mu.Lock()
 				if w.now.refused() {
 					t.Errorf("%v\n%s", w.now.err, strings.Join(w.story, "\n"))

@@ -21,9 +21,9 @@ func forkUnderSuffix(t *testing.T, seed uint64, p plan, refuses bool, fills int,
 	w = newWorld(t, seed)
 	w.plan = p
 	w.start()
-	pass(context.Background(), time.Second)
+	pass(t.Context(), time.Second)
 	w.write()
-	pass(context.Background(), 15*time.Second) // saved and confirmed
+	pass(t.Context(), 15*time.Second) // saved and confirmed
 	w.mu.Lock()
 	fork, slotAt := w.primary.end, w.primary.slots[modelSlotName].confirmed // a synchronised slot may be as old
 	w.storeRefuses = refuses
@@ -34,7 +34,7 @@ func forkUnderSuffix(t *testing.T, seed uint64, p plan, refuses bool, fills int,
 		w.mu.Unlock()
 		w.write()
 	}
-	pass(context.Background(), 3*time.Second) // published, not saved
+	pass(t.Context(), 3*time.Second) // published, not saved
 	w.kill()
 	<-w.now.done
 	w.mu.Lock()
@@ -86,7 +86,7 @@ func TestRefusalLeavesTheCheckpointBelowWhatIsUnproven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, before := forkUnderSuffix(t, 3, plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}, true, 0, 400)
 		w.start()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		require.True(t, w.now.refused(), "%v", w.now.err)
 		w.mu.Lock()
 		t.Log(w.now.err)
@@ -95,10 +95,10 @@ func TestRefusalLeavesTheCheckpointBelowWhatIsUnproven(t *testing.T) {
 		// The operator accepts repeats: nothing may be lost.
 		w.plan.resume = ResumeAtLeastOnce
 		w.start()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		require.True(t, w.now.running(), "%v", w.now.err)
 		w.stop()
-		assert.NoError(t, w.now.err)
+		require.NoError(t, w.now.err)
 		w.mu.Lock()
 		published := w.published()
 		for _, tx := range w.primary.wal {
@@ -117,13 +117,14 @@ func TestChangeOfTheReaderConfirmsNothingUnproven(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
 		t.Run(fmt.Sprint("seed ", 1+seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				w, _ := forkUnderSuffix(t, 1+seed, plan{ownStore: true, resume: ResumeAuto, reading: ReadAuto}, false, 400, 0)
 				w.mu.Lock()
 				confirmed := w.primary.slots[modelSlotName].confirmed
 				w.mu.Unlock()
 				w.start()
-				pass(context.Background(), 60*time.Second)
+				pass(t.Context(), 60*time.Second)
 				w.mu.Lock()
 				defer w.mu.Unlock()
 				w.failures = nil
@@ -147,7 +148,7 @@ func TestUntilBelowTheProofIsNoSuccess(t *testing.T) {
 		w, _ := forkUnderSuffix(t, 3, plan{ownStore: true, resume: ResumeAuto, reading: ReadStream}, true, 0, 400)
 		w.plan.until = w.primary.wal[4].end
 		w.start()
-		pass(context.Background(), 30*time.Second)
+		pass(t.Context(), 30*time.Second)
 		require.False(t, w.now.running())
 		w.mu.Lock()
 		published := w.published()
