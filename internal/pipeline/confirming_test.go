@@ -416,3 +416,62 @@ func TestStoreThatIsHopeless(t *testing.T) {
 		})
 	}
 }
+
+// farBehind lets a store take so long over the checkpoint of ten transactions, from 4 s
+// on, and the broker none of the many that come after them.
+func farBehind(s *stage, takes time.Duration) {
+	s.config.Producer.MaxInFlightBytes, s.config.Producer.MaxBatchBytes = 32<<20, 1<<20
+	s.warmUp()
+	s.at(3500 * time.Millisecond)
+	for i := range 10 {
+		s.commit(replication.LSN(0x3000+0x100*i), fmt.Sprint("before-", i))
+	}
+	s.ledger.answers(func(context.Context, checkpoint.Record) verdict {
+		<-time.After(takes) // what has reached the store cannot be taken back
+		takes = 10 * time.Millisecond
+		return taken
+	})
+	s.at(5 * time.Second)
+	require.EqualValues(s, 0x3940, s.ledger.attempts()[len(s.ledger.attempts())-1].LSN, "is being stored")
+	s.world.kafka.Freeze()
+	for i := range 2 * longestTrail {
+		s.commit(replication.LSN(0x10000+0x100*i), fmt.Sprint("in-flight-", i))
+	}
+	s.at(6 * time.Second)
+}
+
+// A checkpoint never goes back: what is asked for last, where the step that is being stored
+// has given way to others in the trail, must not take its place.
+func TestLastSaveDoesNotGoBack(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		farBehind(s, 6*time.Second)
+		s.reader().fail(errModelCut) // the drain ends at 9 s, the last save may take until 11 s
+		s.at(10500 * time.Millisecond)
+		highest := replication.LSN(0)
+		for _, e := range s.ledger.stored() {
+			assert.GreaterOrEqual(s, e.LSN, highest, "at %s", s.since(e.at))
+			highest = e.LSN
+		}
+	})
+}
+
+// What was confirmed is stored, also when the process has ended: otherwise the next start
+// finds the slot after the checkpoint, and refuses.
+func TestStopDoesNotLeaveTheSlotAfterTheCheckpoint(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		farBehind(s, 13*time.Second)
+		s.stop() // the drain ends at 16 s, the last save may take until 18 s
+		_, err := s.exit()
+		var drain *DrainError
+		require.ErrorAs(s, err, &drain)
+		assert.EqualValues(s, 0x3940, s.reader().last())
+		assert.EqualValues(s, 0x3940, s.ledger.last().LSN)
+		s.world.kafka.Thaw()
+		s.ledger.answers(nil)
+		s.start()
+		pass(s.Context(), 5*time.Second)
+		assert.True(s, s.process.running(), "%v", s.process.err)
+	})
+}

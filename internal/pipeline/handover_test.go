@@ -305,6 +305,83 @@ func TestSlotIsCheckedAgainOnceItIsOpen(t *testing.T) {
 	})
 }
 
+// A confirmation of ours that reaches the server late moves the slot while it is opened
+// again: what the server has skipped then is not missed, the reading begins there.
+func TestSlotIsMovedByOurOwnConfirmation(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		s.warmUp()
+		s.at(4 * time.Second)
+		s.idle(0x3800, true)
+		s.at(5 * time.Second)
+		require.EqualValues(s, 0x3800, s.ledger.last().LSN, "is stored")
+		slot := s.world.primary.slots[modelSlotName]
+		s.world.mu.Lock()
+		slot.confirmed = 0x2040 // the confirmation is on its way
+		s.world.mu.Unlock()
+		s.answers(func(q string) error {
+			if q == "read stream" {
+				s.world.mu.Lock()
+				defer s.world.mu.Unlock()
+				slot.confirmed = 0x3800
+			}
+			return nil
+		})
+		s.reader().fail(errModelCut)
+		s.at(6 * time.Second)
+		require.Equal(s, 3, s.opened())
+		assert.EqualValues(s, 0x2040, s.readers[1].start)
+		assert.True(s, s.readers[1].isClosed())
+		assert.Empty(s, s.readers[1].confirmations())
+		assert.EqualValues(s, 0x3800, s.reader().start)
+		s.commit(0x4000, "b")
+		s.at(9 * time.Second)
+		assert.Equal(s, []string{"a", "b"}, s.ids())
+		assert.EqualValues(s, 0x4040, s.reader().last())
+	})
+}
+
+// A predecessor that has lost the lock confirms what it has stored, until it notices. Its
+// successor stands by for the slot meanwhile, and goes on from where the slot begins then:
+// nobody else has moved it.
+func TestPredecessorConfirmsWhatItHasStored(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		s.warmUp()
+		s.at(4 * time.Second)
+		s.commit(0x3000, "b")
+		s.at(4900 * time.Millisecond)
+		s.idle(0x3800, true)
+		s.at(5 * time.Second)
+		require.EqualValues(s, 0x3800, s.ledger.last().LSN, "is stored")
+		s.world.mu.Lock()
+		slot := s.world.primary.slots[modelSlotName]
+		slot.confirmed = 0x2040 // the confirmation is on its way
+		s.world.mu.Unlock()
+		s.kill()
+		began := time.Now()
+		s.answers(func(q string) error {
+			if q != "read stream" {
+				return nil
+			}
+			if time.Since(began) < 2*time.Second {
+				return fmt.Errorf("%w: slot is active for PID 7", replication.ErrSlotActive)
+			}
+			return nil
+		})
+		s.start()
+		pass(s.Context(), time.Second)
+		s.world.mu.Lock()
+		slot.confirmed = 0x3800 // the confirmation has arrived
+		s.world.mu.Unlock()
+		pass(s.Context(), 10*time.Second)
+		require.True(s, s.process.running(), "%v", s.process.err)
+		s.commit(0x4000, "c")
+		pass(s.Context(), 5*time.Second)
+		assert.Equal(s, []string{"a", "b", "c"}, s.ids())
+	})
+}
+
 // One look that fails, once the stream is open, is an ordinary error; the reader is closed.
 func TestLookAtTheSlotThatFails(t *testing.T) {
 	t.Parallel()

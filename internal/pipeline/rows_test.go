@@ -23,8 +23,7 @@ func (s *stage) reject(id string) {
 
 // A row that the broker will never take becomes a dead letter: the session ends, because
 // what went out behind the row has to be cleared away, and the next one begins after the
-// first pause.
-// Nothing is lost, repeated or out of order.
+// first pause. Nothing is lost, repeated or out of order.
 func TestRowThatTheBrokerRejects(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {

@@ -179,6 +179,25 @@ func TestTakeOverEndsWithTheLock(t *testing.T) {
 	})
 }
 
+// A take-over that was left behind does not ask for the producer id: it would end a healthy
+// owner without having the lock.
+func TestLateTakeOverEndsNoOwner(t *testing.T) {
+	t.Parallel()
+	perform(t, func(s *stage) {
+		s.start()
+		s.stop()
+		_, _ = s.exit()
+		cluster, err := s.world.connectKafka(s.process)(s.config.Client)
+		require.NoError(s, err)
+		defer cluster.Close()
+		clear(s.world.writers)
+		ctx, cancel := context.WithCancelCause(s.Context())
+		cancel(errStop)
+		require.ErrorIs(s, s.pipeline.own(ctx, &holding{cluster: cluster}, checkpoint.Identity{Slot: modelSlotName}), errStop)
+		assert.Empty(s, s.world.writers)
+	})
+}
+
 // sleep tells whether it slept, ring never blocks.
 func TestSleepAndRing(t *testing.T) {
 	t.Parallel()
