@@ -71,7 +71,7 @@ func (c *confirmer) save() {
 	now := time.Now()
 	switch {
 	case c.published:
-		if now.Sub(c.flow.saver.lastSaved().SavedAt) < c.config.Checkpoint.Interval {
+		if c.flow.saver.age() < c.config.Checkpoint.Interval {
 			return
 		}
 	case !c.replyWanted && !c.flow.eager.Load() && now.Sub(c.idleSavedAt) < idleSave:

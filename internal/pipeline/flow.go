@@ -236,8 +236,11 @@ func (f *flow) load(ctx context.Context, keep func(context.Context) error, id ch
 // whatever was in flight, and the other goes on from what is published.
 func (f *flow) fenced() bool { return errors.Is(f.producer.Err(), router.ErrFenced) }
 
-// failed tells whether the producer can never write again.
-func (f *flow) failed() bool { return f.producer.Err() != nil }
+// failed tells whether the flow cannot go on: its producer can never write again, or its
+// store takes no checkpoint of it any more, because another instance has claimed it.
+func (f *flow) failed() bool {
+	return f.producer.Err() != nil || errors.Is(f.saver.failed(), checkpoint.ErrClaimed)
+}
 
 func (f *flow) close() {
 	f.producer.Close()

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -99,6 +100,7 @@ type Pipeline struct {
 	// condemned are rows that the broker has refused, by position, until they
 	// have become dead letters.
 	condemned map[replication.Position]*router.PoisonError
+	asked     atomic.Pointer[time.Time] // when it was asked to stop
 }
 
 // New checks what can be checked without a server.
@@ -140,6 +142,7 @@ func (e *DrainError) Error() string {
 // whose failure class says what to do, or a *DrainError.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.discard()
+	defer context.AfterFunc(ctx, func() { p.stopping() })()
 	pause := p.retries()
 	for {
 		began, stored := time.Now(), p.stored()
@@ -211,6 +214,14 @@ func (p *Pipeline) stored() replication.LSN {
 	return 0
 }
 
+// stopping is when the run was asked to stop: what is in flight has DrainTimeout from
+// then on, whatever ends meanwhile. It may be called only once that has happened.
+func (p *Pipeline) stopping() time.Time {
+	now := time.Now()
+	p.asked.CompareAndSwap(nil, &now)
+	return *p.asked.Load()
+}
+
 // stopped ends a run that was asked to stop while no session was at work: what is
 // in flight still gets its chance.
 func (p *Pipeline) stopped() error {
@@ -219,7 +230,7 @@ func (p *Pipeline) stopped() error {
 	}
 	if p.flow != nil {
 		p.state.set(Draining, "stopping")
-		err := p.flow.stop(time.Now().Add(p.config.DrainTimeout))
+		err := p.flow.stop(p.stopping().Add(p.config.DrainTimeout))
 		if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late && p.purpose.passes(p.config.Rules) {
 			return &DrainError{Events: p.flow.producer.Events(), Cause: err.Error()} // the next start gives it to the dead letters
 		}

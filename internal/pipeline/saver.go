@@ -31,6 +31,7 @@ type saver struct {
 
 	mu     sync.Mutex
 	saved  resumePoint         // the newest that is safely stored
+	since  time.Time           // when it was stored; SavedAt is for people, and follows a clock that is set
 	wanted *resumePoint        // to be stored, newer than saved
 	past   []checkpoint.Moment // goes into the next record
 	// publication, what it rests on that the table is published, goes there, too.
@@ -41,7 +42,7 @@ type saver struct {
 const saveTimeout = 30 * time.Second
 
 func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.ExponentialBackOff, notify func()) *saver {
-	s := &saver{store: store, notify: notify, pause: pause, saved: saved, past: saved.Past, publication: saved.Publication, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
+	s := &saver{store: store, notify: notify, pause: pause, saved: saved, since: time.Now(), past: saved.Past, publication: saved.Publication, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
 	s.transactions.note(saved.LSN, saved.NextTransaction)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -129,7 +130,7 @@ func (s *saver) attempt(ctx context.Context) error {
 	defer s.mu.Unlock()
 	s.err = err
 	if err == nil {
-		s.saved = *r
+		s.saved, s.since = *r, time.Now()
 		if s.wanted == r {
 			s.wanted = nil
 		}
@@ -190,6 +191,13 @@ func (s *saver) lastSaved() resumePoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.saved
+}
+
+// age is how long ago the newest was stored.
+func (s *saver) age() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.Since(s.since)
 }
 
 // lastKnown is lastSaved with what was seen of the publication since.

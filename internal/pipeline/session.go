@@ -49,14 +49,15 @@ type session struct {
 	external  atomic.Pointer[error] // why somebody else wants the session to end
 	cancelled func() error          // the caller's wish to stop, once it has come
 	readUntil time.Time
-	stopping  time.Time // since when, once asked to stop
+	stopping  time.Time        // since when, once asked to stop
+	asked     func() time.Time // when that was
 }
 
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	mapping := t.config.Mapping
 	mapping.RelationID, mapping.RelationSince = t.table.OID, t.table.Since()
-	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.purpose.limiter()}
+	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.purpose.limiter(), asked: p.stopping}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
 	s.pressure = newPressure(t.ground, p.flow, r)
 	s.lookout.behind = func(slot replication.Slot, at replication.LSN) bool {
@@ -376,7 +377,7 @@ func (s *session) tick() error {
 		return *reason
 	}
 	if s.cancelled() != nil && s.stopping.IsZero() {
-		s.stopping = time.Now()
+		s.stopping = s.asked()
 		s.state.set(Draining, "stopping")
 		s.log.Info("stopping", "in_flight_events", s.flow.producer.Events())
 	}

@@ -106,6 +106,9 @@ func (t *tenure) unblock(ctx context.Context) error {
 		if err := flow.collect(); err != nil {
 			return err
 		}
+		if err := flow.saver.failed(); hopeless(err) {
+			return fmt.Errorf("save checkpoint: %w", err)
+		}
 		if flow.producer.Accepts() {
 			t.log.Info("broker acknowledges again")
 			return nil

@@ -19,6 +19,8 @@ type trail struct {
 	open    step            // of the transaction that is being read
 	pending bool            // open has a row
 	reached replication.LSN // everything below it has come by
+	stride  int             // transactions between two steps
+	strode  int             // transactions that the youngest step stands for
 }
 
 // step is a position between two transactions, and the last row below it.
@@ -31,11 +33,12 @@ type step struct {
 }
 
 // longestTrail bounds the steps. When they are used up, every second one gives way,
-// and checkpoints are made in larger strides.
+// and the strides between them are twice as long until fewer are in use: whatever is in
+// flight, some steps are below what is acknowledged.
 const longestTrail = 1024
 
 func newTrail(r resumePoint) trail {
-	t := trail{last: step{lsn: r.low, point: r.point, exact: r.Exact}, reached: r.low}
+	t := trail{stride: 1, last: step{lsn: r.low, point: r.point, exact: r.Exact}, reached: r.low}
 	if last, known := lastOf(r.Record); known {
 		t.last.eventID, t.last.commitTime = []byte(last.EventID), last.CommitTime
 	}
@@ -69,12 +72,15 @@ func (t *trail) reach(lsn replication.LSN) {
 		t.steps[n-1].lsn = lsn // the same row is the last one below it
 		return
 	}
-	if n == longestTrail {
-		t.thin()
-		n = len(t.steps)
+	if n == 0 || t.strode >= t.stride {
+		if n == longestTrail {
+			t.thin()
+		}
+		n, t.strode = len(t.steps)+1, 0
+		t.steps = slices.Grow(t.steps, 1)[:n]
 	}
-	t.steps = slices.Grow(t.steps, 1)[:n+1]
-	s := &t.steps[n]
+	t.strode++
+	s := &t.steps[n-1]
 	s.lsn, s.point, s.commitTime, s.exact = lsn, t.last.point, t.last.commitTime, t.last.exact
 	s.eventID = append(s.eventID[:0], t.last.eventID...)
 }
@@ -87,6 +93,7 @@ func (t *trail) thin() {
 		kept++
 	}
 	t.steps = t.steps[:kept]
+	t.stride *= 2
 }
 
 // below is the last step at or below an LSN, or nil. It is valid until the trail
@@ -106,14 +113,15 @@ func (t *trail) count(lsn replication.LSN) int {
 
 // forget gives up the steps at or below a checkpoint that is stored.
 func (t *trail) forget(stored replication.LSN) {
-	n := t.count(stored)
-	if n == 0 {
-		return
+	if n := t.count(stored); n > 0 {
+		for to, from := 0, n; from < len(t.steps); to, from = to+1, from+1 {
+			t.steps[to], t.steps[from] = t.steps[from], t.steps[to]
+		}
+		t.steps = t.steps[:len(t.steps)-n]
 	}
-	for to, from := 0, n; from < len(t.steps); to, from = to+1, from+1 {
-		t.steps[to], t.steps[from] = t.steps[from], t.steps[to]
+	if len(t.steps) < longestTrail/4 {
+		t.stride = max(1, t.stride/2)
 	}
-	t.steps = t.steps[:len(t.steps)-n]
 }
 
 // event is the last row below the step as a checkpoint names it. The step is exact.

@@ -281,14 +281,13 @@ func TestTrailIsThinned(t *testing.T) {
 		youngest := trail.below(commit(i) + 0x40)
 		require.Equal(t, commit(i)+0x40, youngest.lsn)
 		require.Equal(t, rowName(commit(i), 1), string(youngest.eventID))
-		if i > 0 {
-			require.Equal(t, commit(i-1)+0x40, trail.below(commit(i)).lsn, "the youngest step does not give way")
-		}
 	}
+	const longest = 16 // transactions between two steps
 	previous := replication.LSN(0)
 	for i := range 10 * longestTrail {
 		s := trail.below(commit(i) + 0x40)
 		if s == nil {
+			require.Less(t, i, longest, "the oldest step gives way, and no other one does")
 			continue
 		}
 		require.LessOrEqual(t, s.lsn, commit(i)+0x40)
@@ -296,12 +295,19 @@ func TestTrailIsThinned(t *testing.T) {
 		require.Equal(t, s.lsn-0x40, s.point.Position.Commit, "its own row, not that of one that gave way")
 		require.Equal(t, rowName(s.lsn-0x40, 1), string(s.eventID))
 		require.True(t, s.exact)
-		if 10*longestTrail-i <= longestTrail/2 {
-			require.Equal(t, commit(i)+0x40, s.lsn, "the younger half is complete")
-		}
+		require.Less(t, commit(i)+0x40-s.lsn, replication.LSN(0x100*longest), "strides are even")
 		previous = s.lsn
 	}
-	require.NotZero(t, previous)
+	require.Equal(t, commit(10*longestTrail-1)+0x40, previous, "the youngest step does not give way")
+	trail.forget(previous)
+	for i := 10 * longestTrail; i < 10*longestTrail+10; i++ { // each forgets the one before
+		trail.come(commit(i), 1)
+		trail.reach(commit(i) + 0x40)
+		trail.forget(commit(i-1) + 0x40)
+	}
+	trail.come(commit(10*longestTrail+10), 1)
+	trail.reach(commit(10*longestTrail+10) + 0x40)
+	require.Len(t, trail.steps, 2, "strides are short again")
 }
 
 // Once it has grown, the trail allocates nothing: it is on the path of every event. The
