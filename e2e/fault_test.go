@@ -17,11 +17,14 @@ import (
 
 // load commits n numbered rows over seven aggregates, one transaction each, in
 // the background. The returned function waits for the end.
-func (r *rig) load(n int) (wait func()) {
+func (r *rig) load(n int) (wait func()) { return r.loadBetween(0, n) }
+
+// loadBetween is load for the numbers from first on, below end.
+func (r *rig) loadBetween(first, end int) (wait func()) {
 	conn := r.open()
 	done := make(chan error, 1)
 	go func() {
-		for i := range n {
+		for i := first; i < end; i++ {
 			_, err := conn.Exec(context.Background(), "insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', $1, 't', jsonb_build_object('n', $2::int))",
 				fmt.Sprint("o", i%7), i)
 			if err != nil {

@@ -101,7 +101,7 @@ func TestReturnToAFormerNumberOfShards(t *testing.T) {
 	r.setUp(1)
 	whole := stream(r.startShards([]string{"run"}, 1))[0]
 	const total = 6000
-	wait := r.load(total)
+	wait := r.load(total / 2)
 	whole.eventually("some have arrived", func() bool { return len(r.records("order")) > total/6 })
 	require.Zero(t, whole.stop())
 
@@ -109,7 +109,9 @@ func TestReturnToAFormerNumberOfShards(t *testing.T) {
 	r.startShards([]string{"run"}, 1)[0].refused(exitRefused, "of another number of shards, is at "+from, "--until "+from)
 	require.Zero(t, r.startShards([]string{"run", "--until", from}, 1)[0].code())
 	shards := stream(r.startShards([]string{"run"}, 2))
-	shards[0].eventually("some have arrived", func() bool { return len(r.records("order")) > total/3 })
+	wait()
+	wait = r.loadBetween(total/2, total)
+	shards[0].eventually("some are of the two", func() bool { return len(r.records("order")) > total*2/3 })
 	for _, p := range shards {
 		require.Zero(t, p.stop())
 	}
