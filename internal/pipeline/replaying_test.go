@@ -188,10 +188,7 @@ func TestReplayWants(t *testing.T) {
 		"another id":                 {Replay{IDs: map[string]struct{}{"event-2": {}}}, false},
 		"no id":                      {Replay{IDs: map[string]struct{}{}}, false},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			assert.Equal(t, test.want, test.replay.wants(e, routes))
-		})
+		assert.Equal(t, test.want, test.replay.wants(e, routes), name) // one goroutine: a router is not shared
 	}
 	assert.False(t, (&Replay{Before: noon.Add(-time.Minute)}).passed(e), "times may be in disorder by a minute")
 	assert.True(t, (&Replay{Before: noon.Add(-time.Minute - time.Microsecond)}).passed(e))
