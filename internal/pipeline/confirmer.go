@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/outboxstream/streamer/internal/mutation"
@@ -85,10 +84,11 @@ func (c *confirmer) save() {
 // unsaved says, once, that checkpoints are not being stored, and ends the
 // session where that will not get better by itself.
 func (c *confirmer) unsaved() error {
+	if err := c.flow.saver.ended(); err != nil {
+		return err
+	}
 	err := c.flow.saver.failed()
 	switch {
-	case hopeless(err):
-		return fmt.Errorf("save checkpoint: %w", err)
 	case err != nil && !c.flow.unsaved:
 		c.log.Warn("checkpoint cannot be stored, nothing is confirmed to PostgreSQL meanwhile", "err", err)
 	case err == nil && c.flow.unsaved:

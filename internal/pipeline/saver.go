@@ -231,6 +231,14 @@ func (s *saver) failed() error {
 	return s.err
 }
 
+// ended is why nothing that is asked for will be stored any more, or nil.
+func (s *saver) ended() error {
+	if err := s.failed(); hopeless(err) {
+		return fmt.Errorf("save checkpoint: %w", err)
+	}
+	return nil
+}
+
 func (s *saver) close() {
 	s.cancel()
 	s.running.Wait()

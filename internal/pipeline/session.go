@@ -100,7 +100,7 @@ func (s *session) run(ctx context.Context) error {
 	case err == nil && s.stopping.IsZero():
 		return s.handOver()
 	case err == nil:
-		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
+		return s.drain(s.deadline(), true)
 	case errors.Is(err, errBlocked):
 		return err
 	case errors.Is(err, errComplete):
@@ -109,16 +109,19 @@ func (s *session) run(ctx context.Context) error {
 		}
 		return errComplete
 	case errors.Is(err, errInterrupted):
-		return s.drain(s.stopping.Add(s.config.DrainTimeout), true)
+		return s.drain(s.deadline(), true)
 	}
 	patience := failedDrain
 	if !s.stopping.IsZero() {
-		patience = min(patience, time.Until(s.stopping.Add(s.config.DrainTimeout)))
+		patience = min(patience, time.Until(s.deadline()))
 	}
 	// The error itself is what counts; what arrives until then is saved.
 	_ = s.drain(time.Now().Add(patience), failure.ClassOf(err) == failure.Refused)
 	return err
 }
+
+// deadline is until when what is in flight is waited for, once asked to stop.
+func (s *session) deadline() time.Time { return s.stopping.Add(s.config.DrainTimeout) }
 
 // loop is the path of every event. It returns nil when it was asked to stop, or
 // shall make room for another reader, and no transaction is open.
@@ -381,7 +384,7 @@ func (s *session) tick() error {
 		s.state.set(Draining, "stopping")
 		s.log.Info("stopping", "in_flight_events", s.flow.producer.Events())
 	}
-	if !s.stopping.IsZero() && time.Since(s.stopping) >= s.config.DrainTimeout {
+	if !s.stopping.IsZero() && !time.Now().Before(s.deadline()) {
 		cause := "the transaction being read has not ended"
 		switch {
 		case s.pressure.blocked():

@@ -106,8 +106,8 @@ func (t *tenure) unblock(ctx context.Context) error {
 		if err := flow.collect(); err != nil {
 			return err
 		}
-		if err := flow.saver.failed(); hopeless(err) {
-			return fmt.Errorf("save checkpoint: %w", err)
+		if err := flow.saver.ended(); err != nil {
+			return err
 		}
 		if flow.producer.Accepts() {
 			t.log.Info("broker acknowledges again")
