@@ -50,9 +50,8 @@ type footing struct {
 	// any.
 	Entry       version `json:"e,omitzero"`
 	SchemaEntry version `json:"c,omitzero"`
-	// Rewritten are the current TOAST tables of the outbox table and of its
-	// partitions that are younger than the tables: those of tables that ALTER TABLE
-	// has rewritten, as SET LOGGED does.
+	// Rewritten are those of the outbox table and its partitions that ALTER TABLE has
+	// rewritten, as SET LOGGED does, each with its storage.
 	Rewritten map[uint32]uint32 `json:"r,omitempty"`
 
 	// Since is where the log ended when the table was first seen to have the name;
@@ -62,6 +61,10 @@ type footing struct {
 	class   version            // of the table in pg_class, which changes often
 	entries map[uint32]version // by table: all in the publication
 	types   map[uint32]version // by table: of all in the publication
+	// storage is by table, for the outbox table and its partitions, what a rewrite by
+	// ALTER TABLE replaces: the TOAST table, or the file of a table that is too narrow
+	// to have one, which TRUNCATE and VACUUM FULL replace as well.
+	storage map[uint32]version
 }
 
 // footingSQL gives one row for each version: what it is, the table or schema it is
@@ -78,10 +81,11 @@ const footingSQL = `with outbox as (
 		union all select 'type', typrelid, oid, xmin, xmax, typowner from pg_type where typrelid in (select oid from outbox union select prrelid from entry)
 		union all select 'table', c.relnamespace, c.oid, c.xmin, c.xmax, c.relowner from pg_class c where c.oid in (select oid from outbox)
 		union all select 'born', attrelid, 0, xmin, xmax, 0 from pg_attribute where attname = 'tableoid' and attrelid in (select oid from outbox)
-		union all select 'rewritten', c.oid, c.reltoastrelid, c.xmin, c.xmax, 0 from pg_class c
+		union all select case when toast.xmin = own.xmin or c.relfilenode = c.oid then 'storage' else 'rewritten' end, c.oid,
+				coalesce(toast.attrelid, c.relfilenode), coalesce(toast.xmin, c.xmin), coalesce(toast.xmax, c.xmax), 0 from pg_class c
 			join pg_attribute own on own.attrelid = c.oid and own.attname = 'tableoid'
-			join pg_attribute toast on toast.attrelid = c.reltoastrelid and toast.attname = 'tableoid'
-			where own.xmin <> toast.xmin and (c.oid in (select oid from outbox) or c.oid in (select relid from outbox, pg_partition_tree(outbox.oid)))
+			left join pg_attribute toast on toast.attrelid = c.reltoastrelid and toast.attname = 'tableoid'
+			where c.relkind = 'r' and (c.oid in (select oid from outbox) or c.oid in (select relid from outbox, pg_partition_tree(outbox.oid)))
 		%s
 	) versions`
 
@@ -101,7 +105,7 @@ func readFooting(ctx context.Context, q querier, server string, c Config) (footi
 	if strings.HasPrefix(server, "14") {
 		sql = fmt.Sprintf(footingSQL, "")
 	}
-	f := footing{Name: nameHash(c.Table), Rewritten: map[uint32]uint32{}, entries: map[uint32]version{}, types: map[uint32]version{}}
+	f := footing{Name: nameHash(c.Table), Rewritten: map[uint32]uint32{}, entries: map[uint32]version{}, types: map[uint32]version{}, storage: map[uint32]version{}}
 	rows, err := q.Query(ctx, sql, c.Publication, schema, table)
 	if err != nil {
 		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
@@ -136,6 +140,9 @@ func (f *footing) add(what string, about uint32, v version) {
 		f.Born = v.XMin
 	case "rewritten":
 		f.Rewritten[about] = v.OID
+		f.storage[about] = v
+	case "storage":
+		f.storage[about] = v
 	case "schema":
 		f.SchemaEntry = v
 	}
@@ -193,15 +200,21 @@ func (f footing) gap(now footing) string {
 	case f.Name == now.Name && !f.Type.passesTo(now.Type) && !givenAway(f.Type, now.Type):
 		return "it was renamed or moved to another schema and back"
 	}
-	if f.Table == now.Table && f.class.XMax != 0 && f.class.XMax == now.class.XMin {
-		return "" // changed by one transaction only
-	}
-	for table, toast := range now.Rewritten {
-		if f.Rewritten[table] != toast {
+	for table := range now.Rewritten {
+		if !f.logged(now, table) {
 			return "it was rewritten by ALTER TABLE, as when it is made UNLOGGED and LOGGED again"
 		}
 	}
 	return ""
+}
+
+// logged reports whether the table, which now is logged and was before, cannot have
+// been UNLOGGED in between. The server refuses that to a table with an entry in a
+// publication ("cannot change table to unlogged because it is part of a
+// publication"), and a single rewrite cannot have made it so and undone it.
+func (f footing) logged(now footing, table uint32) bool {
+	return f.Rewritten[table] == now.Rewritten[table] || f.storage[table].passesTo(now.storage[table]) ||
+		table == now.Table && f.Table == now.Table && f.Entry.passesTo(now.Entry)
 }
 
 // givenAway reports whether a change of the owner explains that v became w.

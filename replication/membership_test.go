@@ -32,6 +32,10 @@ const (
 
 	allTables = "for all tables"
 	ofSchema  = "for tables in schema public"
+
+	// A narrow table has no TOAST table.
+	narrow      = "DROP TABLE outbox; CREATE TABLE outbox (id int, payload varchar(80))"
+	partitioned = "DROP TABLE outbox; CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox DEFAULT; ALTER PUBLICATION p ADD TABLE outbox"
 )
 
 var changes = map[string]change{
@@ -58,14 +62,27 @@ var changes = map[string]change{
 	"all tables, renamed":      {publication: allTables, do: "ALTER TABLE outbox RENAME TO away\nALTER TABLE away RENAME TO outbox"},
 	"all tables, swap": {publication: allTables, do: "CREATE TABLE outbox_new (LIKE outbox INCLUDING ALL)\n" +
 		"ALTER TABLE outbox RENAME TO outbox_old\nALTER TABLE outbox_new RENAME TO outbox"},
-	"all tables, unlogged": {publication: allTables, do: "ALTER TABLE outbox SET UNLOGGED\nALTER TABLE outbox SET LOGGED", observed: rewrote, restarted: rewrote},
-	"all tables, type":     {publication: allTables, do: "ALTER TABLE outbox ALTER id TYPE bigint", restarted: rewrote},
-	"schema out and in":    {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p DROP TABLES IN SCHEMA public\nALTER PUBLICATION p ADD TABLES IN SCHEMA public", observed: added, restarted: added},
-	"schema at once":       {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p DROP TABLES IN SCHEMA public; ALTER PUBLICATION p ADD TABLES IN SCHEMA public", restarted: added},
-	"schema set":           {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p SET TABLES IN SCHEMA public"},
-	"schema left":          {since: 15, publication: ofSchema, do: "CREATE SCHEMA s\nALTER TABLE outbox SET SCHEMA s\nALTER TABLE s.outbox SET SCHEMA public", observed: renamed, restarted: renamed},
-	"schema and table":     {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p ADD TABLE outbox\nALTER PUBLICATION p DROP TABLES IN SCHEMA public", observed: added, restarted: added},
-	"schema to table":      {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p ADD TABLE outbox; ALTER PUBLICATION p DROP TABLES IN SCHEMA public", restarted: added},
+	"all tables, unlogged":          {publication: allTables, do: "ALTER TABLE outbox SET UNLOGGED\nALTER TABLE outbox SET LOGGED", observed: rewrote, restarted: rewrote},
+	"all tables, unlogged at once":  {publication: allTables, do: "ALTER TABLE outbox SET UNLOGGED; ALTER TABLE outbox SET LOGGED", restarted: rewrote},
+	"all tables, unlogged and type": {publication: allTables, do: "ALTER TABLE outbox SET UNLOGGED\nALTER TABLE outbox SET LOGGED\nALTER TABLE outbox ALTER id TYPE bigint", observed: rewrote, restarted: rewrote},
+	"all tables, type":              {publication: allTables, do: "ALTER TABLE outbox ADD COLUMN more text\nALTER TABLE outbox ALTER id TYPE bigint\nGRANT SELECT ON outbox TO public\nTRUNCATE outbox", restarted: rewrote},
+	"all tables, types":             {publication: allTables, do: "ALTER TABLE outbox ALTER id TYPE bigint\nALTER TABLE outbox ALTER id TYPE int", observed: rewrote, restarted: rewrote},
+	"all tables, narrow, unlogged":  {publication: allTables, before: narrow, do: "ALTER TABLE outbox SET UNLOGGED\nALTER TABLE outbox SET LOGGED", observed: rewrote, restarted: rewrote},
+	"all tables, narrow, type":      {publication: allTables, before: narrow, do: "ALTER TABLE outbox ALTER id TYPE bigint", restarted: rewrote},
+	"all tables, narrow, truncate":  {publication: allTables, before: narrow, do: "TRUNCATE outbox", restarted: rewrote},
+	"all tables, narrow and wide":   {publication: allTables, before: narrow, do: "ALTER TABLE outbox ADD COLUMN more text\nGRANT SELECT ON outbox TO public"},
+	"types": {do: "ALTER TABLE outbox ALTER id TYPE bigint\nALTER TABLE outbox ADD COLUMN more text\nALTER TABLE outbox ALTER payload TYPE varchar(9)\n" +
+		"ALTER TABLE outbox ALTER id TYPE int; TRUNCATE outbox"},
+	"types, out and in at once": {
+		do:        "ALTER TABLE outbox ALTER id TYPE bigint\nALTER PUBLICATION p DROP TABLE outbox; ALTER PUBLICATION p ADD TABLE outbox\nALTER TABLE outbox ALTER id TYPE int",
+		restarted: added,
+	},
+	"schema out and in": {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p DROP TABLES IN SCHEMA public\nALTER PUBLICATION p ADD TABLES IN SCHEMA public", observed: added, restarted: added},
+	"schema at once":    {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p DROP TABLES IN SCHEMA public; ALTER PUBLICATION p ADD TABLES IN SCHEMA public", restarted: added},
+	"schema set":        {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p SET TABLES IN SCHEMA public"},
+	"schema left":       {since: 15, publication: ofSchema, do: "CREATE SCHEMA s\nALTER TABLE outbox SET SCHEMA s\nALTER TABLE s.outbox SET SCHEMA public", observed: renamed, restarted: renamed},
+	"schema and table":  {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p ADD TABLE outbox\nALTER PUBLICATION p DROP TABLES IN SCHEMA public", observed: added, restarted: added},
+	"schema to table":   {since: 15, publication: ofSchema, do: "ALTER PUBLICATION p ADD TABLE outbox; ALTER PUBLICATION p DROP TABLES IN SCHEMA public", restarted: added},
 	"schema, swap": {since: 15, publication: ofSchema, do: "ALTER TABLE outbox RENAME TO outbox_old; CREATE TABLE outbox (id int, payload text)\n" +
 		"DROP TABLE outbox_old"},
 	"renamed and back": {do: "ALTER TABLE outbox RENAME TO away\nALTER TABLE away RENAME TO outbox", observed: renamed, restarted: renamed},
@@ -93,16 +110,17 @@ var changes = map[string]change{
 			"ALTER PUBLICATION p ADD TABLE outbox",
 	},
 	"partition detached and attached": {
-		before: "DROP TABLE outbox; CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox DEFAULT; ALTER PUBLICATION p ADD TABLE outbox",
+		before: partitioned,
 		do:     "ALTER TABLE outbox DETACH PARTITION part\nALTER TABLE outbox ATTACH PARTITION part DEFAULT\nCREATE TABLE next PARTITION OF outbox FOR VALUES FROM (1) TO (2)",
 	},
 	"partition unlogged": {
-		before:   "DROP TABLE outbox; CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox DEFAULT; ALTER PUBLICATION p ADD TABLE outbox",
-		do:       "ALTER TABLE part SET UNLOGGED\nALTER TABLE part SET LOGGED",
+		before:   partitioned,
+		do:       "ALTER TABLE part SET UNLOGGED\nALTER TABLE part SET LOGGED\nGRANT SELECT ON outbox TO public",
 		observed: rewrote, restarted: rewrote,
 	},
+	"partitions rewritten": {before: partitioned, do: "ALTER TABLE outbox ALTER payload TYPE jsonb USING NULL\nALTER TABLE outbox ADD COLUMN more text", restarted: rewrote},
 	"partitions under their own names": {
-		before:   "DROP TABLE outbox; CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox DEFAULT; ALTER PUBLICATION p ADD TABLE outbox",
+		before:   partitioned,
 		do:       "ALTER PUBLICATION p SET (publish_via_partition_root = false)\nALTER PUBLICATION p SET (publish_via_partition_root = true)",
 		observed: altered, restarted: altered,
 	},
@@ -122,6 +140,9 @@ func TestMembership(t *testing.T) {
 				server = pgtest.New(t, pgtest.Options{Version: version})
 			}
 			f := newEmptyFixture(t, server)
+			f.exec("CREATE TABLE published (payload text)", "CREATE PUBLICATION unlogged FOR TABLE published")
+			_, err := f.conn.Exec(t.Context(), "ALTER TABLE published SET UNLOGGED")
+			require.ErrorContains(t, err, "part of a publication", "on which footing.logged relies")
 			for name, c := range changes {
 				if server.Version()/10000 >= c.since {
 					t.Run(name, func(t *testing.T) { c.play(t, *f) })
