@@ -464,8 +464,7 @@ func TestStopDoesNotLeaveTheSlotAfterTheCheckpoint(t *testing.T) {
 		farBehind(s, 13*time.Second)
 		s.stop() // the drain ends at 16 s, the last save may take until 18 s
 		_, err := s.exit()
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		require.ErrorAs(s, err, new(*DrainError))
 		assert.EqualValues(s, 0x3940, s.reader().last())
 		assert.EqualValues(s, 0x3940, s.ledger.last().LSN)
 		s.world.kafka.Thaw()

@@ -34,8 +34,7 @@ func TestStopHasOneDeadline(t *testing.T) {
 				s.at(test.stopped)
 				s.stop()
 				after, err := s.exit()
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				require.ErrorAs(s, err, new(*DrainError))
 				assert.Equal(s, test.stopped+s.config.DrainTimeout, after)
 			})
 		})

@@ -217,6 +217,14 @@ func (s *stage) exit() (after time.Duration, err error) {
 	return s.since(s.ended), s.process.err
 }
 
+// undrained is what was in flight when the process gave up.
+func undrained(s *stage, err error) *DrainError {
+	s.Helper()
+	var drain *DrainError
+	require.ErrorAs(s, err, &drain)
+	return drain
+}
+
 // until waits until something is true, looking every millisecond.
 func (s *stage) until(what string, condition func() bool) {
 	s.Helper()

@@ -67,8 +67,7 @@ func TestStopWhileTheBrokerIsAway(t *testing.T) {
 					assert.EqualValues(s, 0x3040, s.reader().last())
 					return
 				}
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Equal(s, test.rows, drain.Events)
 				assert.Zero(s, drain.Unsaved)
 				assert.Contains(s, err.Error(), "2 events in flight")
@@ -116,8 +115,7 @@ func TestStopWhileTheStoreIsAway(t *testing.T) {
 					assert.EqualValues(s, 0x3040, s.reader().last())
 					return
 				}
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Zero(s, drain.Events)
 				assert.EqualValues(s, 0x3040, drain.Unsaved)
 				assert.Contains(s, err.Error(), "checkpoint store is away")
@@ -142,8 +140,7 @@ func TestStopDuringASaveThatHangs(t *testing.T) {
 		s.stop()
 		after, err := s.exit()
 		assert.Equal(s, 17*time.Second, after)
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.EqualValues(s, 0x3040, drain.Unsaved)
 		assert.Contains(s, err.Error(), "the checkpoint store has not answered")
 	})
@@ -164,8 +161,7 @@ func TestStopWithoutBrokerAndStore(t *testing.T) {
 		s.stop()
 		after, err := s.exit()
 		assert.Equal(s, 17*time.Second, after)
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.Equal(s, 3, drain.Events)
 	})
 }
@@ -183,8 +179,7 @@ func TestStopWhenTheStoreIsClaimed(t *testing.T) {
 		s.stop()
 		after, err := s.exit()
 		assert.Equal(s, 4*time.Second+time.Millisecond, after, "the broker takes a millisecond")
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.EqualValues(s, 0x3040, drain.Unsaved)
 	})
 }
@@ -205,8 +200,7 @@ func TestStopWithinATransactionWhileTheBrokerIsAway(t *testing.T) {
 		s.reader().say(parts[2:]...)
 		after, err := s.exit()
 		assert.Equal(s, 15*time.Second, after)
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.Equal(s, 2, drain.Events)
 	})
 }
@@ -237,8 +231,7 @@ func TestStopWithinATransaction(t *testing.T) {
 					return
 				}
 				assert.Equal(s, 15*time.Second, after)
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Zero(s, drain.Events)
 				assert.Contains(s, err.Error(), "the transaction being read has not ended")
 				assert.EqualValues(s, 0x2040, s.reader().last())
@@ -272,8 +265,7 @@ func TestStopWhileBlocked(t *testing.T) {
 					return
 				}
 				assert.Equal(s, 16*time.Second, after)
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Positive(s, drain.Events)
 				assert.Contains(s, err.Error(), "waiting for the broker")
 			})
@@ -306,8 +298,7 @@ func TestStopWhileTheConnectionIsGivenUp(t *testing.T) {
 					return
 				}
 				assert.Equal(s, 50*time.Second, after)
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Positive(s, drain.Events)
 			})
 		})
@@ -389,8 +380,7 @@ func TestStopBetweenSessions(t *testing.T) {
 					return
 				}
 				assert.Equal(s, 20*time.Second, after)
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Equal(s, 1, drain.Events)
 			})
 		})
@@ -413,8 +403,7 @@ func TestStopBetweenSessionsStoresTheWatermark(t *testing.T) {
 		s.stop()
 		after, err := s.exit()
 		assert.Equal(s, 32*time.Second, after)
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.EqualValues(s, 0x3040, drain.Unsaved)
 	})
 }
@@ -452,8 +441,7 @@ func TestStopWhileStandingByWithEventsInFlight(t *testing.T) {
 		s.stop()
 		after, err := s.exit()
 		assert.Equal(s, 30*time.Second, after)
-		var drain *DrainError
-		require.ErrorAs(s, err, &drain)
+		drain := undrained(s, err)
 		assert.Equal(s, 1, drain.Events)
 	})
 }
@@ -505,8 +493,7 @@ func TestStopAfterTheProducerHasFailed(t *testing.T) {
 				s.stop()
 				after, err := s.exit()
 				assert.Equal(s, 12*time.Second, after)
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Equal(s, 2, drain.Events)
 			})
 		})
@@ -560,8 +547,7 @@ func TestStopAfterTheProducerHasFailedWithNothingInFlight(t *testing.T) {
 					require.NoError(s, err)
 					return
 				}
-				var drain *DrainError
-				require.ErrorAs(s, err, &drain)
+				drain := undrained(s, err)
 				assert.Zero(s, drain.Events)
 				assert.EqualValues(s, 0x3000, drain.Unsaved)
 			})
