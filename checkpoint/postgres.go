@@ -185,7 +185,7 @@ func (s *PostgresStore) use(ctx context.Context, do func(context.Context, *pgx.C
 	if err != nil {
 		return err
 	}
-	if err := do(ctx, fresh); err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	if err = do(ctx, fresh); err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		drop(ctx, fresh)
 		return err
 	}

@@ -293,3 +293,13 @@ func TestPostgresStoreClaim(t *testing.T) {
 	require.NoError(t, frozen.Claim(t.Context(), ours))
 	require.NoError(t, frozen.Save(t.Context(), record(400)))
 }
+
+// A connection that is replaced says as well that there is nothing.
+func TestPostgresHasNothingAfterARestart(t *testing.T) {
+	t.Parallel()
+	dsn := pgtest.Shared(t).CreateDatabase(t)
+	store := openPostgres(t, dsn)
+	execute(t, dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+	_, err := store.Load(t.Context(), checkpoint.Identity{SystemID: "1", Database: "shop", Slot: "s"})
+	require.ErrorIs(t, err, checkpoint.ErrNone)
+}
