@@ -318,18 +318,16 @@ func (r *run) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.mu.Lock()
-	foreign := r.foreign
-	r.mu.Unlock()
-	if foreign {
-		return nil
-	}
-	if err := r.audit.confirmed(ctx, position); err != nil {
+	if err := r.audit.follow(ctx); err != nil {
 		return err
 	}
+	// Kafka may have been frozen meanwhile, and the position be another server's.
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.samples++
+	if !r.foreign {
+		r.audit.compareConfirmed(position)
+		r.samples++
+	}
 	return nil
 }
 
