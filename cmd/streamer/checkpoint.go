@@ -42,8 +42,8 @@ Examples:
 }
 
 // Run is the command.
-func (command checkpointShowCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command checkpointShowCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (command checkpointShowCommand) Run(ctx context.Context, c *cli, env enviro
 		shown.Past = showPast(record.Past)
 	}
 	if command.JSON {
-		return env.writeJSON(shown)
+		return std.writeJSON(shown)
 	}
 	rows := shown.rows()
 	for _, m := range shown.Past {
 		rows = append(rows, [2]string{"at " + m.At.Format(time.RFC3339), m.LSN})
 	}
-	env.table(rows)
+	std.table(rows)
 	return nil
 }
 
@@ -149,8 +149,8 @@ Example:
 }
 
 // Run is the command.
-func (command checkpointSetCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command checkpointSetCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -159,7 +159,7 @@ func (command checkpointSetCommand) Run(ctx context.Context, c *cli, env environ
 		return err
 	}
 	return p.Decide(ctx, command.Position, func(d pipeline.Decision) error {
-		fmt.Fprintln(env.stdout, consequence(d))
+		fmt.Fprintln(std.Out, consequence(d))
 		if !command.Yes {
 			return failure.Refuse(errors.New("nothing was changed: add --yes to do it"))
 		}

@@ -20,12 +20,12 @@ Examples:
 }
 
 // Run is the command.
-func (command configCommand) Run(c *cli, env environment) error {
+func (command configCommand) Run(load configuration, std streams) error {
 	if command.Schema {
-		_, err := env.stdout.Write(config.Schema())
+		_, err := std.Out.Write(config.Schema())
 		return err
 	}
-	loaded, err := c.load(env)
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -33,5 +33,5 @@ func (command configCommand) Run(c *cli, env environment) error {
 	if command.JSON {
 		format = config.FormatJSON
 	}
-	return config.WriteEffective(env.stdout, loaded, format)
+	return config.WriteEffective(std.Out, loaded, format)
 }

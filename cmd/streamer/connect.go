@@ -200,16 +200,16 @@ func checkpointPlace(cfg config.Config) string {
 }
 
 // writeJSON writes a value in a form that people can read as well.
-func (env environment) writeJSON(value any) error {
-	encoder := json.NewEncoder(env.stdout)
+func (std streams) writeJSON(value any) error {
+	encoder := json.NewEncoder(std.Out)
 	encoder.SetEscapeHTML(false)
 	encoder.SetIndent("", "  ")
 	return encoder.Encode(value)
 }
 
 // writeLine writes a value as one line of JSON.
-func (env environment) writeLine(value any) error {
-	encoder := json.NewEncoder(env.stdout)
+func (std streams) writeLine(value any) error {
+	encoder := json.NewEncoder(std.Out)
 	encoder.SetEscapeHTML(false)
 	return encoder.Encode(value)
 }

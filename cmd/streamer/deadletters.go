@@ -42,8 +42,8 @@ Example:
 }
 
 // Run is the command.
-func (command deadLettersListCommand) Run(ctx context.Context, c *cli, env environment) error {
-	box, err := openLetters(ctx, c, env)
+func (command deadLettersListCommand) Run(ctx context.Context, load configuration, std streams) error {
+	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
 	}
@@ -54,21 +54,21 @@ func (command deadLettersListCommand) Run(ctx context.Context, c *cli, env envir
 	}
 	if command.JSON {
 		for _, l := range shown {
-			if err := env.writeLine(describeLetter(l)); err != nil {
+			if err := std.writeLine(describeLetter(l)); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
 	if len(shown) == 0 {
-		fmt.Fprintf(env.stderr, "streamer: no dead letters in topic %q\n", box.topic)
+		fmt.Fprintf(std.Err, "streamer: no dead letters in topic %q\n", box.topic)
 		return nil
 	}
-	return command.table(shown, env)
+	return command.table(shown, std)
 }
 
-func (command deadLettersListCommand) table(letters []router.Letter, env environment) error {
-	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+func (command deadLettersListCommand) table(letters []router.Letter, std streams) error {
+	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	head := "ID\tAGE\tCLASS\tAGGREGATE TYPE\tEVENT ID\tPOSITION\t"
 	if command.All {
 		head += "STATE\t"

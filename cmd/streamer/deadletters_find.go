@@ -17,19 +17,19 @@ import (
 // letterBox is the dead letter topic as it was when it was opened.
 type letterBox struct {
 	cfg     config.Config
-	env     environment
+	std     streams
 	client  *router.Client
 	topic   string
 	letters []router.Letter
 }
 
 // openLetters reads the topic. Rows of several streams may be in it.
-func openLetters(ctx context.Context, c *cli, env environment) (*letterBox, error) {
-	loaded, err := c.load(env)
+func openLetters(ctx context.Context, load configuration, std streams) (*letterBox, error) {
+	loaded, err := load()
 	if err != nil {
 		return nil, err
 	}
-	box := &letterBox{cfg: loaded.Config, env: env, topic: loaded.Config.Poison.Topic}
+	box := &letterBox{cfg: loaded.Config, std: std, topic: loaded.Config.Poison.Topic}
 	if box.client, err = connectKafka(ctx, box.cfg); err != nil {
 		return nil, err
 	}

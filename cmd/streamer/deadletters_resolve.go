@@ -51,18 +51,18 @@ func whoami() string {
 }
 
 // confirm asks, unless told not to. Whoever cannot answer has not agreed.
-func (r resolving) confirm(env environment, question string) error {
+func (r resolving) confirm(std streams, question string) error {
 	if r.Yes {
 		return nil
 	}
-	fmt.Fprintf(env.stdout, "%s Type yes to go on: ", question)
-	if env.stdin != nil {
-		answer, _ := bufio.NewReader(env.stdin).ReadString('\n') // an early end is no yes
+	fmt.Fprintf(std.Out, "%s Type yes to go on: ", question)
+	if std.In != nil {
+		answer, _ := bufio.NewReader(std.In).ReadString('\n') // an early end is no yes
 		if strings.TrimSpace(answer) == "yes" {
 			return nil
 		}
 	}
-	fmt.Fprintln(env.stdout)
+	fmt.Fprintln(std.Out)
 	return failure.Refuse(errors.New("nothing was changed: answer yes, or add --yes"))
 }
 
@@ -83,8 +83,8 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env environment) error {
-	box, err := openLetters(ctx, c, env)
+func (command deadLettersDropCommand) Run(ctx context.Context, load configuration, std streams) error {
+	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
 	}
@@ -100,9 +100,9 @@ func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env envir
 		return box.nothing(err)
 	}
 	for _, l := range chosen {
-		fmt.Fprintf(env.stdout, "%s  event %q at %s: %s\n", letterID(l), printable(l.EventID), l.Position, l.Class)
+		fmt.Fprintf(std.Out, "%s  event %q at %s: %s\n", letterID(l), printable(l.EventID), l.Position, l.Class)
 	}
-	if err := command.confirm(env, counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
+	if err := command.confirm(std, counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
 		return err
 	}
 	writer, err := box.writer(ctx, "")
@@ -118,7 +118,7 @@ func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env envir
 		if err := box.resolve(ctx, writer, l, opened.Key, command.resolution(router.Dropped), command.Timeout); err != nil {
 			return err
 		}
-		fmt.Fprintf(env.stdout, "dropped  %s\n", letterID(l))
+		fmt.Fprintf(std.Out, "dropped  %s\n", letterID(l))
 	}
 	return nil
 }
@@ -126,7 +126,7 @@ func (command deadLettersDropCommand) Run(ctx context.Context, c *cli, env envir
 // nothing says that there is nothing to do, unless that is because of an error.
 func (box *letterBox) nothing(err error) error {
 	if err == nil {
-		fmt.Fprintf(box.env.stderr, "streamer: no open dead letters in topic %q that fit\n", box.topic)
+		fmt.Fprintf(box.std.Err, "streamer: no open dead letters in topic %q that fit\n", box.topic)
 	}
 	return err
 }

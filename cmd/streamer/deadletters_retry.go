@@ -36,8 +36,8 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersRetryCommand) Run(ctx context.Context, c *cli, env environment) error {
-	box, err := openLetters(ctx, c, env)
+func (command deadLettersRetryCommand) Run(ctx context.Context, load configuration, std streams) error {
+	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []ro
 		case err != nil:
 			return nil, err
 		default:
-			fmt.Fprintf(r.env.stdout, "%s  event %q at %s → topic %q\n", letterID(l), printable(l.EventID), l.Position, revived.Topic)
+			fmt.Fprintf(r.std.Out, "%s  event %q at %s → topic %q\n", letterID(l), printable(l.EventID), l.Position, revived.Topic)
 			fit = append(fit, l)
 		}
 	}
@@ -139,7 +139,7 @@ func (r *retrial) keep(l router.Letter, key []byte, why error) {
 	if len(key) > 0 {
 		r.stuck[string(key)] = true
 	}
-	fmt.Fprintf(r.env.stdout, "%s  not retried: %s\n", letterID(l), reasonOf(why))
+	fmt.Fprintf(r.std.Out, "%s  not retried: %s\n", letterID(l), reasonOf(why))
 }
 
 // revive makes the event as it would be published now.
@@ -154,7 +154,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 
 func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
 	question := counted(len(fit), "dead letter") + " will be published behind later events of the same aggregate ID: they come out of order."
-	if err := r.command.confirm(r.env, question); err != nil {
+	if err := r.command.confirm(r.std, question); err != nil {
 		return err
 	}
 	writer, err := r.writer(ctx, database)
@@ -197,7 +197,7 @@ func (r *retrial) publishOne(ctx context.Context, w *router.Writer, l router.Let
 	if err := r.resolve(ctx, w, l, opened.Key, r.command.resolution(router.Retried), r.command.Timeout); err != nil {
 		return fmt.Errorf("event %q is published, and would be again by another retry: %w", l.EventID, err)
 	}
-	fmt.Fprintf(r.env.stdout, "retried  %s → topic %q partition %d\n", letterID(l), revived.Topic, partition)
+	fmt.Fprintf(r.std.Out, "retried  %s → topic %q partition %d\n", letterID(l), revived.Topic, partition)
 	return nil
 }
 

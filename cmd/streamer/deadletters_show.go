@@ -25,8 +25,8 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersShowCommand) Run(ctx context.Context, c *cli, env environment) error {
-	box, err := openLetters(ctx, c, env)
+func (command deadLettersShowCommand) Run(ctx context.Context, load configuration, std streams) error {
+	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
 	}
@@ -40,10 +40,10 @@ func (command deadLettersShowCommand) Run(ctx context.Context, c *cli, env envir
 		return err
 	}
 	if command.Raw {
-		_, err := env.stdout.Write(opened.Payload.Bytes)
+		_, err := std.Out.Write(opened.Payload.Bytes)
 		return err
 	}
-	return env.writeJSON(openLetter(l, opened, headers))
+	return std.writeJSON(openLetter(l, opened, headers))
 }
 
 // openedLetter is a dead letter with what the row holds.

@@ -55,9 +55,9 @@ func (d diagnosis) String() string {
 }
 
 // Run is the command.
-func (command doctorCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
-	d := &doctor{json: command.JSON, env: env}
+func (command doctorCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
+	d := &doctor{json: command.JSON, std: std}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
 			d.say(failed, "configuration", strings.TrimSpace(line), "")
@@ -79,7 +79,7 @@ func (command doctorCommand) Run(ctx context.Context, c *cli, env environment) e
 // cannot be checked because something before it failed is left out.
 type doctor struct {
 	cfg      config.Config
-	env      environment
+	std      streams
 	json     bool
 	found    []diagnosis
 	failures int
@@ -100,13 +100,13 @@ func (d *doctor) say(v verdict, what, meaning, remedy string) {
 		d.failures++
 	}
 	if !d.json {
-		fmt.Fprintln(d.env.stdout, line)
+		fmt.Fprintln(d.std.Out, line)
 	}
 }
 
 func (d *doctor) finish() error {
 	if d.json {
-		return d.env.writeJSON(map[string]any{"checks": d.found, "failures": d.failures})
+		return d.std.writeJSON(map[string]any{"checks": d.found, "failures": d.failures})
 	}
 	return nil
 }

@@ -26,8 +26,8 @@ Example:
 }
 
 // Run is the command.
-func (healthCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (healthCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (healthCommand) Run(ctx context.Context, c *cli, env environment) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(env.stdout, describeHealth(health))
+	fmt.Fprintln(std.Out, describeHealth(health))
 	if !health.Ready {
 		return errors.New("not ready")
 	}

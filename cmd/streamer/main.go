@@ -48,8 +48,17 @@ type cli struct {
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
-// environment is what a command gets from the process, so that tests can run
-// commands without one.
+// streams are what a command reads and writes.
+type streams struct {
+	In       io.Reader // nil where nobody can answer
+	Out, Err io.Writer
+}
+
+// configuration loads what applies to a command.
+type configuration func() (*config.Loaded, error)
+
+// environment is what the program gets from the process, so that tests can run
+// it without one.
 type environment struct {
 	stdin          io.Reader // nil where nobody can answer
 	stdout, stderr io.Writer
@@ -86,7 +95,7 @@ func run(arguments []string, env environment) int {
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	err = parsed.Run(&c, env)
+	err = parsed.Run(configuration(func() (*config.Loaded, error) { return c.load(env.environ) }), streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
 	if err != nil {
 		fmt.Fprintln(env.stderr, "streamer:", err)
 	}
@@ -111,7 +120,7 @@ func exitCode(err error) int {
 }
 
 // load reads the configuration as all commands do.
-func (c *cli) load(env environment) (*config.Loaded, error) {
+func (c *cli) load(environ []string) (*config.Loaded, error) {
 	flags := map[string]string{}
 	for _, set := range c.Set {
 		key, value, ok := strings.Cut(set, "=")
@@ -124,6 +133,6 @@ func (c *cli) load(env environment) (*config.Loaded, error) {
 	if file == "" {
 		file = config.DefaultFile
 	}
-	loaded, err := config.Load(config.Options{File: file, FileExplicit: c.Config != "", Environ: env.environ, Flags: flags})
+	loaded, err := config.Load(config.Options{File: file, FileExplicit: c.Config != "", Environ: environ, Flags: flags})
 	return loaded, failure.Misconfigure(err)
 }

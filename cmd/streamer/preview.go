@@ -28,8 +28,8 @@ Example:
 }
 
 // Run is the command.
-func (command previewCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command previewCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -49,14 +49,14 @@ func (command previewCommand) Run(ctx context.Context, c *cli, env environment) 
 	if err != nil {
 		return err
 	}
-	counts := &partitionCounts{cfg: cfg, env: env}
+	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
-	p := &previewer{write: env.writeLine, cfg: cfg, mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit)}
+	p := &previewer{write: std.writeLine, cfg: cfg, mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit)}
 	if err := p.run(ctx, control, server); err != nil {
 		return err
 	}
 	if p.shown == 0 {
-		fmt.Fprintln(env.stderr, "streamer: nothing waits in slot", cfg.Postgres.Slot)
+		fmt.Fprintln(std.Err, "streamer: nothing waits in slot", cfg.Postgres.Slot)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (p *previewer) show(e *decoder.Event, poison *decoder.PoisonError) error {
 // says once why that is not known.
 type partitionCounts struct {
 	cfg    config.Config
-	env    environment
+	std    streams
 	client *router.Client
 	failed error
 	known  map[string]int
@@ -178,7 +178,7 @@ func (p *partitionCounts) of(topic string) (int, error) {
 	if p.client == nil && p.failed == nil {
 		p.known = map[string]int{}
 		if p.client, p.failed = connectKafka(context.Background(), p.cfg); p.failed != nil {
-			fmt.Fprintln(p.env.stderr, "streamer: partitions are not known:", p.failed)
+			fmt.Fprintln(p.std.Err, "streamer: partitions are not known:", p.failed)
 		}
 	}
 	if p.failed != nil {
@@ -188,7 +188,7 @@ func (p *partitionCounts) of(topic string) (int, error) {
 	if !asked {
 		var err error
 		if count, err = p.client.Partitions(topic); err != nil {
-			fmt.Fprintf(p.env.stderr, "streamer: partitions of topic %q are not known: %v\n", topic, err)
+			fmt.Fprintf(p.std.Err, "streamer: partitions of topic %q are not known: %v\n", topic, err)
 			count = 0
 		}
 		p.known[topic] = count

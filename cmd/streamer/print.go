@@ -62,7 +62,7 @@ const role = "streamer"
 
 // print writes what setup would do, for people who do it themselves. It needs
 // no server.
-func (command setupCommand) print(cfg config.Config, env environment) error {
+func (command setupCommand) print(cfg config.Config, std streams) error {
 	known, prefixes, err := knownTopics(cfg, "")
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (command setupCommand) print(cfg config.Config, env environment) error {
 	topics := slices.Concat(known, command.Topic)
 	slices.Sort(topics)
 	writeTopics(&b, cfg, slices.Compact(topics), prefixes)
-	_, err = env.stdout.Write([]byte(b.String()))
+	_, err = std.Out.Write([]byte(b.String()))
 	return err
 }
 

@@ -107,12 +107,12 @@ func replaying(cfg config.Config) config.Config {
 }
 
 // Run is the command.
-func (command replayCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command replayCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	r := &replay{replayCommand: command, env: env, cfg: loaded.Config}
+	r := &replay{replayCommand: command, std: std, cfg: loaded.Config}
 	if command.Missing || command.FromTable {
 		return r.table(ctx)
 	}
@@ -137,7 +137,7 @@ func (r *replay) discard(ctx context.Context) error {
 	if err := r.drop(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(r.env.stdout, "dropped  slot %s\n", r.left.Name)
+	fmt.Fprintf(r.std.Out, "dropped  slot %s\n", r.left.Name)
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (r *replay) rehearse(ctx context.Context) error {
 func (r *replay) publish(ctx context.Context) error {
 	plan, err := r.resume(ctx)
 	if errors.Is(err, errWasComplete) {
-		fmt.Fprintf(r.env.stderr, "streamer: replay %s was complete, only its slot was left\n", r.record.Replay.ID)
+		fmt.Fprintf(r.std.Err, "streamer: replay %s was complete, only its slot was left\n", r.record.Replay.ID)
 		return nil
 	}
 	how := "begins"
@@ -179,12 +179,12 @@ func (r *replay) publish(ctx context.Context) error {
 		return err
 	}
 	limitMemory(r.cfg, replayMemoryLimit)
-	progress := newReplayProgress(plan, r.env)
+	progress := newReplayProgress(plan, r.std)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(r.env.stderr, "streamer: replay %s of %s to %s %s%s\n", plan.ID, plan.From, plan.Until, how, r.pace())
+	fmt.Fprintf(r.std.Err, "streamer: replay %s of %s to %s %s%s\n", plan.ID, plan.From, plan.Until, how, r.pace())
 	stop := progress.show()
 	err = p.Run(ctx)
 	stop()
@@ -213,9 +213,9 @@ func (r *replay) pace() string {
 
 func (r *replay) report(result replayResult) error {
 	if r.JSON {
-		return r.env.writeJSON(result)
+		return r.std.writeJSON(result)
 	}
-	r.env.table(result.rows())
+	r.std.table(result.rows())
 	return nil
 }
 

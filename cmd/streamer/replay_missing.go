@@ -36,7 +36,7 @@ func (r *replay) missing(ctx context.Context) error {
 		return err
 	}
 	for _, note := range found.remarks(r.timeColumn() != "", len(r.FormerSlot) > 0) {
-		fmt.Fprintln(r.env.stderr, "streamer:", note)
+		fmt.Fprintln(r.std.Err, "streamer:", note)
 	}
 	if len(found.ids) == 0 || !r.Yes {
 		err := r.report(replayResult{DryRun: len(found.ids) > 0, FromTable: true, Events: int64(len(found.ids)), Topics: found.topics})
@@ -71,7 +71,7 @@ func (a absence) remarks(dated, former bool) []string {
 
 // compare does what `streamer verify` does. --from and --to are those of verify.
 func (r *replay) compare(ctx context.Context) (found absence, err error) {
-	v := &verification{cfg: r.cfg, env: r.env, progress: newProgress(r.env)}
+	v := &verification{cfg: r.cfg, std: r.std, progress: newProgress(r.std)}
 	defer v.close()
 	if err := kong.ApplyDefaults(&v.command); err != nil {
 		return found, err

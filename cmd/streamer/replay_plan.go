@@ -17,7 +17,7 @@ import (
 type replay struct {
 	replayCommand
 	cfg config.Config
-	env environment
+	std streams
 
 	control *replication.Control
 	server  replication.Server
@@ -327,7 +327,7 @@ func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipel
 	if quiet.Level == "info" {
 		quiet.Level = "warn"
 	}
-	c := pipelineConfig(own, newLogger(r.env.stderr, quiet), metrics)
+	c := pipelineConfig(own, newLogger(r.std.Err, quiet), metrics)
 	c.Replay, c.Until = plan, plan.Until
 	return pipeline.New(c)
 }

@@ -41,15 +41,15 @@ func (m *replayMetrics) DeadLetter(string) { m.passedOver.Add(1) }
 
 // replayProgress tells how far a replay has come.
 type replayProgress struct {
-	env     environment
+	std     streams
 	plan    *pipeline.Replay
 	metrics *replayMetrics
 	began   time.Time
 	reached atomic.Uint64
 }
 
-func newReplayProgress(plan *pipeline.Replay, env environment) *replayProgress {
-	g := &replayProgress{env: env, plan: plan, metrics: newReplayMetrics(), began: time.Now()}
+func newReplayProgress(plan *pipeline.Replay, std streams) *replayProgress {
+	g := &replayProgress{std: std, plan: plan, metrics: newReplayMetrics(), began: time.Now()}
 	plan.Reached = func(lsn replication.LSN) { g.reached.Store(uint64(lsn)) }
 	return g
 }
@@ -62,7 +62,7 @@ const (
 // show writes a line now and then, until the returned function is called.
 func (g *replayProgress) show() (stop func()) {
 	interval := progressInLog
-	if isTerminal(g.env.stderr) {
+	if isTerminal(g.std.Err) {
 		interval = progressOnTerminal
 	}
 	done := make(chan struct{})
@@ -80,7 +80,7 @@ func (g *replayProgress) show() (stop func()) {
 				if at != 0 && first == 0 {
 					first, began = at, now
 				}
-				fmt.Fprintln(g.env.stderr, g.line(at, first, now.Sub(began), now.Sub(g.began)))
+				fmt.Fprintln(g.std.Err, g.line(at, first, now.Sub(began), now.Sub(g.began)))
 			}
 		}
 	})

@@ -64,7 +64,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 	plan.IDs = ids
 	plan.Since, plan.Before = time.Time{}, time.Time{} // the server chooses by time
 	limitMemory(r.cfg, replayMemoryLimit)
-	progress := newReplayProgress(plan, r.env)
+	progress := newReplayProgress(plan, r.std)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 	err = p.ReplayTable(ctx, q, func(ctx context.Context, lsn replication.LSN) error {
 		err := r.settled(ctx, lsn)
 		if err == nil {
-			fmt.Fprintf(r.env.stderr, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
+			fmt.Fprintf(r.std.Err, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
 		}
 		return err
 	})
@@ -137,7 +137,7 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 		}
 		if !said {
 			said = true
-			fmt.Fprintf(r.env.stderr, "streamer: waiting until the stream, which is at %s, has published everything below %s\n", record.LSN, lsn)
+			fmt.Fprintf(r.std.Err, "streamer: waiting until the stream, which is at %s, has published everything below %s\n", record.LSN, lsn)
 		}
 		return false, nil
 	})

@@ -73,7 +73,7 @@ func TestEndAt(t *testing.T) {
 
 func TestProgressLine(t *testing.T) {
 	t.Parallel()
-	g := newReplayProgress(&pipeline.Replay{ID: "r", From: 1000, Until: 2000}, environment{})
+	g := newReplayProgress(&pipeline.Replay{ID: "r", From: 1000, Until: 2000}, streams{})
 	g.metrics.events.Store(500)
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s", g.line(0, 0, 0, 10*time.Second))
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/5DC (50 %), done in 10 s", g.line(1500, 1000, 10*time.Second, 10*time.Second))

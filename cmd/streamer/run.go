@@ -46,13 +46,13 @@ func limitMemory(cfg config.Config, limit int64) {
 }
 
 // Run is the command.
-func (command runCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command runCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
-	log := newLogger(env.stderr, cfg.Log)
+	log := newLogger(std.Err, cfg.Log)
 	limitMemory(cfg, memoryLimit)
 	metrics := ops.NewMetrics(version())
 	watching, export, err := exporting(ctx, cfg, log, metrics)
@@ -134,8 +134,8 @@ func (versionCommand) Help() string {
 }
 
 // Run is the command.
-func (versionCommand) Run(env environment) error {
-	_, err := fmt.Fprintln(env.stdout, "streamer", version())
+func (versionCommand) Run(std streams) error {
+	_, err := fmt.Fprintln(std.Out, "streamer", version())
 	return err
 }
 

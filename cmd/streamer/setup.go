@@ -44,16 +44,16 @@ func (command setupCommand) Validate() error {
 }
 
 // Run is the command.
-func (command setupCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command setupCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
 	if command.Print {
-		return command.print(cfg, env)
+		return command.print(cfg, std)
 	}
-	s := &setup{setupCommand: command, cfg: cfg, env: env}
+	s := &setup{setupCommand: command, cfg: cfg, std: std}
 	database, err := s.postgres(ctx)
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (command setupCommand) Run(ctx context.Context, c *cli, env environment) er
 type setup struct {
 	setupCommand
 	cfg   config.Config
-	env   environment
+	std   streams
 	wrong []error // found and not changed
 }
 
@@ -81,7 +81,7 @@ func (s *setup) report(what, name string, existed bool) {
 	if existed {
 		verb = "exists "
 	}
-	fmt.Fprintf(s.env.stdout, "%s  %s %s\n", verb, what, name)
+	fmt.Fprintf(s.std.Out, "%s  %s %s\n", verb, what, name)
 }
 
 // findings are said at once where they are warnings, and at the end where they
@@ -92,7 +92,7 @@ func (s *setup) findings(found []replication.Finding) {
 			s.wrong = append(s.wrong, f)
 			continue
 		}
-		fmt.Fprintf(s.env.stdout, "warning  %s\n", f)
+		fmt.Fprintf(s.std.Out, "warning  %s\n", f)
 	}
 }
 
@@ -226,7 +226,7 @@ func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error 
 		return first.control.CopySlot(ctx, shard.c.Slot)
 	}
 	return shard.control.CreateSlot(ctx, s.Failover, func(oldest replication.Transaction) {
-		fmt.Fprintf(s.env.stderr, "streamer: creation of slot %q waits for running transactions, the oldest is %s\n", shard.c.Slot, oldest)
+		fmt.Fprintf(s.std.Err, "streamer: creation of slot %q waits for running transactions, the oldest is %s\n", shard.c.Slot, oldest)
 	})
 }
 
@@ -244,7 +244,7 @@ func (s *setup) checkpointTable(ctx context.Context) error {
 	}
 	s.report("checkpoint table", s.cfg.Checkpoint.Postgres.Table, existed)
 	if !existed {
-		fmt.Fprintf(s.env.stdout, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, role), "\n", " "))
+		fmt.Fprintf(s.std.Out, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, role), "\n", " "))
 	}
 	return store.Close()
 }

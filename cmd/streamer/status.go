@@ -36,8 +36,8 @@ const (
 )
 
 // Run is the command.
-func (command statusCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command statusCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (command statusCommand) Run(ctx context.Context, c *cli, env environment) e
 		}
 		looks = append(looks, &s)
 		looks = looks[max(0, len(looks)-compared):]
-		if err := command.write(s, env); err != nil {
+		if err := command.write(s, std); err != nil {
 			return err
 		}
 		if !command.Watch {
@@ -66,17 +66,17 @@ func (command statusCommand) Run(ctx context.Context, c *cli, env environment) e
 	}
 }
 
-func (command statusCommand) write(s status, env environment) error {
+func (command statusCommand) write(s status, std streams) error {
 	switch {
 	case command.JSON && command.Watch:
-		return env.writeLine(s)
+		return std.writeLine(s)
 	case command.JSON:
-		return env.writeJSON(s)
+		return std.writeJSON(s)
 	}
 	if command.Watch {
-		fmt.Fprintln(env.stdout, s.At.Format(time.TimeOnly))
+		fmt.Fprintln(std.Out, s.At.Format(time.TimeOnly))
 	}
-	env.table(s.rows())
+	std.table(s.rows())
 	return nil
 }
 

@@ -7,8 +7,8 @@ import (
 )
 
 // table writes names and values in two columns.
-func (env environment) table(rows [][2]string) {
-	w := tabwriter.NewWriter(env.stdout, 0, 0, 2, ' ', 0)
+func (std streams) table(rows [][2]string) {
+	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}

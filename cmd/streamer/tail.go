@@ -35,8 +35,8 @@ Examples:
 }
 
 // Run is the command.
-func (command tailCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command tailCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (command tailCommand) Run(ctx context.Context, c *cli, env environment) err
 		if !command.wants(r) {
 			return nil
 		}
-		if err := env.writeLine(r); err != nil {
+		if err := std.writeLine(r); err != nil {
 			return err
 		}
 		if shown++; shown == command.Limit {

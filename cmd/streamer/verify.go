@@ -56,12 +56,12 @@ func (n findingsError) Error() string {
 }
 
 // Run is the command.
-func (command verifyCommand) Run(ctx context.Context, c *cli, env environment) error {
-	loaded, err := c.load(env)
+func (command verifyCommand) Run(ctx context.Context, load configuration, std streams) error {
+	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	v := &verification{command: command, cfg: loaded.Config, env: env, progress: newProgress(env)}
+	v := &verification{command: command, cfg: loaded.Config, std: std, progress: newProgress(std)}
 	v.found = v.show
 	defer v.close()
 	if v.span, err = command.span(time.Now()); err != nil {

@@ -13,9 +13,9 @@ import (
 // show prints a finding.
 func (v *verification) show(f verify.Finding) error {
 	if v.command.JSON {
-		return v.env.writeLine(f)
+		return v.std.writeLine(f)
 	}
-	_, err := fmt.Fprintln(v.env.stdout, f)
+	_, err := fmt.Fprintln(v.std.Out, f)
 	return err
 }
 
@@ -49,9 +49,9 @@ func (v *verification) report(c verify.Counts) error {
 		r.Table, r.Settled = v.cfg.Outbox.Table, v.settled.String()
 	}
 	if v.command.JSON {
-		return v.env.writeLine(verifySummary{r})
+		return v.std.writeLine(verifySummary{r})
 	}
-	v.env.table(r.rows(v.command.Limit))
+	v.std.table(r.rows(v.command.Limit))
 	return nil
 }
 
@@ -121,7 +121,7 @@ const progressEvery = 5 * time.Second
 // progress tells on standard error what takes long. Counting is for
 // concurrent use.
 type progress struct {
-	env      environment
+	std      streams
 	began    time.Time
 	name     string
 	expected int64
@@ -129,8 +129,8 @@ type progress struct {
 	next     atomic.Int64 // time of the next line, in nanoseconds since began
 }
 
-func newProgress(env environment) *progress {
-	p := &progress{env: env, began: time.Now()}
+func newProgress(std streams) *progress {
+	p := &progress{std: std, began: time.Now()}
 	p.next.Store(int64(progressEvery))
 	return p
 }
@@ -166,6 +166,6 @@ func (p *progress) share(done, of int) {
 func (p *progress) tell(what func() string) {
 	now := int64(time.Since(p.began))
 	if next := p.next.Load(); now >= next && p.next.CompareAndSwap(next, now+int64(progressEvery)) {
-		fmt.Fprintf(p.env.stderr, "streamer: %s: %s\n", p.name, what())
+		fmt.Fprintf(p.std.Err, "streamer: %s: %s\n", p.name, what())
 	}
 }

@@ -21,7 +21,7 @@ import (
 type verification struct {
 	command  verifyCommand
 	cfg      config.Config
-	env      environment
+	std      streams
 	progress *progress
 	found    func(verify.Finding) error
 

@@ -98,6 +98,6 @@ func (v *verification) record(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(v.env.stdout, "recorded %s rows of %s in %s\n", grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
+	fmt.Fprintf(v.std.Out, "recorded %s rows of %s in %s\n", grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
 	return nil
 }
