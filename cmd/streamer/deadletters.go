@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode"
 
 	"github.com/outboxstream/streamer/router"
 )
@@ -127,28 +125,4 @@ func letterState(l router.Letter) string {
 		return string(waiting)
 	}
 	return fmt.Sprintf("%s by %s at %s", printable(string(l.Resolution.Verb)), printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
-}
-
-// age is a duration as people say it.
-func age(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d < time.Minute:
-		return fmt.Sprintf("%ds", max(0, d/time.Second))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm", d/time.Minute)
-	case d < 2*day:
-		return fmt.Sprintf("%dh", d/time.Hour)
-	}
-	return fmt.Sprintf("%dd", d/day)
-}
-
-// printable keeps what a row holds from moving the cursor of a terminal.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '·'
-		}
-		return r
-	}, text)
 }

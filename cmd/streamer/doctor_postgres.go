@@ -150,14 +150,3 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 		d.say(fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
 	}
 }
-
-// usedBy says who reads a slot.
-func usedBy(slot replication.Slot) string {
-	switch {
-	case slot.Active:
-		return fmt.Sprintf("used by server process %d", slot.ActivePID)
-	case slot.Copies > 0:
-		return fmt.Sprintf("a streamer is catching up through copies of it (%d)", slot.Copies)
-	}
-	return "nobody uses it"
-}

@@ -48,15 +48,6 @@ type cli struct {
 	Version     versionCommand     `cmd:"" help:"Print the version."`
 }
 
-// streams are what a command reads and writes.
-type streams struct {
-	In       io.Reader // nil where nobody can answer
-	Out, Err io.Writer
-}
-
-// configuration loads what applies to a command.
-type configuration func() (*config.Loaded, error)
-
 // environment is what the program gets from the process, so that tests can run
 // it without one.
 type environment struct {

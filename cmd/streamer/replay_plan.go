@@ -60,14 +60,6 @@ func (r *replay) look(ctx context.Context) (err error) {
 	return err
 }
 
-func slotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
-	slot, err := control.Of(name).Slot(ctx)
-	if errors.Is(err, replication.ErrSlotMissing) {
-		return nil, nil //nolint:nilnil // there may be none
-	}
-	return &slot, err
-}
-
 const (
 	// leavePatience is how long a server may take to notice that a reader is gone,
 	// and leavePoll how often it is asked.
@@ -273,17 +265,6 @@ func when(at time.Time) string {
 		return ""
 	}
 	return " (" + at.UTC().Format(time.RFC3339) + ")"
-}
-
-// keptSince is a time from which on everything that was committed lies at or
-// above an LSN, as early as is known; zero where none is known.
-func keptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
-	for _, m := range past {
-		if m.LSN >= lsn {
-			return m.At
-		}
-	}
-	return time.Time{}
 }
 
 // endAt is where to end: at the checkpoint, beyond which the stream itself

@@ -3,15 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
-	"math"
-	"os"
-	"runtime/debug"
-	"strings"
 	"sync"
 
-	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -34,16 +27,6 @@ Example:
 // memoryLimit keeps the garbage collector within what the process is promised
 // to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
 const memoryLimit = 34 << 20
-
-// replayMemoryLimit is less, because a replay was measured to take 6 MB more than
-// a stream with the same limit, and is no slower for it.
-const replayMemoryLimit = 29 << 20
-
-func limitMemory(cfg config.Config, limit int64) {
-	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
-		debug.SetMemoryLimit(limit + int64(cfg.Kafka.MaxInFlightBytes))
-	}
-}
 
 // Run is the command.
 func (command runCommand) Run(ctx context.Context, load configuration, std streams) error {
@@ -105,26 +88,6 @@ func supervised(ctx context.Context, p *pipeline.Pipeline) error {
 	return p.Run(ctx)
 }
 
-// newLogger writes text on a terminal and JSON elsewhere, unless told.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
-	options := &slog.HandlerOptions{Level: level}
-	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !isTerminal(w) {
-		return slog.New(ops.CountRepeats(slog.NewJSONHandler(w, options)))
-	}
-	return slog.New(ops.CountRepeats(slog.NewTextHandler(w, options)))
-}
-
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
-
 type versionCommand struct{}
 
 // Help is shown by streamer version --help.
@@ -137,22 +100,4 @@ func (versionCommand) Help() string {
 func (versionCommand) Run(std streams) error {
 	_, err := fmt.Fprintln(std.Out, "streamer", version())
 	return err
-}
-
-// version is what the build recorded.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return "unknown"
-	}
-	text := info.Main.Version
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" && !strings.Contains(text, s.Value[:min(12, len(s.Value))]) {
-			text += " (" + s.Value[:min(12, len(s.Value))] + ")"
-		}
-	}
-	if text == "" || text == "(devel)" {
-		return "development"
-	}
-	return text
 }

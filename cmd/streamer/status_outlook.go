@@ -68,22 +68,6 @@ func (s *slotStatus) growing(rate float64) string {
 	return fmt.Sprintf("keeps %s/s more: lost in %s", size(int64(rate)), about(left))
 }
 
-// about writes a duration for people, in its two largest units.
-func about(d time.Duration) string {
-	const day = 24 * time.Hour
-	switch {
-	case d >= 100*day:
-		return "more than 100 days"
-	case d >= day:
-		return fmt.Sprintf("%d d %d h", d/day, d%day/time.Hour)
-	case d >= time.Hour:
-		return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
-	case d >= time.Minute:
-		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
-	}
-	return fmt.Sprintf("%d s", d/time.Second)
-}
-
 // rate is how many events per second were published since an earlier look; not
 // known at the first, nor when the process was started anew meanwhile.
 func (s *status) rate(before *status) *float64 {

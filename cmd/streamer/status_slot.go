@@ -62,3 +62,14 @@ func (s *slotStatus) rows() [][2]string {
 	}
 	return rows
 }
+
+// usedBy says who reads a slot.
+func usedBy(slot replication.Slot) string {
+	switch {
+	case slot.Active:
+		return fmt.Sprintf("used by server process %d", slot.ActivePID)
+	case slot.Copies > 0:
+		return fmt.Sprintf("a streamer is catching up through copies of it (%d)", slot.Copies)
+	}
+	return "nobody uses it"
+}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -104,15 +103,6 @@ func (r verifyResult) rows(limit uint) [][2]string {
 		temporary = ", with a temporary file of " + size(r.TempBytes)
 	}
 	return append(rows, [2]string{"took", time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond).String() + temporary})
-}
-
-// grouped writes a number with commas.
-func grouped(n int64) string {
-	text := strconv.FormatInt(n, 10)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
 
 // progressEvery is how often a long comparison tells how far it is.

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
-	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -76,14 +74,3 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 }
 
 func (v *verification) excuse(id []byte) error { return v.comparison.Excuse(id, verify.InFlight) }
-
-// streamIDs are the identities in the header streamer-stream, one for each
-// history up to the stored one.
-func streamIDs(server replication.Server, slot string, history int) []string {
-	var ids []string
-	id := checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: slot}
-	for h := range history + 1 {
-		ids = append(ids, pipeline.StreamID(id, h))
-	}
-	return ids
-}

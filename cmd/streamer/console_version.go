@@ -1,0 +1,24 @@
+package main
+
+import (
+	"runtime/debug"
+	"strings"
+)
+
+// version is what the build recorded.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	text := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && !strings.Contains(text, s.Value[:min(12, len(s.Value))]) {
+			text += " (" + s.Value[:min(12, len(s.Value))] + ")"
+		}
+	}
+	if text == "" || text == "(devel)" {
+		return "development"
+	}
+	return text
+}

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outboxstream/streamer/replication"
+)
+
+// shards looks whether every part of the table is published by somebody.
+func (d *doctor) shards(ctx context.Context, control *replication.Control) {
+	count := d.cfg.Shard.Count
+	if count <= 1 {
+		return
+	}
+	missing := 0
+	for i := range count {
+		slot, err := slotIfAny(ctx, control, d.cfg.ForShard(i).Postgres.Slot)
+		if err != nil {
+			d.outcome(err, "shards", "")
+			return
+		}
+		if slot == nil || slot.Lost() {
+			missing++
+			d.say(failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
+		}
+	}
+	if missing == 0 {
+		d.say(fine, "shards", fmt.Sprintf("this is shard %d of %d, and all have their slots", d.cfg.Shard.Index, count), "")
+	}
+}
+
+// past looks at the slots that keep log of the past.
+func (d *doctor) past(ctx context.Context, control *replication.Control) {
+	const lostRemedy = "the running streamer makes a new one; raise max_slot_wal_keep_size, or lower rewind.max_bytes, so that it lasts"
+	name := replication.RewindSlot(d.cfg.Postgres.Slot)
+	rewind, err := slotIfAny(ctx, control, name)
+	switch {
+	case err != nil:
+		d.outcome(err, "rewind slot", "")
+	case rewind == nil && d.cfg.Rewind.Keep == 0:
+		d.say(fine, "rewind slot", "rewind.keep is 0s: nothing is kept to be replayed", "")
+	case rewind == nil:
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
+	case d.cfg.Rewind.Keep == 0:
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, size(rewind.RetainedWAL)), dropRemedy(name))
+	case rewind.Lost():
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
+	case rewind.RetainedWAL > 2*int64(d.cfg.Rewind.MaxBytes):
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
+	default:
+		d.say(fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, size(rewind.RetainedWAL), rewind.Confirmed), "")
+	}
+	d.replaySlot(ctx, control)
+}
+
+func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
+	name := replication.ReplaySlot(d.cfg.Postgres.Slot)
+	slot, err := slotIfAny(ctx, control, name)
+	switch {
+	case err != nil:
+		d.outcome(err, "replay", "")
+	case slot == nil:
+	case slot.InUse():
+		d.say(fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, size(slot.RetainedWAL)), "")
+	default:
+		d.say(warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
+	}
+}
+
+func dropRemedy(slot string) string {
+	return fmt.Sprintf("SELECT pg_drop_replication_slot('%s')", slot)
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/replication"
+)
+
+func slotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
+	slot, err := control.Of(name).Slot(ctx)
+	if errors.Is(err, replication.ErrSlotMissing) {
+		return nil, nil //nolint:nilnil // there may be none
+	}
+	return &slot, err
+}
+
+// streamIDs are the identities in the header streamer-stream, one for each
+// history up to the stored one.
+func streamIDs(server replication.Server, slot string, history int) []string {
+	var ids []string
+	id := checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: slot}
+	for h := range history + 1 {
+		ids = append(ids, pipeline.StreamID(id, h))
+	}
+	return ids
+}
+
+// keptSince is a time from which on everything that was committed lies at or
+// above an LSN, as early as is known; zero where none is known.
+func keptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
+	for _, m := range past {
+		if m.LSN >= lsn {
+			return m.At
+		}
+	}
+	return time.Time{}
+}

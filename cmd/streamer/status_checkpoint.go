@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/outboxstream/streamer/checkpoint"
+)
+
+// shownMoment is where the stream stood: what was committed from then on lies at
+// or above the LSN.
+type shownMoment struct {
+	At  time.Time `json:"at"`
+	LSN string    `json:"lsn"`
+}
+
+func showPast(past []checkpoint.Moment) []shownMoment {
+	shown := make([]shownMoment, len(past))
+	for i, m := range past {
+		shown[i] = shownMoment{m.At.UTC(), m.LSN.String()}
+	}
+	return shown
+}
+
+// shownCheckpoint is a record for people and scripts.
+type shownCheckpoint struct {
+	LSN      string    `json:"lsn"`
+	SavedAt  time.Time `json:"saved_at"`
+	Store    string    `json:"store"`
+	SystemID string    `json:"system_identifier"`
+	Timeline int32     `json:"timeline"`
+	Database string    `json:"database"`
+	Slot     string    `json:"slot"`
+	History  int       `json:"history"`
+	Routing  string    `json:"routing"`
+	// Last is the last row published below LSN, as far as it is known; Exact tells
+	// that it is.
+	Last  *checkpoint.Event `json:"last,omitempty"`
+	Exact bool              `json:"exact"`
+
+	Past []shownMoment `json:"past,omitempty"` // oldest first
+}
+
+func showCheckpoint(r checkpoint.Record, place string) shownCheckpoint {
+	return shownCheckpoint{
+		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
+		SystemID: r.SystemID, Timeline: r.Timeline, Database: r.Database, Slot: r.Slot,
+		History: r.History, Routing: r.Routing, Last: r.Last, Exact: r.Exact,
+	}
+}
+
+func (s shownCheckpoint) rows() [][2]string {
+	rows := [][2]string{
+		{"checkpoint", s.LSN},
+		{"saved", fmt.Sprintf("%s (%s ago)", s.SavedAt.Format(time.RFC3339), time.Since(s.SavedAt).Round(time.Second))},
+		{"kept in", s.Store},
+		{"of", fmt.Sprintf("system %s, timeline %d, database %q, slot %q", s.SystemID, s.Timeline, s.Database, s.Slot)},
+	}
+	if s.Last != nil {
+		rows = append(rows, [2]string{"last event", fmt.Sprintf("%s, sequence %s", s.Last.ID, s.Last.Sequence)})
+	}
+	return rows
+}
