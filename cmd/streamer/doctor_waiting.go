@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// waitingRows is how many of the rows that wait the doctor looks at.
-	waitingRows = 100
+	// waitingLimit is how many of the rows that wait the doctor looks at.
+	waitingLimit = 100
 	// waitingPatience is how long a server may take to show them: it reads its log
 	// from where the slot begins.
 	waitingPatience = 10 * time.Second
@@ -40,20 +40,19 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	topics := map[string]struct{}{}
-	p := &previewer{cfg: d.cfg, mapping: streamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingRows, partitions: func(string) (int, error) { return 0, nil }}
-	p.write = func(line any) error {
-		switch line := line.(type) {
-		case poisonLine:
-			if line.at.Commit >= d.saved {
-				d.poison(what, line)
-			}
-		case router.Rendering:
-			topics[line.Topic] = struct{}{}
+	w := waitingRows{mapping: streamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingLimit, partitions: func(string) (int, error) { return 0, nil }}
+	w.poison = func(line poisonLine) error {
+		if line.at.Commit >= d.saved {
+			d.poison(what, line)
 		}
 		return nil
 	}
+	w.event = func(line router.Rendering) error {
+		topics[line.Topic] = struct{}{}
+		return nil
+	}
 	before := len(d.found)
-	err = p.run(ctx, control, *d.server)
+	err = w.read(ctx, control, *d.server)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		d.say(fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
@@ -64,7 +63,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	d.topicsOf(ctx, what, topics)
 	if len(d.found) == before {
-		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", p.shown), "")
+		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", w.shown), "")
 	}
 }
 

@@ -51,11 +51,15 @@ func (command previewCommand) Run(ctx context.Context, load configuration, std s
 	}
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
-	p := &previewer{write: std.writeLine, cfg: cfg, mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit)}
-	if err := p.run(ctx, control, server); err != nil {
+	w := waitingRows{
+		mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit),
+		event:  func(line router.Rendering) error { return std.writeLine(line) },
+		poison: func(line poisonLine) error { return std.writeLine(line) },
+	}
+	if err := w.read(ctx, control, server); err != nil {
 		return err
 	}
-	if p.shown == 0 {
+	if w.shown == 0 {
 		fmt.Fprintln(std.Err, "streamer: nothing waits in slot", cfg.Postgres.Slot)
 	}
 	return nil
@@ -83,27 +87,27 @@ func previewable(ctx context.Context, control *replication.Control, c replicatio
 	return server, table, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// previewer turns what waits in the slot into lines of JSON.
-type previewer struct {
-	write      func(line any) error // a poisonLine or a router.Rendering
-	cfg        config.Config
+// waitingRows are the rows that wait in the slot, as they would be published.
+type waitingRows struct {
 	mapping    decoder.Mapping
 	routes     *router.Router
 	partitions func(topic string) (int, error)
 	limit      int // 0: none
-	shown      int
+	event      func(router.Rendering) error
+	poison     func(poisonLine) error
+	shown      int // how many were read
 }
 
-// run asks for more and more of the slot until there are enough rows: how many
-// messages a row takes is not known before, and the server prepares everything
-// that it is asked for.
-func (p *previewer) run(ctx context.Context, control *replication.Control, server replication.Server) error {
+// read hands over one row after the other. It asks for more and more of the slot
+// until there are enough: how many messages a row takes is not known before, and
+// the server prepares everything that it is asked for.
+func (w *waitingRows) read(ctx context.Context, control *replication.Control, server replication.Server) error {
 	const messagesPerRow, atLeast, growth = 4, 100, 8
-	for ask := atLeast + messagesPerRow*p.limit; ; ask *= growth {
-		if p.limit == 0 {
+	for ask := atLeast + messagesPerRow*w.limit; ; ask *= growth {
+		if w.limit == 0 {
 			ask = 0
 		}
-		seen, err := p.pass(ctx, control, server, ask)
+		seen, err := w.pass(ctx, control, server, ask)
 		switch {
 		case errors.Is(err, replication.ErrEnough):
 			return nil
@@ -117,8 +121,8 @@ func (p *previewer) run(ctx context.Context, control *replication.Control, serve
 
 // pass reads from the beginning of the slot and shows what earlier passes have
 // not.
-func (p *previewer) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
-	d := decoder.New(p.mapping)
+func (w *waitingRows) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
+	d := decoder.New(w.mapping)
 	row := 0
 	return control.Peek(ctx, server, ask, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
@@ -129,13 +133,13 @@ func (p *previewer) pass(ctx context.Context, control *replication.Control, serv
 		if kind != decoder.Row && !isPoison {
 			return nil
 		}
-		if row++; row <= p.shown {
+		if row++; row <= w.shown {
 			return nil
 		}
-		if err := p.show(d.Event(), poison); err != nil {
+		if err := w.show(d.Event(), poison); err != nil {
 			return err
 		}
-		if p.shown++; p.shown == p.limit {
+		if w.shown++; w.shown == w.limit {
 			return replication.ErrEnough
 		}
 		return nil
@@ -150,18 +154,18 @@ type poisonLine struct {
 	Poison   string `json:"poison"`
 }
 
-func (p *previewer) show(e *decoder.Event, poison *decoder.PoisonError) error {
+func (w *waitingRows) show(e *decoder.Event, poison *decoder.PoisonError) error {
 	if poison != nil {
-		return p.write(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason})
+		return w.poison(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason})
 	}
-	line, err := p.routes.Preview(e, p.partitions)
+	line, err := w.routes.Preview(e, w.partitions)
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok {
-		return p.write(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
+		return w.poison(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
 	}
 	if err != nil {
 		return err
 	}
-	return p.write(line)
+	return w.event(line)
 }
 
 // partitionCounts asks Kafka how many partitions topics have, once each, and

@@ -387,3 +387,11 @@ func lost(slot replication.Slot, err error) bool {
 func standbyError(slot string) error {
 	return failure.Misconfigure(fmt.Errorf("the server is a standby without slot %q: name the primary in postgres.dsn, or compare a recording with --truth", slot))
 }
+
+// deadLetterTopic is where rows go that cannot be published, or empty.
+func deadLetterTopic(cfg config.Config) string {
+	if cfg.HasDeadLetters() {
+		return cfg.Poison.Topic
+	}
+	return ""
+}

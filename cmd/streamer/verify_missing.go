@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/verify"
+)
+
+// absence is what a comparison of the table with Kafka has found.
+type absence struct {
+	ids    map[string]struct{}
+	topics map[string]int64 // where they belong, and how many
+	counts verify.Counts
+	notes  []string
+}
+
+// missingRows does what the command does, with defaults for what it leaves open,
+// and collects what has no record. It prints progress only.
+func missingRows(ctx context.Context, cfg config.Config, std streams, command verifyCommand) (found absence, err error) {
+	v := &verification{cfg: cfg, std: std, progress: newProgress(std)}
+	defer v.close()
+	if err := kong.ApplyDefaults(&v.command); err != nil {
+		return found, err
+	}
+	v.command.Limit = 0 // all
+	v.command.From, v.command.To, v.command.TimeColumn, v.command.FormerSlot = command.From, command.To, command.TimeColumn, command.FormerSlot
+	if v.span, err = v.command.span(time.Now()); err != nil {
+		return found, failure.Misconfigure(err)
+	}
+	found.ids, found.topics = map[string]struct{}{}, map[string]int64{}
+	v.found = func(f verify.Finding) error {
+		if f.Kind == verify.Missing {
+			found.ids[f.EventID] = struct{}{}
+			found.topics[f.Topic]++
+		}
+		return nil
+	}
+	if found.counts, err = v.run(ctx); err != nil {
+		return found, err
+	}
+	found.notes = v.notes
+	return found, nil
+}
+
+// remarks are what has to be known before anything is published.
+func (a absence) remarks(dated, former bool) []string {
+	remarks := a.notes
+	if left := a.counts.Expired + a.counts.Undated; left > 0 {
+		remark := counted(left, "row") + " without a record left out: Kafka may have deleted it, as it has others of that time"
+		if !dated {
+			remark += ", or not: name the column that tells when a row was written with --time-column"
+		}
+		remarks = append(remarks, remark)
+	}
+	if a.counts.Foreign > 0 && len(a.ids) > 0 && !former {
+		remarks = append(remarks, counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
+	}
+	return remarks
+}
