@@ -9,8 +9,6 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
-
-	"github.com/outboxstream/streamer/checkpoint"
 )
 
 func (r *rig) status() status {
@@ -97,25 +95,6 @@ func TestStatusCountsTransactions(t *testing.T) {
 	require.NotNil(t, after)
 	assert.GreaterOrEqual(t, *after, before+committed, "others write to the same server")
 	assert.Regexp(t, `lag .*, some \d+ transactions`, r.execute("status").stdout)
-}
-
-func TestCountTransactions(t *testing.T) {
-	t.Parallel()
-	known := func(n int64) *int64 { return &n }
-	for name, c := range map[string]struct {
-		lag, next, stored int64
-		want              *int64
-	}{
-		"behind":              {100, 70, 50, known(20)},
-		"nothing is waiting":  {0, 70, 50, known(0)},
-		"not stored":          {100, 70, 0, nil},
-		"at the end":          {0, 70, 0, known(0)},
-		"another server's ID": {100, 70, 90, known(0)},
-	} {
-		s := slotStatus{Lag: c.lag, nextTransaction: c.next}
-		s.countTransactions(checkpoint.Record{NextTransaction: c.stored})
-		assert.Equal(t, c.want, s.LagTransactions, name)
-	}
 }
 
 func TestStatusWithoutServers(t *testing.T) {
