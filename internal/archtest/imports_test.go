@@ -15,6 +15,19 @@ import (
 
 const module = "github.com/outboxstream/streamer/"
 
+// Of the commands, those that others build on stand first.
+const (
+	console      = "cmd/streamer/internal/console"
+	site         = "cmd/streamer/internal/site"
+	preview      = "cmd/streamer/internal/preview"
+	status       = "cmd/streamer/internal/status"
+	setup        = "cmd/streamer/internal/setup"
+	deadletter   = "cmd/streamer/internal/deadletter"
+	verification = "cmd/streamer/internal/verification"
+	replay       = "cmd/streamer/internal/replay"
+	doctor       = "cmd/streamer/internal/doctor"
+)
+
 // mayImport lists, for each production package, the packages of this module
 // that it may know. A package that is not listed here fails the test: whoever
 // adds one decides where it stands.
@@ -31,7 +44,20 @@ var mayImport = map[string][]string{
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
 	"internal/verify":    {"replication", "router"},
-	"cmd/streamer":       {"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "internal/verify", "replication", "decoder", "checkpoint", "router"},
+
+	console:      {"internal/config", "internal/ops"},
+	site:         {"internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "checkpoint", "router"},
+	preview:      {console, site, "internal/config", "replication", "decoder", "router"},
+	status:       {console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint"},
+	setup:        {console, site, "internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "router"},
+	deadletter:   {console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router"},
+	verification: {console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/verify", "replication", "decoder", "checkpoint", "router"},
+	replay:       {console, site, verification, "internal/failure", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint", "router"},
+	doctor:       {console, site, status, preview, "internal/failure", "internal/pipeline", "internal/config", "replication", "checkpoint", "router"},
+	"cmd/streamer": {
+		console, site, preview, status, setup, deadletter, verification, replay, doctor,
+		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "internal/verify", "replication", "decoder", "checkpoint", "router",
+	},
 }
 
 // homes says who may import a foreign module. Test servers and examples are
@@ -41,9 +67,9 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
 	"github.com/cloudevents/sdk-go": {"router", "cmd/streamer"},
-	"github.com/alecthomas/kong":    {"cmd/streamer"},
+	"github.com/alecthomas/kong":    {"cmd/streamer", verification}, // which takes the defaults of the command line
 	"github.com/knadh/koanf":        {"internal/config"},
-	"github.com/prometheus":         {"internal/ops", "internal/telemetry", "cmd/streamer"},
+	"github.com/prometheus":         {"internal/ops", "internal/telemetry", status, "cmd/streamer"},
 	"go.opentelemetry.io":           {"internal/telemetry"},
 	"github.com/twmb/franz-go":      {},
 	"github.com/stretchr/testify":   {},
