@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
@@ -41,7 +42,7 @@ Examples:
 }
 
 // Run is the command.
-func (command checkpointShowCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command checkpointShowCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -66,13 +67,13 @@ func (command checkpointShowCommand) Run(ctx context.Context, load configuration
 		shown.Past = showPast(record.Past)
 	}
 	if command.JSON {
-		return std.writeJSON(shown)
+		return std.JSON(shown)
 	}
 	rows := shown.rows()
 	for _, m := range shown.Past {
 		rows = append(rows, [2]string{"at " + m.At.Format(time.RFC3339), m.LSN})
 	}
-	std.table(rows)
+	std.Table(rows)
 	return nil
 }
 
@@ -93,12 +94,12 @@ Example:
 }
 
 // Run is the command.
-func (command checkpointSetCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command checkpointSetCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), ops.NewMetrics(version())))
+	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), ops.NewMetrics(console.Version())))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 )
 
@@ -20,7 +21,7 @@ Examples:
 }
 
 // Run is the command.
-func (command configCommand) Run(load configuration, std streams) error {
+func (command configCommand) Run(load configuration, std console.Streams) error {
 	if command.Schema {
 		_, err := std.Out.Write(config.Schema())
 		return err

@@ -6,6 +6,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -40,7 +41,7 @@ Example:
 }
 
 // Run is the command.
-func (command deadLettersListCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command deadLettersListCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -52,7 +53,7 @@ func (command deadLettersListCommand) Run(ctx context.Context, load configuratio
 	}
 	if command.JSON {
 		for _, l := range shown {
-			if err := std.writeLine(describeLetter(l)); err != nil {
+			if err := std.Line(describeLetter(l)); err != nil {
 				return err
 			}
 		}
@@ -65,7 +66,7 @@ func (command deadLettersListCommand) Run(ctx context.Context, load configuratio
 	return command.table(shown, std)
 }
 
-func (command deadLettersListCommand) table(letters []router.Letter, std streams) error {
+func (command deadLettersListCommand) table(letters []router.Letter, std console.Streams) error {
 	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	head := "ID\tAGE\tCLASS\tAGGREGATE TYPE\tEVENT ID\tPOSITION\t"
 	if command.All {
@@ -73,11 +74,11 @@ func (command deadLettersListCommand) table(letters []router.Letter, std streams
 	}
 	fmt.Fprintln(w, head+"REASON")
 	for _, l := range letters {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", letterID(l), age(time.Since(l.CommitTime)), l.Class, printable(l.AggregateType), printable(l.EventID), l.Position)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", letterID(l), console.Age(time.Since(l.CommitTime)), l.Class, console.Printable(l.AggregateType), console.Printable(l.EventID), l.Position)
 		if command.All {
 			fmt.Fprintf(w, "%s\t", letterState(l))
 		}
-		fmt.Fprintln(w, printable(l.Reason))
+		fmt.Fprintln(w, console.Printable(l.Reason))
 	}
 	return w.Flush()
 }
@@ -124,5 +125,5 @@ func letterState(l router.Letter) string {
 	if l.Resolution == nil {
 		return string(waiting)
 	}
-	return fmt.Sprintf("%s by %s at %s", printable(string(l.Resolution.Verb)), printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
+	return fmt.Sprintf("%s by %s at %s", console.Printable(string(l.Resolution.Verb)), console.Printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -53,7 +54,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 		}
 	}
 	if open > 0 {
-		d.say(warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", counted(open, "row"), topic), "`streamer dead-letters list` shows them")
+		d.say(warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
 		return
 	}
 	d.say(fine, "dead letters", "none waits for a decision", "")
@@ -71,7 +72,7 @@ func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, o
 	}
 	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
 		kept := time.Duration(retention) * time.Millisecond
-		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody has decided about them", retention, age(kept)), "set retention.ms to 7 days or more, or to -1")
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody has decided about them", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
 	}
 	own, ok := settingOf(client, topic, "max.message.bytes")
 	if !ok {

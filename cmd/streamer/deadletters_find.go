@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
@@ -17,14 +18,14 @@ import (
 // letterBox is the dead letter topic as it was when it was opened.
 type letterBox struct {
 	cfg     config.Config
-	std     streams
+	std     console.Streams
 	client  *router.Client
 	topic   string
 	letters []router.Letter
 }
 
 // openLetters reads the topic. Rows of several streams may be in it.
-func openLetters(ctx context.Context, load configuration, std streams) (*letterBox, error) {
+func openLetters(ctx context.Context, load configuration, std console.Streams) (*letterBox, error) {
 	loaded, err := load()
 	if err != nil {
 		return nil, err

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
 )
@@ -51,7 +52,7 @@ func whoami() string {
 }
 
 // confirm asks, unless told not to. Whoever cannot answer has not agreed.
-func (r resolving) confirm(std streams, question string) error {
+func (r resolving) confirm(std console.Streams, question string) error {
 	if r.Yes {
 		return nil
 	}
@@ -83,7 +84,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersDropCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command deadLettersDropCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -100,9 +101,9 @@ func (command deadLettersDropCommand) Run(ctx context.Context, load configuratio
 		return box.nothing(err)
 	}
 	for _, l := range chosen {
-		fmt.Fprintf(std.Out, "%s  event %q at %s: %s\n", letterID(l), printable(l.EventID), l.Position, l.Class)
+		fmt.Fprintf(std.Out, "%s  event %q at %s: %s\n", letterID(l), console.Printable(l.EventID), l.Position, l.Class)
 	}
-	if err := command.confirm(std, counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
+	if err := command.confirm(std, console.Counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
 		return err
 	}
 	writer, err := box.writer(ctx, "")

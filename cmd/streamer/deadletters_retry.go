@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
@@ -36,7 +37,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersRetryCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command deadLettersRetryCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -65,7 +66,7 @@ func (command deadLettersRetryCommand) Run(ctx context.Context, load configurati
 		}
 	}
 	if r.kept > 0 {
-		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", counted(r.kept, "dead letter"), len(chosen)))
+		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", console.Counted(r.kept, "dead letter"), len(chosen)))
 	}
 	return nil
 }
@@ -113,7 +114,7 @@ type retrial struct {
 func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []router.Letter, err error) {
 	for _, l := range chosen {
 		if !slices.Contains(r.streams, l.StreamID) {
-			return nil, failure.Refuse(fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database: use the configuration of the streamer that it comes from", letterID(l), printable(l.StreamID), r.cfg.Postgres.Slot))
+			return nil, failure.Refuse(fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database: use the configuration of the streamer that it comes from", letterID(l), console.Printable(l.StreamID), r.cfg.Postgres.Slot))
 		}
 		opened, revived, err := r.revive(ctx, l)
 		switch {
@@ -124,7 +125,7 @@ func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []ro
 		case err != nil:
 			return nil, err
 		default:
-			fmt.Fprintf(r.std.Out, "%s  event %q at %s → topic %q\n", letterID(l), printable(l.EventID), l.Position, revived.Topic)
+			fmt.Fprintf(r.std.Out, "%s  event %q at %s → topic %q\n", letterID(l), console.Printable(l.EventID), l.Position, revived.Topic)
 			fit = append(fit, l)
 		}
 	}
@@ -153,7 +154,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 }
 
 func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
-	question := counted(len(fit), "dead letter") + " will be published behind later events of the same aggregate ID: they come out of order."
+	question := console.Counted(len(fit), "dead letter") + " will be published behind later events of the same aggregate ID: they come out of order."
 	if err := r.command.confirm(r.std, question); err != nil {
 		return err
 	}

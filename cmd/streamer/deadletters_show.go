@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"unicode/utf8"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/router"
 )
@@ -25,7 +26,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersShowCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command deadLettersShowCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -43,7 +44,7 @@ func (command deadLettersShowCommand) Run(ctx context.Context, load configuratio
 		_, err := std.Out.Write(opened.Payload.Bytes)
 		return err
 	}
-	return std.writeJSON(openLetter(l, opened, headers))
+	return std.JSON(openLetter(l, opened, headers))
 }
 
 // openedLetter is a dead letter with what the row holds.

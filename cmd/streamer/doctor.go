@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -55,7 +56,7 @@ func (d diagnosis) String() string {
 }
 
 // Run is the command.
-func (command doctorCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command doctorCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	d := &doctor{json: command.JSON, std: std}
 	if err != nil {
@@ -70,7 +71,7 @@ func (command doctorCommand) Run(ctx context.Context, load configuration, std st
 		return err
 	}
 	if d.failures > 0 {
-		return failure.Refuse(fmt.Errorf("%s failed", counted(d.failures, "check")))
+		return failure.Refuse(fmt.Errorf("%s failed", console.Counted(d.failures, "check")))
 	}
 	return nil
 }
@@ -79,7 +80,7 @@ func (command doctorCommand) Run(ctx context.Context, load configuration, std st
 // cannot be checked because something before it failed is left out.
 type doctor struct {
 	cfg      config.Config
-	std      streams
+	std      console.Streams
 	json     bool
 	found    []diagnosis
 	failures int
@@ -106,7 +107,7 @@ func (d *doctor) say(v verdict, what, meaning, remedy string) {
 
 func (d *doctor) finish() error {
 	if d.json {
-		return d.std.writeJSON(map[string]any{"checks": d.found, "failures": d.failures})
+		return d.std.JSON(map[string]any{"checks": d.found, "failures": d.failures})
 	}
 	return nil
 }

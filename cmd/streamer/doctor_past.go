@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -43,13 +44,13 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	case rewind == nil:
 		d.say(warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
 	case d.cfg.Rewind.Keep == 0:
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, size(rewind.RetainedWAL)), dropRemedy(name))
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
 	case rewind.Lost():
 		d.say(warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
 	case rewind.RetainedWAL > 2*int64(d.cfg.Rewind.MaxBytes):
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
+		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, console.Size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
 	default:
-		d.say(fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, size(rewind.RetainedWAL), rewind.Confirmed), "")
+		d.say(fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, console.Size(rewind.RetainedWAL), rewind.Confirmed), "")
 	}
 	d.replaySlot(ctx, control)
 }
@@ -62,9 +63,9 @@ func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
 		d.outcome(err, "replay", "")
 	case slot == nil:
 	case slot.InUse():
-		d.say(fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, size(slot.RetainedWAL)), "")
+		d.say(fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, console.Size(slot.RetainedWAL)), "")
 	default:
-		d.say(warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
+		d.say(warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, console.Size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
 	}
 }
 

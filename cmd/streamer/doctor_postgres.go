@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -58,7 +59,7 @@ func (d *doctor) condition(ctx context.Context, control *replication.Control, ta
 		return
 	}
 	d.payloads(ctx, control, table, now.Size)
-	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, size(now.Size)))
+	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, console.Size(now.Size)))
 }
 
 // samplePatience is how long the doctor waits for a table that somebody has
@@ -119,7 +120,7 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 		return
 	}
 	found := append(replication.CheckSlot(slot, server), former...)
-	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, size(slot.Lag), size(slot.RetainedWAL), usedBy(slot)))
+	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, console.Size(slot.Lag), console.Size(slot.RetainedWAL), usedBy(slot)))
 	d.retained(slot, server)
 	switch slot.WALStatus {
 	case "unreserved":
@@ -143,9 +144,9 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 	case server.MaxSlotKeepSize != "-1":
 		d.say(fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
 	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
-		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
+		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
-		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
 	default:
 		d.say(fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/router"
 )
@@ -52,7 +53,7 @@ func (d *doctor) topicState(client *router.Client, topic string, written bool) {
 		d.outputSettings(client, topic, say)
 	}
 	if well {
-		d.say(fine, what, fmt.Sprintf("%s, %s, %s", counted(about.Partitions, "partition"), counted(about.Replicas, "replica"), rights(about)), "")
+		d.say(fine, what, fmt.Sprintf("%s, %s, %s", console.Counted(about.Partitions, "partition"), console.Counted(about.Replicas, "replica"), rights(about)), "")
 	}
 }
 

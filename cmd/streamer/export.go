@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -36,7 +37,7 @@ func exporting(ctx context.Context, cfg config.Config, log *slog.Logger, metrics
 	}
 	t, err := telemetry.Start(ctx, telemetry.Config{
 		Endpoint: c.Endpoint, Headers: c.Headers.Reveal, Traces: c.Traces, Metrics: c.Metrics, Interval: c.Interval,
-		Gatherer: metrics.Gatherer(), Service: "streamer", Version: version(), Slot: cfg.Postgres.Slot, Log: log,
+		Gatherer: metrics.Gatherer(), Service: "streamer", Version: console.Version(), Slot: cfg.Postgres.Slot, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 )
 
 type healthCommand struct{}
@@ -18,7 +20,7 @@ Example:
 }
 
 // Run is the command.
-func (healthCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (healthCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -64,5 +65,5 @@ func (p *pastStatus) row(name, idle, busy string) [2]string {
 	if p.Since != nil {
 		since = ", since " + p.Since.Format(time.RFC3339)
 	}
-	return [2]string{name, fmt.Sprintf("%s, %s, from %s%s, keeps %s", p.Name, state, p.From, since, size(p.RetainedWAL))}
+	return [2]string{name, fmt.Sprintf("%s, %s, from %s%s, keeps %s", p.Name, state, p.From, since, console.Size(p.RetainedWAL))}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
@@ -28,7 +29,7 @@ Example:
 }
 
 // Run is the command.
-func (command previewCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command previewCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -53,8 +54,8 @@ func (command previewCommand) Run(ctx context.Context, load configuration, std s
 	defer counts.close()
 	w := waitingRows{
 		mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit),
-		event:  func(line router.Rendering) error { return std.writeLine(line) },
-		poison: func(line poisonLine) error { return std.writeLine(line) },
+		event:  func(line router.Rendering) error { return std.Line(line) },
+		poison: func(line poisonLine) error { return std.Line(line) },
 	}
 	if err := w.read(ctx, control, server); err != nil {
 		return err
@@ -172,7 +173,7 @@ func (w *waitingRows) show(e *decoder.Event, poison *decoder.PoisonError) error 
 // says once why that is not known.
 type partitionCounts struct {
 	cfg    config.Config
-	std    streams
+	std    console.Streams
 	client *router.Client
 	failed error
 	known  map[string]int

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -62,7 +63,7 @@ const role = "streamer"
 
 // print writes what setup would do, for people who do it themselves. It needs
 // no server.
-func (command setupCommand) print(cfg config.Config, std streams) error {
+func (command setupCommand) print(cfg config.Config, std console.Streams) error {
 	known, prefixes, err := knownTopics(cfg, "")
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -107,7 +108,7 @@ func replaying(cfg config.Config) config.Config {
 }
 
 // Run is the command.
-func (command replayCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command replayCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -213,9 +214,9 @@ func (r *replay) pace() string {
 
 func (r *replay) report(result replayResult) error {
 	if r.JSON {
-		return r.std.writeJSON(result)
+		return r.std.JSON(result)
 	}
-	r.std.table(result.rows())
+	r.std.Table(result.rows())
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -17,7 +18,7 @@ import (
 type replay struct {
 	replayCommand
 	cfg config.Config
-	std streams
+	std console.Streams
 
 	control *replication.Control
 	server  replication.Server
@@ -217,8 +218,8 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 		ID: replayID(began), Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
 		StreamID: pipeline.StreamID(r.stream.Identity, r.stream.History),
 	}
-	plan.Since, _ = parseTime(r.From, began)
-	plan.Before, _ = parseTime(r.To, began)
+	plan.Since, _ = console.ParseTime(r.From, began)
+	plan.Before, _ = console.ParseTime(r.To, began)
 	if !plan.Before.IsZero() && !plan.Since.Before(plan.Before) {
 		return nil, failure.Misconfigure(fmt.Errorf("--to %s does not lie behind --from %s", r.To, r.From))
 	}
@@ -236,7 +237,7 @@ func beginAt(from string, now time.Time, rewind replication.Slot, stream checkpo
 	if from == "beginning" {
 		return rewind.Confirmed, nil
 	}
-	if at, is := parseTime(from, now); is {
+	if at, is := console.ParseTime(from, now); is {
 		kept := keptSince(stream.Past, rewind.Confirmed)
 		if kept.IsZero() || at.Before(kept) {
 			return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", from, rewind.Name, rewind.Confirmed, when(kept)))
@@ -270,7 +271,7 @@ func when(at time.Time) string {
 // endAt is where to end: at the checkpoint, beyond which the stream itself
 // publishes.
 func endAt(to string, checkpoint replication.LSN) (replication.LSN, error) {
-	if _, is := parseTime(to, time.Now()); is || to == "" {
+	if _, is := console.ParseTime(to, time.Now()); is || to == "" {
 		return checkpoint, nil
 	}
 	lsn, err := replication.ParseLSN(to)
@@ -295,7 +296,7 @@ func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipel
 	if quiet.Level == "info" {
 		quiet.Level = "warn"
 	}
-	c := pipelineConfig(own, newLogger(r.std.Err, quiet), metrics)
+	c := pipelineConfig(own, console.NewLogger(r.std.Err, quiet), metrics)
 	c.Replay, c.Until = plan, plan.Until
 	return pipeline.New(c)
 }

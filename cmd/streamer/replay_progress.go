@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
@@ -24,7 +25,7 @@ type replayMetrics struct {
 }
 
 func newReplayMetrics() *replayMetrics {
-	return &replayMetrics{Metrics: ops.NewMetrics(version()), topics: map[string]int64{}}
+	return &replayMetrics{Metrics: ops.NewMetrics(console.Version()), topics: map[string]int64{}}
 }
 
 // Published is called once for each batch.
@@ -41,14 +42,14 @@ func (m *replayMetrics) DeadLetter(string) { m.passedOver.Add(1) }
 
 // replayProgress tells how far a replay has come.
 type replayProgress struct {
-	std     streams
+	std     console.Streams
 	plan    *pipeline.Replay
 	metrics *replayMetrics
 	began   time.Time
 	reached atomic.Uint64
 }
 
-func newReplayProgress(plan *pipeline.Replay, std streams) *replayProgress {
+func newReplayProgress(plan *pipeline.Replay, std console.Streams) *replayProgress {
 	g := &replayProgress{std: std, plan: plan, metrics: newReplayMetrics(), began: time.Now()}
 	plan.Reached = func(lsn replication.LSN) { g.reached.Store(uint64(lsn)) }
 	return g
@@ -62,7 +63,7 @@ const (
 // show writes a line now and then, until the returned function is called.
 func (g *replayProgress) show() (stop func()) {
 	interval := progressInLog
-	if isTerminal(g.std.Err) {
+	if console.IsTerminal(g.std.Err) {
 		interval = progressOnTerminal
 	}
 	done := make(chan struct{})
@@ -93,7 +94,7 @@ func (g *replayProgress) show() (stop func()) {
 // line is about a replay that has come from first to at in a time of its own,
 // and runs for a longer one.
 func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duration) string {
-	text := fmt.Sprintf("streamer: replay %s: %s, %.0f/s", g.plan.ID, counted(g.metrics.events.Load(), "event"), float64(g.metrics.events.Load())/runs.Seconds())
+	text := fmt.Sprintf("streamer: replay %s: %s, %.0f/s", g.plan.ID, console.Counted(g.metrics.events.Load(), "event"), float64(g.metrics.events.Load())/runs.Seconds())
 	whole := g.plan.Until - g.plan.From
 	if at < g.plan.From || whole == 0 {
 		return text
@@ -101,7 +102,7 @@ func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duratio
 	text += fmt.Sprintf(", at %s (%d %%)", at, min(100, 100*(at-g.plan.From)/whole))
 	if at > first && at < g.plan.Until {
 		left := time.Duration(float64(g.plan.Until-at) / float64(at-first) * float64(took))
-		text += ", done in " + about(left)
+		text += ", done in " + console.About(left)
 	}
 	return text
 }
@@ -166,18 +167,18 @@ func (r replayResult) rows() [][2]string {
 	if r.First != nil {
 		add("committed", "%s to %s", r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))
 	}
-	add("events", "%d, %s", r.Events, size(r.Bytes))
+	add("events", "%d, %s", r.Events, console.Size(r.Bytes))
 	for _, topic := range slices.Sorted(maps.Keys(r.Topics)) {
-		add("topic", "%s: %s", topic, counted(r.Topics[topic], "event"))
+		add("topic", "%s: %s", topic, console.Counted(r.Topics[topic], "event"))
 	}
 	if r.PassedOver > 0 {
-		add("passed over", "%s that cannot be published", counted(r.PassedOver, "row"))
+		add("passed over", "%s that cannot be published", console.Counted(r.PassedOver, "row"))
 	}
 	switch {
 	case r.DryRun && r.Estimate > 0:
-		add("would take", "%s at --rate", about(time.Duration(r.Estimate*float64(time.Second))))
+		add("would take", "%s at --rate", console.About(time.Duration(r.Estimate*float64(time.Second))))
 	case !r.DryRun:
-		add("took", "%s", about(time.Duration(r.Seconds*float64(time.Second))))
+		add("took", "%s", console.About(time.Duration(r.Seconds*float64(time.Second))))
 	}
 	return rows
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -111,7 +112,7 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 		if bound.text == "" || bound.text == "beginning" {
 			continue
 		}
-		t, is := parseTime(bound.text, time.Now())
+		t, is := console.ParseTime(bound.text, time.Now())
 		switch {
 		case !is:
 			return q, failure.Misconfigure(fmt.Errorf("%s %q is not a time: the table knows no positions of the log", bound.flag, bound.text))

@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
@@ -54,7 +55,7 @@ func TestEndAt(t *testing.T) {
 
 func TestProgressLine(t *testing.T) {
 	t.Parallel()
-	g := newReplayProgress(&pipeline.Replay{ID: "r", From: 1000, Until: 2000}, streams{})
+	g := newReplayProgress(&pipeline.Replay{ID: "r", From: 1000, Until: 2000}, console.Streams{})
 	g.metrics.events.Store(500)
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s", g.line(0, 0, 0, 10*time.Second))
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/5DC (50 %), done in 10 s", g.line(1500, 1000, 10*time.Second, 10*time.Second))

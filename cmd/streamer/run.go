@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -29,15 +30,15 @@ Example:
 const memoryLimit = 34 << 20
 
 // Run is the command.
-func (command runCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command runCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
-	log := newLogger(std.Err, cfg.Log)
+	log := console.NewLogger(std.Err, cfg.Log)
 	limitMemory(cfg, memoryLimit)
-	metrics := ops.NewMetrics(version())
+	metrics := ops.NewMetrics(console.Version())
 	watching, export, err := exporting(ctx, cfg, log, metrics)
 	if err != nil {
 		return err
@@ -68,7 +69,7 @@ func (command runCommand) Run(ctx context.Context, load configuration, std strea
 			}
 		}()
 	}
-	log.Info("starting", "version", version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
+	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
 	err = supervised(ctx, p)
 	if err != nil {
@@ -97,7 +98,7 @@ func (versionCommand) Help() string {
 }
 
 // Run is the command.
-func (versionCommand) Run(std streams) error {
-	_, err := fmt.Fprintln(std.Out, "streamer", version())
+func (versionCommand) Run(std console.Streams) error {
+	_, err := fmt.Fprintln(std.Out, "streamer", console.Version())
 	return err
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
@@ -44,7 +45,7 @@ func (command setupCommand) Validate() error {
 }
 
 // Run is the command.
-func (command setupCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command setupCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (command setupCommand) Run(ctx context.Context, load configuration, std str
 type setup struct {
 	setupCommand
 	cfg   config.Config
-	std   streams
+	std   console.Streams
 	wrong []error // found and not changed
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -36,7 +37,7 @@ const (
 )
 
 // Run is the command.
-func (command statusCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command statusCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -66,17 +67,17 @@ func (command statusCommand) Run(ctx context.Context, load configuration, std st
 	}
 }
 
-func (command statusCommand) write(s status, std streams) error {
+func (command statusCommand) write(s status, std console.Streams) error {
 	switch {
 	case command.JSON && command.Watch:
-		return std.writeLine(s)
+		return std.Line(s)
 	case command.JSON:
-		return std.writeJSON(s)
+		return std.JSON(s)
 	}
 	if command.Watch {
 		fmt.Fprintln(std.Out, s.At.Format(time.TimeOnly))
 	}
-	std.table(s.rows())
+	std.Table(s.rows())
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -48,7 +49,7 @@ func (s *slotStatus) trend(before *slotStatus, took time.Duration) string {
 		return "keeps up"
 	case lag < 0:
 		left := time.Duration(float64(s.Lag) / -lag * float64(time.Second))
-		return fmt.Sprintf("catching up by %s/s, done in %s", size(int64(-lag)), about(left))
+		return fmt.Sprintf("catching up by %s/s, done in %s", console.Size(int64(-lag)), console.About(left))
 	}
 	return s.growing(float64(s.RetainedWAL-before.RetainedWAL) / took.Seconds())
 }
@@ -62,10 +63,10 @@ func (s *slotStatus) growing(rate float64) string {
 		return "stands still"
 	}
 	if s.SafeWALSize == nil {
-		return fmt.Sprintf("keeps %s/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full", size(int64(rate)))
+		return fmt.Sprintf("keeps %s/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full", console.Size(int64(rate)))
 	}
 	left := time.Duration(float64(*s.SafeWALSize) / rate * float64(time.Second))
-	return fmt.Sprintf("keeps %s/s more: lost in %s", size(int64(rate)), about(left))
+	return fmt.Sprintf("keeps %s/s more: lost in %s", console.Size(int64(rate)), console.About(left))
 }
 
 // rate is how many events per second were published since an earlier look; not

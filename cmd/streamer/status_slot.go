@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -42,20 +43,20 @@ func (s *slotStatus) countTransactions(record checkpoint.Record) {
 func (s *slotStatus) rows() [][2]string {
 	left := "without limit"
 	if s.SafeWALSize != nil {
-		left = "lost after " + size(max(0, *s.SafeWALSize)) + " more"
+		left = "lost after " + console.Size(max(0, *s.SafeWALSize)) + " more"
 	}
 	if s.Lost {
 		left = "what it needs is gone: docs/how-to/slot-lost.md"
 	}
-	lag := size(s.Lag)
+	lag := console.Size(s.Lag)
 	if s.LagTransactions != nil {
-		lag += ", some " + counted(*s.LagTransactions, "transaction")
+		lag += ", some " + console.Counted(*s.LagTransactions, "transaction")
 	}
 	rows := [][2]string{
 		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
 		{"lag", lag},
-		{"retained WAL", fmt.Sprintf("%s (%s), %s", size(s.RetainedWAL), s.WALStatus, left)},
+		{"retained WAL", fmt.Sprintf("%s (%s), %s", console.Size(s.RetainedWAL), s.WALStatus, left)},
 	}
 	if s.Outlook != "" {
 		rows = append(rows, [2]string{"outlook", s.Outlook})

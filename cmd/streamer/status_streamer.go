@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
@@ -117,13 +118,13 @@ func (s *streamerStatus) rows() [][2]string {
 	}
 	rows := [][2]string{{"streamer", phase}}
 	if s.LagSeconds != nil {
-		rows = append(rows, [2]string{"behind by", about(time.Duration(*s.LagSeconds*float64(time.Second))) + ", reader " + s.Reader})
+		rows = append(rows, [2]string{"behind by", console.About(time.Duration(*s.LagSeconds*float64(time.Second))) + ", reader " + s.Reader})
 	}
 	if s.Rate != nil {
 		rows = append(rows, [2]string{"rate", fmt.Sprintf("%.0f events/s", *s.Rate)})
 	}
 	rows = append(rows,
-		[2]string{"in flight", fmt.Sprintf("%s, %s", counted(s.InFlightEvents, "event"), size(s.InFlightBytes))},
+		[2]string{"in flight", fmt.Sprintf("%s, %s", console.Counted(s.InFlightEvents, "event"), console.Size(s.InFlightBytes))},
 		[2]string{"reconnects", strconv.FormatInt(s.Reconnects, 10)})
 	if !s.LastAck.IsZero() {
 		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
@@ -133,9 +134,9 @@ func (s *streamerStatus) rows() [][2]string {
 	}
 	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
 		t := s.Topics[topic]
-		line := fmt.Sprintf("%s: %s, %s since the start", topic, counted(t.Events, "event"), size(t.Bytes))
+		line := fmt.Sprintf("%s: %s, %s since the start", topic, console.Counted(t.Events, "event"), console.Size(t.Bytes))
 		if t.Errors > 0 {
-			line += fmt.Sprintf(", %s not taken and sent again", counted(t.Errors, "batch"))
+			line += fmt.Sprintf(", %s not taken and sent again", console.Counted(t.Errors, "batch"))
 		}
 		rows = append(rows, [2]string{"topic", line})
 	}

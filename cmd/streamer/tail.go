@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
@@ -35,7 +36,7 @@ Examples:
 }
 
 // Run is the command.
-func (command tailCommand) Run(ctx context.Context, load configuration, std streams) error {
+func (command tailCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func (command tailCommand) Run(ctx context.Context, load configuration, std stre
 		if !command.wants(r) {
 			return nil
 		}
-		if err := std.writeLine(r); err != nil {
+		if err := std.Line(r); err != nil {
 			return err
 		}
 		if shown++; shown == command.Limit {

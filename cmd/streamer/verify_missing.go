@@ -6,6 +6,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
@@ -21,7 +22,7 @@ type absence struct {
 
 // missingRows does what the command does, with defaults for what it leaves open,
 // and collects what has no record. It prints progress only.
-func missingRows(ctx context.Context, cfg config.Config, std streams, command verifyCommand) (found absence, err error) {
+func missingRows(ctx context.Context, cfg config.Config, std console.Streams, command verifyCommand) (found absence, err error) {
 	v := &verification{cfg: cfg, std: std, progress: newProgress(std)}
 	defer v.close()
 	if err := kong.ApplyDefaults(&v.command); err != nil {
@@ -51,14 +52,14 @@ func missingRows(ctx context.Context, cfg config.Config, std streams, command ve
 func (a absence) remarks(dated, former bool) []string {
 	remarks := a.notes
 	if left := a.counts.Expired + a.counts.Undated; left > 0 {
-		remark := counted(left, "row") + " without a record left out: Kafka may have deleted it, as it has others of that time"
+		remark := console.Counted(left, "row") + " without a record left out: Kafka may have deleted it, as it has others of that time"
 		if !dated {
 			remark += ", or not: name the column that tells when a row was written with --time-column"
 		}
 		remarks = append(remarks, remark)
 	}
 	if a.counts.Foreign > 0 && len(a.ids) > 0 && !former {
-		remarks = append(remarks, counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
+		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
 	}
 	return remarks
 }

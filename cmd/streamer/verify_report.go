@@ -6,13 +6,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/verify"
 )
 
 // show prints a finding.
 func (v *verification) show(f verify.Finding) error {
 	if v.command.JSON {
-		return v.std.writeLine(f)
+		return v.std.Line(f)
 	}
 	_, err := fmt.Fprintln(v.std.Out, f)
 	return err
@@ -48,9 +49,9 @@ func (v *verification) report(c verify.Counts) error {
 		r.Table, r.Settled = v.cfg.Outbox.Table, v.settled.String()
 	}
 	if v.command.JSON {
-		return v.std.writeLine(verifySummary{r})
+		return v.std.Line(verifySummary{r})
 	}
-	v.std.table(r.rows(v.command.Limit))
+	v.std.Table(r.rows(v.command.Limit))
 	return nil
 }
 
@@ -60,9 +61,9 @@ func (r verifyResult) rows(limit uint) [][2]string {
 		from = r.Truth
 	}
 	rows := [][2]string{
-		{"outbox", fmt.Sprintf("%s: %s rows", from, grouped(r.Rows))},
-		{"Kafka", fmt.Sprintf("%d topics, %d partitions: %s records of stream %s, %s of others", len(r.Topics), r.Partitions, grouped(r.Records), strings.Join(r.Streams, ", "), grouped(r.Foreign))},
-		{"published", grouped(r.Published) + " rows have a record"},
+		{"outbox", fmt.Sprintf("%s: %s rows", from, console.Grouped(r.Rows))},
+		{"Kafka", fmt.Sprintf("%d topics, %d partitions: %s records of stream %s, %s of others", len(r.Topics), r.Partitions, console.Grouped(r.Records), strings.Join(r.Streams, ", "), console.Grouped(r.Foreign))},
+		{"published", console.Grouped(r.Published) + " rows have a record"},
 	}
 	for _, line := range []struct {
 		name  string
@@ -80,7 +81,7 @@ func (r verifyResult) rows(limit uint) [][2]string {
 		{"replayed", r.Replays, "records were published again on purpose"},
 	} {
 		if line.count > 0 {
-			rows = append(rows, [2]string{line.name, grouped(line.count) + " " + line.means})
+			rows = append(rows, [2]string{line.name, console.Grouped(line.count) + " " + line.means})
 		}
 	}
 	for _, note := range r.Notes {
@@ -92,7 +93,7 @@ func (r verifyResult) rows(limit uint) [][2]string {
 			if limit > 0 && n > int64(limit) {
 				shown = fmt.Sprintf(" (%d shown)", limit)
 			}
-			rows = append(rows, [2]string{kind.String(), grouped(n) + shown + ": " + kind.Meaning()})
+			rows = append(rows, [2]string{kind.String(), console.Grouped(n) + shown + ": " + kind.Meaning()})
 		}
 	}
 	if r.Total() == 0 {
@@ -100,7 +101,7 @@ func (r verifyResult) rows(limit uint) [][2]string {
 	}
 	temporary := ""
 	if r.TempBytes > 0 {
-		temporary = ", with a temporary file of " + size(r.TempBytes)
+		temporary = ", with a temporary file of " + console.Size(r.TempBytes)
 	}
 	return append(rows, [2]string{"took", time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond).String() + temporary})
 }
@@ -111,7 +112,7 @@ const progressEvery = 5 * time.Second
 // progress tells on standard error what takes long. Counting is for
 // concurrent use.
 type progress struct {
-	std      streams
+	std      console.Streams
 	began    time.Time
 	name     string
 	expected int64
@@ -119,7 +120,7 @@ type progress struct {
 	next     atomic.Int64 // time of the next line, in nanoseconds since began
 }
 
-func newProgress(std streams) *progress {
+func newProgress(std console.Streams) *progress {
 	p := &progress{std: std, began: time.Now()}
 	p.next.Store(int64(progressEvery))
 	return p
@@ -141,9 +142,9 @@ func (p *progress) one() {
 	if done%looked == 0 {
 		p.tell(func() string {
 			if p.expected > 0 {
-				return fmt.Sprintf("%s of about %s", grouped(done), grouped(p.expected))
+				return fmt.Sprintf("%s of about %s", console.Grouped(done), console.Grouped(p.expected))
 			}
-			return grouped(done)
+			return console.Grouped(done)
 		})
 	}
 }

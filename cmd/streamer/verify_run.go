@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
@@ -21,7 +22,7 @@ import (
 type verification struct {
 	command  verifyCommand
 	cfg      config.Config
-	std      streams
+	std      console.Streams
 	progress *progress
 	found    func(verify.Finding) error
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
@@ -98,6 +99,6 @@ func (v *verification) record(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(v.std.Out, "recorded %s rows of %s in %s\n", grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
+	fmt.Fprintf(v.std.Out, "recorded %s rows of %s in %s\n", console.Grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
 	return nil
 }

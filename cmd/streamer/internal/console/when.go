@@ -1,9 +1,9 @@
-package main
+package console
 
 import "time"
 
-// parseTime reads a time, or a duration before now.
-func parseTime(text string, now time.Time) (at time.Time, is bool) {
+// ParseTime reads a time, or a duration before now.
+func ParseTime(text string, now time.Time) (at time.Time, is bool) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		return now.Add(-ago.Abs()), true
 	}

@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"io"
@@ -9,18 +9,19 @@ import (
 	"github.com/outboxstream/streamer/internal/ops"
 )
 
-// newLogger writes text on a terminal and JSON elsewhere, unless told.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
+// NewLogger writes text on a terminal and JSON elsewhere, unless told.
+func NewLogger(w io.Writer, c config.Log) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
 	options := &slog.HandlerOptions{Level: level}
-	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !isTerminal(w) {
+	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !IsTerminal(w) {
 		return slog.New(ops.CountRepeats(slog.NewJSONHandler(w, options)))
 	}
 	return slog.New(ops.CountRepeats(slog.NewTextHandler(w, options)))
 }
 
-func isTerminal(w io.Writer) bool {
+// IsTerminal reports whether a person reads what is written.
+func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {
 		return false

@@ -1,12 +1,12 @@
-package main
+package console
 
 import (
 	"runtime/debug"
 	"strings"
 )
 
-// version is what the build recorded.
-func version() string {
+// Version is what the build recorded.
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"

@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"testing"
@@ -16,12 +16,12 @@ func TestParseTime(t *testing.T) {
 		"2026-11-20T14:30:00.5Z": time.Date(2026, 11, 20, 14, 30, 0, 5e8, time.UTC), "2026-11-20 14:30": time.Date(2026, 11, 20, 14, 30, 0, 0, time.UTC),
 		"2026-11-20 14:30:05": time.Date(2026, 11, 20, 14, 30, 5, 0, time.UTC), "2026-11-20": time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC),
 	} {
-		at, is := parseTime(text, now)
+		at, is := ParseTime(text, now)
 		assert.True(t, is, text)
 		assert.True(t, want.Equal(at), "%s: %s", text, at)
 	}
 	for _, text := range []string{"", "beginning", "0/15306C8", "yesterday", "14:30"} {
-		_, is := parseTime(text, now)
+		_, is := ParseTime(text, now)
 		assert.False(t, is, text)
 	}
 }

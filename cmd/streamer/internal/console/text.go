@@ -1,4 +1,4 @@
-package main
+package console
 
 import (
 	"fmt"
@@ -8,8 +8,8 @@ import (
 	"unicode"
 )
 
-// counted writes how many there are of something.
-func counted[N int | int64](n N, noun string) string {
+// Counted writes how many there are of something.
+func Counted[N int | int64](n N, noun string) string {
 	switch {
 	case n == 1:
 	case strings.HasSuffix(noun, "ch"):
@@ -20,8 +20,8 @@ func counted[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// size writes a number of bytes for people.
-func size(bytes int64) string {
+// Size writes a number of bytes for people.
+func Size(bytes int64) string {
 	const unit = 1024
 	if bytes < unit {
 		return fmt.Sprintf("%d B", bytes)
@@ -33,8 +33,8 @@ func size(bytes int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
 }
 
-// about writes a duration for people, in its two largest units.
-func about(d time.Duration) string {
+// About writes a duration for people, in its two largest units.
+func About(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d >= 100*day:
@@ -49,8 +49,8 @@ func about(d time.Duration) string {
 	return fmt.Sprintf("%d s", d/time.Second)
 }
 
-// age is a duration as people say it.
-func age(d time.Duration) string {
+// Age is a duration as people say it.
+func Age(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
 	case d < time.Minute:
@@ -63,8 +63,8 @@ func age(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/day)
 }
 
-// printable keeps what a row holds from moving the cursor of a terminal.
-func printable(text string) string {
+// Printable keeps what a row holds from moving the cursor of a terminal.
+func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '·'
@@ -73,8 +73,8 @@ func printable(text string) string {
 	}, text)
 }
 
-// grouped writes a number with commas.
-func grouped(n int64) string {
+// Grouped writes a number with commas.
+func Grouped(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {
 		text = text[:i] + "," + text[i:]

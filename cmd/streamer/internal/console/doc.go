@@ -1,0 +1,6 @@
+// Package console is what every command shares with a terminal: the streams it
+// reads and writes, tables and JSON, numbers and durations for people, positions
+// and times as they are typed, the logger, and the version.
+//
+// It knows nothing of PostgreSQL, Kafka or any command. Start at [Streams].
+package console
