@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
@@ -42,27 +43,27 @@ Examples:
 }
 
 // Run is the command.
-func (command checkpointShowCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command checkpointShowCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	control, _, err := connectPostgres(ctx, loaded.Config)
+	control, _, err := site.ConnectPostgres(ctx, loaded.Config)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	server, err := control.Identify(timed)
 	if err != nil {
 		return err
 	}
-	record, err := loadCheckpoint(ctx, loaded.Config, identityOf(server, loaded.Config))
+	record, err := site.LoadCheckpoint(ctx, loaded.Config, site.IdentityOf(server, loaded.Config))
 	if err != nil {
 		return err
 	}
-	shown := showCheckpoint(record, checkpointPlace(loaded.Config))
+	shown := showCheckpoint(record, site.CheckpointPlace(loaded.Config))
 	if command.History {
 		shown.Past = showPast(record.Past)
 	}
@@ -94,12 +95,12 @@ Example:
 }
 
 // Run is the command.
-func (command checkpointSetCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command checkpointSetCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), ops.NewMetrics(console.Version())))
+	p, err := pipeline.New(site.PipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), ops.NewMetrics(console.Version())))
 	if err != nil {
 		return err
 	}

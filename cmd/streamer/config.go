@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 )
 
@@ -21,7 +22,7 @@ Examples:
 }
 
 // Run is the command.
-func (command configCommand) Run(load configuration, std console.Streams) error {
+func (command configCommand) Run(load site.Configuration, std console.Streams) error {
 	if command.Schema {
 		_, err := std.Out.Write(config.Schema())
 		return err

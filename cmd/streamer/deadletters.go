@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -41,7 +42,7 @@ Example:
 }
 
 // Run is the command.
-func (command deadLettersListCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command deadLettersListCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/router"
 )
 
@@ -22,7 +23,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 	if !d.cfg.HasDeadLetters() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	topic := d.cfg.Poison.Topic
 	what := "dead letter topic " + topic
@@ -42,7 +43,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 	if !d.deadLetterSettings(client, topic, what, outputs) {
 		d.say(fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
 	}
-	letters, err := client.Letters(ctx, topic, mapping(d.cfg.Outbox).Columns)
+	letters, err := client.Letters(ctx, topic, site.Mapping(d.cfg.Outbox).Columns)
 	if err != nil {
 		d.outcome(err, "dead letters", "")
 		return
@@ -80,7 +81,7 @@ func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, o
 	}
 	for _, output := range outputs {
 		if largest, ok := settingOf(client, output, "max.message.bytes"); ok && own <= largest {
-			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row that is too large for the one is too large for the other, and stops the streamer", own, output, largest), fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes", deadLetterSettings(d.cfg)["max.message.bytes"]))
+			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row that is too large for the one is too large for the other, and stops the streamer", own, output, largest), fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes", site.DeadLetterSettings(d.cfg)["max.message.bytes"]))
 			break
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
@@ -25,16 +26,16 @@ type letterBox struct {
 }
 
 // openLetters reads the topic. Rows of several streams may be in it.
-func openLetters(ctx context.Context, load configuration, std console.Streams) (*letterBox, error) {
+func openLetters(ctx context.Context, load site.Configuration, std console.Streams) (*letterBox, error) {
 	loaded, err := load()
 	if err != nil {
 		return nil, err
 	}
 	box := &letterBox{cfg: loaded.Config, std: std, topic: loaded.Config.Poison.Topic}
-	if box.client, err = connectKafka(ctx, box.cfg); err != nil {
+	if box.client, err = site.ConnectKafka(ctx, box.cfg); err != nil {
 		return nil, err
 	}
-	if box.letters, err = box.client.Letters(ctx, box.topic, mapping(box.cfg.Outbox).Columns); err != nil {
+	if box.letters, err = box.client.Letters(ctx, box.topic, site.Mapping(box.cfg.Outbox).Columns); err != nil {
 		box.close()
 		return nil, err
 	}
@@ -113,19 +114,19 @@ func (box *letterBox) choose(c choice, streams []string) ([]router.Letter, error
 // identifyStreams asks the server whose dead letters are ours: there is one
 // stream for each history that an operator has accepted.
 func identifyStreams(ctx context.Context, cfg config.Config) (server replication.Server, streams []string, err error) {
-	control, _, err := connectPostgres(ctx, cfg)
+	control, _, err := site.ConnectPostgres(ctx, cfg)
 	if err != nil {
 		return server, nil, err
 	}
 	defer control.Close()
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	if server, err = control.Identify(timed); err != nil {
 		return server, nil, err
 	}
-	record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
+	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return server, nil, err
 	}
-	return server, streamIDs(server, cfg.Postgres.Slot, record.History), nil
+	return server, site.StreamIDs(server, cfg.Postgres.Slot, record.History), nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
 )
@@ -84,7 +85,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersDropCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command deadLettersDropCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
@@ -37,7 +38,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersRetryCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command deadLettersRetryCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -74,7 +75,7 @@ func (command deadLettersRetryCommand) Run(ctx context.Context, load configurati
 // routes are those of the configuration as it is now. They never lead to the
 // dead letters, whatever the policy is now.
 func (box *letterBox) routes(database string) (*router.Router, error) {
-	r := rules(box.cfg)
+	r := site.Rules(box.cfg)
 	r.Database, r.DeadLetterTopic = database, box.topic
 	return router.NewRouter(r)
 }
@@ -82,17 +83,17 @@ func (box *letterBox) routes(database string) (*router.Router, error) {
 // writer writes with a producer id of its own, on a connection of its own.
 func (box *letterBox) writer(ctx context.Context, database string) (*router.Writer, error) {
 	if database == "" {
-		database = unknownDatabase
+		database = site.UnknownDatabase
 	}
 	routes, err := box.routes(database)
 	if err != nil {
 		return nil, err
 	}
-	client, err := connectKafka(ctx, box.cfg)
+	client, err := site.ConnectKafka(ctx, box.cfg)
 	if err != nil {
 		return nil, err
 	}
-	w, err := client.NewWriter(pipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
+	w, err := client.NewWriter(site.PipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
 	if err != nil {
 		client.Close()
 	}
@@ -149,7 +150,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 	if err != nil {
 		return opened, router.Revival{}, err
 	}
-	revived, err := r.routes.Revive(decoder.New(mapping(r.cfg.Outbox)), &opened, int(r.cfg.Kafka.MaxRecordBytes))
+	revived, err := r.routes.Revive(decoder.New(site.Mapping(r.cfg.Outbox)), &opened, int(r.cfg.Kafka.MaxRecordBytes))
 	return opened, revived, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/router"
 )
@@ -26,7 +27,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersShowCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command deadLettersShowCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err

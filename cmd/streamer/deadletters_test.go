@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -386,5 +387,5 @@ func (r *rig) transactionalID() string {
 	loaded, err := config.Load(config.Options{Environ: r.environ})
 	require.NoError(r.t, err)
 	server := r.status().Server
-	return pipeline.TransactionalID(loaded.Config.Kafka.TransactionalID, identityOf(replication.Server{SystemID: server.SystemID, Database: server.Database}, loaded.Config), 0)
+	return pipeline.TransactionalID(loaded.Config.Kafka.TransactionalID, site.IdentityOf(replication.Server{SystemID: server.SystemID, Database: server.Database}, loaded.Config), 0)
 }

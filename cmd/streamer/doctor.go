@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -56,7 +57,7 @@ func (d diagnosis) String() string {
 }
 
 // Run is the command.
-func (command doctorCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command doctorCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	d := &doctor{json: command.JSON, std: std}
 	if err != nil {
@@ -153,8 +154,8 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if d.server == nil {
 		return
 	}
-	place := checkpointPlace(d.cfg)
-	record, err := loadCheckpoint(ctx, d.cfg, identityOf(*d.server, d.cfg))
+	place := site.CheckpointPlace(d.cfg)
+	record, err := site.LoadCheckpoint(ctx, d.cfg, site.IdentityOf(*d.server, d.cfg))
 	if errors.Is(err, checkpoint.ErrNone) {
 		if err := d.renamed(ctx); err != nil {
 			d.outcome(err, "checkpoint", "")
@@ -176,7 +177,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if now, err := d.flushed(ctx); err == nil {
 		slot.Flushed = now
 	}
-	c := replicationConfig(d.cfg)
+	c := site.ReplicationConfig(d.cfg)
 	if found := replication.CheckMembership(record.Publication, d.table, c); len(found) > 0 {
 		d.findings(found, "publication", "")
 	}
@@ -188,7 +189,7 @@ func (d *doctor) renamed(ctx context.Context) error {
 	if d.cfg.Checkpoint.Store == config.StoreFile {
 		return nil
 	}
-	store, done, err := sharedStore(ctx, d.cfg)
+	store, done, err := site.SharedStore(ctx, d.cfg)
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil
 	}
@@ -196,22 +197,22 @@ func (d *doctor) renamed(ctx context.Context) error {
 		return err
 	}
 	defer done()
-	control, _, err := connectPostgres(ctx, d.cfg)
+	control, _, err := site.ConnectPostgres(ctx, d.cfg)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	return pipeline.CheckRenamed(ctx, control, store, identityOf(*d.server, d.cfg))
+	return pipeline.CheckRenamed(ctx, control, store, site.IdentityOf(*d.server, d.cfg))
 }
 
 // flushed is where the log ends now.
 func (d *doctor) flushed(ctx context.Context) (replication.LSN, error) {
-	control, _, err := connectPostgres(ctx, d.cfg)
+	control, _, err := site.ConnectPostgres(ctx, d.cfg)
 	if err != nil {
 		return 0, err
 	}
 	defer control.Close()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	slot, err := control.Slot(ctx)
 	return slot.Flushed, err

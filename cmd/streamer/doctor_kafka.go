@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
 
 func (d *doctor) kafka(ctx context.Context) {
-	client, err := connectKafka(ctx, d.cfg)
+	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
 		d.say(failed, "Kafka", err.Error(), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
 		return
@@ -25,7 +26,7 @@ func (d *doctor) kafka(ctx context.Context) {
 	if d.cfg.Checkpoint.Store == config.StoreKafka {
 		d.checkpointTopic(ctx, client)
 	}
-	known, prefixes, err := knownTopics(d.cfg, d.database)
+	known, prefixes, err := site.KnownTopics(d.cfg, d.database)
 	if err != nil {
 		d.outcome(err, "output topics", "")
 		return
@@ -83,7 +84,7 @@ func (d *doctor) requests(client *router.Client) {
 // checkpointTopic is looked at by the check that run makes, which would create
 // a missing one.
 func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	topic := router.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
 	existing, err := client.Exist(topic.Name())
@@ -113,7 +114,7 @@ func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic st
 		d.say(fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", router.BrokerTime, topic), "")
 		return
 	}
-	id := identityOf(*d.server, d.cfg)
+	id := site.IdentityOf(*d.server, d.cfg)
 	apart, known := time.Duration(0), false
 	logs, err := client.Logs(ctx, topic)
 	for _, log := range logs {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -16,7 +17,7 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 	}
 	missing := 0
 	for i := range count {
-		slot, err := slotIfAny(ctx, control, d.cfg.ForShard(i).Postgres.Slot)
+		slot, err := site.SlotIfAny(ctx, control, d.cfg.ForShard(i).Postgres.Slot)
 		if err != nil {
 			d.outcome(err, "shards", "")
 			return
@@ -35,7 +36,7 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	const lostRemedy = "the running streamer makes a new one; raise max_slot_wal_keep_size, or lower rewind.max_bytes, so that it lasts"
 	name := replication.RewindSlot(d.cfg.Postgres.Slot)
-	rewind, err := slotIfAny(ctx, control, name)
+	rewind, err := site.SlotIfAny(ctx, control, name)
 	switch {
 	case err != nil:
 		d.outcome(err, "rewind slot", "")
@@ -57,7 +58,7 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 
 func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
 	name := replication.ReplaySlot(d.cfg.Postgres.Slot)
-	slot, err := slotIfAny(ctx, control, name)
+	slot, err := site.SlotIfAny(ctx, control, name)
 	switch {
 	case err != nil:
 		d.outcome(err, "replay", "")

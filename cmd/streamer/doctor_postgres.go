@@ -8,16 +8,17 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 )
 
 func (d *doctor) postgres(ctx context.Context) {
-	control, c, err := connectPostgres(ctx, d.cfg)
+	control, c, err := site.ConnectPostgres(ctx, d.cfg)
 	if !d.outcome(err, "PostgreSQL", "reachable") {
 		return
 	}
 	defer control.Close()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if !d.outcome(err, "replication connection", "the user has REPLICATION and pg_hba.conf lets it in") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/router"
 )
@@ -22,11 +23,11 @@ func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
 	if d.server == nil {
 		return // it has the server's identity in its name
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
-	id := identityOf(*d.server, d.cfg)
+	id := site.IdentityOf(*d.server, d.cfg)
 	generation := 0
-	if record, err := loadCheckpoint(ctx, d.cfg, id); err == nil {
+	if record, err := site.LoadCheckpoint(ctx, d.cfg, id); err == nil {
 		generation = record.Producer.Generation
 	}
 	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)

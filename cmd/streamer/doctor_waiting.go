@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -28,19 +29,19 @@ func (d *doctor) waiting(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, waitingPatience)
 	defer cancel()
 	const what = "waiting rows"
-	control, _, err := connectPostgres(ctx, d.cfg)
+	control, _, err := site.ConnectPostgres(ctx, d.cfg)
 	if err != nil {
 		d.outcome(err, what, "")
 		return
 	}
 	defer control.Close()
-	routes, err := newRouter(d.cfg, d.database)
+	routes, err := site.NewRouter(d.cfg, d.database)
 	if err != nil {
 		d.outcome(err, what, "")
 		return
 	}
 	topics := map[string]struct{}{}
-	w := waitingRows{mapping: streamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingLimit, partitions: func(string) (int, error) { return 0, nil }}
+	w := waitingRows{mapping: site.StreamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingLimit, partitions: func(string) (int, error) { return 0, nil }}
 	w.poison = func(line poisonLine) error {
 		if line.at.Commit >= d.saved {
 			d.poison(what, line)
@@ -81,7 +82,7 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 	if d.cfg.Kafka.Topics.Create || len(topics) == 0 {
 		return
 	}
-	client, err := connectKafka(ctx, d.cfg)
+	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
 		d.outcome(err, what, "")
 		return

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 )
 
 type healthCommand struct{}
@@ -20,7 +21,7 @@ Example:
 }
 
 // Run is the command.
-func (healthCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (healthCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -87,7 +88,7 @@ func run(arguments []string, env environment) int {
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	err = parsed.Run(configuration(func() (*config.Loaded, error) { return c.load(env.environ) }), console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
+	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }), console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
 	if err != nil {
 		fmt.Fprintln(env.stderr, "streamer:", err)
 	}

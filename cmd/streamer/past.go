@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -23,7 +24,7 @@ type pastStatus struct {
 
 // pastSlot is one of the slots beside the stream's own, or nil.
 func pastSlot(ctx context.Context, control *replication.Control, name string) (*pastStatus, error) {
-	slot, err := slotIfAny(ctx, control, name)
+	slot, err := site.SlotIfAny(ctx, control, name)
 	if err != nil || slot == nil {
 		return nil, err
 	}
@@ -47,7 +48,7 @@ func (s *status) dateRewind(past []checkpoint.Moment) {
 		return
 	}
 	if from, err := replication.ParseLSN(s.Rewind.From); err == nil {
-		if since := keptSince(past, from).UTC(); !since.IsZero() {
+		if since := site.KeptSince(past, from).UTC(); !since.IsZero() {
 			s.Rewind.Since = &since
 		}
 	}

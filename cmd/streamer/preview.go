@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
@@ -29,13 +30,13 @@ Example:
 }
 
 // Run is the command.
-func (command previewCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command previewCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
-	control, replicationConfig, err := connectPostgres(ctx, cfg)
+	control, replicationConfig, err := site.ConnectPostgres(ctx, cfg)
 	if err != nil {
 		return err
 	}
@@ -45,15 +46,15 @@ func (command previewCommand) Run(ctx context.Context, load configuration, std c
 		return err
 	}
 	// Without a checkpoint, rows are taken for ours as a first start takes them.
-	record, _ := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
-	routes, err := newRouter(cfg, server.Database)
+	record, _ := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
+	routes, err := site.NewRouter(cfg, server.Database)
 	if err != nil {
 		return err
 	}
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
 	w := waitingRows{
-		mapping: streamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit),
+		mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit),
 		event:  func(line router.Rendering) error { return std.Line(line) },
 		poison: func(line poisonLine) error { return std.Line(line) },
 	}
@@ -68,7 +69,7 @@ func (command previewCommand) Run(ctx context.Context, load configuration, std c
 
 // previewable makes the checks that run makes before it reads.
 func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, replication.Table, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if err != nil {
@@ -182,7 +183,7 @@ type partitionCounts struct {
 func (p *partitionCounts) of(topic string) (int, error) {
 	if p.client == nil && p.failed == nil {
 		p.known = map[string]int{}
-		if p.client, p.failed = connectKafka(context.Background(), p.cfg); p.failed != nil {
+		if p.client, p.failed = site.ConnectKafka(context.Background(), p.cfg); p.failed != nil {
 			fmt.Fprintln(p.std.Err, "streamer: partitions are not known:", p.failed)
 		}
 	}

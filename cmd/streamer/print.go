@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -18,7 +19,7 @@ import (
 // outboxColumns is a table that fits the configuration. A column that serves
 // several purposes gets the type of the first.
 func outboxColumns(o config.Outbox) []replication.Column {
-	m := mapping(o)
+	m := site.Mapping(o)
 	var columns []replication.Column
 	add := func(name, typ string) {
 		if name != "" && !slices.ContainsFunc(columns, func(c replication.Column) bool { return c.Name == name }) {
@@ -64,11 +65,11 @@ const role = "streamer"
 // print writes what setup would do, for people who do it themselves. It needs
 // no server.
 func (command setupCommand) print(cfg config.Config, std console.Streams) error {
-	known, prefixes, err := knownTopics(cfg, "")
+	known, prefixes, err := site.KnownTopics(cfg, "")
 	if err != nil {
 		return err
 	}
-	c := replicationConfig(cfg)
+	c := site.ReplicationConfig(cfg)
 	var b strings.Builder
 	statement := func(comment, sql string) {
 		fmt.Fprintf(&b, "%s\n%s;\n\n", comment, sql)
@@ -106,7 +107,7 @@ func writePublications(b *strings.Builder, cfg config.Config) error {
 		table.Columns[i].Type, _, _ = strings.Cut(table.Columns[i].Type, " ")
 	}
 	for i := range max(1, cfg.Shard.Count) {
-		sql, err := replication.PublicationSQL(replicationConfig(cfg.ForShard(i)), table)
+		sql, err := replication.PublicationSQL(site.ReplicationConfig(cfg.ForShard(i)), table)
 		if err != nil {
 			return err
 		}
@@ -119,10 +120,10 @@ func writePublications(b *strings.Builder, cfg config.Config) error {
 // writeSlots writes the slots. Those of shards begin at the same position.
 func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
 	b.WriteString("-- After the publication, as this role or a superuser. It waits for running\n-- transactions; what has been committed before is not in the slot.\n")
-	first := replicationConfig(cfg.ForShard(0))
+	first := site.ReplicationConfig(cfg.ForShard(0))
 	b.WriteString(replication.SlotSQL(first, failover) + ";\n")
 	for i := 1; i < cfg.Shard.Count; i++ {
-		b.WriteString(replication.CopySlotSQL(first.Slot, replicationConfig(cfg.ForShard(i)).Slot) + ";\n")
+		b.WriteString(replication.CopySlotSQL(first.Slot, site.ReplicationConfig(cfg.ForShard(i)).Slot) + ";\n")
 	}
 	b.WriteString("\n")
 }
@@ -160,7 +161,7 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 		create(topic, t.Partitions, t.ReplicationFactor, t.Configs)
 	}
 	if cfg.HasDeadLetters() {
-		create(cfg.Poison.Topic, t.Partitions, t.ReplicationFactor, deadLetterSettings(cfg))
+		create(cfg.Poison.Topic, t.Partitions, t.ReplicationFactor, site.DeadLetterSettings(cfg))
 	}
 	for _, prefix := range prefixes {
 		how := "which are not created automatically: kafka.topics.create is false"

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -108,7 +109,7 @@ func replaying(cfg config.Config) config.Config {
 }
 
 // Run is the command.
-func (command replayCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command replayCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -179,7 +180,7 @@ func (r *replay) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	limitMemory(r.cfg, replayMemoryLimit)
+	site.LimitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.std)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {
@@ -196,7 +197,7 @@ func (r *replay) publish(ctx context.Context) error {
 		return fmt.Errorf("replay %s was interrupted after %d events: the same command goes on where it was; `streamer replay --discard` gives it up", plan.ID, progress.metrics.events.Load())
 	}
 	// The caller's wish to stop came too late to matter.
-	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), site.AskTimeout)
 	defer cancel()
 	if err := r.drop(dropping); err != nil {
 		err = fmt.Errorf("the replay is complete, but its slot is left: `streamer replay --discard` drops it: %w", err)

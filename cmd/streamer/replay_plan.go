@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -30,7 +31,7 @@ type replay struct {
 
 // look finds out what there is. It leaves the connection open.
 func (r *replay) look(ctx context.Context) (err error) {
-	if r.control, _, err = connectPostgres(ctx, r.cfg); err != nil {
+	if r.control, _, err = site.ConnectPostgres(ctx, r.cfg); err != nil {
 		return err
 	}
 	defer func() {
@@ -38,22 +39,22 @@ func (r *replay) look(ctx context.Context) (err error) {
 			r.control.Close()
 		}
 	}()
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	if r.server, err = r.control.Identify(timed); err != nil {
 		return err
 	}
-	if r.rewind, err = slotIfAny(timed, r.control, replication.RewindSlot(r.cfg.Postgres.Slot)); err != nil {
+	if r.rewind, err = site.SlotIfAny(timed, r.control, replication.RewindSlot(r.cfg.Postgres.Slot)); err != nil {
 		return err
 	}
-	if r.left, err = slotIfAny(timed, r.control, replication.ReplaySlot(r.cfg.Postgres.Slot)); err != nil || r.Discard {
+	if r.left, err = site.SlotIfAny(timed, r.control, replication.ReplaySlot(r.cfg.Postgres.Slot)); err != nil || r.Discard {
 		return err
 	}
-	if r.stream, err = loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg)); err != nil {
+	if r.stream, err = site.LoadCheckpoint(ctx, r.cfg, site.IdentityOf(r.server, r.cfg)); err != nil {
 		return fmt.Errorf("checkpoint of the stream: %w", err)
 	}
 	own := replaying(r.cfg)
-	record, err := loadCheckpoint(ctx, own, identityOf(r.server, own))
+	record, err := site.LoadCheckpoint(ctx, own, site.IdentityOf(r.server, own))
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil
 	}
@@ -99,7 +100,7 @@ func (r *replay) drop(ctx context.Context) error {
 }
 
 func (r *replay) dropOnce(ctx context.Context) error {
-	control, _, err := connectPostgres(ctx, r.cfg)
+	control, _, err := site.ConnectPostgres(ctx, r.cfg)
 	if err != nil {
 		return err
 	}
@@ -114,7 +115,7 @@ func (r *replay) unused(ctx context.Context) error {
 	}
 	name := r.left.Name
 	free, err := patiently(ctx, leavePatience, leavePoll, func() (_ bool, err error) {
-		r.left, err = slotIfAny(ctx, r.control, name)
+		r.left, err = site.SlotIfAny(ctx, r.control, name)
 		return r.left == nil || !r.left.InUse(), err
 	})
 	if err == nil && !free {
@@ -238,7 +239,7 @@ func beginAt(from string, now time.Time, rewind replication.Slot, stream checkpo
 		return rewind.Confirmed, nil
 	}
 	if at, is := console.ParseTime(from, now); is {
-		kept := keptSince(stream.Past, rewind.Confirmed)
+		kept := site.KeptSince(stream.Past, rewind.Confirmed)
 		if kept.IsZero() || at.Before(kept) {
 			return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", from, rewind.Name, rewind.Confirmed, when(kept)))
 		}
@@ -296,7 +297,7 @@ func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipel
 	if quiet.Level == "info" {
 		quiet.Level = "warn"
 	}
-	c := pipelineConfig(own, console.NewLogger(r.std.Err, quiet), metrics)
+	c := site.PipelineConfig(own, console.NewLogger(r.std.Err, quiet), metrics)
 	c.Replay, c.Until = plan, plan.Until
 	return pipeline.New(c)
 }

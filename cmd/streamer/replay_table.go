@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -26,7 +27,7 @@ func (r *replay) table(ctx context.Context) error {
 			return err
 		}
 	}
-	control, _, err := connectPostgres(ctx, r.cfg)
+	control, _, err := site.ConnectPostgres(ctx, r.cfg)
 	if err != nil {
 		return err
 	}
@@ -64,7 +65,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 	}
 	plan.IDs = ids
 	plan.Since, plan.Before = time.Time{}, time.Time{} // the server chooses by time
-	limitMemory(r.cfg, replayMemoryLimit)
+	site.LimitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.std)
 	p, err := r.pipeline(plan, progress.metrics)
 	if err != nil {
@@ -129,7 +130,7 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 	said := false
 	var unread error // why the checkpoint could not be read, last
 	settled, err := patiently(ctx, settlePatience, time.Second, func() (bool, error) {
-		record, err := loadCheckpoint(ctx, r.cfg, identityOf(r.server, r.cfg))
+		record, err := site.LoadCheckpoint(ctx, r.cfg, site.IdentityOf(r.server, r.cfg))
 		if unread = err; err == nil && record.LSN >= lsn {
 			return true, nil
 		}
@@ -151,7 +152,7 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 
 // streams makes sure that it makes sense to wait for the stream.
 func (r *replay) streams(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	slot, err := r.control.Slot(ctx)
 	if err == nil {

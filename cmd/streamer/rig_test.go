@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/ops"
@@ -135,7 +136,7 @@ func (r *rig) stream() (stop func()) {
 	loaded, err := config.Load(config.Options{Environ: r.environ})
 	require.NoError(r.t, err)
 	metrics := ops.NewMetrics("test")
-	p, err := pipeline.New(pipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), metrics))
+	p, err := pipeline.New(site.PipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), metrics))
 	require.NoError(r.t, err)
 	server, err := ops.Listen(r.listen, false, metrics, p.Status)
 	require.NoError(r.t, err)

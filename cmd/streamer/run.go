@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -30,21 +31,21 @@ Example:
 const memoryLimit = 34 << 20
 
 // Run is the command.
-func (command runCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command runCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
 	cfg := loaded.Config
 	log := console.NewLogger(std.Err, cfg.Log)
-	limitMemory(cfg, memoryLimit)
+	site.LimitMemory(cfg, memoryLimit)
 	metrics := ops.NewMetrics(console.Version())
 	watching, export, err := exporting(ctx, cfg, log, metrics)
 	if err != nil {
 		return err
 	}
 	defer export()
-	run := pipelineConfig(cfg, log, watching)
+	run := site.PipelineConfig(cfg, log, watching)
 	if command.Until != "" {
 		if run.Until, err = replication.ParseLSN(command.Until); err != nil {
 			return failure.Misconfigure(fmt.Errorf("--until: %w", err))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
@@ -45,7 +46,7 @@ func (command setupCommand) Validate() error {
 }
 
 // Run is the command.
-func (command setupCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command setupCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (s *setup) findings(found []replication.Finding) {
 }
 
 func (s *setup) postgres(ctx context.Context) (database string, err error) {
-	control, c, err := connectPostgres(ctx, s.cfg)
+	control, c, err := site.ConnectPostgres(ctx, s.cfg)
 	if err != nil {
 		return "", err
 	}
@@ -125,7 +126,7 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 func (s *setup) shards(ctx context.Context, control *replication.Control, server replication.Server) error {
 	var made []*shardSetup
 	for i := range max(1, s.cfg.Shard.Count) {
-		asked := asShard(control, s.cfg.ForShard(i))
+		asked := site.AsShard(control, s.cfg.ForShard(i))
 		shard := &shardSetup{control: asked, c: asked.Config()}
 		var err error
 		if shard.existed, err = shard.control.SlotExists(ctx); err != nil {
@@ -235,11 +236,11 @@ func (s *setup) checkpointTable(ctx context.Context) error {
 	if s.cfg.Checkpoint.Store != config.StorePostgres {
 		return nil
 	}
-	existed, err := checkpointTableExists(ctx, s.cfg)
+	existed, err := site.CheckpointTableExists(ctx, s.cfg)
 	if err != nil {
 		return err
 	}
-	store, err := openCheckpointTable(ctx, s.cfg)
+	store, err := site.OpenCheckpointTable(ctx, s.cfg)
 	if err != nil {
 		return err
 	}
@@ -259,7 +260,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 	if len(topics) == 0 && s.cfg.Checkpoint.Store != config.StoreKafka && !s.cfg.HasDeadLetters() {
 		return nil
 	}
-	client, err := connectKafka(ctx, s.cfg)
+	client, err := site.ConnectKafka(ctx, s.cfg)
 	if err != nil {
 		return err
 	}
@@ -275,7 +276,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 		}
 	}
 	if s.cfg.HasDeadLetters() {
-		return s.topic(client, "dead letter topic", s.cfg.Poison.Topic, deadLetterSettings(s.cfg))
+		return s.topic(client, "dead letter topic", s.cfg.Poison.Topic, site.DeadLetterSettings(s.cfg))
 	}
 	return nil
 }
@@ -284,7 +285,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 func (s *setup) topic(client *router.Client, what, name string, settings map[string]string) error {
 	existed, err := client.HasTopic(name)
 	if err == nil && !existed {
-		t := clientConfig(s.cfg).Topics
+		t := site.ClientConfig(s.cfg).Topics
 		t.Configs = settings
 		err = client.CreateTopic(name, t)
 	}
@@ -296,7 +297,7 @@ func (s *setup) topic(client *router.Client, what, name string, settings map[str
 }
 
 func (s *setup) checkpointTopic(ctx context.Context, client *router.Client) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	topic := router.NewCompactedTopic(client, s.cfg.Checkpoint.Kafka.Topic)
 	existed, err := client.HasTopic(topic.Name())
@@ -317,7 +318,7 @@ func (s *setup) checkpointTopic(ctx context.Context, client *router.Client) erro
 // topics are those named on the command line and those of templates without
 // placeholders.
 func (s *setup) topics(database string) ([]string, error) {
-	known, _, err := knownTopics(s.cfg, database)
+	known, _, err := site.KnownTopics(s.cfg, database)
 	topics := slices.Concat(known, s.Topic)
 	slices.Sort(topics)
 	return slices.Compact(topics), err

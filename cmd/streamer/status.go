@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -37,7 +38,7 @@ const (
 )
 
 // Run is the command.
-func (command statusCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command statusCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -124,9 +125,9 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	s.Streamer = streamer
 	if s.Server != nil {
 		server := replication.Server{SystemID: s.Server.SystemID, Database: s.Server.Database}
-		record, err := loadCheckpoint(ctx, cfg, identityOf(server, cfg))
+		record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
 		if err == nil {
-			shown := showCheckpoint(record, checkpointPlace(cfg))
+			shown := showCheckpoint(record, site.CheckpointPlace(cfg))
 			s.Checkpoint, s.Resume = &shown, resumeOf(record)
 			s.dateRewind(record.Past)
 			if s.Slot != nil {
@@ -155,12 +156,12 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 }
 
 func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
-	control, _, err := connectPostgres(ctx, cfg)
+	control, _, err := site.ConnectPostgres(ctx, cfg)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if err != nil {

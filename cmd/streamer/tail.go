@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
@@ -36,7 +37,7 @@ Examples:
 }
 
 // Run is the command.
-func (command tailCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command tailCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -45,7 +46,7 @@ func (command tailCommand) Run(ctx context.Context, load configuration, std cons
 	if err != nil {
 		return failure.Misconfigure(err)
 	}
-	client, err := connectKafka(ctx, loaded.Config)
+	client, err := site.ConnectKafka(ctx, loaded.Config)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (command tailCommand) options(cfg config.Config) (router.TailOptions, error
 	if len(o.Topics) > 0 {
 		return o, nil
 	}
-	known, prefixes, err := knownTopics(cfg, "")
+	known, prefixes, err := site.KnownTopics(cfg, "")
 	o.Match = func(topic string) bool {
 		if cfg.Checkpoint.Store == config.StoreKafka && topic == cfg.Checkpoint.Kafka.Topic {
 			return false

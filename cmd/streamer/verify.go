@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
@@ -57,7 +58,7 @@ func (n findingsError) Error() string {
 }
 
 // Run is the command.
-func (command verifyCommand) Run(ctx context.Context, load configuration, std console.Streams) error {
+func (command verifyCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err

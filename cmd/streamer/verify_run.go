@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
@@ -63,7 +64,7 @@ func (v *verification) run(ctx context.Context) (counts verify.Counts, err error
 			err = fmt.Errorf("verify: not finished: %w", cause)
 		}
 	}()
-	if v.kafka, err = connectKafka(ctx, v.cfg); err != nil {
+	if v.kafka, err = site.ConnectKafka(ctx, v.cfg); err != nil {
 		return counts, err
 	}
 	v.counts, v.topics = map[string]int{}, map[string]struct{}{}
@@ -84,17 +85,17 @@ func (v *verification) run(ctx context.Context) (counts verify.Counts, err error
 // identify connects to PostgreSQL and finds out under which identities we have
 // published.
 func (v *verification) identify(ctx context.Context) (err error) {
-	if v.control, _, err = connectPostgres(ctx, v.cfg); err != nil {
+	if v.control, _, err = site.ConnectPostgres(ctx, v.cfg); err != nil {
 		return err
 	}
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	if v.server, err = v.control.Identify(timed); err != nil {
 		return err
 	}
 	for i := range max(1, v.cfg.Shard.Count) {
 		cfg := v.cfg.ForShard(i)
-		v.members = append(v.members, &member{control: asShard(v.control, cfg), stored: v.addStream(ctx, cfg)})
+		v.members = append(v.members, &member{control: site.AsShard(v.control, cfg), stored: v.addStream(ctx, cfg)})
 	}
 	for _, slot := range v.command.FormerSlot {
 		former := v.cfg
@@ -113,11 +114,11 @@ type member struct {
 // addStream takes what was published from a slot for ours, and returns its
 // checkpoint, or 0.
 func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpoint.LSN {
-	record, err := loadCheckpoint(ctx, cfg, identityOf(v.server, cfg))
+	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(v.server, cfg))
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %v", err)
 	}
-	v.streams = append(v.streams, streamIDs(v.server, cfg.Postgres.Slot, record.History)...)
+	v.streams = append(v.streams, site.StreamIDs(v.server, cfg.Postgres.Slot, record.History)...)
 	return record.LSN
 }
 
@@ -147,7 +148,7 @@ func (v *verification) findTopics() error {
 		v.matched = slices.Compact(slices.Sorted(slices.Values(v.command.Topic)))
 		return nil
 	}
-	known, prefixes, err := knownTopics(v.cfg, v.server.Database)
+	known, prefixes, err := site.KnownTopics(v.cfg, v.server.Database)
 	if err != nil {
 		return err
 	}
@@ -224,7 +225,7 @@ func (v *verification) readTable(ctx context.Context) error {
 
 // rows reads the table and says what each row should be in Kafka.
 func (v *verification) rows(ctx context.Context, open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error) error {
-	query := replication.OutboxQuery{Columns: mapping(v.cfg.Outbox).ColumnNames(), TimeColumn: v.timeColumn(), Undated: true}
+	query := replication.OutboxQuery{Columns: site.Mapping(v.cfg.Outbox).ColumnNames(), TimeColumn: v.timeColumn(), Undated: true}
 	if query.TimeColumn != "" {
 		// Positions are translated after the first row has come; they limit
 		// findings only.
@@ -361,7 +362,7 @@ func (v *verification) note(format string, arguments ...any) {
 
 // expectedRules are the rules in the words of the configuration.
 func expectedRules(cfg config.Config, database string, columns []string) verify.Rules {
-	m := mapping(cfg.Outbox)
+	m := site.Mapping(cfg.Outbox)
 	attributes := map[string]string{}
 	for attribute, column := range m.Columns {
 		attributes[attribute.String()] = column

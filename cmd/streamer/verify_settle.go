@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
@@ -52,7 +53,7 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 // excuseWaiting looks at what the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("looking at what waits in the slot")
-	d := decoder.New(mapping(v.cfg.Outbox))
+	d := decoder.New(site.Mapping(v.cfg.Outbox))
 	err := m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {

@@ -1,4 +1,4 @@
-package main
+package site
 
 import (
 	"context"
@@ -10,7 +10,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-func slotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
+// SlotIfAny is the slot of that name, or nil if there is none.
+func SlotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
 	slot, err := control.Of(name).Slot(ctx)
 	if errors.Is(err, replication.ErrSlotMissing) {
 		return nil, nil //nolint:nilnil // there may be none
@@ -18,9 +19,9 @@ func slotIfAny(ctx context.Context, control *replication.Control, name string) (
 	return &slot, err
 }
 
-// streamIDs are the identities in the header streamer-stream, one for each
+// StreamIDs are the identities in the header streamer-stream, one for each
 // history up to the stored one.
-func streamIDs(server replication.Server, slot string, history int) []string {
+func StreamIDs(server replication.Server, slot string, history int) []string {
 	var ids []string
 	id := checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: slot}
 	for h := range history + 1 {
@@ -29,9 +30,9 @@ func streamIDs(server replication.Server, slot string, history int) []string {
 	return ids
 }
 
-// keptSince is a time from which on everything that was committed lies at or
+// KeptSince is a time from which on everything that was committed lies at or
 // above an LSN, as early as is known; zero where none is known.
-func keptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
+func KeptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
 	for _, m := range past {
 		if m.LSN >= lsn {
 			return m.At

@@ -1,4 +1,4 @@
-package main
+package site
 
 import (
 	"maps"
@@ -14,10 +14,10 @@ const (
 	largestLetter = 100 << 20
 )
 
-// deadLetterSettings are those of the dead letter topic where we create it: like
+// DeadLetterSettings are those of the dead letter topic where we create it: like
 // those of output topics, but it forgets nothing that was not decided about, and
 // takes the largest row.
-func deadLetterSettings(cfg config.Config) map[string]string {
+func DeadLetterSettings(cfg config.Config) map[string]string {
 	settings := maps.Clone(cfg.Kafka.Topics.Configs)
 	if settings == nil {
 		settings = map[string]string{}

@@ -1,4 +1,4 @@
-package main
+package site
 
 import (
 	"context"
@@ -14,20 +14,20 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// identityOf is whose checkpoint the configured slot has.
-func identityOf(server replication.Server, cfg config.Config) checkpoint.Identity {
+// IdentityOf is whose checkpoint the configured slot has.
+func IdentityOf(server replication.Server, cfg config.Config) checkpoint.Identity {
 	return checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: cfg.Postgres.Slot}
 }
 
-// loadCheckpoint reads the stored record from whatever store and changes
+// LoadCheckpoint reads the stored record from whatever store and changes
 // nothing: a store that does not exist is not created, a lock is not taken.
-func loadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func LoadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	if cfg.Checkpoint.Store == config.StoreFile {
 		return loadFile(cfg.Checkpoint.File.Path, id)
 	}
-	store, done, err := sharedStore(ctx, cfg)
+	store, done, err := SharedStore(ctx, cfg)
 	if err != nil {
 		return checkpoint.Record{}, err
 	}
@@ -35,20 +35,20 @@ func loadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identi
 	return store.Load(ctx, id)
 }
 
-// sharedStore opens a store that streamers share, without creating it.
-func sharedStore(ctx context.Context, cfg config.Config) (store checkpoint.Store, done func(), err error) {
+// SharedStore opens a store that streamers share, without creating it.
+func SharedStore(ctx context.Context, cfg config.Config) (store checkpoint.Store, done func(), err error) {
 	if cfg.Checkpoint.Store == config.StorePostgres {
-		found, err := checkpointTableExists(ctx, cfg)
+		found, err := CheckpointTableExists(ctx, cfg)
 		if err != nil || !found {
 			return nil, nil, missing(err, "table", cfg.Checkpoint.Postgres.Table)
 		}
-		table, err := openCheckpointTable(ctx, cfg)
+		table, err := OpenCheckpointTable(ctx, cfg)
 		if err != nil {
 			return nil, nil, err
 		}
 		return table, func() { _ = table.Close() }, nil
 	}
-	client, err := connectKafka(ctx, cfg)
+	client, err := ConnectKafka(ctx, cfg)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -78,8 +78,8 @@ func loadFile(path string, id checkpoint.Identity) (checkpoint.Record, error) {
 	return checkpoint.Decode(stored, id, fmt.Sprintf("file %q", path))
 }
 
-// openCheckpointTable creates the table if it is missing.
-func openCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.PostgresStore, error) {
+// OpenCheckpointTable creates the table if it is missing.
+func OpenCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.PostgresStore, error) {
 	dsn, err := cfg.CheckpointDSN().Reveal()
 	if err != nil {
 		return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
@@ -87,7 +87,8 @@ func openCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.Po
 	return checkpoint.OpenPostgres(ctx, dsn, cfg.Checkpoint.Postgres.Table)
 }
 
-func checkpointTableExists(ctx context.Context, cfg config.Config) (bool, error) {
+// CheckpointTableExists asks the database of the checkpoint store.
+func CheckpointTableExists(ctx context.Context, cfg config.Config) (bool, error) {
 	control, _, err := connectDatabase(ctx, cfg, cfg.CheckpointDSN(), "checkpoint.postgres.dsn")
 	if err != nil {
 		return false, err
@@ -96,8 +97,8 @@ func checkpointTableExists(ctx context.Context, cfg config.Config) (bool, error)
 	return control.TableExists(ctx, cfg.Checkpoint.Postgres.Table)
 }
 
-// checkpointPlace says where the record is kept.
-func checkpointPlace(cfg config.Config) string {
+// CheckpointPlace says where the record is kept.
+func CheckpointPlace(cfg config.Config) string {
 	c := cfg.Checkpoint
 	switch c.Store {
 	case config.StoreFile:

@@ -1,4 +1,4 @@
-package main
+package site
 
 import (
 	"log/slog"
@@ -16,15 +16,15 @@ import (
 // metadataInterval is how often topics are looked at for new partitions.
 const metadataInterval = time.Minute
 
-// pipelineConfig fills each stage's configuration from ours: the only place
+// PipelineConfig fills each stage's configuration from ours: the only place
 // where the two meet.
-func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipeline.Config {
+func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipeline.Config {
 	return pipeline.Config{
 		DSN:         c.Postgres.DSN.Reveal,
-		Replication: locking(replicationConfig(c)),
-		Mapping:     mapping(c.Outbox),
-		Rules:       rules(c),
-		Client:      clientConfig(c),
+		Replication: locking(ReplicationConfig(c)),
+		Mapping:     Mapping(c.Outbox),
+		Rules:       Rules(c),
+		Client:      ClientConfig(c),
 		Producer: router.ProducerConfig{
 			Compression: c.Kafka.Compression, CompressionLevel: c.Kafka.CompressionLevel,
 			MaxBatchBytes: int(c.Kafka.MaxBatchBytes), MaxRecordBytes: int(c.Kafka.MaxRecordBytes), MaxInFlightBytes: int(c.Kafka.MaxInFlightBytes),
@@ -51,9 +51,10 @@ func pipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 	}
 }
 
-func replicationConfig(c config.Config) replication.Config {
+// ReplicationConfig is that of the stream, without its DSN, which may be a secret.
+func ReplicationConfig(c config.Config) replication.Config {
 	return replication.Config{
-		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: mapping(c.Outbox).ColumnNames(),
+		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: Mapping(c.Outbox).ColumnNames(),
 		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
 		Shard:      replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count, Column: c.Outbox.Columns.AggregateID},
 		TimeColumn: c.Outbox.Columns.Time,
@@ -71,7 +72,8 @@ func locking(c replication.Config) replication.Config {
 	return c
 }
 
-func mapping(o config.Outbox) decoder.Mapping {
+// Mapping says what the columns of the outbox table mean.
+func Mapping(o config.Outbox) decoder.Mapping {
 	schema, table := config.SplitTable(o.Table)
 	columns := map[decoder.Attribute]string{
 		decoder.ID: o.Columns.ID, decoder.AggregateType: o.Columns.AggregateType, decoder.AggregateID: o.Columns.AggregateID,
@@ -85,15 +87,16 @@ func mapping(o config.Outbox) decoder.Mapping {
 	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
 }
 
-// streamedMapping takes those rows for rows of the outbox that a stream does.
-func streamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
-	m := mapping(o)
+// StreamedMapping takes those rows for rows of the outbox that a stream does.
+func StreamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
+	m := Mapping(o)
 	m.RelationID, m.RelationSince = t.OID, t.Since()
 	return m
 }
 
-func rules(c config.Config) router.Rules {
-	m := mapping(c.Outbox)
+// Rules say where events go, and in which form.
+func Rules(c config.Config) router.Rules {
+	m := Mapping(c.Outbox)
 	r := router.Rules{
 		Source: c.CloudEvents.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
 		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
@@ -117,7 +120,8 @@ func rules(c config.Config) router.Rules {
 	return r
 }
 
-func clientConfig(c config.Config) router.ClientConfig {
+// ClientConfig says how to talk to Kafka.
+func ClientConfig(c config.Config) router.ClientConfig {
 	k := c.Kafka
 	return router.ClientConfig{
 		Brokers: k.Brokers, ClientID: k.ClientID, Version: k.Version, RequestTimeout: k.RequestTimeout,
@@ -130,6 +134,6 @@ func clientConfig(c config.Config) router.ClientConfig {
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
 		},
 		Topics:        router.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
-		TopicSettings: map[string]map[string]string{c.Poison.Topic: deadLetterSettings(c)},
+		TopicSettings: map[string]map[string]string{c.Poison.Topic: DeadLetterSettings(c)},
 	}
 }

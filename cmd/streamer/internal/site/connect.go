@@ -1,4 +1,4 @@
-package main
+package site
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// askTimeout bounds the questions that a command asks one server.
-const askTimeout = 15 * time.Second
+// AskTimeout bounds the questions that a command asks one server.
+const AskTimeout = 15 * time.Second
 
-// connectPostgres opens the SQL connection of the commands that ask the
+// ConnectPostgres opens the SQL connection of the commands that ask the
 // server, and returns the configuration it was opened with.
-func connectPostgres(ctx context.Context, cfg config.Config) (*replication.Control, replication.Config, error) {
+func ConnectPostgres(ctx context.Context, cfg config.Config) (*replication.Control, replication.Config, error) {
 	return connectDatabase(ctx, cfg, cfg.Postgres.DSN, "postgres.dsn")
 }
 
 func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key string) (*replication.Control, replication.Config, error) {
-	c := replicationConfig(cfg)
+	c := ReplicationConfig(cfg)
 	text, err := dsn.Reveal()
 	if err != nil {
 		return nil, c, failure.Misconfigure(fmt.Errorf("%s: %w", key, err))
@@ -33,17 +33,17 @@ func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key
 	return control, c, err
 }
 
-// asShard asks with another shard's configuration, over the same connection.
-func asShard(control *replication.Control, cfg config.Config) *replication.Control {
-	c := replicationConfig(cfg)
+// AsShard asks with another shard's configuration, over the same connection.
+func AsShard(control *replication.Control, cfg config.Config) *replication.Control {
+	c := ReplicationConfig(cfg)
 	c.DSN = control.Config().DSN
 	return control.With(c)
 }
 
-// connectKafka makes sure that Kafka can be talked to. A broker that takes
+// ConnectKafka makes sure that Kafka can be talked to. A broker that takes
 // connections and answers nothing is not waited for as long as by a streamer.
-func connectKafka(ctx context.Context, cfg config.Config) (*router.Client, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+func ConnectKafka(ctx context.Context, cfg config.Config) (*router.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	type outcome struct {
 		client *router.Client
@@ -51,7 +51,7 @@ func connectKafka(ctx context.Context, cfg config.Config) (*router.Client, error
 	}
 	connected := make(chan outcome, 1)
 	go func() {
-		client, err := router.Connect(clientConfig(cfg))
+		client, err := router.Connect(ClientConfig(cfg))
 		connected <- outcome{client, err}
 	}()
 	select {
