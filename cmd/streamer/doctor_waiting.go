@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
@@ -41,19 +42,19 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	topics := map[string]struct{}{}
-	w := waitingRows{mapping: site.StreamedMapping(d.cfg.Outbox, d.table), routes: routes, limit: waitingLimit, partitions: func(string) (int, error) { return 0, nil }}
-	w.poison = func(line poisonLine) error {
-		if line.at.Commit >= d.saved {
+	w := preview.Rows{Mapping: site.StreamedMapping(d.cfg.Outbox, d.table), Routes: routes, Limit: waitingLimit, Partitions: func(string) (int, error) { return 0, nil }}
+	w.Poison = func(line preview.Poison) error {
+		if line.At.Commit >= d.saved {
 			d.poison(what, line)
 		}
 		return nil
 	}
-	w.event = func(line router.Rendering) error {
+	w.Event = func(line router.Rendering) error {
 		topics[line.Topic] = struct{}{}
 		return nil
 	}
 	before := len(d.found)
-	err = w.read(ctx, control, *d.server)
+	err = w.Read(ctx, control, *d.server)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		d.say(fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
@@ -64,12 +65,12 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	d.topicsOf(ctx, what, topics)
 	if len(d.found) == before {
-		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", w.shown), "")
+		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", w.Shown), "")
 	}
 }
 
 // poison is about a row that cannot be published.
-func (d *doctor) poison(what string, line poisonLine) {
+func (d *doctor) poison(what string, line preview.Poison) {
 	if d.cfg.HasDeadLetters() {
 		d.say(warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison), "`streamer dead-letters list` will show it")
 		return

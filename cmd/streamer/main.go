@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -39,7 +40,7 @@ type cli struct {
 	Setup       setupCommand       `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
 	Status      statusCommand      `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
-	Preview     previewCommand     `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
+	Preview     preview.Command    `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
 	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
 	Replay      replayCommand      `cmd:"" help:"Publish a part of the past again, beside the running streamer."`

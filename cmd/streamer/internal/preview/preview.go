@@ -1,4 +1,4 @@
-package main
+package preview
 
 import (
 	"context"
@@ -13,13 +13,14 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-type previewCommand struct {
+// Command is streamer preview.
+type Command struct {
 	Limit uint `default:"10" placeholder:"N" help:"Number of rows to show; 0 shows all."`
 	JSON  bool `help:"Print JSON lines, which is the only form."`
 }
 
 // Help is shown by streamer preview --help.
-func (previewCommand) Help() string {
+func (Command) Help() string {
 	return `Shows what waits in the slot as it would be published: each row as one line of JSON
 with the CloudEvent and the topic, key and partition it would get. Nothing is consumed.
 Rows that cannot be published are shown with the reason under "poison". A streamer that
@@ -30,7 +31,7 @@ Example:
 }
 
 // Run is the command.
-func (command previewCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -53,15 +54,15 @@ func (command previewCommand) Run(ctx context.Context, load site.Configuration, 
 	}
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
-	w := waitingRows{
-		mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)), routes: routes, partitions: counts.of, limit: int(command.Limit),
-		event:  func(line router.Rendering) error { return std.Line(line) },
-		poison: func(line poisonLine) error { return std.Line(line) },
+	w := Rows{
+		Mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)), Routes: routes, Partitions: counts.of, Limit: int(command.Limit),
+		Event:  func(line router.Rendering) error { return std.Line(line) },
+		Poison: func(line Poison) error { return std.Line(line) },
 	}
-	if err := w.read(ctx, control, server); err != nil {
+	if err := w.Read(ctx, control, server); err != nil {
 		return err
 	}
-	if w.shown == 0 {
+	if w.Shown == 0 {
 		fmt.Fprintln(std.Err, "streamer: nothing waits in slot", cfg.Postgres.Slot)
 	}
 	return nil
@@ -89,24 +90,24 @@ func previewable(ctx context.Context, control *replication.Control, c replicatio
 	return server, table, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// waitingRows are the rows that wait in the slot, as they would be published.
-type waitingRows struct {
-	mapping    decoder.Mapping
-	routes     *router.Router
-	partitions func(topic string) (int, error)
-	limit      int // 0: none
-	event      func(router.Rendering) error
-	poison     func(poisonLine) error
-	shown      int // how many were read
+// Rows are the rows that wait in the slot, as they would be published.
+type Rows struct {
+	Mapping    decoder.Mapping
+	Routes     *router.Router
+	Partitions func(topic string) (int, error)
+	Limit      int // 0: none
+	Event      func(router.Rendering) error
+	Poison     func(Poison) error
+	Shown      int // how many were read
 }
 
-// read hands over one row after the other. It asks for more and more of the slot
+// Read hands over one row after the other. It asks for more and more of the slot
 // until there are enough: how many messages a row takes is not known before, and
 // the server prepares everything that it is asked for.
-func (w *waitingRows) read(ctx context.Context, control *replication.Control, server replication.Server) error {
+func (w *Rows) Read(ctx context.Context, control *replication.Control, server replication.Server) error {
 	const messagesPerRow, atLeast, growth = 4, 100, 8
-	for ask := atLeast + messagesPerRow*w.limit; ; ask *= growth {
-		if w.limit == 0 {
+	for ask := atLeast + messagesPerRow*w.Limit; ; ask *= growth {
+		if w.Limit == 0 {
 			ask = 0
 		}
 		seen, err := w.pass(ctx, control, server, ask)
@@ -123,8 +124,8 @@ func (w *waitingRows) read(ctx context.Context, control *replication.Control, se
 
 // pass reads from the beginning of the slot and shows what earlier passes have
 // not.
-func (w *waitingRows) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
-	d := decoder.New(w.mapping)
+func (w *Rows) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
+	d := decoder.New(w.Mapping)
 	row := 0
 	return control.Peek(ctx, server, ask, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
@@ -135,39 +136,39 @@ func (w *waitingRows) pass(ctx context.Context, control *replication.Control, se
 		if kind != decoder.Row && !isPoison {
 			return nil
 		}
-		if row++; row <= w.shown {
+		if row++; row <= w.Shown {
 			return nil
 		}
 		if err := w.show(d.Event(), poison); err != nil {
 			return err
 		}
-		if w.shown++; w.shown == w.limit {
+		if w.Shown++; w.Shown == w.Limit {
 			return replication.ErrEnough
 		}
 		return nil
 	})
 }
 
-// poisonLine is a row that cannot be published.
-type poisonLine struct {
-	at       replication.Position
-	Position string `json:"position"`
-	ID       string `json:"id,omitempty"`
-	Poison   string `json:"poison"`
+// Poison is a row that cannot be published.
+type Poison struct {
+	At       replication.Position `json:"-"`
+	Position string               `json:"position"`
+	ID       string               `json:"id,omitempty"`
+	Poison   string               `json:"poison"`
 }
 
-func (w *waitingRows) show(e *decoder.Event, poison *decoder.PoisonError) error {
+func (w *Rows) show(e *decoder.Event, poison *decoder.PoisonError) error {
 	if poison != nil {
-		return w.poison(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason})
+		return w.Poison(Poison{poison.Position, poison.Position.String(), poison.EventID, poison.Reason})
 	}
-	line, err := w.routes.Preview(e, w.partitions)
+	line, err := w.Routes.Preview(e, w.Partitions)
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok {
-		return w.poison(poisonLine{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
+		return w.Poison(Poison{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
 	}
 	if err != nil {
 		return err
 	}
-	return w.event(line)
+	return w.Event(line)
 }
 
 // partitionCounts asks Kafka how many partitions topics have, once each, and
