@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
@@ -63,14 +64,14 @@ func (command checkpointShowCommand) Run(ctx context.Context, load site.Configur
 	if err != nil {
 		return err
 	}
-	shown := showCheckpoint(record, site.CheckpointPlace(loaded.Config))
+	shown := status.ShowCheckpoint(record, site.CheckpointPlace(loaded.Config))
 	if command.History {
-		shown.Past = showPast(record.Past)
+		shown.Past = status.ShowPast(record.Past)
 	}
 	if command.JSON {
 		return std.JSON(shown)
 	}
-	rows := shown.rows()
+	rows := shown.Rows()
 	for _, m := range shown.Past {
 		rows = append(rows, [2]string{"at " + m.At.Format(time.RFC3339), m.LSN})
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -160,7 +161,7 @@ func TestDeadLetters(t *testing.T) { //nolint:tparallel // each step builds on t
 		assert.Contains(t, got.stdout, "ok    resume — exactly once")
 		s := r.status()
 		assert.Equal(t, map[string]int64{"too_large": 1, "unroutable": 1}, s.Streamer.DeadLetters)
-		assert.Equal(t, &resumeStatus{ExactlyOnce: true}, s.Resume)
+		assert.Equal(t, &status.Resume{ExactlyOnce: true}, s.Resume)
 		text := r.execute("status")
 		assert.Contains(t, text.stdout, "too_large: 1 since the start")
 		assert.Regexp(t, `resume +exactly once`, text.stdout)

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -223,13 +224,13 @@ func (d *doctor) endpoint(ctx context.Context) {
 		d.say(warned, "HTTP endpoint", "http.listen is empty: nobody sees health and metrics", "set http.listen")
 		return
 	}
-	health, err := askHealth(ctx, d.cfg.HTTP.Listen)
+	health, err := status.AskHealth(ctx, d.cfg.HTTP.Listen)
 	switch {
 	case err != nil:
 		d.say(warned, "running streamer", err.Error(), "start it with `streamer run`; if it has ended by itself, the last line of its log says why; if it runs elsewhere, ask there")
 	case !health.Ready:
-		d.say(failed, "running streamer", describeHealth(health), "see its log")
+		d.say(failed, "running streamer", status.DescribeHealth(health), "see its log")
 	default:
-		d.say(fine, "running streamer", describeHealth(health), "")
+		d.say(fine, "running streamer", status.DescribeHealth(health), "")
 	}
 }

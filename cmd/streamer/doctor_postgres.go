@@ -9,6 +9,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -121,7 +122,7 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 		return
 	}
 	found := append(replication.CheckSlot(slot, server), former...)
-	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, console.Size(slot.Lag), console.Size(slot.RetainedWAL), usedBy(slot)))
+	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, console.Size(slot.Lag), console.Size(slot.RetainedWAL), status.UsedBy(slot)))
 	d.retained(slot, server)
 	switch slot.WALStatus {
 	case "unreserved":

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/router"
 )
@@ -41,7 +42,7 @@ func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
 
 // resumes says what the stored checkpoint says about repeats.
 func (d *doctor) resumes(record checkpoint.Record) {
-	r := resumeOf(record)
+	r := status.ResumeOf(record)
 	switch {
 	case r.ExactlyOnce:
 		d.say(fine, "resume", "exactly once: a start from the checkpoint repeats nothing", "")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 )
 
 type healthCommand struct{}
@@ -26,11 +27,11 @@ func (healthCommand) Run(ctx context.Context, load site.Configuration, std conso
 	if err != nil {
 		return err
 	}
-	health, err := askHealth(ctx, loaded.Config.HTTP.Listen)
+	health, err := status.AskHealth(ctx, loaded.Config.HTTP.Listen)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(std.Out, describeHealth(health))
+	fmt.Fprintln(std.Out, status.DescribeHealth(health))
 	if !health.Ready {
 		return errors.New("not ready")
 	}

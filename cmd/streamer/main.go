@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -39,7 +40,7 @@ type cli struct {
 	Run         runCommand         `cmd:"" help:"Stream until stopped."`
 	Setup       setupCommand       `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctorCommand      `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
-	Status      statusCommand      `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
+	Status      status.Command     `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
 	Preview     preview.Command    `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
 	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`

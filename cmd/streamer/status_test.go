@@ -9,13 +9,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 )
 
-func (r *rig) status() status {
+func (r *rig) status() status.Report {
 	r.t.Helper()
 	got := r.execute("status", "--json")
 	require.Zero(r.t, got.code, got.stderr)
-	var s status
+	var s status.Report
 	require.NoError(r.t, json.Unmarshal([]byte(got.stdout), &s))
 	return s
 }
@@ -37,7 +39,7 @@ func TestStatusOfRunningStreamer(t *testing.T) {
 			for range 3 {
 				r.insert("order", "1", "T", "{}")
 			}
-			var s status
+			var s status.Report
 			require.Eventually(t, func() bool {
 				s = r.status()
 				return s.Streamer != nil && s.Streamer.Topics[r.topic+".order"].Events == 3
@@ -58,7 +60,7 @@ func TestStatusOfRunningStreamer(t *testing.T) {
 
 			shown := r.execute("checkpoint", "show", "--json")
 			require.Zero(t, shown.code, shown.stderr)
-			var c shownCheckpoint
+			var c status.Checkpoint
 			require.NoError(t, json.Unmarshal([]byte(shown.stdout), &c))
 			assert.Equal(t, s.Checkpoint.Store, c.Store)
 			assert.Equal(t, r.slot, c.Slot)

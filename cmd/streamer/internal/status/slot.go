@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"fmt"
@@ -8,7 +8,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-type slotStatus struct {
+// Slot is the state of the slot, for people and scripts.
+type Slot struct {
 	Name      string `json:"slot"`
 	Confirmed string `json:"confirmed_flush_lsn"`
 	Flushed   string `json:"wal_flush_lsn"`
@@ -30,7 +31,7 @@ type slotStatus struct {
 
 // countTransactions tells the lag in transactions, given the checkpoint that the
 // slot was confirmed by.
-func (s *slotStatus) countTransactions(record checkpoint.Record) {
+func (s *Slot) countTransactions(record checkpoint.Record) {
 	behind := max(0, s.nextTransaction-record.NextTransaction)
 	if s.Lag == 0 {
 		behind = 0
@@ -40,7 +41,7 @@ func (s *slotStatus) countTransactions(record checkpoint.Record) {
 	s.LagTransactions = &behind
 }
 
-func (s *slotStatus) rows() [][2]string {
+func (s *Slot) rows() [][2]string {
 	left := "without limit"
 	if s.SafeWALSize != nil {
 		left = "lost after " + console.Size(max(0, *s.SafeWALSize)) + " more"
@@ -53,7 +54,7 @@ func (s *slotStatus) rows() [][2]string {
 		lag += ", some " + console.Counted(*s.LagTransactions, "transaction")
 	}
 	rows := [][2]string{
-		{"slot", s.Name + ", " + usedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
+		{"slot", s.Name + ", " + UsedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
 		{"lag", lag},
 		{"retained WAL", fmt.Sprintf("%s (%s), %s", console.Size(s.RetainedWAL), s.WALStatus, left)},
@@ -64,8 +65,8 @@ func (s *slotStatus) rows() [][2]string {
 	return rows
 }
 
-// usedBy says who reads a slot.
-func usedBy(slot replication.Slot) string {
+// UsedBy says who reads a slot.
+func UsedBy(slot replication.Slot) string {
 	switch {
 	case slot.Active:
 		return fmt.Sprintf("used by server process %d", slot.ActivePID)

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -11,8 +11,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// pastStatus is a slot that keeps log of the past.
-type pastStatus struct {
+// pastSlot is a slot that keeps log of the past.
+type pastSlot struct {
 	Name        string     `json:"slot"`
 	From        string     `json:"from"` // LSN
 	Since       *time.Time `json:"since,omitempty"`
@@ -22,28 +22,28 @@ type pastStatus struct {
 	Lost        bool       `json:"lost"`
 }
 
-// pastSlot is one of the slots beside the stream's own, or nil.
-func pastSlot(ctx context.Context, control *replication.Control, name string) (*pastStatus, error) {
+// readPastSlot is one of the slots beside the stream's own, or nil.
+func readPastSlot(ctx context.Context, control *replication.Control, name string) (*pastSlot, error) {
 	slot, err := site.SlotIfAny(ctx, control, name)
 	if err != nil || slot == nil {
 		return nil, err
 	}
-	return &pastStatus{
+	return &pastSlot{
 		Name: slot.Name, From: slot.Confirmed.String(), RetainedWAL: slot.RetainedWAL, WALStatus: slot.WALStatus, InUse: slot.InUse(), Lost: slot.Lost(),
 	}, nil
 }
 
 // readPast looks at the slots that keep the past.
-func (s *status) readPast(ctx context.Context, control *replication.Control, slot string) (err error) {
-	if s.Rewind, err = pastSlot(ctx, control, replication.RewindSlot(slot)); err != nil {
+func (s *Report) readPast(ctx context.Context, control *replication.Control, slot string) (err error) {
+	if s.Rewind, err = readPastSlot(ctx, control, replication.RewindSlot(slot)); err != nil {
 		return err
 	}
-	s.Replay, err = pastSlot(ctx, control, replication.ReplaySlot(slot))
+	s.Replay, err = readPastSlot(ctx, control, replication.ReplaySlot(slot))
 	return err
 }
 
 // dateRewind says since when the rewind slot keeps the log, as far as is known.
-func (s *status) dateRewind(past []checkpoint.Moment) {
+func (s *Report) dateRewind(past []checkpoint.Moment) {
 	if s.Rewind == nil {
 		return
 	}
@@ -54,7 +54,7 @@ func (s *status) dateRewind(past []checkpoint.Moment) {
 	}
 }
 
-func (p *pastStatus) row(name, idle, busy string) [2]string {
+func (p *pastSlot) row(name, idle, busy string) [2]string {
 	state := idle
 	switch {
 	case p.Lost:

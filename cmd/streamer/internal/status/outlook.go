@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"fmt"
@@ -15,7 +15,7 @@ const keepsUp = 16 << 20
 // changed since an earlier look, or, at the first look, from how much log the
 // server has written since the checkpoint was stored, which a streamer that is
 // at work stores again and again.
-func (s *status) outlook(before *status) string {
+func (s *Report) outlook(before *Report) string {
 	if s.Slot == nil || s.Slot.Lost {
 		return ""
 	}
@@ -42,7 +42,7 @@ func (s *status) outlook(before *status) string {
 }
 
 // trend compares two looks.
-func (s *slotStatus) trend(before *slotStatus, took time.Duration) string {
+func (s *Slot) trend(before *Slot, took time.Duration) string {
 	lag := float64(s.Lag-before.Lag) / took.Seconds()
 	switch {
 	case s.Lag < keepsUp:
@@ -55,7 +55,7 @@ func (s *slotStatus) trend(before *slotStatus, took time.Duration) string {
 }
 
 // growing tells where keeping so many bytes more per second leads to.
-func (s *slotStatus) growing(rate float64) string {
+func (s *Slot) growing(rate float64) string {
 	if s.SafeWALSize != nil && *s.SafeWALSize <= 0 {
 		return "over the limit: lost at the server's next checkpoint, unless it is read now"
 	}
@@ -71,7 +71,7 @@ func (s *slotStatus) growing(rate float64) string {
 
 // rate is how many events per second were published since an earlier look; not
 // known at the first, nor when the process was started anew meanwhile.
-func (s *status) rate(before *status) *float64 {
+func (s *Report) rate(before *Report) *float64 {
 	if before == nil || s.Streamer == nil || before.Streamer == nil || !s.At.After(before.At) {
 		return nil
 	}
@@ -83,7 +83,7 @@ func (s *status) rate(before *status) *float64 {
 	return &perSecond
 }
 
-func (s *streamerStatus) events() (sum int64) {
+func (s *Streamer) events() (sum int64) {
 	for _, t := range s.Topics {
 		sum += t.Events
 	}

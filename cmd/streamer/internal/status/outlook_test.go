@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"testing"
@@ -12,23 +12,23 @@ func TestOutlook(t *testing.T) {
 	start := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	safe := int64(36 << 30)
 	over := int64(-5 << 20)
-	used := func(s *status) *status {
+	used := func(s *Report) *Report {
 		s.Slot.Active = true
 		return s
 	}
-	look := func(seconds int, lag int64, safe *int64) *status {
-		return &status{At: start.Add(time.Duration(seconds) * time.Second), Slot: &slotStatus{Lag: lag, RetainedWAL: lag, SafeWALSize: safe, Flushed: "A/0"}}
+	look := func(seconds int, lag int64, safe *int64) *Report {
+		return &Report{At: start.Add(time.Duration(seconds) * time.Second), Slot: &Slot{Lag: lag, RetainedWAL: lag, SafeWALSize: safe, Flushed: "A/0"}}
 	}
-	saved := func(s *status, lsn string, ago time.Duration) *status {
-		s.Checkpoint = &shownCheckpoint{LSN: lsn, SavedAt: s.At.Add(-ago)}
+	saved := func(s *Report, lsn string, ago time.Duration) *Report {
+		s.Checkpoint = &Checkpoint{LSN: lsn, SavedAt: s.At.Add(-ago)}
 		return s
 	}
 	for name, test := range map[string]struct {
-		now, before *status
+		now, before *Report
 		want        string
 	}{
-		"no slot":                          {now: &status{}},
-		"lost":                             {now: &status{Slot: &slotStatus{Lost: true, Lag: 1 << 40}}},
+		"no slot":                          {now: &Report{}},
+		"lost":                             {now: &Report{Slot: &Slot{Lost: true, Lag: 1 << 40}}},
 		"first look, near the end":         {now: look(0, 1<<20, nil)},
 		"first look, no checkpoint":        {now: look(0, 1<<30, nil)},
 		"first look, at work":              {now: used(saved(look(0, 1<<30, nil), "9/F0000000", time.Second)), want: "a streamer is at work; `streamer status --watch` shows whether it catches up"},
@@ -53,12 +53,12 @@ func TestOutlook(t *testing.T) {
 
 func TestRate(t *testing.T) {
 	t.Parallel()
-	at := func(seconds int, events int64) *status {
-		return &status{At: time.Unix(int64(seconds), 0), Streamer: &streamerStatus{Topics: map[string]topicStatus{"a": {Events: events}, "b": {Events: 1}}}}
+	at := func(seconds int, events int64) *Report {
+		return &Report{At: time.Unix(int64(seconds), 0), Streamer: &Streamer{Topics: map[string]Topic{"a": {Events: events}, "b": {Events: 1}}}}
 	}
 	assert.Nil(t, at(1, 5).rate(nil))
-	assert.Nil(t, at(1, 5).rate(&status{}))
-	assert.Nil(t, (&status{At: time.Unix(9, 0)}).rate(at(1, 5)))
+	assert.Nil(t, at(1, 5).rate(&Report{}))
+	assert.Nil(t, (&Report{At: time.Unix(9, 0)}).rate(at(1, 5)))
 	assert.Nil(t, at(3, 4).rate(at(1, 5)), "the process was started anew")
 	got := at(3, 25).rate(at(1, 5))
 	if assert.NotNil(t, got) {

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -15,13 +15,14 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-type statusCommand struct {
+// Command is streamer status.
+type Command struct {
 	JSON  bool `help:"Print JSON."`
 	Watch bool `short:"w" help:"Repeat every two seconds until stopped."`
 }
 
 // Help is shown by streamer status --help.
-func (statusCommand) Help() string {
+func (Command) Help() string {
 	return `Shows the slot, the stored checkpoint and, if a streamer answers at http.listen, what
 it is doing. What cannot be found out is said; if that is the slot or the checkpoint, the
 exit code is not 0.
@@ -38,12 +39,12 @@ const (
 )
 
 // Run is the command.
-func (command statusCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	for looks := []*status(nil); ; {
+	for looks := []*Report(nil); ; {
 		s, err := readStatus(ctx, loaded.Config)
 		if len(looks) > 0 {
 			s.compare(looks[0])
@@ -68,7 +69,7 @@ func (command statusCommand) Run(ctx context.Context, load site.Configuration, s
 	}
 }
 
-func (command statusCommand) write(s status, std console.Streams) error {
+func (command Command) write(s Report, std console.Streams) error {
 	switch {
 	case command.JSON && command.Watch:
 		return std.Line(s)
@@ -82,22 +83,22 @@ func (command statusCommand) write(s status, std console.Streams) error {
 	return nil
 }
 
-// status is what can be known from outside. Parts that are not known are nil.
-type status struct {
-	At         time.Time        `json:"at"`
-	Shard      string           `json:"shard,omitempty"` // as in 0 of 4
-	Server     *serverStatus    `json:"server"`
-	Slot       *slotStatus      `json:"slot"`
-	Rewind     *pastStatus      `json:"rewind,omitempty"` // slot that keeps the past
-	Replay     *pastStatus      `json:"replay,omitempty"` // slot of a replay that runs or was interrupted
-	Checkpoint *shownCheckpoint `json:"checkpoint"`
-	Resume     *resumeStatus    `json:"resume"` // as the checkpoint says
-	Streamer   *streamerStatus  `json:"streamer"`
-	Unknown    []string         `json:"unknown,omitempty"` // why parts are missing
+// Report is what can be known from outside. Parts that are not known are nil.
+type Report struct {
+	At         time.Time   `json:"at"`
+	Shard      string      `json:"shard,omitempty"` // as in 0 of 4
+	Server     *Server     `json:"server"`
+	Slot       *Slot       `json:"slot"`
+	Rewind     *pastSlot   `json:"rewind,omitempty"` // slot that keeps the past
+	Replay     *pastSlot   `json:"replay,omitempty"` // slot of a replay that runs or was interrupted
+	Checkpoint *Checkpoint `json:"checkpoint"`
+	Resume     *Resume     `json:"resume"` // as the checkpoint says
+	Streamer   *Streamer   `json:"streamer"`
+	Unknown    []string    `json:"unknown,omitempty"` // why parts are missing
 }
 
 // compare adds what only shows between two looks; before is nil at the first.
-func (s *status) compare(before *status) {
+func (s *Report) compare(before *Report) {
 	if s.Slot != nil {
 		s.Slot.Outlook = s.outlook(before)
 	}
@@ -106,7 +107,8 @@ func (s *status) compare(before *status) {
 	}
 }
 
-type serverStatus struct {
+// Server tells which one has answered.
+type Server struct {
 	SystemID string `json:"system_identifier"`
 	Timeline int32  `json:"timeline"`
 	Database string `json:"database"`
@@ -114,8 +116,8 @@ type serverStatus struct {
 }
 
 // readStatus asks everybody. The error is the first of those that matter.
-func readStatus(ctx context.Context, cfg config.Config) (status, error) {
-	s := status{At: time.Now().UTC()}
+func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
+	s := Report{At: time.Now().UTC()}
 	if cfg.Shard.Count > 1 {
 		s.Shard = fmt.Sprintf("%d of %d", cfg.Shard.Index, cfg.Shard.Count)
 	}
@@ -127,8 +129,8 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 		server := replication.Server{SystemID: s.Server.SystemID, Database: s.Server.Database}
 		record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
 		if err == nil {
-			shown := showCheckpoint(record, site.CheckpointPlace(cfg))
-			s.Checkpoint, s.Resume = &shown, resumeOf(record)
+			shown := ShowCheckpoint(record, site.CheckpointPlace(cfg))
+			s.Checkpoint, s.Resume = &shown, ResumeOf(record)
 			s.dateRewind(record.Past)
 			if s.Slot != nil {
 				s.Slot.countTransactions(record)
@@ -155,7 +157,7 @@ func readStatus(ctx context.Context, cfg config.Config) (status, error) {
 	return s, failed[0]
 }
 
-func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
+func (s *Report) readPostgres(ctx context.Context, cfg config.Config) error {
 	control, _, err := site.ConnectPostgres(ctx, cfg)
 	if err != nil {
 		return err
@@ -167,12 +169,12 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	s.Server = &serverStatus{SystemID: server.SystemID, Timeline: server.Timeline, Database: server.Database, Version: server.Version}
+	s.Server = &Server{SystemID: server.SystemID, Timeline: server.Timeline, Database: server.Database, Version: server.Version}
 	slot, err := control.Slot(ctx)
 	if err != nil {
 		return err
 	}
-	s.Slot = &slotStatus{
+	s.Slot = &Slot{
 		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
 		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
 		nextTransaction: slot.NextTransaction,
@@ -183,7 +185,7 @@ func (s *status) readPostgres(ctx context.Context, cfg config.Config) error {
 	return replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-func (s status) rows() [][2]string {
+func (s Report) rows() [][2]string {
 	var rows [][2]string
 	if v := s.Server; v != nil {
 		rows = append(rows, [2]string{"server", fmt.Sprintf("PostgreSQL %d.%d, system %s, timeline %d, database %q", v.Version/10000, v.Version%10000, v.SystemID, v.Timeline, v.Database)})
@@ -201,7 +203,7 @@ func (s status) rows() [][2]string {
 		rows = append(rows, s.Replay.row("replay slot", "interrupted", "replay is running"))
 	}
 	if s.Checkpoint != nil {
-		rows = append(rows, s.Checkpoint.rows()[:3]...)
+		rows = append(rows, s.Checkpoint.Rows()[:3]...)
 	}
 	if s.Resume != nil {
 		rows = append(rows, [2]string{"resume", s.Resume.String()})

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -14,7 +14,8 @@ import (
 	"github.com/outboxstream/streamer/internal/ops"
 )
 
-func describeHealth(h ops.Health) string {
+// DescribeHealth says in a line what a streamer is doing.
+func DescribeHealth(h ops.Health) string {
 	text := string(h.Phase)
 	if !h.Since.IsZero() {
 		text += " for " + time.Since(h.Since).Round(time.Second).String()
@@ -32,7 +33,8 @@ const (
 
 var errNoEndpoint = failure.Misconfigure(errors.New("http.listen is empty, so a running streamer cannot be asked: set it, for example to 127.0.0.1:9180"))
 
-func askHealth(ctx context.Context, listen string) (ops.Health, error) {
+// AskHealth asks the streamer that listens there.
+func AskHealth(ctx context.Context, listen string) (ops.Health, error) {
 	var health ops.Health
 	err := ask(ctx, listen, "/readyz", func(body io.Reader) error { return json.NewDecoder(body).Decode(&health) })
 	if err == nil && health.Phase == "" {

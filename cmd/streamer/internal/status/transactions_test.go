@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"testing"
@@ -21,7 +21,7 @@ func TestCountTransactions(t *testing.T) {
 		"at the end":          {0, 70, 0, known(0)},
 		"another server's ID": {100, 70, 90, known(0)},
 	} {
-		s := slotStatus{Lag: c.lag, nextTransaction: c.next}
+		s := Slot{Lag: c.lag, nextTransaction: c.next}
 		s.countTransactions(checkpoint.Record{NextTransaction: c.stored})
 		assert.Equal(t, c.want, s.LagTransactions, name)
 	}

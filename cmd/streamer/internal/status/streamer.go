@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"context"
@@ -17,35 +17,37 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-type streamerStatus struct {
-	Phase          string                 `json:"phase"`
-	Detail         string                 `json:"detail,omitempty"`
-	Ready          bool                   `json:"ready"`
-	Since          time.Time              `json:"since,omitzero"`
-	InFlightEvents int64                  `json:"in_flight_events"`
-	InFlightBytes  int64                  `json:"in_flight_bytes"`
-	Reader         string                 `json:"reader,omitempty"` // while it streams: stream or catch-up
-	LagSeconds     *float64               `json:"lag_seconds"`      // null while it stands by
-	Rate           *float64               `json:"events_per_second,omitempty"`
-	Reconnects     int64                  `json:"reconnects"`
-	LastAck        time.Time              `json:"last_acknowledged,omitzero"`
-	Topics         map[string]topicStatus `json:"topics"`       // since the process started
-	DeadLetters    map[string]int64       `json:"dead_letters"` // by class, of which there are some since the process started
+// Streamer is what a running streamer has answered.
+type Streamer struct {
+	Phase          string           `json:"phase"`
+	Detail         string           `json:"detail,omitempty"`
+	Ready          bool             `json:"ready"`
+	Since          time.Time        `json:"since,omitzero"`
+	InFlightEvents int64            `json:"in_flight_events"`
+	InFlightBytes  int64            `json:"in_flight_bytes"`
+	Reader         string           `json:"reader,omitempty"` // while it streams: stream or catch-up
+	LagSeconds     *float64         `json:"lag_seconds"`      // null while it stands by
+	Rate           *float64         `json:"events_per_second,omitempty"`
+	Reconnects     int64            `json:"reconnects"`
+	LastAck        time.Time        `json:"last_acknowledged,omitzero"`
+	Topics         map[string]Topic `json:"topics"`       // since the process started
+	DeadLetters    map[string]int64 `json:"dead_letters"` // by class, of which there are some since the process started
 }
 
-type topicStatus struct {
+// Topic is what has been published to one since the process began.
+type Topic struct {
 	Events int64 `json:"events"`
 	Bytes  int64 `json:"bytes"`
 	Errors int64 `json:"errors"` // batches that were not taken, and sent again
 }
 
 // askStreamer asks the running streamer how it is and reads its metrics.
-func askStreamer(ctx context.Context, listen string) (*streamerStatus, error) {
-	health, err := askHealth(ctx, listen)
+func askStreamer(ctx context.Context, listen string) (*Streamer, error) {
+	health, err := AskHealth(ctx, listen)
 	if err != nil {
 		return nil, err
 	}
-	s := &streamerStatus{Phase: string(health.Phase), Detail: health.Detail, Ready: health.Ready, Since: health.Since}
+	s := &Streamer{Phase: string(health.Phase), Detail: health.Detail, Ready: health.Ready, Since: health.Since}
 	err = ask(ctx, listen, "/metrics", func(body io.Reader) error {
 		parser := expfmt.NewTextParser(model.UTF8Validation)
 		families, err := parser.TextToMetricFamilies(body)
@@ -57,7 +59,7 @@ func askStreamer(ctx context.Context, listen string) (*streamerStatus, error) {
 	return s, err
 }
 
-func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
+func (s *Streamer) readMetrics(families map[string]*dto.MetricFamily) {
 	s.InFlightEvents = int64(sum(families["streamer_in_flight_events"]))
 	s.InFlightBytes = int64(sum(families["streamer_in_flight_bytes"]))
 	s.Reconnects = int64(sum(families["streamer_reconnects_total"]))
@@ -77,9 +79,9 @@ func (s *streamerStatus) readMetrics(families map[string]*dto.MetricFamily) {
 			s.DeadLetters[label(m, "class")] = count
 		}
 	}
-	s.Topics = map[string]topicStatus{}
+	s.Topics = map[string]Topic{}
 	for _, m := range families["streamer_events_produced_total"].GetMetric() {
-		s.Topics[topicOf(m)] = topicStatus{Events: int64(m.GetCounter().GetValue())}
+		s.Topics[topicOf(m)] = Topic{Events: int64(m.GetCounter().GetValue())}
 	}
 	for _, m := range families["streamer_bytes_produced_total"].GetMetric() {
 		t := s.Topics[topicOf(m)]
@@ -111,7 +113,7 @@ func label(m *dto.Metric, name string) string {
 	return ""
 }
 
-func (s *streamerStatus) rows() [][2]string {
+func (s *Streamer) rows() [][2]string {
 	phase := s.Phase
 	if s.Detail != "" {
 		phase += ": " + s.Detail

@@ -1,4 +1,4 @@
-package main
+package status
 
 import (
 	"fmt"
@@ -7,23 +7,24 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 )
 
-// shownMoment is where the stream stood: what was committed from then on lies at
+// Moment is where the stream stood: what was committed from then on lies at
 // or above the LSN.
-type shownMoment struct {
+type Moment struct {
 	At  time.Time `json:"at"`
 	LSN string    `json:"lsn"`
 }
 
-func showPast(past []checkpoint.Moment) []shownMoment {
-	shown := make([]shownMoment, len(past))
+// ShowPast gives moments of a record the form in which they are printed.
+func ShowPast(past []checkpoint.Moment) []Moment {
+	shown := make([]Moment, len(past))
 	for i, m := range past {
-		shown[i] = shownMoment{m.At.UTC(), m.LSN.String()}
+		shown[i] = Moment{m.At.UTC(), m.LSN.String()}
 	}
 	return shown
 }
 
-// shownCheckpoint is a record for people and scripts.
-type shownCheckpoint struct {
+// Checkpoint is a record for people and scripts.
+type Checkpoint struct {
 	LSN      string    `json:"lsn"`
 	SavedAt  time.Time `json:"saved_at"`
 	Store    string    `json:"store"`
@@ -38,18 +39,20 @@ type shownCheckpoint struct {
 	Last  *checkpoint.Event `json:"last,omitempty"`
 	Exact bool              `json:"exact"`
 
-	Past []shownMoment `json:"past,omitempty"` // oldest first
+	Past []Moment `json:"past,omitempty"` // oldest first
 }
 
-func showCheckpoint(r checkpoint.Record, place string) shownCheckpoint {
-	return shownCheckpoint{
+// ShowCheckpoint is about a record that is kept in a place.
+func ShowCheckpoint(r checkpoint.Record, place string) Checkpoint {
+	return Checkpoint{
 		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
 		SystemID: r.SystemID, Timeline: r.Timeline, Database: r.Database, Slot: r.Slot,
 		History: r.History, Routing: r.Routing, Last: r.Last, Exact: r.Exact,
 	}
 }
 
-func (s shownCheckpoint) rows() [][2]string {
+// Rows are those of a table for people.
+func (s Checkpoint) Rows() [][2]string {
 	rows := [][2]string{
 		{"checkpoint", s.LSN},
 		{"saved", fmt.Sprintf("%s (%s ago)", s.SavedAt.Format(time.RFC3339), time.Since(s.SavedAt).Round(time.Second))},
