@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/config"
@@ -42,17 +43,17 @@ func (r *rig) tooLarge(aggregateID string) {
 	r.insert("order", aggregateID, "T", `{"s": "`+letterCanary+strings.Repeat("x", 2000)+`"}`)
 }
 
-func (r *rig) list(arguments ...string) []shownLetter {
+func (r *rig) list(arguments ...string) []deadletter.Letter {
 	r.t.Helper()
 	got := r.execute(append([]string{"dead-letters", "list", "--json"}, arguments...)...)
 	require.Zero(r.t, got.code, got.stderr)
-	return lines[shownLetter](r.t, got.stdout)
+	return lines[deadletter.Letter](r.t, got.stdout)
 }
 
 // awaitLetters waits until so many dead letters are open.
-func (r *rig) awaitLetters(n int) []shownLetter {
+func (r *rig) awaitLetters(n int) []deadletter.Letter {
 	r.t.Helper()
-	var list []shownLetter
+	var list []deadletter.Letter
 	require.Eventually(r.t, func() bool {
 		list = r.list()
 		return len(list) >= n

@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
@@ -45,7 +46,7 @@ type cli struct {
 	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
 	Replay      replayCommand      `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
-	DeadLetters deadLettersCommand `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
+	DeadLetters deadletter.Command `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
 	Checkpoint  checkpointCommand  `cmd:"" help:"Look at the stored position."`
 	ShowConfig  configCommand      `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
 	Health      healthCommand      `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`

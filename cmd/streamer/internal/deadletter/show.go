@@ -1,4 +1,4 @@
-package main
+package deadletter
 
 import (
 	"context"
@@ -11,13 +11,13 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-type deadLettersShowCommand struct {
+type showCommand struct {
 	ID  string `arg:"" help:"Partition and offset (0:17), event ID or position."`
 	Raw bool   `help:"Print the payload's bytes and nothing else."`
 }
 
 // Help is shown by streamer dead-letters show --help.
-func (deadLettersShowCommand) Help() string {
+func (showCommand) Help() string {
 	return `Prints a dead letter with its headers, key and payload. This shows what the row holds.
 Values that are not text are in base64.
 
@@ -27,7 +27,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersShowCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command showCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -50,7 +50,7 @@ func (command deadLettersShowCommand) Run(ctx context.Context, load site.Configu
 
 // openedLetter is a dead letter with what the row holds.
 type openedLetter struct {
-	shownLetter
+	Letter
 	Key     *shownValue   `json:"key"`
 	Headers []shownHeader `json:"headers"`
 	Payload *shownValue   `json:"payload"`
@@ -70,7 +70,7 @@ type shownValue struct {
 }
 
 func openLetter(l router.Letter, d router.DeadLetter, headers []router.RawHeader) openedLetter {
-	o := openedLetter{shownLetter: describeLetter(l), Key: showBytes(d.Key), Payload: showPayload(d.Payload)}
+	o := openedLetter{Letter: describeLetter(l), Key: showBytes(d.Key), Payload: showPayload(d.Payload)}
 	for _, h := range headers {
 		o.Headers = append(o.Headers, shownHeader{h.Name, *showBytes(append([]byte{}, h.Value...))})
 	}

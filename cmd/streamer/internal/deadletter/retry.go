@@ -1,4 +1,4 @@
-package main
+package deadletter
 
 import (
 	"context"
@@ -15,13 +15,13 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-type deadLettersRetryCommand struct {
+type retryCommand struct {
 	resolving
 	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
 }
 
 // Help is shown by streamer dead-letters retry --help.
-func (deadLettersRetryCommand) Help() string {
+func (retryCommand) Help() string {
 	return `Makes the rows events again, by the configuration as it is now, and publishes them to
 their own topics: same key, event ID, sequence, time and bytes as they would have had, and
 the header streamer-replay. A row that still cannot be published stays a dead letter, and
@@ -38,7 +38,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersRetryCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command retryCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func (box *letterBox) writer(ctx context.Context, database string) (*router.Writ
 // retrial publishes dead letters after all.
 type retrial struct {
 	*letterBox
-	command deadLettersRetryCommand
+	command retryCommand
 	routes  *router.Router
 	streams []string
 	stuck   map[string]bool // keys whose earlier dead letter stays one

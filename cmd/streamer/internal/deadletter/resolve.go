@@ -1,4 +1,4 @@
-package main
+package deadletter
 
 import (
 	"bufio"
@@ -68,13 +68,13 @@ func (r resolving) confirm(std console.Streams, question string) error {
 	return failure.Refuse(errors.New("nothing was changed: answer yes, or add --yes"))
 }
 
-type deadLettersDropCommand struct {
+type dropCommand struct {
 	resolving
 	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
 }
 
 // Help is shown by streamer dead-letters drop --help.
-func (deadLettersDropCommand) Help() string {
+func (dropCommand) Help() string {
 	return `Decides that these rows will not be published. That is written down in the dead letter
 topic; the dead letters themselves stay there as long as the topic keeps them. It asks
 before it does anything.
@@ -85,7 +85,7 @@ Examples:
 }
 
 // Run is the command.
-func (command deadLettersDropCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command dropCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package deadletter
 
 import (
 	"context"
@@ -11,28 +11,29 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-type deadLettersCommand struct {
-	List  deadLettersListCommand  `cmd:"" help:"List rows that could not be published and wait for a decision."`
-	Show  deadLettersShowCommand  `cmd:"" help:"Print one with everything that it holds."`
-	Retry deadLettersRetryCommand `cmd:"" help:"Publish them after all, when the cause is gone."`
-	Drop  deadLettersDropCommand  `cmd:"" help:"Give them up."`
+// Command is streamer dead-letters.
+type Command struct {
+	List  listCommand  `cmd:"" help:"List rows that could not be published and wait for a decision."`
+	Show  showCommand  `cmd:"" help:"Print one with everything that it holds."`
+	Retry retryCommand `cmd:"" help:"Publish them after all, when the cause is gone."`
+	Drop  dropCommand  `cmd:"" help:"Give them up."`
 }
 
 // Help is shown by streamer dead-letters --help.
-func (deadLettersCommand) Help() string {
+func (Command) Help() string {
 	return `Examples:
   streamer dead-letters list
   streamer dead-letters retry 0:17
   streamer dead-letters drop --all --class invalid_row`
 }
 
-type deadLettersListCommand struct {
+type listCommand struct {
 	All  bool `help:"Also those that were retried or dropped."`
 	JSON bool `help:"Print JSON lines."`
 }
 
 // Help is shown by streamer dead-letters list --help.
-func (deadLettersListCommand) Help() string {
+func (listCommand) Help() string {
 	return `Lists the rows in the topic poison.topic that nobody has decided about, in the order
 of the stream. The first column names them for the other commands: partition and offset.
 Keys and payloads are not shown.
@@ -42,7 +43,7 @@ Example:
 }
 
 // Run is the command.
-func (command deadLettersListCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command listCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	box, err := openLetters(ctx, load, std)
 	if err != nil {
 		return err
@@ -67,7 +68,7 @@ func (command deadLettersListCommand) Run(ctx context.Context, load site.Configu
 	return command.table(shown, std)
 }
 
-func (command deadLettersListCommand) table(letters []router.Letter, std console.Streams) error {
+func (command listCommand) table(letters []router.Letter, std console.Streams) error {
 	w := tabwriter.NewWriter(std.Out, 0, 0, 2, ' ', 0)
 	head := "ID\tAGE\tCLASS\tAGGREGATE TYPE\tEVENT ID\tPOSITION\t"
 	if command.All {
@@ -84,8 +85,8 @@ func (command deadLettersListCommand) table(letters []router.Letter, std console
 	return w.Flush()
 }
 
-// shownLetter is a dead letter for scripts, without what the row holds.
-type shownLetter struct {
+// Letter is a dead letter for scripts, without what the row holds.
+type Letter struct {
 	ID            string      `json:"id"`
 	Topic         string      `json:"topic"`
 	Partition     int32       `json:"partition"`
@@ -106,8 +107,8 @@ type shownLetter struct {
 
 const waiting router.Verb = "open"
 
-func describeLetter(l router.Letter) shownLetter {
-	s := shownLetter{
+func describeLetter(l router.Letter) Letter {
+	s := Letter{
 		ID: letterID(l), Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, State: waiting,
 		Class: string(l.Class), Reason: l.Reason, AggregateType: l.AggregateType, EventID: l.EventID,
 		Position: l.Position.String(), Commit: l.Position.Commit.String(), CommittedAt: l.CommitTime, Stream: l.StreamID, Copies: l.Copies,
