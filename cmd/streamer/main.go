@@ -19,6 +19,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/verification"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -38,19 +39,19 @@ type cli struct {
 	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML or JSON). Default: ./streamer.yaml, if it exists." env:"STREAMER_CONFIG"`
 	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Beats environment and file."`
 
-	Run         runCommand         `cmd:"" help:"Stream until stopped."`
-	Setup       setupCommand       `cmd:"" help:"Create what is missing: publication, slot, topics."`
-	Doctor      doctorCommand      `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
-	Status      status.Command     `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
-	Preview     preview.Command    `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
-	Tail        tailCommand        `cmd:"" help:"Follow the CloudEvents in Kafka."`
-	Verify      verifyCommand      `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
-	Replay      replayCommand      `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
-	DeadLetters deadletter.Command `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
-	Checkpoint  checkpointCommand  `cmd:"" help:"Look at the stored position."`
-	ShowConfig  configCommand      `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
-	Health      healthCommand      `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
-	Version     versionCommand     `cmd:"" help:"Print the version."`
+	Run         runCommand           `cmd:"" help:"Stream until stopped."`
+	Setup       setupCommand         `cmd:"" help:"Create what is missing: publication, slot, topics."`
+	Doctor      doctorCommand        `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
+	Status      status.Command       `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
+	Preview     preview.Command      `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
+	Tail        tailCommand          `cmd:"" help:"Follow the CloudEvents in Kafka."`
+	Verify      verification.Command `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
+	Replay      replayCommand        `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
+	DeadLetters deadletter.Command   `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
+	Checkpoint  checkpointCommand    `cmd:"" help:"Look at the stored position."`
+	ShowConfig  configCommand        `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
+	Health      healthCommand        `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
+	Version     versionCommand       `cmd:"" help:"Print the version."`
 }
 
 // environment is what the program gets from the process, so that tests can run

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/verification"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -19,24 +20,24 @@ func (r *replay) missing(ctx context.Context) error {
 	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
 		return failure.Misconfigure(errors.New("--from and --to take a column that says when a row was written: name it with --time-column"))
 	}
-	found, err := missingRows(ctx, r.cfg, r.std, verifyCommand{From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot})
+	found, err := verification.Missing(ctx, r.cfg, r.std, verification.Command{From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot})
 	if err != nil {
 		return fmt.Errorf("look for what is missing: %w", err)
 	}
-	for _, note := range found.remarks(r.timeColumn() != "", len(r.FormerSlot) > 0) {
+	for _, note := range found.Remarks(r.timeColumn() != "", len(r.FormerSlot) > 0) {
 		fmt.Fprintln(r.std.Err, "streamer:", note)
 	}
-	if len(found.ids) == 0 || !r.Yes {
-		err := r.report(replayResult{DryRun: len(found.ids) > 0, FromTable: true, Events: int64(len(found.ids)), Topics: found.topics})
-		if len(found.ids) > 0 && !r.DryRun {
+	if len(found.Ids) == 0 || !r.Yes {
+		err := r.report(replayResult{DryRun: len(found.Ids) > 0, FromTable: true, Events: int64(len(found.Ids)), Topics: found.Topics})
+		if len(found.Ids) > 0 && !r.DryRun {
 			err = errors.Join(err, failure.Refuse(errors.New("nothing was published: add --yes to do it")))
 		}
 		return err
 	}
 	q := replication.OutboxQuery{
 		OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn(),
-		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.ids)),
+		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.Ids)),
 	}
 	q.AsWritten = q.OrderBy == ""
-	return r.fromTable(ctx, q, found.ids)
+	return r.fromTable(ctx, q, found.Ids)
 }

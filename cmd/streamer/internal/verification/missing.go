@@ -1,4 +1,4 @@
-package main
+package verification
 
 import (
 	"context"
@@ -12,17 +12,17 @@ import (
 	"github.com/outboxstream/streamer/internal/verify"
 )
 
-// absence is what a comparison of the table with Kafka has found.
-type absence struct {
-	ids    map[string]struct{}
-	topics map[string]int64 // where they belong, and how many
+// Absence is what a comparison of the table with Kafka has found.
+type Absence struct {
+	Ids    map[string]struct{}
+	Topics map[string]int64 // where they belong, and how many
 	counts verify.Counts
 	notes  []string
 }
 
-// missingRows does what the command does, with defaults for what it leaves open,
+// Missing does what the command does, with defaults for what it leaves open,
 // and collects what has no record. It prints progress only.
-func missingRows(ctx context.Context, cfg config.Config, std console.Streams, command verifyCommand) (found absence, err error) {
+func Missing(ctx context.Context, cfg config.Config, std console.Streams, command Command) (found Absence, err error) {
 	v := &verification{cfg: cfg, std: std, progress: newProgress(std)}
 	defer v.close()
 	if err := kong.ApplyDefaults(&v.command); err != nil {
@@ -33,11 +33,11 @@ func missingRows(ctx context.Context, cfg config.Config, std console.Streams, co
 	if v.span, err = v.command.span(time.Now()); err != nil {
 		return found, failure.Misconfigure(err)
 	}
-	found.ids, found.topics = map[string]struct{}{}, map[string]int64{}
+	found.Ids, found.Topics = map[string]struct{}{}, map[string]int64{}
 	v.found = func(f verify.Finding) error {
 		if f.Kind == verify.Missing {
-			found.ids[f.EventID] = struct{}{}
-			found.topics[f.Topic]++
+			found.Ids[f.EventID] = struct{}{}
+			found.Topics[f.Topic]++
 		}
 		return nil
 	}
@@ -48,8 +48,8 @@ func missingRows(ctx context.Context, cfg config.Config, std console.Streams, co
 	return found, nil
 }
 
-// remarks are what has to be known before anything is published.
-func (a absence) remarks(dated, former bool) []string {
+// Remarks are what has to be known before anything is published.
+func (a Absence) Remarks(dated, former bool) []string {
 	remarks := a.notes
 	if left := a.counts.Expired + a.counts.Undated; left > 0 {
 		remark := console.Counted(left, "row") + " without a record left out: Kafka may have deleted it, as it has others of that time"
@@ -58,7 +58,7 @@ func (a absence) remarks(dated, former bool) []string {
 		}
 		remarks = append(remarks, remark)
 	}
-	if a.counts.Foreign > 0 && len(a.ids) > 0 && !former {
+	if a.counts.Foreign > 0 && len(a.Ids) > 0 && !former {
 		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
 	}
 	return remarks

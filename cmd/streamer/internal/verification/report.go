@@ -1,4 +1,4 @@
-package main
+package verification
 
 import (
 	"fmt"
@@ -19,12 +19,12 @@ func (v *verification) show(f verify.Finding) error {
 	return err
 }
 
-// verifySummary is the last line of --json.
-type verifySummary struct {
-	Summary verifyResult `json:"summary"`
+// summary is the last line of --json.
+type summary struct {
+	Summary result `json:"summary"`
 }
 
-type verifyResult struct {
+type result struct {
 	verify.Counts
 	Table      string   `json:"table,omitempty"`
 	Truth      string   `json:"truth,omitempty"`
@@ -39,7 +39,7 @@ type verifyResult struct {
 
 // report prints what was compared and what came out.
 func (v *verification) report(c verify.Counts) error {
-	r := verifyResult{
+	r := result{
 		Counts: c, Streams: v.streams, Topics: v.matched, Partitions: len(v.logs), TempBytes: v.comparison.SpilledBytes(),
 		Seconds: time.Since(v.progress.began).Seconds(), Notes: v.notes,
 	}
@@ -49,13 +49,13 @@ func (v *verification) report(c verify.Counts) error {
 		r.Table, r.Settled = v.cfg.Outbox.Table, v.settled.String()
 	}
 	if v.command.JSON {
-		return v.std.Line(verifySummary{r})
+		return v.std.Line(summary{r})
 	}
 	v.std.Table(r.rows(v.command.Limit))
 	return nil
 }
 
-func (r verifyResult) rows(limit uint) [][2]string {
+func (r result) rows(limit uint) [][2]string {
 	from := fmt.Sprintf("%s as of %s", r.Table, r.Settled)
 	if r.Truth != "" {
 		from = r.Truth

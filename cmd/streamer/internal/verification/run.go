@@ -1,4 +1,4 @@
-package main
+package verification
 
 import (
 	"cmp"
@@ -21,7 +21,7 @@ import (
 
 // verification is one run of streamer verify.
 type verification struct {
-	command  verifyCommand
+	command  Command
 	cfg      config.Config
 	std      console.Streams
 	progress *progress

@@ -1,4 +1,4 @@
-package main
+package verification
 
 import (
 	"context"
@@ -13,7 +13,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-type verifyCommand struct {
+// Command is streamer verify.
+type Command struct {
 	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2006-01-02T15:04:05Z), or 10m for ten minutes ago."`
 	To         string        `placeholder:"LSN|TIME" help:"Only events committed before this."`
 	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be given several times."`
@@ -31,7 +32,7 @@ type verifyCommand struct {
 }
 
 // Help is shown by streamer verify --help.
-func (verifyCommand) Help() string {
+func (Command) Help() string {
 	return `Compares the outbox table with what is in Kafka and tells what is missing, altered, out
 of order, scattered over partitions or repeated, with offsets and positions. It only reads,
 and may run beside a running streamer: rows that are not confirmed yet are not missed. The
@@ -58,7 +59,7 @@ func (n findingsError) Error() string {
 }
 
 // Run is the command.
-func (command verifyCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -86,7 +87,7 @@ func (command verifyCommand) Run(ctx context.Context, load site.Configuration, s
 }
 
 // span reads --from and --to.
-func (command verifyCommand) span(now time.Time) (s verify.Span, err error) {
+func (command Command) span(now time.Time) (s verify.Span, err error) {
 	if s.From, s.FromTime, err = parseBound("--from", command.From, now); err != nil {
 		return s, err
 	}
