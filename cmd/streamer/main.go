@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/verification"
@@ -40,7 +41,7 @@ type cli struct {
 	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Beats environment and file."`
 
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
-	Setup       setupCommand         `cmd:"" help:"Create what is missing: publication, slot, topics."`
+	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctorCommand        `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
 	Status      status.Command       `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
 	Preview     preview.Command      `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`

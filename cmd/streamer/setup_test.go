@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
@@ -66,8 +67,8 @@ func TestPrintedStatementsWork(t *testing.T) {
 	}
 
 	// As the role that they make, setup finds nothing to do or to complain about.
-	asRole := slices.Concat(environ, []string{"STREAMER_POSTGRES_DSN=" + strings.Replace(dsn, "postgres@", role+"@", 1)})
-	require.Contains(t, asRole[len(asRole)-1], role+"@")
+	asRole := slices.Concat(environ, []string{"STREAMER_POSTGRES_DSN=" + strings.Replace(dsn, "postgres@", setup.Role+"@", 1)})
+	require.Contains(t, asRole[len(asRole)-1], setup.Role+"@")
 	got := execute(t, asRole, "setup")
 	require.Zero(t, got.code, got.stderr)
 	assert.NotContains(t, got.stdout, "created")

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-type setupCommand struct {
+// Command is streamer setup.
+type Command struct {
 	Print       bool          `help:"Create nothing; print the SQL and the commands for Kafka, with least-privilege grants."`
 	CreateTable bool          `help:"Create the outbox table too, if it is missing."`
 	Failover    bool          `help:"Create the slot so that standbys keep a copy of it (PostgreSQL 17 or later)."`
@@ -25,7 +26,7 @@ type setupCommand struct {
 }
 
 // Help is shown by streamer setup --help.
-func (setupCommand) Help() string {
+func (Command) Help() string {
 	return `Creates what is missing: publication, slot, checkpoint store, the dead letter topic if
 rows can go there, and the output topics that are named with --topic or in the
 configuration without placeholders. What exists is left as it is; if something is wrong
@@ -38,7 +39,7 @@ Examples:
 }
 
 // Validate is called by kong.
-func (command setupCommand) Validate() error {
+func (command Command) Validate() error {
 	if command.Timeout < time.Second {
 		return errors.New("--timeout must be at least 1s")
 	}
@@ -46,7 +47,7 @@ func (command setupCommand) Validate() error {
 }
 
 // Run is the command.
-func (command setupCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
@@ -55,7 +56,7 @@ func (command setupCommand) Run(ctx context.Context, load site.Configuration, st
 	if command.Print {
 		return command.print(cfg, std)
 	}
-	s := &setup{setupCommand: command, cfg: cfg, std: std}
+	s := &setup{Command: command, cfg: cfg, std: std}
 	database, err := s.postgres(ctx)
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (command setupCommand) Run(ctx context.Context, load site.Configuration, st
 
 // setup creates things in the order in which they need each other.
 type setup struct {
-	setupCommand
+	Command
 	cfg   config.Config
 	std   console.Streams
 	wrong []error // found and not changed
@@ -246,7 +247,7 @@ func (s *setup) checkpointTable(ctx context.Context) error {
 	}
 	s.report("checkpoint table", s.cfg.Checkpoint.Postgres.Table, existed)
 	if !existed {
-		fmt.Fprintf(s.std.Out, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, role), "\n", " "))
+		fmt.Fprintf(s.std.Out, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, Role), "\n", " "))
 	}
 	return store.Close()
 }

@@ -1,4 +1,4 @@
-package main
+package setup
 
 import (
 	"fmt"
@@ -59,12 +59,12 @@ var checkpointColumns = []replication.Column{
 	{Name: "epoch", Type: "bigint NOT NULL DEFAULT 0"},
 }
 
-// role is whom the printed statements let stream.
-const role = "streamer"
+// Role is whom the printed statements let stream.
+const Role = "streamer"
 
 // print writes what setup would do, for people who do it themselves. It needs
 // no server.
-func (command setupCommand) print(cfg config.Config, std console.Streams) error {
+func (command Command) print(cfg config.Config, std console.Streams) error {
 	known, prefixes, err := site.KnownTopics(cfg, "")
 	if err != nil {
 		return err
@@ -80,14 +80,14 @@ func (command setupCommand) print(cfg config.Config, std console.Streams) error 
 		return err
 	}
 	statement("-- As a superuser. The role needs no right on any table, but REPLICATION lets it read\n-- the changes of all of them: guard its password, and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
-		"CREATE ROLE "+replication.QuoteIdentifier(role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
+		"CREATE ROLE "+replication.QuoteIdentifier(Role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
 	if cfg.Checkpoint.Store == config.StorePostgres {
 		table := cfg.Checkpoint.Postgres.Table
 		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- rights that the role needs.",
-			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, role))
+			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, Role))
 	}
 	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
-		statement("-- For outbox.cleanup. To drop partitions the role must own them.", "GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(role))
+		statement("-- For outbox.cleanup. To drop partitions the role must own them.", "GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
 	}
 	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
@@ -177,7 +177,7 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 // that. The name in it stands for ours.
 func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
 	grant := func(resource, operations string) {
-		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), role, operations, resource)
+		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), Role, operations, resource)
 	}
 	const useTopic = "--operation Describe --operation Read --operation Write"
 	output := useTopic
