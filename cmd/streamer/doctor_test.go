@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
 )
 
 func TestDoctor(t *testing.T) {
@@ -31,14 +33,14 @@ func TestDoctor(t *testing.T) {
 		got := r.execute("doctor", "--json")
 		assert.Zero(t, got.code, got.stdout)
 		var report struct {
-			Checks   []diagnosis
+			Checks   []doctor.Diagnosis
 			Failures int
 		}
 		require.NoError(t, json.Unmarshal([]byte(got.stdout), &report))
 		assert.Zero(t, report.Failures)
 		var warnings []string
 		for _, check := range report.Checks {
-			if check.Verdict == warned {
+			if check.Verdict == doctor.Warned {
 				warnings = append(warnings, check.What)
 				assert.NotEmpty(t, check.Remedy)
 			}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
@@ -42,7 +43,7 @@ type cli struct {
 
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
-	Doctor      doctorCommand        `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
+	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
 	Status      status.Command       `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
 	Preview     preview.Command      `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
 	Tail        tailCommand          `cmd:"" help:"Follow the CloudEvents in Kafka."`

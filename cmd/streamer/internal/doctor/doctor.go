@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -17,12 +17,13 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-type doctorCommand struct {
+// Command is streamer doctor.
+type Command struct {
 	JSON bool `help:"Print JSON."`
 }
 
 // Help is shown by streamer doctor --help.
-func (doctorCommand) Help() string {
+func (Command) Help() string {
 	return `Checks everything that can be wrong before and while streaming, changes nothing, and
 goes on after a failure. Each line has a verdict (ok, warn or FAIL), what was looked at,
 what was found and, where needed, the remedy. Exit code 0: nothing failed. 2: the
@@ -32,24 +33,25 @@ Example:
   streamer doctor --config streamer.yaml`
 }
 
-// verdict is how a check has ended.
-type verdict string
+// Verdict is how a check has ended.
+type Verdict string
 
+// How a check ends.
 const (
-	fine   verdict = "ok"
-	warned verdict = "warn"
-	failed verdict = "FAIL"
+	Fine   Verdict = "ok"
+	Warned Verdict = "warn"
+	Failed Verdict = "FAIL"
 )
 
-// diagnosis is one line of the report.
-type diagnosis struct {
-	Verdict verdict `json:"verdict"`
+// Diagnosis is one line of the report.
+type Diagnosis struct {
+	Verdict Verdict `json:"verdict"`
 	What    string  `json:"what"`
 	Meaning string  `json:"meaning"`
 	Remedy  string  `json:"remedy,omitempty"`
 }
 
-func (d diagnosis) String() string {
+func (d Diagnosis) String() string {
 	line := fmt.Sprintf("%-4s  %s — %s", d.Verdict, d.What, d.Meaning)
 	if d.Remedy != "" {
 		line += " — " + d.Remedy
@@ -58,12 +60,12 @@ func (d diagnosis) String() string {
 }
 
 // Run is the command.
-func (command doctorCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	d := &doctor{json: command.JSON, std: std}
 	if err != nil {
 		for line := range strings.Lines(err.Error()) {
-			d.say(failed, "configuration", strings.TrimSpace(line), "")
+			d.say(Failed, "configuration", strings.TrimSpace(line), "")
 		}
 		return errors.Join(d.finish(), failure.Misconfigure(errors.New("the configuration is not valid")))
 	}
@@ -84,7 +86,7 @@ type doctor struct {
 	cfg      config.Config
 	std      console.Streams
 	json     bool
-	found    []diagnosis
+	found    []Diagnosis
 	failures int
 
 	server   *replication.Server
@@ -96,10 +98,10 @@ type doctor struct {
 }
 
 // say adds a line, and writes it at once unless all are written as JSON.
-func (d *doctor) say(v verdict, what, meaning, remedy string) {
-	line := diagnosis{v, what, meaning, remedy}
+func (d *doctor) say(v Verdict, what, meaning, remedy string) {
+	line := Diagnosis{v, what, meaning, remedy}
 	d.found = append(d.found, line)
-	if v == failed {
+	if v == Failed {
 		d.failures++
 	}
 	if !d.json {
@@ -118,29 +120,29 @@ func (d *doctor) finish() error {
 // remedy.
 func (d *doctor) outcome(err error, what, meaning string) bool {
 	if err != nil {
-		d.say(failed, what, err.Error(), "")
+		d.say(Failed, what, err.Error(), "")
 		return false
 	}
-	d.say(fine, what, meaning, "")
+	d.say(Fine, what, meaning, "")
 	return true
 }
 
 // findings says what was found, or that all is well.
 func (d *doctor) findings(found []replication.Finding, what, meaning string) {
 	for _, f := range found {
-		v := warned
+		v := Warned
 		if f.Fatal {
-			v = failed
+			v = Failed
 		}
 		d.say(v, what, f.Problem, f.Remedy)
 	}
 	if len(found) == 0 {
-		d.say(fine, what, meaning, "")
+		d.say(Fine, what, meaning, "")
 	}
 }
 
 func (d *doctor) run(ctx context.Context) {
-	d.say(fine, "configuration", "valid", "")
+	d.say(Fine, "configuration", "valid", "")
 	d.postgres(ctx)
 	d.kafka(ctx)
 	d.checkpoint(ctx)
@@ -162,7 +164,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 			d.outcome(err, "checkpoint", "")
 			return
 		}
-		d.say(fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
+		d.say(Fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
 		return
 	}
 	if !d.outcome(err, "checkpoint", fmt.Sprintf("%s, saved %s in %s", record.LSN, record.SavedAt.Format(time.RFC3339), place)) || d.slot == nil {
@@ -172,7 +174,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	d.table = d.table.After(record.Publication)
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
-		d.say(warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")
+		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")
 	}
 	slot := *d.slot
 	if now, err := d.flushed(ctx); err == nil {
@@ -221,16 +223,16 @@ func (d *doctor) flushed(ctx context.Context) (replication.LSN, error) {
 
 func (d *doctor) endpoint(ctx context.Context) {
 	if d.cfg.HTTP.Listen == "" {
-		d.say(warned, "HTTP endpoint", "http.listen is empty: nobody sees health and metrics", "set http.listen")
+		d.say(Warned, "HTTP endpoint", "http.listen is empty: nobody sees health and metrics", "set http.listen")
 		return
 	}
 	health, err := status.AskHealth(ctx, d.cfg.HTTP.Listen)
 	switch {
 	case err != nil:
-		d.say(warned, "running streamer", err.Error(), "start it with `streamer run`; if it has ended by itself, the last line of its log says why; if it runs elsewhere, ask there")
+		d.say(Warned, "running streamer", err.Error(), "start it with `streamer run`; if it has ended by itself, the last line of its log says why; if it runs elsewhere, ask there")
 	case !health.Ready:
-		d.say(failed, "running streamer", status.DescribeHealth(health), "see its log")
+		d.say(Failed, "running streamer", status.DescribeHealth(health), "see its log")
 	default:
-		d.say(fine, "running streamer", status.DescribeHealth(health), "")
+		d.say(Fine, "running streamer", status.DescribeHealth(health), "")
 	}
 }

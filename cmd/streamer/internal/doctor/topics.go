@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"fmt"
@@ -28,32 +28,32 @@ func (d *doctor) topicState(client *router.Client, topic string, written bool) {
 		return
 	}
 	well := true
-	say := func(v verdict, remedy, format string, arguments ...any) {
+	say := func(v Verdict, remedy, format string, arguments ...any) {
 		well = false
 		d.say(v, what, fmt.Sprintf(format, arguments...), remedy)
 	}
 	if len(about.Missing) > 0 {
-		say(failed, "`streamer setup --print` shows the ACLs", "our principal may not %s", strings.Join(about.Missing, " and "))
+		say(Failed, "`streamer setup --print` shows the ACLs", "our principal may not %s", strings.Join(about.Missing, " and "))
 	}
 	if about.Leaderless > 0 {
-		say(failed, "bring back the brokers that have their replicas", "%d of %d partitions have no leader: nothing can be written to them", about.Leaderless, about.Partitions)
+		say(Failed, "bring back the brokers that have their replicas", "%d of %d partitions have no leader: nothing can be written to them", about.Leaderless, about.Partitions)
 	}
 	inSync, inSyncKnown := settingOf(client, topic, "min.insync.replicas")
 	switch {
 	case inSyncKnown && int64(about.InSync) < inSync && about.Leaderless == 0:
-		say(failed, "bring back the brokers that have its replicas", "a partition has %d replicas in sync, fewer than min.insync.replicas = %d: it takes nothing", about.InSync, inSync)
+		say(Failed, "bring back the brokers that have its replicas", "a partition has %d replicas in sync, fewer than min.insync.replicas = %d: it takes nothing", about.InSync, inSync)
 	case about.Replicas == 1:
-		say(warned, "use a replication factor of 3 with min.insync.replicas=2", "replication factor 1: what was acknowledged is lost with its broker's disk")
+		say(Warned, "use a replication factor of 3 with min.insync.replicas=2", "replication factor 1: what was acknowledged is lost with its broker's disk")
 	case inSyncKnown && inSync == 1:
-		say(warned, "set min.insync.replicas=2", "min.insync.replicas is 1: what was acknowledged is lost if the only replica in sync fails")
+		say(Warned, "set min.insync.replicas=2", "min.insync.replicas is 1: what was acknowledged is lost if the only replica in sync fails")
 	case inSyncKnown && int64(about.Replicas) == inSync:
-		say(warned, "lower min.insync.replicas or add a replica", "min.insync.replicas is the replication factor (%d): one broker away, and it takes nothing", inSync)
+		say(Warned, "lower min.insync.replicas or add a replica", "min.insync.replicas is the replication factor (%d): one broker away, and it takes nothing", inSync)
 	}
 	if written {
 		d.outputSettings(client, topic, say)
 	}
 	if well {
-		d.say(fine, what, fmt.Sprintf("%s, %s, %s", console.Counted(about.Partitions, "partition"), console.Counted(about.Replicas, "replica"), rights(about)), "")
+		d.say(Fine, what, fmt.Sprintf("%s, %s, %s", console.Counted(about.Partitions, "partition"), console.Counted(about.Replicas, "replica"), rights(about)), "")
 	}
 }
 
@@ -65,17 +65,17 @@ func rights(about router.TopicDescription) string {
 }
 
 // outputSettings looks at what a topic takes, and how long it keeps it.
-func (d *doctor) outputSettings(client *router.Client, topic string, say func(v verdict, remedy, format string, arguments ...any)) {
+func (d *doctor) outputSettings(client *router.Client, topic string, say func(v Verdict, remedy, format string, arguments ...any)) {
 	largest, known := settingOf(client, topic, "max.message.bytes")
 	if known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
-		say(warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)
+		say(Warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)
 	}
 	if known && d.largest+recordOverhead > largest {
-		say(warned, fmt.Sprintf("raise the topic's max.message.bytes to %d or more; with poison.policy: dead-letter such rows do not stop the stream", 2*(d.largest+recordOverhead)),
+		say(Warned, fmt.Sprintf("raise the topic's max.message.bytes to %d or more; with poison.policy: dead-letter such rows do not stop the stream", 2*(d.largest+recordOverhead)),
 			"max.message.bytes = %d, and the table holds a payload of %d bytes: a row that does not compress well enough cannot be published", largest, d.largest)
 	}
 	retention, known := settingOf(client, topic, "retention.ms")
 	if known && retention >= 0 && retention < readBackAge.Milliseconds() && d.cfg.Kafka.Resume != string(pipeline.ResumeAtLeastOnce) {
-		say(warned, "set retention.ms to a day or more", "retention.ms = %d: after a longer outage a start cannot read back what was published last, and repeats it", retention)
+		say(Warned, "set retention.ms to a day or more", "retention.ms = %d: after a longer outage a start cannot read back what was published last, and repeats it", retention)
 	}
 }

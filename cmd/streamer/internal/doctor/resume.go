@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -18,7 +18,7 @@ func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
 	const what = "transactional id"
 	resume := pipeline.Resume(d.cfg.Kafka.Resume)
 	if resume == pipeline.ResumeAtLeastOnce {
-		d.say(fine, what, "not used: kafka.resume is at_least_once, a crash repeats what was published after the checkpoint", "")
+		d.say(Fine, what, "not used: kafka.resume is at_least_once, a crash repeats what was published after the checkpoint", "")
 		return
 	}
 	if d.server == nil {
@@ -34,7 +34,7 @@ func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
 	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
 	err := client.Coordinated(ctx, name)
 	if errors.Is(err, router.ErrNoTransactions) && resume == pipeline.ResumeAuto {
-		d.say(warned, what, "events are repeated after a crash: "+err.Error(), "")
+		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), "")
 		return
 	}
 	d.outcome(err, what, fmt.Sprintf("%q can be seen; whether it may be written with shows when a streamer starts", name))
@@ -45,10 +45,10 @@ func (d *doctor) resumes(record checkpoint.Record) {
 	r := status.ResumeOf(record)
 	switch {
 	case r.ExactlyOnce:
-		d.say(fine, "resume", "exactly once: a start from the checkpoint repeats nothing", "")
+		d.say(Fine, "resume", "exactly once: a start from the checkpoint repeats nothing", "")
 	case d.cfg.Kafka.Resume == string(pipeline.ResumeAtLeastOnce):
-		d.say(fine, "resume", r.String(), "")
+		d.say(Fine, "resume", r.String(), "")
 	default:
-		d.say(warned, "resume", r.String()+": a start from the checkpoint may repeat events", "allow what is missing, and start the streamer again")
+		d.say(Warned, "resume", r.String()+": a start from the checkpoint may repeat events", "allow what is missing, and start the streamer again")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -24,11 +24,11 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 		}
 		if slot == nil || slot.Lost() {
 			missing++
-			d.say(failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
+			d.say(Failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
 		}
 	}
 	if missing == 0 {
-		d.say(fine, "shards", fmt.Sprintf("this is shard %d of %d, and all have their slots", d.cfg.Shard.Index, count), "")
+		d.say(Fine, "shards", fmt.Sprintf("this is shard %d of %d, and all have their slots", d.cfg.Shard.Index, count), "")
 	}
 }
 
@@ -41,17 +41,17 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	case err != nil:
 		d.outcome(err, "rewind slot", "")
 	case rewind == nil && d.cfg.Rewind.Keep == 0:
-		d.say(fine, "rewind slot", "rewind.keep is 0s: nothing is kept to be replayed", "")
+		d.say(Fine, "rewind slot", "rewind.keep is 0s: nothing is kept to be replayed", "")
 	case rewind == nil:
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
 	case d.cfg.Rewind.Keep == 0:
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
 	case rewind.Lost():
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
 	case rewind.RetainedWAL > 2*int64(d.cfg.Rewind.MaxBytes):
-		d.say(warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, console.Size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, console.Size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
 	default:
-		d.say(fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, console.Size(rewind.RetainedWAL), rewind.Confirmed), "")
+		d.say(Fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, console.Size(rewind.RetainedWAL), rewind.Confirmed), "")
 	}
 	d.replaySlot(ctx, control)
 }
@@ -64,9 +64,9 @@ func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
 		d.outcome(err, "replay", "")
 	case slot == nil:
 	case slot.InUse():
-		d.say(fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, console.Size(slot.RetainedWAL)), "")
+		d.say(Fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, console.Size(slot.RetainedWAL)), "")
 	default:
-		d.say(warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, console.Size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
+		d.say(Warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, console.Size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
 	}
 }
 

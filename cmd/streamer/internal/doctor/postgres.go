@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -80,18 +80,18 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 	const what = "largest payload"
 	var err error
 	if d.largest, err = control.LargestValue(ctx, table, column, size); errors.Is(err, replication.ErrHidden) {
-		d.say(warned, "outbox table", "`streamer verify`, replays of the table and cleaning up are refused: "+err.Error(), "")
+		d.say(Warned, "outbox table", "`streamer verify`, replays of the table and cleaning up are refused: "+err.Error(), "")
 		return
 	} else if err != nil {
-		d.say(fine, what, "not compared with what topics take: "+err.Error(), "")
+		d.say(Fine, what, "not compared with what topics take: "+err.Error(), "")
 		return
 	}
 	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {
-		d.say(warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer", d.largest, limit), "raise outbox.max_row_bytes")
+		d.say(Warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer", d.largest, limit), "raise outbox.max_row_bytes")
 		return
 	}
 	if d.largest > 0 {
-		d.say(fine, what, fmt.Sprintf("%d bytes, in a sample of the table", d.largest), "")
+		d.say(Fine, what, fmt.Sprintf("%d bytes, in a sample of the table", d.largest), "")
 	}
 }
 
@@ -99,13 +99,13 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 func (d *doctor) settings(ctx context.Context, control *replication.Control, server replication.Server) {
 	commit, err := control.Setting(ctx, "synchronous_commit")
 	if err == nil && commit == "off" {
-		d.say(warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, up to 200 ms later", "turn it on where latency matters")
+		d.say(Warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, up to 200 ms later", "turn it on where latency matters")
 	}
 	if timeout, err := control.Setting(ctx, "wal_sender_timeout"); err == nil { // in milliseconds
-		d.say(fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next", d.cfg.Postgres.WALSenderTimeout, timeout), "")
+		d.say(Fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next", d.cfg.Postgres.WALSenderTimeout, timeout), "")
 	}
 	if server.InStandby {
-		d.say(warned, "server role", "the server is a standby: publication and table can only be changed on its primary, and a slot is lost when the primary removes what it needs", "name the primary in postgres.dsn, or add target_session_attrs=read-write")
+		d.say(Warned, "server role", "the server is a standby: publication and table can only be changed on its primary, and a slot is lost when the primary removes what it needs", "name the primary in postgres.dsn, or add target_session_attrs=read-write")
 	}
 }
 
@@ -126,9 +126,9 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 	d.retained(slot, server)
 	switch slot.WALStatus {
 	case "unreserved":
-		d.say(warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
+		d.say(Warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
 	case "extended":
-		d.say(warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
+		d.say(Warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
 	}
 }
 
@@ -144,12 +144,12 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 	const what = "max_slot_wal_keep_size"
 	switch {
 	case server.MaxSlotKeepSize != "-1":
-		d.say(fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
+		d.say(Fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
 	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
-		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
+		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
-		d.say(warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
 	default:
-		d.say(fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
+		d.say(Fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -34,14 +34,14 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 		d.outcome(err, what, "")
 		return
 	case !found && d.cfg.Kafka.Topics.Create:
-		d.say(fine, what, "does not exist; the first dead letter creates it", "")
+		d.say(Fine, what, "does not exist; the first dead letter creates it", "")
 		return
 	case !found:
-		d.say(warned, what, "does not exist, and kafka.topics.create is false: the first row that cannot be published stops the streamer", "`streamer setup` creates it")
+		d.say(Warned, what, "does not exist, and kafka.topics.create is false: the first row that cannot be published stops the streamer", "`streamer setup` creates it")
 		return
 	}
 	if !d.deadLetterSettings(client, topic, what, outputs) {
-		d.say(fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
+		d.say(Fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
 	}
 	letters, err := client.Letters(ctx, topic, site.Mapping(d.cfg.Outbox).Columns)
 	if err != nil {
@@ -55,17 +55,17 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 		}
 	}
 	if open > 0 {
-		d.say(warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
+		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
 		return
 	}
-	d.say(fine, "dead letters", "none waits for a decision", "")
+	d.say(Fine, "dead letters", "none waits for a decision", "")
 }
 
 // deadLetterSettings warns of what would lose dead letters. It reports whether
 // there was anything; settings that we may not see are passed over.
 func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, outputs []string) (warnedOf bool) {
 	warn := func(meaning, remedy string) {
-		d.say(warned, what, meaning, remedy)
+		d.say(Warned, what, meaning, remedy)
 		warnedOf = true
 	}
 	if policy, err := client.TopicSetting(topic, "cleanup.policy"); err == nil && strings.Contains(policy, "compact") {

@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 func (d *doctor) kafka(ctx context.Context) {
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
-		d.say(failed, "Kafka", err.Error(), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
+		d.say(Failed, "Kafka", err.Error(), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
 		return
 	}
-	d.say(fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")
+	d.say(Fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")
 	defer client.Close()
 	d.requests(client)
 	if d.cfg.Checkpoint.Store == config.StoreKafka {
@@ -73,11 +73,11 @@ func (d *doctor) requests(client *router.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
 	case err != nil:
-		d.say(warned, what, err.Error(), "bring the broker back: its partitions are led by others, if they have replicas")
+		d.say(Warned, what, err.Error(), "bring the broker back: its partitions are led by others, if they have replicas")
 	case len(lacking) > 0:
-		d.say(failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
+		d.say(Failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
 	default:
-		d.say(fine, what, "the brokers know every request that is needed", "")
+		d.say(Fine, what, "the brokers know every request that is needed", "")
 	}
 }
 
@@ -89,7 +89,7 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
 	topic := router.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
 	existing, err := client.Exist(topic.Name())
 	if err == nil && len(existing) == 0 {
-		d.say(warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it", topic.Name()), "`streamer setup` creates it now")
+		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it", topic.Name()), "`streamer setup` creates it now")
 		return
 	}
 	if err == nil {
@@ -111,7 +111,7 @@ func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic st
 		return
 	}
 	if stamp != router.BrokerTime {
-		d.say(fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", router.BrokerTime, topic), "")
+		d.say(Fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", router.BrokerTime, topic), "")
 		return
 	}
 	id := site.IdentityOf(*d.server, d.cfg)
@@ -134,9 +134,9 @@ func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic st
 	case err != nil:
 		d.outcome(err, what, "")
 	case known && apart.Abs() >= replication.ClocksApart:
-		d.say(warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)), "synchronise both with NTP")
+		d.say(Warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)), "synchronise both with NTP")
 	case known:
-		d.say(fine, what, "agrees with the streamer's", "")
+		d.say(Fine, what, "agrees with the streamer's", "")
 	}
 }
 
@@ -147,8 +147,8 @@ func (d *doctor) outputTopic(name string, err error) {
 	case err != nil:
 		d.outcome(err, what, "")
 	case d.cfg.Kafka.Topics.Create:
-		d.say(fine, what, "does not exist; the first event creates it", "")
+		d.say(Fine, what, "does not exist; the first event creates it", "")
 	default:
-		d.say(warned, what, "does not exist, and kafka.topics.create is false: the first event for it stops the streamer", "create it (`streamer setup --topic NAME`), or set kafka.topics.create")
+		d.say(Warned, what, "does not exist, and kafka.topics.create is false: the first event for it stops the streamer", "create it (`streamer setup --topic NAME`), or set kafka.topics.create")
 	}
 }

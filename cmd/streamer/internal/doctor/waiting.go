@@ -1,4 +1,4 @@
-package main
+package doctor
 
 import (
 	"context"
@@ -57,7 +57,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	err = w.Read(ctx, control, *d.server)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		d.say(fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
+		d.say(Fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
 		return
 	case err != nil && !errors.Is(err, replication.ErrSlotActive):
 		d.outcome(err, what, "")
@@ -65,17 +65,17 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	d.topicsOf(ctx, what, topics)
 	if len(d.found) == before {
-		d.say(fine, what, fmt.Sprintf("%d looked at, which can be published", w.Shown), "")
+		d.say(Fine, what, fmt.Sprintf("%d looked at, which can be published", w.Shown), "")
 	}
 }
 
 // poison is about a row that cannot be published.
 func (d *doctor) poison(what string, line preview.Poison) {
 	if d.cfg.HasDeadLetters() {
-		d.say(warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison), "`streamer dead-letters list` will show it")
+		d.say(Warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison), "`streamer dead-letters list` will show it")
 		return
 	}
-	d.say(failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison), "to pass it: `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
+	d.say(Failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison), "to pass it: `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
 }
 
 // topicsOf makes sure that the topics of rows exist, unless we may create them.
@@ -98,7 +98,7 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 	existing, err := client.Exist(unknown...)
 	for _, topic := range unknown {
 		if err == nil && !slices.Contains(existing, topic) {
-			d.say(failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
+			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
 		}
 	}
 }
