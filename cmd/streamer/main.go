@@ -18,6 +18,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/replay"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
@@ -48,7 +49,7 @@ type cli struct {
 	Preview     preview.Command      `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
 	Tail        tailCommand          `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verification.Command `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
-	Replay      replayCommand        `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
+	Replay      replay.Command       `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
 	DeadLetters deadletter.Command   `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
 	Checkpoint  checkpointCommand    `cmd:"" help:"Look at the stored position."`
 	ShowConfig  configCommand        `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"context"
@@ -16,7 +16,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-type replayCommand struct {
+// Command is streamer replay.
+type Command struct {
 	From          string   `placeholder:"POSITION" help:"Where to begin: an LSN, a time (2026-11-21T14:30:00Z), a duration ago (90m), or beginning, which is all that the rewind slot keeps."`
 	To            string   `placeholder:"POSITION" help:"Where to end: an LSN or a time, itself left out. Default: the stream's checkpoint."`
 	AggregateType []string `sep:"none" placeholder:"PATTERN" help:"Only rows of aggregate types that match; may be repeated."`
@@ -35,7 +36,7 @@ type replayCommand struct {
 }
 
 // Help is shown by streamer replay --help.
-func (replayCommand) Help() string {
+func (Command) Help() string {
 	return `Publishes a part of the past again, beside the running streamer: from the server's log,
 in commit order, each event with the id and the sequence it had, and with the extension
 attribute replay (header ce_replay), by which consumers tell it from the first time. The
@@ -55,7 +56,7 @@ Examples:
 }
 
 // Validate is called by kong.
-func (command replayCommand) Validate() error {
+func (command Command) Validate() error {
 	switch {
 	case command.FromTable && command.DryRun && !command.Missing:
 		return errors.New("--from-table goes not with --dry-run: `streamer verify` counts the rows")
@@ -81,7 +82,7 @@ func (command replayCommand) Validate() error {
 }
 
 // request is what identifies a replay that was interrupted.
-func (command replayCommand) request() string {
+func (command Command) request() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "--from %q", command.From)
 	if command.To != "" {
@@ -109,12 +110,12 @@ func replaying(cfg config.Config) config.Config {
 }
 
 // Run is the command.
-func (command replayCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
+func (command Command) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
 	if err != nil {
 		return err
 	}
-	r := &replay{replayCommand: command, std: std, cfg: loaded.Config}
+	r := &replay{Command: command, std: std, cfg: loaded.Config}
 	if command.Missing || command.FromTable {
 		return r.table(ctx)
 	}

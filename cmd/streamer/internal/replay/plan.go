@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 // replay is the command at work, and what it has found on the server.
 type replay struct {
-	replayCommand
+	Command
 	cfg config.Config
 	std console.Streams
 

@@ -1,4 +1,4 @@
-package main
+package replay
 
 import (
 	"testing"
@@ -67,7 +67,7 @@ func TestInterruptedReplayKeepsItsTimes(t *testing.T) {
 	t.Parallel()
 	began := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)
 	r := &replay{
-		replayCommand: replayCommand{From: "2h", To: "10m"}, left: &replication.Slot{Name: "s_replay"},
+		Command: Command{From: "2h", To: "10m"}, left: &replication.Slot{Name: "s_replay"},
 	}
 	r.record = &checkpoint.Record{LSN: 150, Replay: &checkpoint.Replay{ID: replayID(began), Request: r.request(), From: "0/64", Until: "0/C8"}}
 	plan, err := r.resume(t.Context())
