@@ -27,17 +27,17 @@ func (r *replay) missing(ctx context.Context) error {
 	for _, note := range found.Remarks(r.timeColumn() != "", len(r.FormerSlot) > 0) {
 		fmt.Fprintln(r.std.Err, "streamer:", note)
 	}
-	if len(found.Ids) == 0 || !r.Yes {
-		err := r.report(replayResult{DryRun: len(found.Ids) > 0, FromTable: true, Events: int64(len(found.Ids)), Topics: found.Topics})
-		if len(found.Ids) > 0 && !r.DryRun {
+	if len(found.IDs) == 0 || !r.Yes {
+		err := r.report(replayResult{DryRun: len(found.IDs) > 0, FromTable: true, Events: int64(len(found.IDs)), Topics: found.Topics})
+		if len(found.IDs) > 0 && !r.DryRun {
 			err = errors.Join(err, failure.Refuse(errors.New("nothing was published: add --yes to do it")))
 		}
 		return err
 	}
 	q := replication.OutboxQuery{
 		OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn(),
-		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.Ids)),
+		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.IDs)),
 	}
 	q.AsWritten = q.OrderBy == ""
-	return r.fromTable(ctx, q, found.Ids)
+	return r.fromTable(ctx, q, found.IDs)
 }

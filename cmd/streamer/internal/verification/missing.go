@@ -14,7 +14,7 @@ import (
 
 // Absence is what a comparison of the table with Kafka has found.
 type Absence struct {
-	Ids    map[string]struct{}
+	IDs    map[string]struct{}
 	Topics map[string]int64 // where they belong, and how many
 	counts verify.Counts
 	notes  []string
@@ -33,10 +33,10 @@ func Missing(ctx context.Context, cfg config.Config, std console.Streams, comman
 	if v.span, err = v.command.span(time.Now()); err != nil {
 		return found, failure.Misconfigure(err)
 	}
-	found.Ids, found.Topics = map[string]struct{}{}, map[string]int64{}
+	found.IDs, found.Topics = map[string]struct{}{}, map[string]int64{}
 	v.found = func(f verify.Finding) error {
 		if f.Kind == verify.Missing {
-			found.Ids[f.EventID] = struct{}{}
+			found.IDs[f.EventID] = struct{}{}
 			found.Topics[f.Topic]++
 		}
 		return nil
@@ -58,7 +58,7 @@ func (a Absence) Remarks(dated, former bool) []string {
 		}
 		remarks = append(remarks, remark)
 	}
-	if a.counts.Foreign > 0 && len(a.Ids) > 0 && !former {
+	if a.counts.Foreign > 0 && len(a.IDs) > 0 && !former {
 		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
 	}
 	return remarks
