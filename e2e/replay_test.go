@@ -484,7 +484,7 @@ func TestReplayRefusals(t *testing.T) {
 		"1h":                   {3, []string{"older than what rewind slot", "--from beginning"}},
 		"0/1":                  {3, []string{"older than what rewind slot", "--from beginning"}},
 		"FFFF/0":               {2, []string{"above the checkpoint"}},
-		"yesterday":            {2, []string{"neither an LSN", "beginning"}},
+		"yesterday":            {2, []string{"write an LSN", "beginning"}},
 		"2999-01-01T00:00:00Z": {2, []string{"lies in the future"}},
 	} {
 		output, code := r.command("replay", "--from", from)

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,7 +16,7 @@ import (
 
 type tailCommand struct {
 	Topics []string `arg:"" optional:"" name:"topic" help:"Topics to follow. Default: all that the configuration can lead to."`
-	From   string   `default:"end" placeholder:"beginning|end|TIME|OFFSET" help:"Where to begin: beginning, end, a time (2006-01-02T15:04:05Z, or 10m for ten minutes ago) or an offset."`
+	From   string   `default:"end" placeholder:"beginning|end|TIME|OFFSET" help:"Where to begin: a time (2026-11-21T14:30:00Z), a duration ago (90m), an offset, beginning, or end."`
 	Key    *string  `help:"Only records with this key."`
 	Type   *string  `help:"Only CloudEvents of this type."`
 	Limit  uint     `placeholder:"N" help:"End after this number of records; 0 follows until stopped."`
@@ -80,11 +78,14 @@ func (command tailCommand) wants(r router.Rendering) bool {
 }
 
 func (command tailCommand) options(cfg config.Config) (router.TailOptions, error) {
-	from, err := parseFrom(command.From, time.Now())
+	from, err := console.ParsePosition("--from", command.From, time.Now(), console.Beginning, console.End, console.AtTime, console.AtOffset)
 	if err != nil {
 		return router.TailOptions{}, err
 	}
-	o := router.TailOptions{Topics: command.Topics, From: from}
+	o := router.TailOptions{Topics: command.Topics, From: router.From{Beginning: from.Kind == console.Beginning, Time: from.Time}}
+	if from.Kind == console.AtOffset {
+		o.From.Offset = &from.Offset
+	}
 	if len(o.Topics) > 0 {
 		return o, nil
 	}
@@ -96,24 +97,4 @@ func (command tailCommand) options(cfg config.Config) (router.TailOptions, error
 		return slices.Contains(known, topic) || slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) })
 	}
 	return o, err
-}
-
-// parseFrom reads a place in the log. Numbers are offsets.
-func parseFrom(text string, now time.Time) (router.From, error) {
-	switch text {
-	case "beginning":
-		return router.From{Beginning: true}, nil
-	case "end":
-		return router.From{}, nil
-	}
-	if offset, err := strconv.ParseInt(text, 10, 64); err == nil && offset >= 0 {
-		return router.From{Offset: &offset}, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return router.From{Time: now.Add(-ago)}, nil
-	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return router.From{Time: at}, nil
-	}
-	return router.From{}, fmt.Errorf("--from %s: write beginning, end, an offset, a time such as 2006-01-02T15:04:05Z, or a duration such as 10m", text)
 }

@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"internal/telemetry": {"internal/failure", "router"},
 	"internal/verify":    {"replication", "router"},
 
-	console:      {"internal/config", "internal/ops"},
+	console:      {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site:         {"internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "checkpoint", "router"},
 	preview:      {console, site, "internal/config", "replication", "decoder", "router"},
 	status:       {console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint"},

@@ -2,5 +2,5 @@
 // reads and writes, tables and JSON, numbers and durations for people, positions
 // and times as they are typed, the logger, and the version.
 //
-// It knows nothing of PostgreSQL, Kafka or any command. Start at [Streams].
+// It asks no server and knows no command. Start at [Streams].
 package console

@@ -194,10 +194,10 @@ func (r *replay) plan() (*pipeline.Replay, error) {
 	if err != nil {
 		return nil, err
 	}
-	if plan.From, err = beginAt(r.From, began, *r.rewind, r.stream); err != nil {
+	if plan.From, err = r.beginAt(began); err != nil {
 		return nil, err
 	}
-	if plan.Until, err = endAt(r.To, r.stream.LSN); err != nil {
+	if plan.Until, err = r.endAt(began); err != nil {
 		return nil, err
 	}
 	if plan.From > plan.Until {
@@ -219,8 +219,15 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 		ID: replayID(began), Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
 		StreamID: pipeline.StreamID(r.stream.Identity, r.stream.History),
 	}
-	plan.Since, _ = console.ParseTime(r.From, began)
-	plan.Before, _ = console.ParseTime(r.To, began)
+	from, err := r.begins(began)
+	if err != nil {
+		return nil, err
+	}
+	to, err := r.ends(began)
+	if err != nil {
+		return nil, err
+	}
+	plan.Since, plan.Before = from.Time, to.Time
 	if !plan.Before.IsZero() && !plan.Since.Before(plan.Before) {
 		return nil, failure.Misconfigure(fmt.Errorf("--to %s does not lie behind --from %s", r.To, r.From))
 	}
@@ -233,32 +240,47 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 // clocks is how far our clock and the server's may be apart.
 const clocks = time.Minute
 
+// begins and ends read --from and --to, for a replay that has begun then.
+func (r *replay) begins(began time.Time) (console.Position, error) {
+	return console.ParsePosition("--from", r.From, began, console.AtLSN, console.AtTime, console.Beginning)
+}
+
+func (r *replay) ends(began time.Time) (console.Position, error) {
+	return console.ParsePosition("--to", r.To, began, console.AtLSN, console.AtTime)
+}
+
 // beginAt is where a replay that begins now begins to read.
-func beginAt(from string, now time.Time, rewind replication.Slot, stream checkpoint.Record) (replication.LSN, error) {
-	if from == "beginning" {
-		return rewind.Confirmed, nil
-	}
-	if at, is := console.ParseTime(from, now); is {
-		kept := site.KeptSince(stream.Past, rewind.Confirmed)
-		if kept.IsZero() || at.Before(kept) {
-			return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", from, rewind.Name, rewind.Confirmed, when(kept)))
-		}
-		if m, found := checkpoint.Before(stream.Past, at.Add(-clocks)); found {
-			return max(m.LSN, rewind.Confirmed), nil
-		}
-		return rewind.Confirmed, nil
-	}
-	lsn, err := replication.ParseLSN(from)
+func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
+	from, err := r.begins(now)
 	if err != nil {
-		return 0, failure.Misconfigure(fmt.Errorf("--from %q is neither an LSN such as %s, nor a time such as 2026-11-21T14:30:00Z, nor a duration such as 90m, nor beginning", from, stream.LSN))
+		return 0, err
+	}
+	kept := r.rewind.Confirmed
+	tooOld := func(since string) error {
+		return failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", r.From, r.rewind.Name, kept, since))
 	}
 	switch {
-	case lsn < rewind.Confirmed:
-		return 0, failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", lsn, rewind.Name, rewind.Confirmed))
-	case lsn > stream.LSN:
-		return 0, failure.Misconfigure(fmt.Errorf("--from %s lies above the checkpoint %s: what comes there is published by the stream itself", lsn, stream.LSN))
+	case from.Kind == console.Beginning:
+		return kept, nil
+	case from.Kind == console.AtTime:
+		since := site.KeptSince(r.stream.Past, kept)
+		if since.IsZero() || from.Time.Before(since) {
+			return 0, tooOld(when(since))
+		}
+		if m, found := checkpoint.Before(r.stream.Past, from.Time.Add(-clocks)); found {
+			return max(m.LSN, kept), nil
+		}
+		return kept, nil
+	case from.LSN < kept:
+		return 0, tooOld("")
+	case from.LSN > r.stream.LSN:
+		return 0, aboveCheckpoint("--from", from.LSN, r.stream.LSN)
 	}
-	return lsn, nil
+	return from.LSN, nil
+}
+
+func aboveCheckpoint(flag string, lsn, checkpoint replication.LSN) error {
+	return failure.Misconfigure(fmt.Errorf("%s %s lies above the checkpoint %s: what comes there is published by the stream itself", flag, lsn, checkpoint))
 }
 
 // when says when, if that is known.
@@ -271,18 +293,17 @@ func when(at time.Time) string {
 
 // endAt is where to end: at the checkpoint, beyond which the stream itself
 // publishes.
-func endAt(to string, checkpoint replication.LSN) (replication.LSN, error) {
-	if _, is := console.ParseTime(to, time.Now()); is || to == "" {
-		return checkpoint, nil
+func (r *replay) endAt(now time.Time) (replication.LSN, error) {
+	to, err := r.ends(now)
+	switch {
+	case err != nil:
+		return 0, err
+	case to.Kind != console.AtLSN:
+		return r.stream.LSN, nil
+	case to.LSN > r.stream.LSN:
+		return 0, aboveCheckpoint("--to", to.LSN, r.stream.LSN)
 	}
-	lsn, err := replication.ParseLSN(to)
-	if err != nil {
-		return 0, failure.Misconfigure(fmt.Errorf("--to %q is neither an LSN such as %s, nor a time such as 2026-11-21T14:30:00Z, nor a duration such as 30m", to, checkpoint))
-	}
-	if lsn > checkpoint {
-		return 0, failure.Misconfigure(fmt.Errorf("--to %s lies above the checkpoint %s: what comes there is published by the stream itself", lsn, checkpoint))
-	}
-	return lsn, nil
+	return to.LSN, nil
 }
 
 // pipeline is the streamer that publishes the replay.

@@ -20,35 +20,41 @@ func TestBeginAt(t *testing.T) {
 	stream := checkpoint.Record{LSN: 1000, Past: []checkpoint.Moment{
 		{At: now.Add(-3 * time.Hour), LSN: 100}, {At: now.Add(-2 * time.Hour), LSN: 200}, {At: now.Add(-time.Hour), LSN: 300}, {At: now, LSN: 1000},
 	}}
-	rewind := replication.Slot{Name: "s_rewind", Confirmed: 200}
+	planned := func(from string) *replay {
+		return &replay{Command: Command{From: from}, rewind: &replication.Slot{Name: "s_rewind", Confirmed: 200}, stream: stream}
+	}
 	for from, want := range map[string]replication.LSN{
 		"beginning": 200, "0/C8": 200, "0/12C": 300, "0/3E8": 1000,
 		"1h30m": 200, "59m": 300, "60m": 200, // a minute of tolerance
 		"2h": 200, // no earlier than what is kept
 	} {
-		at, err := beginAt(from, time.Now(), rewind, stream)
+		at, err := planned(from).beginAt(time.Now())
 		if assert.NoError(t, err, from) {
 			assert.Equal(t, want, at, from)
 		}
 	}
 	for from, class := range map[string]failure.Class{"0/C7": failure.Refused, "0/3E9": failure.Misconfigured, "3h": failure.Refused, "x": failure.Misconfigured} {
-		_, err := beginAt(from, time.Now(), rewind, stream)
+		_, err := planned(from).beginAt(time.Now())
 		require.Error(t, err, from)
 		assert.Equal(t, class, failure.ClassOf(err), from)
 	}
-	_, err := beginAt("1m", time.Now(), rewind, checkpoint.Record{LSN: 1000})
+	stream.Past = nil
+	_, err := planned("1m").beginAt(time.Now())
 	assert.Equal(t, failure.Refused, failure.ClassOf(err), "since when it is kept is not known")
 }
 
 func TestEndAt(t *testing.T) {
 	t.Parallel()
+	planned := func(to string) *replay {
+		return &replay{Command: Command{To: to}, stream: checkpoint.Record{LSN: 1000}}
+	}
 	for to, want := range map[string]replication.LSN{"": 1000, "10m": 1000, "0/64": 100, "0/3E8": 1000} {
-		at, err := endAt(to, 1000)
+		at, err := planned(to).endAt(time.Now())
 		require.NoError(t, err, to)
 		assert.Equal(t, want, at, to)
 	}
 	for _, to := range []string{"0/3E9", "x"} {
-		_, err := endAt(to, 1000)
+		_, err := planned(to).endAt(time.Now())
 		assert.Equal(t, failure.Misconfigured, failure.ClassOf(err), to)
 	}
 }

@@ -106,21 +106,19 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 	if q.OrderBy == "" {
 		return q, failure.Misconfigure(errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by"))
 	}
+	now := time.Now()
 	for _, bound := range []struct {
 		flag, text string
 		into       *time.Time
 	}{{"--from", r.From, &q.From}, {"--to", r.To, &q.To}} {
-		if bound.text == "" || bound.text == "beginning" {
-			continue
-		}
-		t, is := console.ParseTime(bound.text, time.Now())
+		position, err := console.ParsePosition(bound.flag, bound.text, now, console.AtTime, console.Beginning)
 		switch {
-		case !is:
-			return q, failure.Misconfigure(fmt.Errorf("%s %q is not a time: the table knows no positions of the log", bound.flag, bound.text))
-		case at == "":
+		case err != nil:
+			return q, fmt.Errorf("%w: the table does not know at which position a row was committed", err)
+		case position.Kind == console.AtTime && at == "":
 			return q, failure.Misconfigure(fmt.Errorf("%s takes a column that says when a row was written: name it with --time-column", bound.flag))
 		}
-		*bound.into = t
+		*bound.into = position.Time
 	}
 	return q, nil
 }

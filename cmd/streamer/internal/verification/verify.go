@@ -10,12 +10,11 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
-	"github.com/outboxstream/streamer/replication"
 )
 
 // Command is streamer verify.
 type Command struct {
-	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2006-01-02T15:04:05Z), or 10m for ten minutes ago."`
+	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2026-11-21T14:30:00Z), or a duration ago (90m)."`
 	To         string        `placeholder:"LSN|TIME" help:"Only events committed before this."`
 	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be given several times."`
 	TimeColumn string        `placeholder:"COLUMN" help:"Column that tells when a row was inserted, for --from and --to and for topics with retention. Default: outbox.cleanup.time_column or outbox.columns.time."`
@@ -88,30 +87,17 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 
 // span reads --from and --to.
 func (command Command) span(now time.Time) (s verify.Span, err error) {
-	if s.From, s.FromTime, err = parseBound("--from", command.From, now); err != nil {
+	from, err := console.ParsePosition("--from", command.From, now, console.AtLSN, console.AtTime)
+	if err != nil {
 		return s, err
 	}
-	if s.To, s.ToTime, err = parseBound("--to", command.To, now); err != nil {
+	to, err := console.ParsePosition("--to", command.To, now, console.AtLSN, console.AtTime)
+	if err != nil {
 		return s, err
 	}
+	s = verify.Span{From: from.LSN, FromTime: from.Time, To: to.LSN, ToTime: to.Time}
 	if command.Truth != "" && command.Record != "" {
 		return s, errors.New("--truth and --record: choose one")
 	}
 	return s, nil
-}
-
-func parseBound(flag, text string, now time.Time) (replication.LSN, time.Time, error) {
-	if text == "" {
-		return 0, time.Time{}, nil
-	}
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return 0, at, nil
-	}
-	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
-		return 0, now.Add(-ago), nil
-	}
-	if lsn, err := replication.ParseLSN(text); err == nil && lsn != 0 {
-		return lsn, time.Time{}, nil
-	}
-	return 0, time.Time{}, fmt.Errorf("%s %s: write an LSN such as 0/15306C8, a time such as 2006-01-02T15:04:05Z, or a duration such as 10m", flag, text)
 }
