@@ -26,8 +26,8 @@ func (p *prompt) Lapsed() error                            { return nil }
 func (p *prompt) Remembers() time.Duration                 { return 24 * time.Hour }
 func (p *prompt) Close() error                             { return nil }
 
-func (p *prompt) Admit(_ string, n int) (FoundTopic, error) {
-	return FoundTopic{Partitions: make([]FoundPartition, n)}, nil
+func (p *prompt) Admit(_ string, n int) (Admission, error) {
+	return Admission{Ends: make([]int64, n)}, nil
 }
 
 func (p *prompt) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {

@@ -208,9 +208,15 @@ func (o *Owner) Lapsed() error {
 	return nil
 }
 
-// Admit gets a topic's partitions ready for their first event: predecessors are
-// kept out, and it is known where they end.
-func (o *Owner) Admit(topic string, partitions int) (FoundTopic, error) {
+// Admission is a topic whose partitions are ready for their first event.
+type Admission struct {
+	TopicID string  // Kafka's; empty where it has none
+	Ends    []int64 // of its partitions
+}
+
+// Admit gets a topic's partitions ready: predecessors are kept out, and it is known
+// where they end.
+func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), admitPatience)
 	defer cancel()
 	ids := make([]int32, partitions)
@@ -221,23 +227,23 @@ func (o *Owner) Admit(topic string, partitions int) (FoundTopic, error) {
 	}
 	described, err := o.topicIDs([]string{topic})
 	if err != nil {
-		return FoundTopic{}, err
+		return Admission{}, err
 	}
 	if _, exists := described[topic]; !exists {
-		return FoundTopic{}, sarama.ErrUnknownTopicOrPartition
+		return Admission{}, sarama.ErrUnknownTopicOrPartition
 	}
 	if err := o.Fence(ctx, map[string][]int32{topic: ids}); err != nil {
-		return FoundTopic{}, err
+		return Admission{}, err
 	}
 	ends, err := o.offsets(ctx, parts, sarama.OffsetNewest)
 	if err != nil {
-		return FoundTopic{}, err
+		return Admission{}, err
 	}
-	found := FoundTopic{ID: described[topic].id, Partitions: make([]FoundPartition, partitions)}
+	admitted := Admission{TopicID: described[topic].id, Ends: make([]int64, partitions)}
 	for i, part := range parts {
-		found.Partitions[i] = FoundPartition{Mark: ends[part], End: ends[part]}
+		admitted.Ends[i] = ends[part]
 	}
-	return found, nil
+	return admitted, nil
 }
 
 // emptyTransaction writes an abort marker with our epoch into each partition.

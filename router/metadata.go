@@ -167,7 +167,8 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	if known {
 		return found, fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(found.Partitions))
 	}
-	found, err := p.cluster.Admit(t.name, count)
+	admitted, err := p.cluster.Admit(t.name, count)
+	found = newTopicOf(admitted)
 	if err == nil && missed && (marks.ID == "" || found.ID == "" || marks.ID == found.ID) {
 		return found, fmt.Errorf("%w: topic %q", errCameBack, t.name)
 	}
@@ -339,14 +340,14 @@ func (p *Producer) noteGrowth(t *topic, count int) {
 	if t.grown.Load() == int32(count) {
 		return // they are ready, and no event has come since
 	}
-	found, err := p.cluster.Admit(t.name, count)
+	admitted, err := p.cluster.Admit(t.name, count)
 	if err != nil {
 		p.log.Warn("new partitions are not ready yet", "topic", t.name, "partitions", count, "err", err)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t.larger = found
+	t.larger = newTopicOf(admitted)
 	t.grown.Store(int32(count))
 	p.announce()
 }

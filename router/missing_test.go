@@ -68,7 +68,7 @@ func TestStaleBroker(t *testing.T) {
 				t.Helper()
 				found, err := (&Owner{Client: s.client}).Admit(topic, 2)
 				require.NoError(t, err)
-				assert.NotEmpty(t, found.ID)
+				assert.NotEmpty(t, found.TopicID)
 			},
 			"does it exist": func(t *testing.T, s *scribe) {
 				t.Helper()

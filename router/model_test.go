@@ -26,12 +26,8 @@ func (m *modelled) Leader(topic string, partition int32) (Connection, error) {
 // ID is another one for each producer.
 func (m *modelled) ID() (int64, int16) { return m.NewProducerID(), 0 }
 
-func (m *modelled) Admit(topic string, partitions int) (FoundTopic, error) {
-	found := FoundTopic{ID: m.Topics[topic].ID, Partitions: make([]FoundPartition, partitions)}
-	for i, end := range m.Ends(topic, partitions) {
-		found.Partitions[i] = FoundPartition{Mark: end, End: end}
-	}
-	return found, nil
+func (m *modelled) Admit(topic string, partitions int) (Admission, error) {
+	return Admission{TopicID: m.Topics[topic].ID, Ends: m.Ends(topic, partitions)}, nil
 }
 
 func (m *modelled) Renew() (time.Duration, error) { return time.Hour, nil }

@@ -246,11 +246,11 @@ type admitting struct {
 	deny   error
 }
 
-func (a *admitting) Admit(topic string, partitions int) (FoundTopic, error) {
+func (a *admitting) Admit(topic string, partitions int) (Admission, error) {
 	a.guard.Lock()
 	defer a.guard.Unlock()
 	if a.deny != nil {
-		return FoundTopic{}, a.deny
+		return Admission{}, a.deny
 	}
 	a.counts = append(a.counts, partitions)
 	return a.modelled.Admit(topic, partitions)

@@ -36,7 +36,7 @@ type Cluster interface {
 	// ID is the producer id to write with, and its epoch.
 	ID() (id int64, epoch int16)
 	// Admit gets a topic's partitions ready for their first event.
-	Admit(topic string, partitions int) (FoundTopic, error)
+	Admit(topic string, partitions int) (Admission, error)
 	// Renew keeps predecessors out, when that is due, and tells when it is due
 	// again.
 	Renew() (time.Duration, error)

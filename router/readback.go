@@ -79,6 +79,15 @@ type FoundTopic struct {
 	Mixed replication.Position
 }
 
+// newTopicOf is a topic in which there is nothing of ours.
+func newTopicOf(a Admission) FoundTopic {
+	found := FoundTopic{ID: a.TopicID, Partitions: make([]FoundPartition, len(a.Ends))}
+	for i, end := range a.Ends {
+		found.Partitions[i] = FoundPartition{Mark: end, End: end}
+	}
+	return found
+}
+
 // FoundPartition is a partition's part of it.
 type FoundPartition struct {
 	Mark int64 // events above the checkpoint lie from here

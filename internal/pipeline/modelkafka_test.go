@@ -220,19 +220,15 @@ func (o *modelOwner) Leader(topic string, partition int32) (router.Connection, e
 
 func (o *modelOwner) Create(string) error { return nil }
 
-func (o *modelOwner) Admit(topic string, partitions int) (router.FoundTopic, error) {
+func (o *modelOwner) Admit(topic string, partitions int) (router.Admission, error) {
 	ids := make([]int32, partitions)
 	for i := range ids {
 		ids[i] = int32(i)
 	}
 	if err := o.Fence(context.Background(), map[string][]int32{topic: ids}); err != nil {
-		return router.FoundTopic{}, err
+		return router.Admission{}, err
 	}
-	found := router.FoundTopic{Partitions: make([]router.FoundPartition, partitions)}
-	for i, end := range o.world.kafka.Ends(topic, partitions) {
-		found.Partitions[i] = router.FoundPartition{Mark: end, End: end}
-	}
-	return found, nil
+	return router.Admission{Ends: o.world.kafka.Ends(topic, partitions)}, nil
 }
 
 // modelConnection sends nothing for a process that has been killed.
