@@ -63,7 +63,7 @@ func takeOverOnce(b *testing.B, brokers []string, topic string, partitions int, 
 	require.NoError(b, err)
 	require.NoError(b, owner.Fence(b.Context(), existing))
 	step("fence")
-	found, err := client.ReadBack(b.Context(), r)
+	found, err := r.Read(b.Context(), client)
 	require.NoError(b, err)
 	require.Len(b, found.Landmarks, partitions)
 	step("read-back")

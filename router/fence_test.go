@@ -563,7 +563,7 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, forbidden), sarama.AclOperationWrite))
 	require.NoError(t, o.Fence(t.Context(), both))
 	require.NoError(t, o.appended(forbidden, 0, 0))
-	_, err = client.ReadBack(t.Context(), readBackOf(map[string]Marks{forbidden: {Offsets: []int64{0, 0}}}))
+	_, err = readBackOf(map[string]Marks{forbidden: {Offsets: []int64{0, 0}}}).Read(t.Context(), client)
 	require.ErrorIs(t, err, sarama.ErrTopicAuthorizationFailed)
 	require.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, forbidden)

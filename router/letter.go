@@ -47,7 +47,7 @@ func (l *Letter) row() row { return row{l.StreamID, l.Position} }
 // Letters lists the dead letters of a topic in stream order, the resolved ones,
 // too. A topic that does not exist has none. Columns tell which column is the
 // aggregate type.
-func (c *Client) Letters(ctx context.Context, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
+func Letters(ctx context.Context, c *Client, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
 	spans, err := c.whole(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("dead letter topic %q: %w", topic, err)
@@ -99,36 +99,11 @@ func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 	return l
 }
 
-// whole is every partition of a topic, as far as it goes now.
-func (c *Client) whole(ctx context.Context, topic string) ([]*span, error) {
-	described, err := c.describeTopics([]string{topic}, glance)
-	if err != nil {
-		return nil, err
-	}
-	var partitions []topicPartition
-	for id := range int32(described[topic].partitions) {
-		partitions = append(partitions, topicPartition{topic, id})
-	}
-	oldest, err := c.offsets(ctx, partitions, sarama.OffsetOldest)
-	if err != nil {
-		return nil, err
-	}
-	newest, err := c.offsets(ctx, partitions, sarama.OffsetNewest)
-	if err != nil {
-		return nil, err
-	}
-	var spans []*span
-	for _, part := range partitions {
-		spans = append(spans, &span{topicPartition: part, next: oldest[part], end: newest[part]})
-	}
-	return spans, nil
-}
-
 // errGone tells that retention was faster than a person.
 var errGone = errors.New("record is not in the topic any more")
 
 // Open reads a dead letter with all that it holds.
-func (c *Client) Open(ctx context.Context, l Letter) (DeadLetter, []RawHeader, error) {
+func (l Letter) Open(ctx context.Context, c *Client) (DeadLetter, []RawHeader, error) {
 	var opened *DeadLetter
 	var headers []RawHeader
 	one := &span{topicPartition: topicPartition{l.Topic, l.Partition}, next: l.Offset, end: l.Offset + 1}

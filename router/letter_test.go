@@ -55,7 +55,7 @@ func newDesk(t *testing.T, topics ...string) *desk {
 	require.NoError(t, err)
 	client, err := Connect(clientConfig(cluster.Brokers()))
 	require.NoError(t, err)
-	w, err := client.NewWriter(someConfig(), routes)
+	w, err := NewWriter(client, someConfig(), routes)
 	require.NoError(t, err)
 	t.Cleanup(w.Close)
 	return &desk{w, t}
@@ -85,7 +85,7 @@ func pointers(headers []sarama.RecordHeader) (list []*sarama.RecordHeader) {
 
 func (d *desk) letters() []Letter {
 	d.t.Helper()
-	letters, err := d.client.Letters(d.t.Context(), letterTopic, coreColumns)
+	letters, err := Letters(d.t.Context(), d.client, letterTopic, coreColumns)
 	require.NoError(d.t, err)
 	return letters
 }
@@ -94,7 +94,7 @@ func TestLetters(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	assert.Empty(t, d.letters())
-	missing, err := d.client.Letters(t.Context(), "no-such-topic", coreColumns)
+	missing, err := Letters(t.Context(), d.client, "no-such-topic", coreColumns)
 	require.NoError(t, err)
 	assert.Empty(t, missing)
 
@@ -118,7 +118,7 @@ func TestLetters(t *testing.T) {
 	assert.Equal(t, "event-2", letters[1].EventID)
 	assert.Equal(t, "another", letters[2].StreamID)
 
-	opened, headers, err := d.client.Open(t.Context(), letters[0])
+	opened, headers, err := letters[0].Open(t.Context(), d.client)
 	require.NoError(t, err)
 	assert.Equal(t, first.Payload, opened.Payload)
 	assert.ElementsMatch(t, first.Columns, opened.Columns)
@@ -144,7 +144,7 @@ func TestLetters(t *testing.T) {
 
 	gone := letters[1]
 	gone.Offset = 99
-	_, _, err = d.client.Open(t.Context(), gone)
+	_, _, err = gone.Open(t.Context(), d.client)
 	require.ErrorIs(t, err, errGone)
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
 }
@@ -301,9 +301,9 @@ func TestReadBackPassesOverDecisions(t *testing.T) {
 
 	marks := map[string]Marks{orders: {Offsets: make([]int64, 3)}, letterTopic: {Offsets: make([]int64, 3)}}
 	readBack := func(scattered func(string) bool) Found {
-		found, err := d.client.ReadBack(t.Context(), ReadBack{
+		found, err := ReadBack{
 			StreamID: someRules().StreamID, Marks: marks, Above: commitOf(1), Log: slog.New(slog.DiscardHandler), Scattered: scattered,
-		})
+		}.Read(t.Context(), d.client)
 		require.NoError(t, err)
 		assert.Empty(t, found.Gaps)
 		return found

@@ -87,7 +87,7 @@ func TestStaleBroker(t *testing.T) {
 				spans, err := s.client.whole(t.Context(), topic)
 				require.NoError(t, err)
 				assert.Len(t, spans, 2)
-				_, err = s.client.Letters(t.Context(), topic, map[decoder.Attribute]string{})
+				_, err = Letters(t.Context(), s.client, topic, map[decoder.Attribute]string{})
 				require.NoError(t, err)
 			},
 		} {
@@ -227,7 +227,7 @@ func TestReadBackFewerPartitions(t *testing.T) {
 	topic := cluster.NewTopic(t, 1, nil)
 	described, err := s.client.topicIDs([]string{topic})
 	require.NoError(t, err)
-	_, err = s.client.ReadBack(t.Context(), readBackOf(map[string]Marks{topic: {ID: described[topic].id, Offsets: []int64{0, 0}}}))
+	_, err = readBackOf(map[string]Marks{topic: {ID: described[topic].id, Offsets: []int64{0, 0}}}).Read(t.Context(), s.client)
 	require.ErrorContains(t, err, "1 of 2 partitions")
 }
 

@@ -117,8 +117,8 @@ type reading struct {
 	last    Landmark                    // among the single events
 }
 
-// ReadBack reads what lies between the marks and the ends of the partitions.
-func (c *Client) ReadBack(ctx context.Context, r ReadBack) (Found, error) {
+// Read reads what lies between the marks and the ends of the partitions.
+func (r ReadBack) Read(ctx context.Context, c *Client) (Found, error) {
 	r.most = cmp.Or(r.most, mostPublished)
 	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[topicPartition]int64{}, highest: map[topicPartition]Landmark{}}
 	w.found.Topics, w.found.Published, w.found.Missing = map[string]FoundTopic{}, map[replication.Position]struct{}{}, map[string]Marks{}

@@ -141,7 +141,7 @@ func (s *scribe) deleteBelow(topic string, offset int64) {
 
 func (s *scribe) readBack(r ReadBack) Found {
 	s.Helper()
-	found, err := s.client.ReadBack(s.Context(), r)
+	found, err := r.Read(s.Context(), s.client)
 	require.NoError(s, err)
 	return found
 }
@@ -590,7 +590,7 @@ func TestReadBackCancelled(t *testing.T) {
 		cancel()
 		return request.ResponseKind(), nil, true // nothing to say
 	})
-	_, err := s.client.ReadBack(ctx, readBackOf(map[string]Marks{"orders": {Offsets: []int64{0}}}))
+	_, err := readBackOf(map[string]Marks{"orders": {Offsets: []int64{0}}}).Read(ctx, s.client)
 	require.ErrorIs(t, err, context.Canceled)
 }
 

@@ -223,3 +223,28 @@ func (c *Client) askOffsets(partitions []topicPartition, at int64, found map[top
 	}
 	return nil
 }
+
+// whole is every partition of a topic, as far as it goes now.
+func (c *Client) whole(ctx context.Context, topic string) ([]*span, error) {
+	described, err := c.describeTopics([]string{topic}, glance)
+	if err != nil {
+		return nil, err
+	}
+	var partitions []topicPartition
+	for id := range int32(described[topic].partitions) {
+		partitions = append(partitions, topicPartition{topic, id})
+	}
+	oldest, err := c.offsets(ctx, partitions, sarama.OffsetOldest)
+	if err != nil {
+		return nil, err
+	}
+	newest, err := c.offsets(ctx, partitions, sarama.OffsetNewest)
+	if err != nil {
+		return nil, err
+	}
+	var spans []*span
+	for _, part := range partitions {
+		spans = append(spans, &span{topicPartition: part, next: oldest[part], end: newest[part]})
+	}
+	return spans, nil
+}

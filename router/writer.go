@@ -17,7 +17,7 @@ type Writer struct {
 
 // NewWriter returns a writer, which closes the client. The router says which
 // partition a key has.
-func (c *Client) NewWriter(config ProducerConfig, r *Router) (*Writer, error) {
+func NewWriter(c *Client, config ProducerConfig, r *Router) (*Writer, error) {
 	owner, err := c.Anonymous()
 	if err != nil {
 		return nil, err

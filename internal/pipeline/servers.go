@@ -141,6 +141,10 @@ func owned(o *router.Owner, err error) (owner, error) {
 	return o, nil
 }
 
+func (k kafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
+	return r.Read(ctx, k.Client)
+}
+
 func (k kafka) Compacted(topic string) compacted { return router.NewCompactedTopic(k.Client, topic) }
 
 func openStore(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error) {

@@ -113,7 +113,7 @@ func (command dropCommand) Run(ctx context.Context, load site.Configuration, std
 	}
 	defer writer.Close()
 	for _, l := range chosen {
-		opened, _, err := box.client.Open(ctx, l)
+		opened, _, err := l.Open(ctx, box.client)
 		if err != nil {
 			return err
 		}

@@ -93,7 +93,7 @@ func (box *letterBox) writer(ctx context.Context, database string) (*router.Writ
 	if err != nil {
 		return nil, err
 	}
-	w, err := client.NewWriter(site.PipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
+	w, err := router.NewWriter(client, site.PipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
 	if err != nil {
 		client.Close()
 	}
@@ -146,7 +146,7 @@ func (r *retrial) keep(l router.Letter, key []byte, why error) {
 
 // revive makes the event as it would be published now.
 func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLetter, router.Revival, error) {
-	opened, _, err := r.client.Open(ctx, l)
+	opened, _, err := l.Open(ctx, r.client)
 	if err != nil {
 		return opened, router.Revival{}, err
 	}

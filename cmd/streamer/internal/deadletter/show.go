@@ -37,7 +37,7 @@ func (command showCommand) Run(ctx context.Context, load site.Configuration, std
 	if err != nil {
 		return err
 	}
-	opened, headers, err := box.client.Open(ctx, l)
+	opened, headers, err := l.Open(ctx, box.client)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 	if !d.deadLetterSettings(client, topic, what, outputs) {
 		d.say(Fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
 	}
-	letters, err := client.Letters(ctx, topic, site.Mapping(d.cfg.Outbox).Columns)
+	letters, err := router.Letters(ctx, client, topic, site.Mapping(d.cfg.Outbox).Columns)
 	if err != nil {
 		d.outcome(err, "dead letters", "")
 		return
