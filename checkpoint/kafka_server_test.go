@@ -49,7 +49,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *router.Compact
 		producer.Wait()
 	})
 	topic := router.NewCompactedTopic(client, name)
-	topic.UseProducer(producer)
+	topic.WriteWith(producer.Write, slog.New(slog.DiscardHandler))
 	require.NoError(t, topic.Ensure(t.Context(), 1))
 	return topic
 }

@@ -53,10 +53,10 @@ func classify(err error) class {
 		return unknown
 	case sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping:
 		return fenced
-	case sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrInvalidTopic,
-		sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType:
-		return refused
 	default:
+		if Permanent(code) {
+			return refused
+		}
 		return retryable
 	}
 }
@@ -64,9 +64,6 @@ func classify(err error) class {
 // ErrSequenceLost tells that the broker does not know the records that went
 // before, so order can only be proven by a new producer session.
 var ErrSequenceLost = errors.New("broker has lost the producer's sequence")
-
-// ErrFenced tells that another producer has taken this one's place.
-var ErrFenced = errors.New("producer was fenced by another instance")
 
 // answered notes the answer to one batch. Nothing behind a failed batch is sent
 // until everything before and beside it has been answered; then the unfinished

@@ -269,3 +269,26 @@ func (c *Client) waitTopic(ctx context.Context, topic string) error {
 		}
 	}
 }
+
+// ErrTopicMissing tells that a topic does not exist, and is not to be created.
+var ErrTopicMissing = errors.New("topic does not exist")
+
+// Provide returns the partition count of a topic, which is created if it is missing
+// and the configuration says so.
+func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
+	const patience = 10 * time.Second // for a new topic to get its leaders
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	existing, err := c.Exist(topic)
+	found := len(existing) > 0
+	if err == nil && !found && !c.config.Topics.Create {
+		return 0, ErrTopicMissing
+	}
+	if err == nil && !found {
+		err = errors.Join(c.Create(topic), c.waitTopic(ctx, topic))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("topic %q: %w", topic, err)
+	}
+	return c.Partitions(topic)
+}

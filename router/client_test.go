@@ -4,6 +4,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -385,7 +386,7 @@ func TestCompactedTopic(t *testing.T) {
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), someRules())
 	client := connect(t, clientConfig(cluster.Brokers()))
 	log := NewCompactedTopic(client, kafkatest.TopicName(t))
-	log.UseProducer(r.producer)
+	log.WriteWith(r.producer.Write, slog.New(slog.DiscardHandler))
 	require.NoError(t, log.Ensure(t.Context(), 1))
 	require.NoError(t, log.Ensure(t.Context(), 1), "a second time")
 	policy, err := client.TopicSetting(log.Name(), "cleanup.policy")

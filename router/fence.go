@@ -369,14 +369,6 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 	}
 }
 
-// passing are answers that change by themselves.
-var passing = []sarama.KError{
-	sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrOffsetsLoadInProgress,
-	sarama.ErrConcurrentTransactions, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition,
-	sarama.ErrRequestTimedOut, sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrNetworkException,
-	sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError,
-}
-
 // chunks cuts a set of partitions into sets of at most n.
 func chunks(partitions map[string][]int32, n int) []map[string][]int32 {
 	var all []map[string][]int32

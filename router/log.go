@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/IBM/sarama"
@@ -15,15 +16,19 @@ import (
 // CompactedTopic is a topic of one partition that keeps the last value of each
 // key. It is the log that checkpoint.KafkaStore writes to.
 type CompactedTopic struct {
-	client   *Client
-	producer *Producer
-	name     string
+	client *Client
+	name   string
+	write  Write
+	log    *slog.Logger
 	// replicationFactor is what Ensure was called with, or -1.
 	replicationFactor int
 }
 
-// NewCompactedTopic returns the topic for reading; UseProducer makes it
-// writable.
+// Write appends a record to a partition, and returns when all in-sync replicas
+// have it.
+type Write func(ctx context.Context, topic string, partition int32, key, value []byte) error
+
+// NewCompactedTopic returns the topic for reading; WriteWith makes it writable.
 func NewCompactedTopic(c *Client, name string) *CompactedTopic {
 	return &CompactedTopic{client: c, name: name, replicationFactor: -1}
 }
@@ -32,8 +37,8 @@ func NewCompactedTopic(c *Client, name string) *CompactedTopic {
 // the broker that takes them. Checkpoints are, so that its clock can be seen.
 const BrokerTime = "LogAppendTime"
 
-// UseProducer lets Append write with the producer id of the data.
-func (t *CompactedTopic) UseProducer(p *Producer) { t.producer = p }
+// WriteWith lets Append write with the producer id of the data.
+func (t *CompactedTopic) WriteWith(write Write, log *slog.Logger) { t.write, t.log = write, log }
 
 // Name is the topic's name.
 func (t *CompactedTopic) Name() string { return t.name }
@@ -123,13 +128,13 @@ func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool
 // that has been deleted meanwhile is created again: what is appended is all that
 // has to be in it.
 func (t *CompactedTopic) Append(ctx context.Context, key, value []byte) error {
-	err := t.producer.Write(ctx, t.name, 0, key, value)
+	err := t.write(ctx, t.name, 0, key, value)
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || t.replicationFactor < 0 {
 		return err
 	}
 	if created := t.Ensure(ctx, t.replicationFactor); created != nil {
 		return errors.Join(err, created)
 	}
-	t.producer.log.Error("checkpoint topic had been deleted and was created again", "topic", t.name)
-	return t.producer.Write(ctx, t.name, 0, key, value)
+	t.log.Error("checkpoint topic had been deleted and was created again", "topic", t.name)
+	return t.write(ctx, t.name, 0, key, value)
 }

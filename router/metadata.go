@@ -23,7 +23,7 @@ func (p *Producer) topic(name []byte) *topic {
 }
 
 func (p *Producer) newTopic(name string) *topic {
-	t := &topic{name: name, partitioner: partitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
+	t := &topic{name: name, partitioner: NewPartitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = append(p.known, t)

@@ -15,9 +15,7 @@ import (
 // topic is a topic that events are routed to.
 type topic struct {
 	name        string
-	partitioner sarama.Partitioner
-	message     sarama.ProducerMessage // reused to ask the partitioner
-	key         keyEncoder
+	partitioner *Partitioner
 
 	// partitions is written by the metadata goroutine before ready is set, and
 	// by the reading goroutine when the topic has grown; under mu both times.
@@ -38,31 +36,9 @@ type topic struct {
 	createTried bool
 }
 
-// keyEncoder lends a record's key to sarama's partitioners without a copy.
-type keyEncoder struct{ key []byte }
-
-func (k *keyEncoder) Encode() ([]byte, error) { return k.key, nil }
-func (k *keyEncoder) Length() int             { return len(k.key) }
-
-// partitionOf is the partition of a key, as Java's default partitioner has it.
+// partitionOf is the partition of a key.
 func (t *topic) partitionOf(key []byte) *partition {
-	t.key.key = key
-	t.message.Key = &t.key
-	id, err := t.partitioner.Partition(&t.message, int32(len(t.partitions)))
-	if err != nil {
-		id = 0 // none of the hash partitioners fails on bytes
-	}
-	return t.partitions[id]
-}
-
-func partitioner(name, topic string) sarama.Partitioner {
-	switch name {
-	case "crc32":
-		return sarama.NewConsistentCRCHashPartitioner(topic)
-	case "fnv1a":
-		return sarama.NewHashPartitioner(topic)
-	}
-	return sarama.NewMurmur2Partitioner(topic)
+	return t.partitions[t.partitioner.Of(key, len(t.partitions))]
 }
 
 // partition is where order is kept. Its batches walk from open through queue

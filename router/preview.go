@@ -1,6 +1,7 @@
 package router
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/decoder"
@@ -23,7 +24,7 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
 	if count, err := partitions(rendering.Topic); err == nil && count > 0 {
-		id := PartitionOf(r.rules.Partitioner, rendering.Topic, record.Key, count)
+		id := NewPartitioner(r.rules.Partitioner, rendering.Topic).Of(record.Key, count)
 		rendering.Partition = &id
 	}
 	return rendering, nil
@@ -41,5 +42,7 @@ func (r *Router) Topics() (known, prefixes []string) {
 			prefixes = append(prefixes, t.parts[0].literal)
 		}
 	}
-	return unique(known), unique(prefixes)
+	slices.Sort(known)
+	slices.Sort(prefixes)
+	return slices.Compact(known), slices.Compact(prefixes)
 }

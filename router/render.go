@@ -49,6 +49,15 @@ type RawHeader struct {
 	Value []byte `json:"value_base64"`
 }
 
+// Tail follows topics as the client does, and renders what comes.
+func Tail(ctx context.Context, c *Client, o TailOptions, visit func(Rendering) error) error {
+	return c.Tail(ctx, o, func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error {
+		rendering := render(topic, at, r.Key, r.Value, r.Headers)
+		rendering.Partition, rendering.Offset = &partition, &offset
+		return visit(rendering)
+	})
+}
+
 func render(topic string, at time.Time, key, value []byte, headers []*sarama.RecordHeader) Rendering {
 	r := Rendering{Topic: topic, Timestamp: at.UTC()}
 	switch text := string(key); {

@@ -253,7 +253,7 @@ func TestFingerprint(t *testing.T) {
 }
 
 // Values that Java's client gives; order-42 of 12 for each partitioner.
-func TestPartitioner(t *testing.T) {
+func TestPartitionOfKey(t *testing.T) {
 	t.Parallel()
 	// From the test of Kafka's own Utils.murmur2.
 	for key, want := range map[string]int32{
@@ -263,7 +263,7 @@ func TestPartitioner(t *testing.T) {
 		assert.Equal(t, want, int32(javaMurmur2([]byte(key))), key)
 	}
 	for name, want := range map[string]int32{"murmur2": 0, "": 0, "fnv1a": 8, "crc32": 10} {
-		at := &topic{name: "t", partitioner: partitioner(name, "t")}
+		at := &topic{name: "t", partitioner: NewPartitioner(name, "t")}
 		at.addPartitions(FoundTopic{Partitions: make([]FoundPartition, 12)}, nil)
 		assert.Equal(t, want, at.partitionOf([]byte("order-42")).id, name)
 		for i := range 1000 {

@@ -119,16 +119,6 @@ func (c *Client) final(topic string, err error) bool {
 	return unknown == nil && len(existing) == 0
 }
 
-// PartitionOf is the partition that a key belongs to in a topic with this many.
-func PartitionOf(name, topic string, key []byte, count int) int32 {
-	message := sarama.ProducerMessage{Topic: topic, Key: &keyEncoder{key}}
-	id, err := partitioner(name, topic).Partition(&message, int32(count))
-	if err != nil {
-		return 0 // as in partitionOf
-	}
-	return id
-}
-
 // ScanAll reads logs, each from From to End, a few at a time. open is called for
 // each before its first record, from one of several goroutines, and returns what
 // gets the records of this log, one after the other. The first error ends

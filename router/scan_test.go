@@ -150,10 +150,10 @@ func TestScanAll(t *testing.T) {
 	require.ErrorIs(t, client.ScanAll(ctx, logs, 2, open), stop)
 }
 
-func TestPartitionOf(t *testing.T) {
+func TestPartitioner(t *testing.T) {
 	t.Parallel()
 	for i := range 100 {
 		key := strconv.Itoa(i)
-		assert.EqualValues(t, partitionFor(key, 7), PartitionOf("murmur2", "t", []byte(key), 7))
+		assert.EqualValues(t, partitionFor(key, 7), NewPartitioner("murmur2", "t").Of([]byte(key), 7))
 	}
 }

@@ -177,7 +177,7 @@ func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at in
 	began := time.Now()
 	for wait := pausesFrom(spanPause); ; wait.rest(ctx) {
 		err := c.askOffsets(partitions, at, found)
-		if err == nil || classify(err) == refused || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		if err == nil || Permanent(err) || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 			return found, err
 		}
 		if time.Since(began) > spanPatience || ctx.Err() != nil {

@@ -51,13 +51,16 @@ type tail struct {
 	client  *Client
 	options TailOptions
 	next    map[topicPartition]int64
-	visit   func(Rendering) error
+	visit   TailVisit
 }
+
+// TailVisit is called for each record, which it must not keep.
+type TailVisit func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error
 
 // Tail hands every record, in the order of its partition, to visit, until ctx
 // is cancelled, which is no error, or visit returns an error, which is
 // returned. Errors of brokers are waited out.
-func (c *Client) Tail(ctx context.Context, o TailOptions, visit func(Rendering) error) error {
+func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error {
 	t := &tail{client: c, options: o, next: map[topicPartition]int64{}, visit: visit}
 	if err := t.look(o.From); err != nil {
 		return err
@@ -228,9 +231,7 @@ func (t *tail) batch(ctx context.Context, part topicPartition, set *sarama.Recor
 		if batch.LogAppendTime {
 			at = batch.MaxTimestamp
 		}
-		rendering := render(part.topic, at, r.Key, r.Value, r.Headers)
-		rendering.Partition, rendering.Offset = &part.id, &offset
-		return t.visit(rendering)
+		return t.visit(part.topic, part.id, offset, at, r)
 	})
 	t.next[part] = max(t.next[part], batch.LastOffset()+1)
 	return err

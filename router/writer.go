@@ -3,8 +3,6 @@ package router
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 )
 
 // Writer writes single records beside a running streamer: it has a producer id
@@ -30,8 +28,8 @@ func NewWriter(c *Client, config ProducerConfig, r *Router) (*Writer, error) {
 // ends it may have been written or not. A *PoisonError tells that it never will
 // be, as things are.
 func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err error) {
-	count, err := w.provide(ctx, v.Topic)
-	if errors.Is(err, errMissingTopic) {
+	count, err := w.client.Provide(ctx, v.Topic)
+	if errors.Is(err, ErrTopicMissing) {
 		still := v.row
 		still.Class, still.Reason = PoisonTopic, topicProblem(v.Topic, err)
 		return 0, &still
@@ -39,7 +37,7 @@ func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err e
 	if err != nil {
 		return 0, err
 	}
-	partition = PartitionOf(w.router.rules.Partitioner, v.Topic, v.Key, count)
+	partition = NewPartitioner(w.router.rules.Partitioner, v.Topic).Of(v.Key, count)
 	return partition, w.producer.write(ctx, v.Topic, partition, v.record, v.at)
 }
 
@@ -48,27 +46,6 @@ func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err e
 func (w *Writer) Resolve(ctx context.Context, l Letter, key []byte, r Resolution) error {
 	return w.producer.write(ctx, l.Topic, l.Partition, r.record(l, key), r.At.UnixMilli())
 }
-
-// provide returns the topic's partition count.
-func (w *Writer) provide(ctx context.Context, topic string) (int, error) {
-	const patience = 10 * time.Second // for a new topic to get its leaders
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	existing, err := w.client.Exist(topic)
-	found := len(existing) > 0
-	if err == nil && !found && !w.client.config.Topics.Create {
-		return 0, errMissingTopic
-	}
-	if err == nil && !found {
-		err = errors.Join(w.client.Create(topic), w.client.waitTopic(ctx, topic))
-	}
-	if err != nil {
-		return 0, fmt.Errorf("topic %q: %w", topic, err)
-	}
-	return w.client.Partitions(topic)
-}
-
-var errMissingTopic = errors.New("topic does not exist")
 
 // Close ends the writer and its client.
 func (w *Writer) Close() {

@@ -50,7 +50,7 @@ func (command tailCommand) Run(ctx context.Context, load site.Configuration, std
 	}
 	defer client.Close()
 	shown := uint(0)
-	err = client.Tail(ctx, options, func(r router.Rendering) error {
+	err = router.Tail(ctx, client, options, func(r router.Rendering) error {
 		if !command.wants(r) {
 			return nil
 		}

@@ -82,7 +82,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
-		h.topic.UseProducer(f.producer)
+		h.topic.WriteWith(f.producer.Write, p.log)
 	}
 	return f, nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -250,14 +251,14 @@ func (c modelConnection) AsyncProduce(request *sarama.ProduceRequest, callback s
 
 // modelTopic is the compacted topic of checkpoints.
 type modelTopic struct {
-	kafka    *modelKafka
-	name     string
-	producer *router.Producer
+	kafka *modelKafka
+	name  string
+	write router.Write
 }
 
-func (t *modelTopic) Name() string                            { return t.name }
-func (t *modelTopic) UseProducer(p *router.Producer)          { t.producer = p }
-func (t *modelTopic) Ensure(ctx context.Context, _ int) error { return t.kafka.ask(ctx) }
+func (t *modelTopic) Name() string                                 { return t.name }
+func (t *modelTopic) WriteWith(write router.Write, _ *slog.Logger) { t.write = write }
+func (t *modelTopic) Ensure(ctx context.Context, _ int) error      { return t.kafka.ask(ctx) }
 
 func (t *modelTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })
@@ -280,7 +281,7 @@ func (t *modelTopic) Find(ctx context.Context, matches func([]byte) bool) ([]byt
 
 func (t *modelTopic) Append(ctx context.Context, key, value []byte) error {
 	t.kafka.world.saving(t.kafka.process, value)
-	return t.producer.Write(ctx, t.name, 0, key, value)
+	return t.write(ctx, t.name, 0, key, value)
 }
 
 // modelStore keeps records as a table does: whoever claims a record shuts others

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"fmt"
+	"log/slog"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -71,7 +72,7 @@ type owner interface {
 type compacted interface {
 	checkpoint.Log
 	Ensure(ctx context.Context, replicationFactor int) error
-	UseProducer(*router.Producer)
+	WriteWith(router.Write, *slog.Logger)
 }
 
 // configured are the servers that the configuration names. What could not be

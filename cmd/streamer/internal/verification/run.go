@@ -285,7 +285,7 @@ func (v *verification) addRow(row *verify.Row) error {
 		}
 	}
 	if count := v.counts[topic]; count > 0 && row.Key != nil {
-		partition = router.PartitionOf(v.cfg.Kafka.Partitioner, topic, row.Key, count)
+		partition = router.NewPartitioner(v.cfg.Kafka.Partitioner, topic).Of(row.Key, count)
 	}
 	return v.comparison.AddRow(row, partition)
 }

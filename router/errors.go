@@ -1,0 +1,31 @@
+package router
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/IBM/sarama"
+)
+
+// ErrFenced tells that another producer has taken this one's place.
+var ErrFenced = errors.New("producer was fenced by another instance")
+
+// Permanent reports whether asking again does not help: a person has to change
+// something.
+func Permanent(err error) bool {
+	code, known := errors.AsType[sarama.KError](err)
+	return known && slices.Contains(permanentCodes, code)
+}
+
+var permanentCodes = []sarama.KError{
+	sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrInvalidTopic,
+	sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType,
+}
+
+// passing are answers that change by themselves.
+var passing = []sarama.KError{
+	sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrOffsetsLoadInProgress,
+	sarama.ErrConcurrentTransactions, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition,
+	sarama.ErrRequestTimedOut, sarama.ErrNotEnoughReplicas, sarama.ErrNotEnoughReplicasAfterAppend, sarama.ErrNetworkException,
+	sarama.ErrReplicaNotAvailable, sarama.ErrKafkaStorageError,
+}
