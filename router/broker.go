@@ -127,7 +127,7 @@ func (b *broker) work() {
 // assemble takes at most one batch of each scheduled partition, as Kafka wants
 // it. mu is held.
 func (b *broker) assemble() *request {
-	if b.requests >= maxRequests || b.producer.closed {
+	if b.requests >= MaxRequests || b.producer.closed {
 		return nil
 	}
 	r := &request{}

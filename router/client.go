@@ -40,6 +40,18 @@ type TopicConfig struct {
 // dialTimeout bounds a connection attempt; attempts go on for ever.
 const dialTimeout = 5 * time.Second
 
+// MaxRequests is how many requests a producer may have in flight on a connection.
+// sarama's Broker blocks, holding its lock, when all MaxOpenRequests are taken, and
+// metadata shares the connection, so that is more.
+const MaxRequests = 4
+
+// Connection is what a producer needs of the connection to a broker: a
+// *sarama.Broker.
+type Connection interface {
+	AsyncProduce(*sarama.ProduceRequest, sarama.ProduceCallback) error
+	Close() error
+}
+
 // Client is a connection to a Kafka cluster.
 type Client struct {
 	config ClientConfig
@@ -105,7 +117,7 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 		config.Version = version
 	}
 	config.Net.DialTimeout = dialTimeout
-	config.Net.MaxOpenRequests = maxRequests + 2
+	config.Net.MaxOpenRequests = MaxRequests + 2
 	// An answer may take as long as the broker waits for its replicas.
 	config.Net.ReadTimeout = c.RequestTimeout + 10*time.Second
 	config.Net.WriteTimeout = c.RequestTimeout

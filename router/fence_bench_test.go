@@ -42,7 +42,7 @@ func BenchmarkTakeOver(b *testing.B) {
 // partitions that no producer was ever in, which takes brokers longer.
 func takeOverOnce(b *testing.B, brokers []string, topic string, partitions int, r ReadBack, parts map[string][]time.Duration, first bool) {
 	b.Helper()
-	client, err := Connect(clientConfig(brokers))
+	client, err := Connect(someClient(brokers))
 	require.NoError(b, err)
 	defer client.Close()
 	began := time.Now()

@@ -167,68 +167,22 @@ func TestFenceStopsWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-// The streamer itself, and its checkpoints.
-func TestFencedProducer(t *testing.T) {
-	t.Parallel()
-	cluster := kafkatest.Shared(t)
-	id := kafkatest.TopicName(t)
-	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 3, nil)
-	checkpoints := cluster.NewTopic(t, 1, map[string]string{"cleanup.policy": "compact"})
-	old := takeOver(t, cluster.Brokers(), id)
-	require.NoError(t, old.Fence(t.Context(), partitionsOf(checkpoints, 1)))
-	r := newOwnedRig(t, old, rules)
-	require.NoError(t, r.feed(50, 7))
-	require.NoError(t, r.settle())
-	require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("old")))
-
-	successor := takeOver(t, cluster.Brokers(), id)
-	all := partitionsOf(rules.Topic, 3)
-	all[checkpoints] = []int32{0}
-	require.NoError(t, successor.Fence(t.Context(), all))
-	err := r.feed(50, 7)
-	if err == nil {
-		err = r.settle()
-	}
-	require.ErrorIs(t, err, ErrFenced)
-	require.ErrorIs(t, err, sarama.ErrInvalidProducerEpoch)
-	assert.Equal(t, failure.Transient, failure.ClassOf(err), "another tenure may do better")
-	require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("zombie")), ErrFenced)
-
-	value, err := NewCompactedTopic(successor.Client, checkpoints).Last(t.Context(), []byte("slot"))
-	require.NoError(t, err)
-	assert.Equal(t, "old", string(value))
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
-	require.NoError(t, err)
-	assert.Len(t, messages, 50)
-}
-
-// newOwnedRig is a producer that writes as the owner.
-func newOwnedRig(t *testing.T, o *Owner, rules Rules) *rig {
-	t.Helper()
-	r := &rig{T: t, cluster: o, close: o.Close, config: liveConfig(), rules: rules, notified: make(chan struct{}, 1)}
-	r.shift = time.Since(time.UnixMicro(numbered(0, "", "").CommitTime))
-	r.begin()
-	return r
-}
-
 // An owner may repeat its fence while it writes, and go on.
 func TestRenewWhileWriting(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
-	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 3, nil)
+	topic := cluster.NewTopic(t, 3, nil)
 	o := takeOver(t, cluster.Brokers(), kafkatest.TopicName(t))
-	r := newOwnedRig(t, o, rules)
-	for range 10 {
-		require.NoError(t, r.feed(200, 17))
-		r.producer.Seal()
+	require.NoError(t, o.Fence(t.Context(), partitionsOf(topic, 3)))
+	for sequence := range int32(10) {
+		for partition := range int32(3) {
+			require.NoError(t, o.appended(topic, partition, sequence))
+		}
 		renewNow(t, o)
 	}
-	require.NoError(t, r.settle())
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
+	messages, err := cluster.Consume(t.Context(), topic)
 	require.NoError(t, err)
-	r.requireDelivered(messages, 3)
+	assert.Len(t, messages, 30)
 }
 
 // renewNow repeats the fence as if that were due.
@@ -563,7 +517,9 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, forbidden), sarama.AclOperationWrite))
 	require.NoError(t, o.Fence(t.Context(), both))
 	require.NoError(t, o.appended(forbidden, 0, 0))
-	_, err = readBackOf(map[string]Marks{forbidden: {Offsets: []int64{0, 0}}}).Read(t.Context(), client)
+	spans, err := client.whole(t.Context(), forbidden)
+	require.NoError(t, err)
+	err = client.readSpans(t.Context(), spans, func(*span, int64, *sarama.Record) error { return nil })
 	require.ErrorIs(t, err, sarama.ErrTopicAuthorizationFailed)
 	require.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, forbidden)
@@ -571,80 +527,6 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.ErrorIs(t, err, sarama.ErrTopicAuthorizationFailed)
 	require.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, forbidden)
-}
-
-// failingRenewals is an owner whose fence cannot be renewed any more.
-type failingRenewals struct{ *Owner }
-
-func (f failingRenewals) Renew() (time.Duration, error) {
-	return time.Second, errors.New("coordinator is on holiday")
-}
-
-// Brokers that forget soon: who renews stays; who cannot, stops by itself; and
-// a successor that comes after everything was forgotten can tell.
-func TestBrokersForget(t *testing.T) {
-	testserver.Long(t)
-	t.Parallel()
-	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
-	}
-	const expiry = 12 * time.Second
-	cluster := kafkatest.New(t, kafkatest.Options{Settings: kafkatest.ForgetfulSettings(expiry)})
-	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
-
-	diligent := takeOver(t, cluster.Brokers(), "diligent")
-	assert.Equal(t, expiry/3, diligent.interval)
-	assert.Equal(t, expiry/2, diligent.lapse)
-	assert.Equal(t, expiry, diligent.Remembers())
-	works := newOwnedRig(t, diligent, rules)
-	works.config.MetadataInterval = time.Hour // renewals do not hang on it
-	lazy := takeOver(t, cluster.Brokers(), "lazy")
-	id, _ := lazy.ID()
-	stops := newOwnedRig(t, lazy, rules)
-	stops.end()
-	lazy = takeOver(t, cluster.Brokers(), "lazy")
-	stops = &rig{T: t, cluster: failingRenewals{lazy}, close: lazy.Close, config: liveConfig(), rules: rules, notified: make(chan struct{}, 1)}
-	stops.begin()
-
-	require.NoError(t, works.feed(1, 1))
-	require.NoError(t, works.settle())
-	require.NoError(t, stops.feed(1, 1))
-	require.NoError(t, stops.settle())
-	var err error
-	for deadline := time.Now().Add(2 * time.Minute); err == nil && time.Now().Before(deadline); {
-		require.NoError(t, works.feed(1, 1))
-		require.NoError(t, works.settle())
-		if err = stops.feed(1, 1); err == nil {
-			err = stops.settle()
-		}
-	}
-	require.ErrorIs(t, err, ErrLapsed)
-	require.ErrorIs(t, stops.producer.Err(), ErrLapsed)
-	age := since(lazy.fenced)
-	assert.Greater(t, age, expiry/2)
-
-	for deadline := time.Now().Add(3 * time.Minute); ; {
-		require.True(t, time.Now().Before(deadline), "transactional id is never forgotten")
-		require.NoError(t, works.feed(1, 1))
-		require.NoError(t, works.settle())
-		if since(lazy.fenced) > expiry+3*time.Second {
-			break
-		}
-	}
-	var other int64
-	require.Eventually(t, func() bool {
-		// Each attempt makes the id young again, unless it was forgotten.
-		other, _ = takeOver(t, cluster.Brokers(), "lazy").ID()
-		return other != id
-	}, time.Minute, expiry+4*time.Second)
-	assert.NotEqual(t, id, other, "a successor gets another producer id")
-	require.NoError(t, diligent.Lapsed())
-	require.NoError(t, works.feed(10, 3))
-	require.NoError(t, works.settle())
-	before, _ := diligent.ID()
-	after, _ := takeOver(t, cluster.Brokers(), "diligent").ID()
-	assert.Equal(t, before, after)
 }
 
 // A partition without a leader cannot be fenced: that is said in bounded time,
@@ -746,4 +628,16 @@ func TestAdmitFences(t *testing.T) {
 		assert.Equal(t, ends[p], end, "after the marker")
 	}
 	assert.True(t, slices.IsSorted(ends))
+}
+
+// How soon brokers forget decides how often a fence is renewed.
+func TestFenceOfForgetfulBrokers(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	const expiry = 12 * time.Second
+	cluster := kafkatest.New(t, kafkatest.Options{Settings: kafkatest.ForgetfulSettings(expiry)})
+	o := takeOver(t, cluster.Brokers(), "slot")
+	assert.Equal(t, expiry/3, o.interval)
+	assert.Equal(t, expiry/2, o.lapse)
+	assert.Equal(t, expiry, o.Remembers())
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/require"
@@ -66,4 +67,47 @@ func plain(b *Batch, c codec, id int64, epoch int16) *sarama.RecordBatch {
 	b.wire(wire, nil, c, id, epoch, make([]*sarama.Record, b.count()))
 	wire.CompressionLevel, wire.Records = c.level, b.records()
 	return wire
+}
+
+func someClient(brokers []string) ClientConfig {
+	return ClientConfig{Brokers: brokers, ClientID: "streamer-test", RequestTimeout: 5 * time.Second}
+}
+
+// connected is a client of a cluster without passwords.
+func connected(t testing.TB, brokers []string) *Client {
+	t.Helper()
+	client, err := Connect(someClient(brokers))
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	return client
+}
+
+// owning is a new instance's first step, on a connection of its own.
+func owning(t testing.TB, brokers []string, transactionalID string) *Owner {
+	t.Helper()
+	o, err := connected(t, brokers).TakeOver(t.Context(), transactionalID)
+	require.NoError(t, err)
+	require.True(t, o.Fences())
+	return o
+}
+
+// firstPartitions names the first n partitions of a topic.
+func firstPartitions(topic string, n int32) map[string][]int32 {
+	var ids []int32
+	for id := range n {
+		ids = append(ids, id)
+	}
+	return map[string][]int32{topic: ids}
+}
+
+// endsNow are where the partitions of a topic end.
+func endsNow(t testing.TB, c *Client, topic string) []int64 {
+	t.Helper()
+	found, err := c.Ends(t.Context(), []string{topic})
+	require.NoError(t, err)
+	all := make([]int64, len(found[topic]))
+	for id, end := range found[topic] {
+		all[id] = end
+	}
+	return all
 }

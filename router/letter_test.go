@@ -45,20 +45,26 @@ func letterOf(n int, columns []decoder.Column) DeadLetter {
 // desk writes into a cluster as the commands do.
 type desk struct {
 	*Writer
-	t *testing.T
+	t      *testing.T
+	config ClientConfig
 }
 
 func newDesk(t *testing.T, topics ...string) *desk {
 	t.Helper()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(3, append(topics, letterTopic)...))
+	return deskOf(t, someClient(cluster.Brokers()))
+}
+
+func deskOf(t *testing.T, c ClientConfig) *desk {
+	t.Helper()
 	routes, err := NewRouter(someRules())
 	require.NoError(t, err)
-	client, err := Connect(clientConfig(cluster.Brokers()))
+	client, err := Connect(c)
 	require.NoError(t, err)
 	w, err := NewWriter(client, someConfig(), routes)
 	require.NoError(t, err)
 	t.Cleanup(w.Close)
-	return &desk{w, t}
+	return &desk{w, t, c}
 }
 
 func (d *desk) write(topic string, partition int32, r *sarama.Record) {
@@ -249,7 +255,8 @@ func TestWriterRefusesAMissingTopic(t *testing.T) {
 	assert.Equal(t, PoisonTopic, poison.Class)
 	assert.Equal(t, "event-1", poison.EventID)
 
-	d.client.config.Topics.Create = true
+	d.config.Topics.Create = true
+	d = deskOf(t, d.config)
 	partition, err := d.Publish(t.Context(), v)
 	require.NoError(t, err)
 	assert.Len(t, records(t, d.client, "outbox.event.nobody")[partition], 1)
@@ -257,12 +264,13 @@ func TestWriterRefusesAMissingTopic(t *testing.T) {
 
 func TestTopicSettingsOfItsOwn(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t)
-	d.client.config.Topics = TopicConfig{Create: true, Partitions: 2, Configs: map[string]string{"cleanup.policy": "compact"}}
-	d.client.config.TopicSettings = map[string]map[string]string{"special": {"cleanup.policy": "delete"}}
+	c := newDesk(t).config
+	c.Topics = TopicConfig{Create: true, Partitions: 2, Configs: map[string]string{"cleanup.policy": "compact"}}
+	c.TopicSettings = map[string]map[string]string{"special": {"cleanup.policy": "delete"}}
+	d := deskOf(t, c)
 	for topic, want := range map[string]string{"plain": "compact", "special": "delete"} {
-		require.NoError(t, d.client.Create(topic))
-		require.NoError(t, d.client.waitTopic(t.Context(), topic))
+		_, err := d.client.Provide(t.Context(), topic)
+		require.NoError(t, err)
 		got, err := d.client.TopicSetting(topic, "cleanup.policy")
 		require.NoError(t, err)
 		assert.Equal(t, want, got, topic)

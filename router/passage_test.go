@@ -417,7 +417,7 @@ func (h *history) start(rerouted bool, rules Rules) *rig {
 	r := readBackOf(h.stored)
 	r.Above, r.Rerouted = h.above, rerouted
 	found := h.readBack(r)
-	client, err := Connect(clientConfig(h.client.config.Brokers))
+	client, err := Connect(someClient(h.brokers))
 	require.NoError(h, err)
 	owner, err := client.TakeOver(h.Context(), h.topic)
 	require.NoError(h, err)

@@ -47,13 +47,6 @@ type Cluster interface {
 	Lapsed() error
 }
 
-// Connection is what the Producer needs of the connection to a broker: a
-// *sarama.Broker.
-type Connection interface {
-	AsyncProduce(*sarama.ProduceRequest, sarama.ProduceCallback) error
-	Close() error
-}
-
 // ProducerConfig bounds and times production.
 type ProducerConfig struct {
 	Compression      string // none, gzip, snappy, lz4 or zstd
@@ -81,10 +74,6 @@ const (
 	// maxInFlightBatches per partition: the broker remembers the last five
 	// batches of a producer, and can tell a repeated one only among those.
 	maxInFlightBatches = 5
-	// maxRequests in flight per connection. sarama's Broker blocks, holding its
-	// lock, when all MaxOpenRequests are taken, and metadata shares the
-	// connection, so we stay below MaxOpenRequests - 1.
-	maxRequests = 4
 	// maxRequestBytes of batches in one request, unless a single one is larger.
 	maxRequestBytes = 4 << 20
 	// worthwhile is how much makes a request that is worth its own cost, and that

@@ -384,13 +384,13 @@ func TestProducerWindow(t *testing.T) {
 		pass(500 * time.Millisecond)
 		assert.Equal(t, 1, inFlight(), "before the first acknowledgement")
 		pass(time.Second)
-		assert.Equal(t, maxRequests, inFlight(), "after it; bounded by the requests of the connection")
+		assert.Equal(t, MaxRequests, inFlight(), "after it; bounded by the requests of the connection")
 		require.NoError(t, r.settle())
 
 		for _, test := range []struct {
 			idle time.Duration
 			want int
-		}{{model.Expiry/2 - time.Minute, maxRequests}, {model.Expiry/2 + time.Second, 1}, {25 * time.Hour, 1}} {
+		}{{model.Expiry/2 - time.Minute, MaxRequests}, {model.Expiry/2 + time.Second, 1}, {25 * time.Hour, 1}} {
 			pass(test.idle)
 			require.NoError(t, r.feed(60, 1))
 			r.producer.Seal()

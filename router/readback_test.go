@@ -29,16 +29,20 @@ func readBackOf(marks map[string]Marks) ReadBack {
 // scribe writes records into partitions as it likes, without a producer id.
 type scribe struct {
 	testing.TB
-	client *Client
-	codec  codec
+	client  *Client
+	brokers []string
+	raw     sarama.Client
+	codec   codec
 }
 
 func newScribe(t testing.TB, brokers []string) *scribe {
 	t.Helper()
-	client, err := Connect(clientConfig(brokers))
+	config := sarama.NewConfig()
+	config.Version = sarama.V2_8_0_0
+	raw, err := sarama.NewClient(brokers, config)
 	require.NoError(t, err)
-	t.Cleanup(client.Close)
-	return &scribe{TB: t, client: client}
+	t.Cleanup(func() { assert.NoError(t, raw.Close()) })
+	return &scribe{TB: t, client: connected(t, brokers), brokers: brokers, raw: raw}
 }
 
 // batch is the events as the encoder makes them.
@@ -107,9 +111,9 @@ func (s *scribe) put(topic string, partition int32, b *Batch) {
 	wire.FirstSequence = -1
 	wire.FirstTimestamp, wire.MaxTimestamp = time.Now(), time.Now()
 	require.Eventually(s, func() bool {
-		leader, err := s.client.client.Leader(topic, partition)
+		leader, err := s.raw.Leader(topic, partition)
 		if err != nil {
-			_ = s.client.client.RefreshMetadata(topic)
+			_ = s.raw.RefreshMetadata(topic)
 			return false
 		}
 		request := &sarama.ProduceRequest{RequiredAcks: sarama.WaitForAll, Timeout: 5000, Version: 8}
@@ -118,7 +122,7 @@ func (s *scribe) put(topic string, partition int32, b *Batch) {
 		if err == nil && response.GetBlock(topic, partition).Err == sarama.ErrNoError {
 			return true
 		}
-		_ = s.client.client.RefreshMetadata(topic)
+		_ = s.raw.RefreshMetadata(topic)
 		return false
 	}, time.Minute, time.Millisecond)
 }
@@ -128,13 +132,13 @@ func (s *scribe) control(topic string) {
 	s.Helper()
 	o, err := s.client.TakeOver(s.Context(), topic) // an id of its own
 	require.NoError(s, err)
-	require.NoError(s, o.Fence(s.Context(), partitionsOf(topic, 1)))
+	require.NoError(s, o.Fence(s.Context(), firstPartitions(topic, 1)))
 }
 
 // deleteBelow lets the beginning of a topic's first partition expire.
 func (s *scribe) deleteBelow(topic string, offset int64) {
 	s.Helper()
-	admin, err := sarama.NewClusterAdminFromClient(s.client.client)
+	admin, err := sarama.NewClusterAdminFromClient(s.raw)
 	require.NoError(s, err)
 	require.NoError(s, admin.DeleteRecords(topic, map[int32]int64{0: offset}))
 }
@@ -240,7 +244,7 @@ func TestReadBack(t *testing.T) {
 			assert.Empty(t, found.Published)
 			require.Len(t, found.Topics[topic].Partitions, 1)
 			part := found.Topics[topic].Partitions[0]
-			assert.Equal(t, endsOf(t, s.client, topic, 1)[0], part.End)
+			assert.Equal(t, endsNow(t, s.client, topic)[0], part.End)
 			if test.want < 0 {
 				assert.Zero(t, part.Written)
 				assert.Empty(t, found.Landmarks)
@@ -288,7 +292,7 @@ func TestReadBackOfAnything(t *testing.T) {
 	logs := make([][]entry, partitions)
 	for p := range int32(partitions) {
 		for range random.IntN(12) {
-			end := endsOf(t, s.client, topic, partitions)[p]
+			end := endsNow(t, s.client, topic)[p]
 			n := 1 + random.IntN(90)
 			numbers := make([]int, n)
 			for i := range numbers {
@@ -315,7 +319,7 @@ func TestReadBackOfAnything(t *testing.T) {
 			next += n
 		}
 	}
-	ends := endsOf(t, s.client, topic, partitions)
+	ends := endsNow(t, s.client, topic)
 	for range 20 {
 		above := random.IntN(next + 1)
 		marks := make([]int64, partitions)
@@ -497,8 +501,8 @@ func TestReadBackManyPartitions(t *testing.T) {
 		s.ours(topic, id, 10*i+1, 10*i+2)
 	}
 	began := time.Now()
-	o := takeOver(t, cluster.Brokers(), "slot")
-	require.NoError(t, o.Fence(t.Context(), partitionsOf(topic, partitions)))
+	o := owning(t, cluster.Brokers(), "slot")
+	require.NoError(t, o.Fence(t.Context(), firstPartitions(topic, partitions)))
 	t.Logf("take over and fence: %s", time.Since(began))
 	began = time.Now()
 	sent := requestsOf(s.client)

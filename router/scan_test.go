@@ -149,11 +149,3 @@ func TestScanAll(t *testing.T) {
 	cancel(stop)
 	require.ErrorIs(t, client.ScanAll(ctx, logs, 2, open), stop)
 }
-
-func TestPartitioner(t *testing.T) {
-	t.Parallel()
-	for i := range 100 {
-		key := strconv.Itoa(i)
-		assert.EqualValues(t, partitionFor(key, 7), NewPartitioner("murmur2", "t").Of([]byte(key), 7))
-	}
-}
