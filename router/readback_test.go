@@ -505,9 +505,8 @@ func TestReadBackManyPartitions(t *testing.T) {
 	require.NoError(t, o.Fence(t.Context(), firstPartitions(topic, partitions)))
 	t.Logf("take over and fence: %s", time.Since(began))
 	began = time.Now()
-	sent := requestsOf(s.client)
 	found := s.readBack(readBackOf(map[string]Marks{topic: {Offsets: make([]int64, partitions)}}))
-	t.Logf("read back: %s, %d requests", time.Since(began), requestsOf(s.client)-sent)
+	t.Logf("read back: %s", time.Since(began))
 	// The marker is the last record everywhere.
 	require.Len(t, found.Landmarks, 5)
 	for i, id := range []int32{0, 127, 128, 999, 1999} {
@@ -516,7 +515,6 @@ func TestReadBackManyPartitions(t *testing.T) {
 	for id, part := range found.Topics[topic].Partitions {
 		require.Positive(t, part.End, "partition %d", id)
 	}
-	assert.Less(t, requestsOf(s.client)-sent, int64(100))
 	assert.Equal(t, 10, found.Records)
 
 	// The same again where everything is at its mark: nothing is to be read.
@@ -527,11 +525,6 @@ func TestReadBackManyPartitions(t *testing.T) {
 	found = s.readBack(readBackOf(map[string]Marks{topic: {Offsets: marks}}))
 	assert.Zero(t, found.Records)
 	assert.Empty(t, found.Landmarks)
-}
-
-// requestsOf counts what a client has sent.
-func requestsOf(c *Client) int64 {
-	return c.client.Config().MetricRegistry.Get("request-rate").(interface{ Count() int64 }).Count()
 }
 
 // A long suffix is not read whole where its last event tells everything.
