@@ -59,7 +59,7 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	require.NoError(t, err)
 	store := &slowStore{begun: make(chan struct{}), allow: make(chan struct{})}
 	begin := resumeAt(checkpoint.Record{LSN: 100})
-	f := &flow{cluster: kafka{client}, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100), trail: newTrail(begin), passage: router.NewPassage(begin.point, router.Found{}, nil)}
+	f := &flow{cluster: connected{client}, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100), trail: newTrail(begin), passage: router.NewPassage(begin.point, router.Found{}, nil)}
 	f.producer = router.NewProducer(router.ProducerConfig{
 		MaxBatchBytes: 1 << 10, MaxInFlightBytes: 1 << 20, RequestTimeout: 5 * time.Second, UnknownGrace: time.Minute,
 		RetryInitial: 10 * time.Millisecond, RetryMax: time.Second, MetadataInterval: time.Second, Log: slog.New(slog.DiscardHandler),

@@ -118,22 +118,22 @@ func openReader(ctx context.Context, how Reading, c replication.Config, server r
 	return s, nil
 }
 
-// kafka gives what a client returns as the interfaces of this package.
-type kafka struct{ *router.Client }
+// connected gives what a client returns as the interfaces of this package.
+type connected struct{ *router.Client }
 
 func connectKafka(c router.ClientConfig) (cluster, error) {
 	client, err := router.Connect(c)
 	if err != nil {
 		return nil, err
 	}
-	return kafka{client}, nil
+	return connected{client}, nil
 }
 
-func (k kafka) TakeOver(ctx context.Context, transactionalID string) (owner, error) {
+func (k connected) TakeOver(ctx context.Context, transactionalID string) (owner, error) {
 	return owned(k.Client.TakeOver(ctx, transactionalID))
 }
 
-func (k kafka) Anonymous() (owner, error) { return owned(k.Client.Anonymous()) }
+func (k connected) Anonymous() (owner, error) { return owned(k.Client.Anonymous()) }
 
 func owned(o *router.Owner, err error) (owner, error) {
 	if err != nil {
@@ -142,11 +142,11 @@ func owned(o *router.Owner, err error) (owner, error) {
 	return o, nil
 }
 
-func (k kafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
+func (k connected) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
 	return r.Read(ctx, k.Client)
 }
 
-func (k kafka) Compacted(topic string) compacted { return router.NewCompactedTopic(k.Client, topic) }
+func (k connected) Compacted(topic string) compacted { return router.NewCompactedTopic(k.Client, topic) }
 
 func openStore(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error) {
 	if c.Store == "file" {
