@@ -14,13 +14,14 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // compactedTopic connects to the topic as the streamer does. Closing it, when
 // the test ends, waits for the producer.
-func compactedTopic(t *testing.T, brokers []string, name string) *router.CompactedTopic {
+func compactedTopic(t *testing.T, brokers []string, name string) *kafka.CompactedTopic {
 	t.Helper()
-	client, err := router.Connect(router.ClientConfig{Brokers: brokers, ClientID: "streamer", RequestTimeout: 10 * time.Second})
+	client, err := kafka.Connect(kafka.ClientConfig{Brokers: brokers, ClientID: "streamer", RequestTimeout: 10 * time.Second})
 	require.NoError(t, err)
 	routes, err := router.NewRouter(router.Rules{
 		Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
@@ -37,7 +38,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *router.Compact
 		UnknownGrace: 10 * time.Second, RetryInitial: 50 * time.Millisecond, RetryMax: time.Second,
 		MetadataInterval: time.Minute, Log: slog.New(slog.DiscardHandler),
 	}
-	var owner *router.Owner
+	var owner *kafka.Owner
 	require.Eventually(t, func() bool { // a broker that has just started has no producer ids yet
 		owner, err = client.Anonymous()
 		return err == nil
@@ -48,7 +49,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *router.Compact
 		client.Close()
 		producer.Wait()
 	})
-	topic := router.NewCompactedTopic(client, name)
+	topic := kafka.NewCompactedTopic(client, name)
 	topic.WriteWith(producer.Write, slog.New(slog.DiscardHandler))
 	require.NoError(t, topic.Ensure(t.Context(), 1))
 	return topic

@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // class is what an answer means for its batch.
@@ -54,7 +55,7 @@ func classify(err error) class {
 	case sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping:
 		return fenced
 	default:
-		if Permanent(code) {
+		if kafka.Permanent(code) {
 			return refused
 		}
 		return retryable
@@ -163,7 +164,7 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 	case outOfOrder:
 		return fmt.Errorf("%w: %s: %w", ErrSequenceLost, part, answer.error)
 	case fenced:
-		return fmt.Errorf("%w: %s: %w", ErrFenced, part, answer.error)
+		return fmt.Errorf("%w: %s: %w", kafka.ErrFenced, part, answer.error)
 	case refused:
 		return failure.Refuse(fmt.Errorf("write to %s: %w", part, answer.error))
 	case unknown:
@@ -243,7 +244,7 @@ func appendedPerhaps(err error) bool {
 // is held.
 func (p *Producer) giveUp(b *Batch, err error) {
 	part := b.partition
-	if b.done == nil || errors.Is(err, ErrSequenceLost) || errors.Is(err, ErrFenced) {
+	if b.done == nil || errors.Is(err, ErrSequenceLost) || errors.Is(err, kafka.ErrFenced) {
 		p.stopPartition(part, err)
 		return
 	}

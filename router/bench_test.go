@@ -11,23 +11,24 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // prompt is a cluster that acknowledges at once.
 type prompt struct{ partitions int }
 
-func (p *prompt) Refresh(string) error                     { return nil }
-func (p *prompt) Partitions(string) (int, error)           { return p.partitions, nil }
-func (p *prompt) Leader(string, int32) (Connection, error) { return p, nil }
-func (p *prompt) Create(string) error                      { return nil }
-func (p *prompt) ID() (int64, int16)                       { return 1, 0 }
-func (p *prompt) Renew() (time.Duration, error)            { return time.Hour, nil }
-func (p *prompt) Lapsed() error                            { return nil }
-func (p *prompt) Remembers() time.Duration                 { return 24 * time.Hour }
-func (p *prompt) Close() error                             { return nil }
+func (p *prompt) Refresh(string) error                           { return nil }
+func (p *prompt) Partitions(string) (int, error)                 { return p.partitions, nil }
+func (p *prompt) Leader(string, int32) (kafka.Connection, error) { return p, nil }
+func (p *prompt) Create(string) error                            { return nil }
+func (p *prompt) ID() (int64, int16)                             { return 1, 0 }
+func (p *prompt) Renew() (time.Duration, error)                  { return time.Hour, nil }
+func (p *prompt) Lapsed() error                                  { return nil }
+func (p *prompt) Remembers() time.Duration                       { return 24 * time.Hour }
+func (p *prompt) Close() error                                   { return nil }
 
-func (p *prompt) Admit(_ string, n int) (Admission, error) {
-	return Admission{Ends: make([]int64, n)}, nil
+func (p *prompt) Admit(_ string, n int) (kafka.Admission, error) {
+	return kafka.Admission{Ends: make([]int64, n)}, nil
 }
 
 func (p *prompt) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // broker sends to one Kafka broker and takes its answers. Its goroutine is the
@@ -12,7 +14,7 @@ import (
 // answers and wakes it.
 type broker struct {
 	producer   *Producer
-	connection Connection
+	connection kafka.Connection
 	wake       chan struct{}
 
 	// The goroutine's own.
@@ -65,7 +67,7 @@ func (p *Producer) schedule(part *partition) {
 }
 
 // attach gives a partition its leader's broker. mu is held.
-func (p *Producer) attach(part *partition, c Connection) {
+func (p *Producer) attach(part *partition, c kafka.Connection) {
 	b := p.brokers[c]
 	if b == nil {
 		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}}
@@ -127,7 +129,7 @@ func (b *broker) work() {
 // assemble takes at most one batch of each scheduled partition, as Kafka wants
 // it. mu is held.
 func (b *broker) assemble() *request {
-	if b.requests >= MaxRequests || b.producer.closed {
+	if b.requests >= kafka.MaxRequests || b.producer.closed {
 		return nil
 	}
 	r := &request{}

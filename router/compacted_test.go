@@ -11,6 +11,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func TestCompactedTopic(t *testing.T) {
@@ -18,7 +19,7 @@ func TestCompactedTopic(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), someRules())
 	client := connected(t, cluster.Brokers())
-	log := NewCompactedTopic(client, kafkatest.TopicName(t))
+	log := kafka.NewCompactedTopic(client, kafkatest.TopicName(t))
 	log.WriteWith(r.producer.Write, slog.New(slog.DiscardHandler))
 	require.NoError(t, log.Ensure(t.Context(), 1))
 	require.NoError(t, log.Ensure(t.Context(), 1), "a second time")
@@ -41,11 +42,11 @@ func TestCompactedTopic(t *testing.T) {
 	require.NoError(t, err)
 	assert.Nil(t, value, "another key")
 
-	two := NewCompactedTopic(client, cluster.NewTopic(t, 2, map[string]string{"cleanup.policy": "compact"}))
+	two := kafka.NewCompactedTopic(client, cluster.NewTopic(t, 2, map[string]string{"cleanup.policy": "compact"}))
 	err = two.Ensure(t.Context(), 1)
 	require.ErrorContains(t, err, "2 partitions")
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
-	forgetting := NewCompactedTopic(client, cluster.NewTopic(t, 1, nil))
+	forgetting := kafka.NewCompactedTopic(client, cluster.NewTopic(t, 1, nil))
 	err = forgetting.Ensure(t.Context(), 1)
 	require.ErrorContains(t, err, "cleanup.policy=delete")
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))

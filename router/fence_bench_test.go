@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // BenchmarkTakeOver: what does it cost a start to keep predecessors out and to
@@ -42,7 +43,7 @@ func BenchmarkTakeOver(b *testing.B) {
 // partitions that no producer was ever in, which takes brokers longer.
 func takeOverOnce(b *testing.B, brokers []string, topic string, partitions int, r ReadBack, parts map[string][]time.Duration, first bool) {
 	b.Helper()
-	client, err := Connect(someClient(brokers))
+	client, err := kafka.Connect(someClient(brokers))
 	require.NoError(b, err)
 	defer client.Close()
 	began := time.Now()

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func encoderFor(t testing.TB, rules Rules) *encoder {
@@ -43,7 +44,7 @@ func withColumn(a decoder.Attribute, column string) map[decoder.Attribute]string
 
 // readPartition hands every record of a partition, up to its end as of now, to
 // visit.
-func readPartition(ctx context.Context, c *Client, topic string, partition int32, visit func(offset int64, r *sarama.Record) error) error {
+func readPartition(ctx context.Context, c *kafka.Client, topic string, partition int32, visit func(offset int64, r *sarama.Record) error) error {
 	logs, err := c.Logs(ctx, topic)
 	if err != nil {
 		return err
@@ -51,7 +52,7 @@ func readPartition(ctx context.Context, c *Client, topic string, partition int32
 	if int(partition) >= len(logs) {
 		return fmt.Errorf("topic %q has %d partitions", topic, len(logs))
 	}
-	return c.Scan(ctx, logs[partition], func(record *LogRecord) error {
+	return c.Scan(ctx, logs[partition], func(record *kafka.LogRecord) error {
 		r := &sarama.Record{Key: record.Key, Value: record.Value}
 		for _, h := range record.Headers {
 			header := sarama.RecordHeader(h)
@@ -69,21 +70,21 @@ func plain(b *Batch, c codec, id int64, epoch int16) *sarama.RecordBatch {
 	return wire
 }
 
-func someClient(brokers []string) ClientConfig {
-	return ClientConfig{Brokers: brokers, ClientID: "streamer-test", RequestTimeout: 5 * time.Second}
+func someClient(brokers []string) kafka.ClientConfig {
+	return kafka.ClientConfig{Brokers: brokers, ClientID: "streamer-test", RequestTimeout: 5 * time.Second}
 }
 
 // connected is a client of a cluster without passwords.
-func connected(t testing.TB, brokers []string) *Client {
+func connected(t testing.TB, brokers []string) *kafka.Client {
 	t.Helper()
-	client, err := Connect(someClient(brokers))
+	client, err := kafka.Connect(someClient(brokers))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	return client
 }
 
 // owning is a new instance's first step, on a connection of its own.
-func owning(t testing.TB, brokers []string, transactionalID string) *Owner {
+func owning(t testing.TB, brokers []string, transactionalID string) *kafka.Owner {
 	t.Helper()
 	o, err := connected(t, brokers).TakeOver(t.Context(), transactionalID)
 	require.NoError(t, err)
@@ -101,7 +102,7 @@ func firstPartitions(topic string, n int32) map[string][]int32 {
 }
 
 // endsNow are where the partitions of a topic end.
-func endsNow(t testing.TB, c *Client, topic string) []int64 {
+func endsNow(t testing.TB, c *kafka.Client, topic string) []int64 {
 	t.Helper()
 	found, err := c.Ends(t.Context(), []string{topic})
 	require.NoError(t, err)

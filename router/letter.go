@@ -14,6 +14,7 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Letter is a dead letter where it lies, without what the row holds.
@@ -47,13 +48,13 @@ func (l *Letter) row() row { return row{l.StreamID, l.Position} }
 // Letters lists the dead letters of a topic in stream order, the resolved ones,
 // too. A topic that does not exist has none. Columns tell which column is the
 // aggregate type.
-func Letters(ctx context.Context, c *Client, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
-	spans, err := c.whole(ctx, topic)
+func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
+	spans, err := c.Whole(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("dead letter topic %q: %w", topic, err)
 	}
 	letters, resolutions := map[row]*Letter{}, map[row]*Resolution{}
-	err = c.readSpans(ctx, spans, func(s *span, offset int64, r *sarama.Record) error {
+	err = c.ReadSpans(ctx, spans, func(s *kafka.Span, offset int64, r *sarama.Record) error {
 		if resolved, by, ok := parseResolution(r.Headers); ok {
 			resolutions[resolved] = by
 			return nil
@@ -63,7 +64,7 @@ func Letters(ctx context.Context, c *Client, topic string, columns map[decoder.A
 			return nil //nolint:nilerr // what is no dead letter of ours concerns somebody else
 		}
 		l := summarize(&parsed, columns)
-		l.Topic, l.Partition, l.Offset = s.topic, s.id, offset
+		l.Topic, l.Partition, l.Offset = s.Topic, s.Partition, offset
 		if known := letters[l.row()]; known != nil {
 			known.Copies++
 			return nil
@@ -103,11 +104,11 @@ func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 var errGone = errors.New("record is not in the topic any more")
 
 // Open reads a dead letter with all that it holds.
-func (l Letter) Open(ctx context.Context, c *Client) (DeadLetter, []RawHeader, error) {
+func (l Letter) Open(ctx context.Context, c *kafka.Client) (DeadLetter, []RawHeader, error) {
 	var opened *DeadLetter
 	var headers []RawHeader
-	one := &span{topicPartition: topicPartition{l.Topic, l.Partition}, next: l.Offset, end: l.Offset + 1}
-	err := c.readSpans(ctx, []*span{one}, func(_ *span, _ int64, r *sarama.Record) error {
+	one := &kafka.Span{TopicPartition: kafka.TopicPartition{Topic: l.Topic, Partition: l.Partition}, Next: l.Offset, End: l.Offset + 1}
+	err := c.ReadSpans(ctx, []*kafka.Span{one}, func(_ *kafka.Span, _ int64, r *sarama.Record) error {
 		parsed, err := ParseDeadLetter(r.Headers, r.Key, r.Value)
 		opened = &parsed
 		for _, h := range r.Headers {

@@ -15,6 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 const (
@@ -46,7 +47,7 @@ func letterOf(n int, columns []decoder.Column) DeadLetter {
 type desk struct {
 	*Writer
 	t      *testing.T
-	config ClientConfig
+	config kafka.ClientConfig
 }
 
 func newDesk(t *testing.T, topics ...string) *desk {
@@ -55,11 +56,11 @@ func newDesk(t *testing.T, topics ...string) *desk {
 	return deskOf(t, someClient(cluster.Brokers()))
 }
 
-func deskOf(t *testing.T, c ClientConfig) *desk {
+func deskOf(t *testing.T, c kafka.ClientConfig) *desk {
 	t.Helper()
 	routes, err := NewRouter(someRules())
 	require.NoError(t, err)
-	client, err := Connect(c)
+	client, err := kafka.Connect(c)
 	require.NoError(t, err)
 	w, err := NewWriter(client, someConfig(), routes)
 	require.NoError(t, err)
@@ -265,7 +266,7 @@ func TestWriterRefusesAMissingTopic(t *testing.T) {
 func TestTopicSettingsOfItsOwn(t *testing.T) {
 	t.Parallel()
 	c := newDesk(t).config
-	c.Topics = TopicConfig{Create: true, Partitions: 2, Configs: map[string]string{"cleanup.policy": "compact"}}
+	c.Topics = kafka.TopicConfig{Create: true, Partitions: 2, Configs: map[string]string{"cleanup.policy": "compact"}}
 	c.TopicSettings = map[string]map[string]string{"special": {"cleanup.policy": "delete"}}
 	d := deskOf(t, c)
 	for topic, want := range map[string]string{"plain": "compact", "special": "delete"} {
@@ -281,13 +282,13 @@ func TestTopicSettingsOfItsOwn(t *testing.T) {
 }
 
 // records reads a topic, partition by partition.
-func records(t *testing.T, c *Client, topic string) [][]*sarama.Record {
+func records(t *testing.T, c *kafka.Client, topic string) [][]*sarama.Record {
 	t.Helper()
-	spans, err := c.whole(t.Context(), topic)
+	spans, err := c.Whole(t.Context(), topic)
 	require.NoError(t, err)
 	all := make([][]*sarama.Record, len(spans))
-	require.NoError(t, c.readSpans(t.Context(), spans, func(s *span, _ int64, r *sarama.Record) error {
-		all[s.id] = append(all[s.id], r)
+	require.NoError(t, c.ReadSpans(t.Context(), spans, func(s *kafka.Span, _ int64, r *sarama.Record) error {
+		all[s.Partition] = append(all[s.Partition], r)
 		return nil
 	}))
 	return all

@@ -18,6 +18,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/internal/testserver"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // liveConfig is for a real broker, whose time is real.
@@ -31,7 +32,7 @@ func liveConfig() ProducerConfig {
 // newLiveRig is a producer into a real cluster.
 func newLiveRig(t *testing.T, brokers []string, config ProducerConfig, rules Rules) *rig {
 	t.Helper()
-	client, err := Connect(someClient(brokers))
+	client, err := kafka.Connect(someClient(brokers))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		_, _, err := client.InitProducerID() // not before the coordinator is ready

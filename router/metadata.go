@@ -9,6 +9,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // topic finds a topic by the name in a row. A new one is not ready until its
@@ -23,7 +24,7 @@ func (p *Producer) topic(name []byte) *topic {
 }
 
 func (p *Producer) newTopic(name string) *topic {
-	t := &topic{name: name, partitioner: NewPartitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
+	t := &topic{name: name, partitioner: kafka.NewPartitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = append(p.known, t)
@@ -282,7 +283,7 @@ func (p *Producer) resolveLeaders() {
 			err = p.cluster.Refresh(name)
 			refreshed[name] = err
 		}
-		var c Connection
+		var c kafka.Connection
 		if err == nil {
 			c, err = p.cluster.Leader(name, part.id)
 		}
@@ -290,7 +291,7 @@ func (p *Producer) resolveLeaders() {
 	}
 }
 
-func (p *Producer) leaderResolved(part *partition, c Connection, err error) {
+func (p *Producer) leaderResolved(part *partition, c kafka.Connection, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // modelled is the model broker as a producer asks it.
@@ -15,7 +16,7 @@ type modelled struct{ *model.Cluster }
 
 func newModel(nodes int) *modelled { return &modelled{model.New(nodes)} }
 
-func (m *modelled) Leader(topic string, partition int32) (Connection, error) {
+func (m *modelled) Leader(topic string, partition int32) (kafka.Connection, error) {
 	node, err := m.Cluster.Leader(topic, partition)
 	if err != nil {
 		return nil, err
@@ -26,8 +27,8 @@ func (m *modelled) Leader(topic string, partition int32) (Connection, error) {
 // ID is another one for each producer.
 func (m *modelled) ID() (int64, int16) { return m.NewProducerID(), 0 }
 
-func (m *modelled) Admit(topic string, partitions int) (Admission, error) {
-	return Admission{TopicID: m.Topics[topic].ID, Ends: m.Ends(topic, partitions)}, nil
+func (m *modelled) Admit(topic string, partitions int) (kafka.Admission, error) {
+	return kafka.Admission{TopicID: m.Topics[topic].ID, Ends: m.Ends(topic, partitions)}, nil
 }
 
 func (m *modelled) Renew() (time.Duration, error) { return time.Hour, nil }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // aged makes the events of a rig so much older than they are when they are
@@ -100,7 +101,7 @@ func TestOldEventsLetNoPredecessorIn(t *testing.T) {
 				if err == nil {
 					err = zombie.settle()
 				}
-				require.ErrorIs(t, err, ErrFenced)
+				require.ErrorIs(t, err, kafka.ErrFenced)
 				assert.Len(t, m.Topics[orders].Partitions[0].Log, before)
 			})
 		})

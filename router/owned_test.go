@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/testserver"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // The streamer itself, and its checkpoints.
@@ -37,12 +38,12 @@ func TestFencedProducer(t *testing.T) {
 	if err == nil {
 		err = r.settle()
 	}
-	require.ErrorIs(t, err, ErrFenced)
+	require.ErrorIs(t, err, kafka.ErrFenced)
 	require.ErrorIs(t, err, sarama.ErrInvalidProducerEpoch)
 	assert.Equal(t, failure.Transient, failure.ClassOf(err), "another tenure may do better")
-	require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("zombie")), ErrFenced)
+	require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("zombie")), kafka.ErrFenced)
 
-	value, err := NewCompactedTopic(successor.Client, checkpoints).Last(t.Context(), []byte("slot"))
+	value, err := kafka.NewCompactedTopic(successor.Client, checkpoints).Last(t.Context(), []byte("slot"))
 	require.NoError(t, err)
 	assert.Equal(t, "old", string(value))
 	messages, err := cluster.Consume(t.Context(), rules.Topic)
@@ -51,7 +52,7 @@ func TestFencedProducer(t *testing.T) {
 }
 
 // newOwnedRig is a producer that writes as the owner.
-func newOwnedRig(t *testing.T, o *Owner, rules Rules) *rig {
+func newOwnedRig(t *testing.T, o *kafka.Owner, rules Rules) *rig {
 	t.Helper()
 	r := &rig{T: t, cluster: o, close: o.Close, config: liveConfig(), rules: rules, notified: make(chan struct{}, 1)}
 	r.shift = time.Since(time.UnixMicro(numbered(0, "", "").CommitTime))
@@ -97,8 +98,8 @@ func TestBrokersForget(t *testing.T) {
 			err = stops.settle()
 		}
 	}
-	require.ErrorIs(t, err, ErrLapsed)
-	require.ErrorIs(t, stops.producer.Err(), ErrLapsed)
+	require.ErrorIs(t, err, kafka.ErrLapsed)
+	require.ErrorIs(t, stops.producer.Err(), kafka.ErrLapsed)
 	assert.Greater(t, time.Since(fenced), expiry/2)
 
 	for deadline := time.Now().Add(3 * time.Minute); ; {
@@ -125,7 +126,7 @@ func TestBrokersForget(t *testing.T) {
 }
 
 // failingRenewals is an owner whose fence cannot be renewed any more.
-type failingRenewals struct{ *Owner }
+type failingRenewals struct{ *kafka.Owner }
 
 func (f failingRenewals) Renew() (time.Duration, error) {
 	return time.Second, errors.New("coordinator is on holiday")

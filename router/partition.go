@@ -10,12 +10,13 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // topic is a topic that events are routed to.
 type topic struct {
 	name        string
-	partitioner *Partitioner
+	partitioner *kafka.Partitioner
 
 	// partitions is written by the metadata goroutine before ready is set, and
 	// by the reading goroutine when the topic has grown; under mu both times.

@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // row is the n-th row of a stream as a passage is told of it.
@@ -246,11 +247,11 @@ type admitting struct {
 	deny   error
 }
 
-func (a *admitting) Admit(topic string, partitions int) (Admission, error) {
+func (a *admitting) Admit(topic string, partitions int) (kafka.Admission, error) {
 	a.guard.Lock()
 	defer a.guard.Unlock()
 	if a.deny != nil {
-		return Admission{}, a.deny
+		return kafka.Admission{}, a.deny
 	}
 	a.counts = append(a.counts, partitions)
 	return a.modelled.Admit(topic, partitions)
@@ -417,7 +418,7 @@ func (h *history) start(rerouted bool, rules Rules) *rig {
 	r := readBackOf(h.stored)
 	r.Above, r.Rerouted = h.above, rerouted
 	found := h.readBack(r)
-	client, err := Connect(someClient(h.brokers))
+	client, err := kafka.Connect(someClient(h.brokers))
 	require.NoError(h, err)
 	owner, err := client.TakeOver(h.Context(), h.topic)
 	require.NoError(h, err)
@@ -426,7 +427,7 @@ func (h *history) start(rerouted bool, rules Rules) *rig {
 	return next
 }
 
-func newOwnedRigWith(t *testing.T, o *Owner, rules Rules, found Found) *rig {
+func newOwnedRigWith(t *testing.T, o *kafka.Owner, rules Rules, found Found) *rig {
 	t.Helper()
 	config := liveConfig()
 	config.MetadataInterval = 100 * time.Millisecond

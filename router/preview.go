@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Preview shows the record that the Producer would make of an event: it is
@@ -24,7 +25,7 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
 	if count, err := partitions(rendering.Topic); err == nil && count > 0 {
-		id := NewPartitioner(r.rules.Partitioner, rendering.Topic).Of(record.Key, count)
+		id := kafka.NewPartitioner(r.rules.Partitioner, rendering.Topic).Of(record.Key, count)
 		rendering.Partition = &id
 	}
 	return rendering, nil

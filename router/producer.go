@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Tracker learns what is in flight; checkpoint.Tracker is the one that counts.
@@ -30,13 +32,13 @@ type Cluster interface {
 	// Partitions is the topic's partition count as of the last refresh.
 	Partitions(topic string) (int, error)
 	// Leader is the connection to the leader as of the last refresh.
-	Leader(topic string, partition int32) (Connection, error)
+	Leader(topic string, partition int32) (kafka.Connection, error)
 	// Create makes a missing topic, if the configuration allows it.
 	Create(topic string) error
 	// ID is the producer id to write with, and its epoch.
 	ID() (id int64, epoch int16)
 	// Admit gets a topic's partitions ready for their first event.
-	Admit(topic string, partitions int) (Admission, error)
+	Admit(topic string, partitions int) (kafka.Admission, error)
 	// Renew keeps predecessors out, when that is due, and tells when it is due
 	// again.
 	Renew() (time.Duration, error)
@@ -122,7 +124,7 @@ type Producer struct {
 	mu       sync.Mutex
 	finished []*Batch // acknowledged, waiting for Collect
 	err      error    // why production has ended
-	brokers  map[Connection]*broker
+	brokers  map[kafka.Connection]*broker
 	lookups  map[*partition]struct{} // partitions without a leader
 	unknown  map[*topic]struct{}     // topics without a partition count
 	known    []*topic
@@ -158,7 +160,7 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 		remembered: remembers / 2, youth: min(youth, remembers/4),
 		config: config, cluster: c, router: r, encoder: newEncoder(r), codec: codecOf(config), tracker: t, notify: notify,
 		log: config.Log, observe: o, id: id, epoch: epoch,
-		topics: map[string]*topic{}, brokers: map[Connection]*broker{},
+		topics: map[string]*topic{}, brokers: map[kafka.Connection]*broker{},
 		lookups: map[*partition]struct{}{}, unknown: map[*topic]struct{}{}, unstored: map[*topic]struct{}{},
 		dormant: maps.Clone(config.Found.Topics), missing: maps.Clone(config.Found.Missing),
 		metadata: make(chan struct{}, 1), stop: make(chan struct{}),

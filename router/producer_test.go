@@ -21,6 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 const orders = "outbox.event.order"
@@ -65,7 +66,7 @@ var permanent = map[sarama.KError]error{
 	sarama.ErrUnsupportedForMessageFormat: nil, sarama.ErrInvalidTopic: nil, sarama.ErrClusterAuthorizationFailed: nil,
 	sarama.ErrInvalidRequiredAcks: nil, sarama.ErrUnsupportedVersion: nil, sarama.ErrUnsupportedCompressionType: nil,
 	sarama.ErrTransactionalIDAuthorizationFailed: nil,
-	sarama.ErrInvalidProducerEpoch:               ErrFenced, sarama.ErrProducerFenced: ErrFenced, sarama.ErrInvalidProducerIDMapping: ErrFenced,
+	sarama.ErrInvalidProducerEpoch:               kafka.ErrFenced, sarama.ErrProducerFenced: kafka.ErrFenced, sarama.ErrInvalidProducerIDMapping: kafka.ErrFenced,
 	sarama.ErrOutOfOrderSequenceNumber: ErrSequenceLost, sarama.ErrUnknownProducerID: ErrSequenceLost,
 }
 
@@ -384,13 +385,13 @@ func TestProducerWindow(t *testing.T) {
 		pass(500 * time.Millisecond)
 		assert.Equal(t, 1, inFlight(), "before the first acknowledgement")
 		pass(time.Second)
-		assert.Equal(t, MaxRequests, inFlight(), "after it; bounded by the requests of the connection")
+		assert.Equal(t, kafka.MaxRequests, inFlight(), "after it; bounded by the requests of the connection")
 		require.NoError(t, r.settle())
 
 		for _, test := range []struct {
 			idle time.Duration
 			want int
-		}{{model.Expiry/2 - time.Minute, MaxRequests}, {model.Expiry/2 + time.Second, 1}, {25 * time.Hour, 1}} {
+		}{{model.Expiry/2 - time.Minute, kafka.MaxRequests}, {model.Expiry/2 + time.Second, 1}, {25 * time.Hour, 1}} {
 			pass(test.idle)
 			require.NoError(t, r.feed(60, 1))
 			r.producer.Seal()
@@ -1074,7 +1075,7 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 // request overwrite each other.
 func TestPartitionIsScheduledOnce(t *testing.T) {
 	t.Parallel()
-	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[Connection]*broker{}, notify: func() {}}
+	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[kafka.Connection]*broker{}, notify: func() {}}
 	b := &broker{producer: p, wake: make(chan struct{}, 1)}
 	t1 := &topic{name: orders}
 	full := func(id int32) *partition {

@@ -12,6 +12,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // ReplayHeader marks a record that was published again on purpose. It says
@@ -80,7 +81,7 @@ type FoundTopic struct {
 }
 
 // newTopicOf is a topic in which there is nothing of ours.
-func newTopicOf(a Admission) FoundTopic {
+func newTopicOf(a kafka.Admission) FoundTopic {
 	found := FoundTopic{ID: a.TopicID, Partitions: make([]FoundPartition, len(a.Ends))}
 	for i, end := range a.Ends {
 		found.Partitions[i] = FoundPartition{Mark: end, End: end}
@@ -109,18 +110,18 @@ const (
 // reading is a ReadBack at work.
 type reading struct {
 	ReadBack
-	client  *Client
+	client  *kafka.Client
 	found   Found
 	logged  time.Time
-	expired map[topicPartition]int64    // marks that lie before what is left
-	highest map[topicPartition]Landmark // among the prefixes
-	last    Landmark                    // among the single events
+	expired map[kafka.TopicPartition]int64    // marks that lie before what is left
+	highest map[kafka.TopicPartition]Landmark // among the prefixes
+	last    Landmark                          // among the single events
 }
 
 // Read reads what lies between the marks and the ends of the partitions.
-func (r ReadBack) Read(ctx context.Context, c *Client) (Found, error) {
+func (r ReadBack) Read(ctx context.Context, c *kafka.Client) (Found, error) {
 	r.most = cmp.Or(r.most, mostPublished)
-	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[topicPartition]int64{}, highest: map[topicPartition]Landmark{}}
+	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[kafka.TopicPartition]int64{}, highest: map[kafka.TopicPartition]Landmark{}}
 	w.found.Topics, w.found.Published, w.found.Missing = map[string]FoundTopic{}, map[replication.Position]struct{}{}, map[string]Marks{}
 	prefixes, scattered, err := w.plan(ctx)
 	if err != nil {
@@ -138,22 +139,22 @@ func (r ReadBack) Read(ctx context.Context, c *Client) (Found, error) {
 
 // plan finds out what there is to read: spans of partitions that hold a prefix
 // of the stream, and of those that do not.
-func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err error) {
-	ids, err := w.client.topicIDs(slices.Sorted(maps.Keys(w.Marks)))
+func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, err error) {
+	ids, err := w.client.LookUp(slices.Sorted(maps.Keys(w.Marks)))
 	if err != nil {
 		return nil, nil, err
 	}
-	var partitions []topicPartition
+	var partitions []kafka.TopicPartition
 	for topic, described := range ids {
-		for id := range int32(described.partitions) {
-			partitions = append(partitions, topicPartition{topic, id})
+		for id := range int32(described.Partitions) {
+			partitions = append(partitions, kafka.TopicPartition{Topic: topic, Partition: id})
 		}
 	}
-	oldest, err := w.client.offsets(ctx, partitions, sarama.OffsetOldest)
+	oldest, err := w.client.Offsets(ctx, partitions, sarama.OffsetOldest)
 	if err != nil {
 		return nil, nil, err
 	}
-	newest, err := w.client.offsets(ctx, partitions, sarama.OffsetNewest)
+	newest, err := w.client.Offsets(ctx, partitions, sarama.OffsetNewest)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -163,23 +164,23 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*span, err er
 			w.miss(topic, marks)
 			continue
 		}
-		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.partitions
-		t := FoundTopic{ID: described.id, Partitions: make([]FoundPartition, described.partitions)}
-		if marks.ID != "" && marks.ID == described.id && described.partitions < len(marks.Offsets) {
-			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind", topic, described.partitions, len(marks.Offsets))
+		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.Partitions
+		t := FoundTopic{ID: described.ID, Partitions: make([]FoundPartition, described.Partitions)}
+		if marks.ID != "" && marks.ID == described.ID && described.Partitions < len(marks.Offsets) {
+			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind", topic, described.Partitions, len(marks.Offsets))
 		}
-		same := marks.ID == "" || described.id == "" || marks.ID == described.id
+		same := marks.ID == "" || described.ID == "" || marks.ID == described.ID
 		if !same {
 			w.Log.Warn("topic has been deleted and created again, what was published to it before is gone", "topic", topic)
 		}
-		for id := range int32(described.partitions) {
-			part := topicPartition{topic, id}
+		for id := range int32(described.Partitions) {
+			part := kafka.TopicPartition{Topic: topic, Partition: id}
 			from, end := oldest[part], newest[part]
 			if same && int(id) < len(marks.Offsets) {
 				from = w.from(part, marks.Offsets[id], from, end)
 			}
 			t.Partitions[id] = FoundPartition{Mark: from, End: end}
-			s := &span{topicPartition: part, next: from, end: end}
+			s := &kafka.Span{TopicPartition: part, Next: from, End: end}
 			if whole {
 				scattered = append(scattered, s)
 			} else {
@@ -203,10 +204,10 @@ func (w *reading) miss(topic string, marks Marks) {
 
 // from is where to begin in a partition whose log may have been cut at either
 // end since the mark was made.
-func (w *reading) from(part topicPartition, mark, oldest, newest int64) int64 {
+func (w *reading) from(part kafka.TopicPartition, mark, oldest, newest int64) int64 {
 	switch {
 	case mark > newest:
-		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events", part.topic, part.id, newest, mark)
+		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events", part.Topic, part.Partition, newest, mark)
 		return oldest
 	case mark < oldest:
 		w.expired[part] = mark
@@ -220,7 +221,7 @@ func (w *reading) gap(format string, arguments ...any) {
 }
 
 // ours reads position and id from a record of this stream.
-func (w *reading) ours(s *span, r *sarama.Record) (Landmark, bool) {
+func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 	w.found.Records++
 	stream, replay := false, false
 	for _, h := range r.Headers {
@@ -238,20 +239,20 @@ func (w *reading) ours(s *span, r *sarama.Record) (Landmark, bool) {
 		return Landmark{}, false
 	}
 	id, position := identify(r)
-	return Landmark{Position: position, EventID: id, Topic: s.topic, Partition: s.id}, position != replication.Position{}
+	return Landmark{Position: position, EventID: id, Topic: s.Topic, Partition: s.Partition}, position != replication.Position{}
 }
 
 // readScattered reads all of the spans and notes each event above the
 // checkpoint.
-func (w *reading) readScattered(ctx context.Context, spans []*span) error {
+func (w *reading) readScattered(ctx context.Context, spans []*kafka.Span) error {
 	overflow := false
-	err := w.client.readSpans(ctx, spans, func(s *span, offset int64, r *sarama.Record) error {
+	err := w.client.ReadSpans(ctx, spans, func(s *kafka.Span, offset int64, r *sarama.Record) error {
 		w.progress(s, offset)
 		l, ours := w.ours(s, r)
 		if !ours || l.Position.Commit < w.Above {
 			return nil
 		}
-		part := &w.found.Topics[s.topic].Partitions[s.id]
+		part := &w.found.Topics[s.Topic].Partitions[s.Partition]
 		if l.Position.Compare(part.Last) > 0 {
 			part.Last = l.Position
 		}
@@ -268,9 +269,9 @@ func (w *reading) readScattered(ctx context.Context, spans []*span) error {
 	})
 	for _, s := range spans {
 		w.noteCut(s)
-		t := w.found.Topics[s.topic]
-		t.Mixed = later(t.Mixed, t.Partitions[s.id].Last)
-		w.found.Topics[s.topic] = t
+		t := w.found.Topics[s.Topic]
+		t.Mixed = later(t.Mixed, t.Partitions[s.Partition].Last)
+		w.found.Topics[s.Topic] = t
 	}
 	if overflow {
 		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", w.most)
@@ -289,25 +290,25 @@ func later(a, b replication.Position) replication.Position {
 
 // searchBackwards finds the last event of ours in each span. In a prefix that
 // is the highest, so what lies before it need not be read.
-func (w *reading) searchBackwards(ctx context.Context, spans []*span) error {
-	floor := map[topicPartition]int64{}
-	var pending []*span
+func (w *reading) searchBackwards(ctx context.Context, spans []*kafka.Span) error {
+	floor := map[kafka.TopicPartition]int64{}
+	var pending []*kafka.Span
 	for _, s := range spans {
-		floor[s.topicPartition] = s.next
-		if !s.done() {
+		floor[s.TopicPartition] = s.Next
+		if !s.Done() {
 			pending = append(pending, s)
 		}
 	}
 	for window := int64(firstWindow); len(pending) > 0; window *= 8 {
-		windows := make([]*span, len(pending))
+		windows := make([]*kafka.Span, len(pending))
 		for i, s := range pending {
-			windows[i] = &span{topicPartition: s.topicPartition, next: max(floor[s.topicPartition], s.end-window), end: s.end}
-			s.end = windows[i].next // what the next, larger window is for
+			windows[i] = &kafka.Span{TopicPartition: s.TopicPartition, Next: max(floor[s.TopicPartition], s.End-window), End: s.End}
+			s.End = windows[i].Next // what the next, larger window is for
 		}
-		err := w.client.readSpans(ctx, windows, func(s *span, offset int64, r *sarama.Record) error {
+		err := w.client.ReadSpans(ctx, windows, func(s *kafka.Span, offset int64, r *sarama.Record) error {
 			w.progress(s, offset)
-			if l, ours := w.ours(s, r); ours && l.Position.Compare(w.highest[s.topicPartition].Position) > 0 {
-				w.highest[s.topicPartition] = l
+			if l, ours := w.ours(s, r); ours && l.Position.Compare(w.highest[s.TopicPartition].Position) > 0 {
+				w.highest[s.TopicPartition] = l
 			}
 			return nil
 		})
@@ -317,39 +318,39 @@ func (w *reading) searchBackwards(ctx context.Context, spans []*span) error {
 		for _, s := range windows {
 			w.noteCut(s)
 		}
-		pending = slices.DeleteFunc(pending, func(s *span) bool {
-			_, found := w.highest[s.topicPartition]
-			return found || s.end <= floor[s.topicPartition]
+		pending = slices.DeleteFunc(pending, func(s *kafka.Span) bool {
+			_, found := w.highest[s.TopicPartition]
+			return found || s.End <= floor[s.TopicPartition]
 		})
 	}
 	return nil
 }
 
 // noteCut remembers what has expired while it was being read.
-func (w *reading) noteCut(s *span) {
-	if !s.cut {
+func (w *reading) noteCut(s *kafka.Span) {
+	if !s.Cut {
 		return
 	}
-	part := &w.found.Topics[s.topic].Partitions[s.id]
-	if _, noted := w.expired[s.topicPartition]; !noted {
-		w.expired[s.topicPartition] = part.Mark
+	part := &w.found.Topics[s.Topic].Partitions[s.Partition]
+	if _, noted := w.expired[s.TopicPartition]; !noted {
+		w.expired[s.TopicPartition] = part.Mark
 	}
-	part.Mark = max(part.Mark, min(s.next, part.End))
+	part.Mark = max(part.Mark, min(s.Next, part.End))
 }
 
 // conclude makes of what was read what a producer needs.
-func (w *reading) conclude(prefixes []*span) {
+func (w *reading) conclude(prefixes []*kafka.Span) {
 	for part, mark := range w.expired {
 		if _, found := w.highest[part]; !found { // the highest is the last to expire
-			w.gap("topic %q partition %d has expired up to offset %d, events above the checkpoint began at %d", part.topic, part.id, w.found.Topics[part.topic].Partitions[part.id].Mark, mark)
+			w.gap("topic %q partition %d has expired up to offset %d, events above the checkpoint began at %d", part.Topic, part.Partition, w.found.Topics[part.Topic].Partitions[part.Partition].Mark, mark)
 		}
 	}
 	for _, s := range prefixes {
-		l, found := w.highest[s.topicPartition]
+		l, found := w.highest[s.TopicPartition]
 		if !found || l.Position.Commit < w.Above {
 			continue
 		}
-		part := &w.found.Topics[s.topic].Partitions[s.id]
+		part := &w.found.Topics[s.Topic].Partitions[s.Partition]
 		part.Last, part.Written = l.Position, l.Position
 		w.found.Landmarks = append(w.found.Landmarks, l)
 	}
@@ -360,9 +361,9 @@ func (w *reading) conclude(prefixes []*span) {
 }
 
 // progress tells an operator who waits that something happens.
-func (w *reading) progress(s *span, offset int64) {
+func (w *reading) progress(s *kafka.Span, offset int64) {
 	if time.Since(w.logged) >= progressEvery {
 		w.logged = time.Now()
-		w.Log.Info("reading back what was published after the checkpoint", "records", w.found.Records, "topic", s.topic, "partition", s.id, "offset", offset, "end", s.end)
+		w.Log.Info("reading back what was published after the checkpoint", "records", w.found.Records, "topic", s.Topic, "partition", s.Partition, "offset", offset, "end", s.End)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func readBackOf(marks map[string]Marks) ReadBack {
@@ -29,7 +30,7 @@ func readBackOf(marks map[string]Marks) ReadBack {
 // scribe writes records into partitions as it likes, without a producer id.
 type scribe struct {
 	testing.TB
-	client  *Client
+	client  *kafka.Client
 	brokers []string
 	raw     sarama.Client
 	codec   codec
@@ -565,11 +566,11 @@ func TestReadBackWhileRecordsExpire(t *testing.T) {
 		s.ours(topic, 0, n)
 	}
 	s.deleteBelow(topic, 12)
-	_, err := s.client.topicIDs([]string{topic})
+	_, err := s.client.LookUp([]string{topic})
 	require.NoError(t, err)
-	planned := &span{topicPartition: topicPartition{topic, 0}, next: 0, end: 20} // as planned before
+	planned := &kafka.Span{TopicPartition: kafka.TopicPartition{Topic: topic, Partition: 0}, Next: 0, End: 20} // as planned before
 	var seen []int64
-	require.NoError(t, s.client.readSpans(t.Context(), []*span{planned}, func(_ *span, offset int64, _ *sarama.Record) error {
+	require.NoError(t, s.client.ReadSpans(t.Context(), []*kafka.Span{planned}, func(_ *kafka.Span, offset int64, _ *sarama.Record) error {
 		seen = append(seen, offset)
 		return nil
 	}))
@@ -651,7 +652,7 @@ func TestCompactedTopicLast(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	s := newScribe(t, cluster.Brokers())
 	name := cluster.NewTopic(t, 1, nil)
-	log := NewCompactedTopic(s.client, name)
+	log := kafka.NewCompactedTopic(s.client, name)
 	put := func(key string, value []byte, n int) {
 		for n > 0 {
 			b := newBatch()
@@ -692,7 +693,7 @@ func TestCompactedTopicLast(t *testing.T) {
 	assert.Equal(t, "none", last("b"), "deleted")
 	assert.Equal(t, "c2", last("c"))
 
-	_, err := NewCompactedTopic(s.client, kafkatest.TopicName(t)).Last(t.Context(), []byte("a"))
+	_, err := kafka.NewCompactedTopic(s.client, kafkatest.TopicName(t)).Last(t.Context(), []byte("a"))
 	require.ErrorIs(t, err, sarama.ErrUnknownTopicOrPartition)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -717,7 +718,7 @@ func TestCompactedTopicLastReadsLittle(t *testing.T) {
 		lowest = min(lowest, request.(*kmsg.FetchRequest).Topics[0].Partitions[0].FetchOffset)
 		return nil, nil, false
 	})
-	got, err := NewCompactedTopic(s.client, "checkpoints").Last(t.Context(), []byte("slot-0"))
+	got, err := kafka.NewCompactedTopic(s.client, "checkpoints").Last(t.Context(), []byte("slot-0"))
 	require.NoError(t, err)
 	assert.Equal(t, "98 ", string(got[:3]))
 	assert.GreaterOrEqual(t, lowest, int64(80))
@@ -740,7 +741,7 @@ func TestCompactedTopicLastOverGaps(t *testing.T) {
 		s.put(name, 0, b)
 	}
 	cluster.Compact()
-	log := NewCompactedTopic(s.client, name)
+	log := kafka.NewCompactedTopic(s.client, name)
 	for i := range 7 {
 		value, err := log.Last(t.Context(), fmt.Appendf(nil, "idle-%d", i))
 		require.NoError(t, err)

@@ -11,6 +11,8 @@ import (
 	"github.com/cloudevents/sdk-go/protocol/kafka_sarama/v2"
 	"github.com/cloudevents/sdk-go/v2/binding"
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Rendering is a record for people: a JSON object with the CloudEvent in its
@@ -50,7 +52,7 @@ type RawHeader struct {
 }
 
 // Tail follows topics as the client does, and renders what comes.
-func Tail(ctx context.Context, c *Client, o TailOptions, visit func(Rendering) error) error {
+func Tail(ctx context.Context, c *kafka.Client, o kafka.TailOptions, visit func(Rendering) error) error {
 	return c.Tail(ctx, o, func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error {
 		rendering := render(topic, at, r.Key, r.Value, r.Headers)
 		rendering.Partition, rendering.Offset = &partition, &offset

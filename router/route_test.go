@@ -15,6 +15,7 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func TestTemplate(t *testing.T) {
@@ -263,7 +264,7 @@ func TestPartitionOfKey(t *testing.T) {
 		assert.Equal(t, want, int32(javaMurmur2([]byte(key))), key)
 	}
 	for name, want := range map[string]int32{"murmur2": 0, "": 0, "fnv1a": 8, "crc32": 10} {
-		at := &topic{name: "t", partitioner: NewPartitioner(name, "t")}
+		at := &topic{name: "t", partitioner: kafka.NewPartitioner(name, "t")}
 		at.addPartitions(FoundTopic{Partitions: make([]FoundPartition, 12)}, nil)
 		assert.Equal(t, want, at.partitionOf([]byte("order-42")).id, name)
 		for i := range 1000 {

@@ -3,19 +3,21 @@ package router
 import (
 	"context"
 	"errors"
+
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Writer writes single records beside a running streamer: it has a producer id
 // of its own, and leaves the transactional id alone.
 type Writer struct {
-	client   *Client
+	client   *kafka.Client
 	producer *Producer
 	router   *Router
 }
 
 // NewWriter returns a writer, which closes the client. The router says which
 // partition a key has.
-func NewWriter(c *Client, config ProducerConfig, r *Router) (*Writer, error) {
+func NewWriter(c *kafka.Client, config ProducerConfig, r *Router) (*Writer, error) {
 	owner, err := c.Anonymous()
 	if err != nil {
 		return nil, err
@@ -29,7 +31,7 @@ func NewWriter(c *Client, config ProducerConfig, r *Router) (*Writer, error) {
 // be, as things are.
 func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err error) {
 	count, err := w.client.Provide(ctx, v.Topic)
-	if errors.Is(err, ErrTopicMissing) {
+	if errors.Is(err, kafka.ErrTopicMissing) {
 		still := v.row
 		still.Class, still.Reason = PoisonTopic, topicProblem(v.Topic, err)
 		return 0, &still
@@ -37,7 +39,7 @@ func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err e
 	if err != nil {
 		return 0, err
 	}
-	partition = NewPartitioner(w.router.rules.Partitioner, v.Topic).Of(v.Key, count)
+	partition = kafka.NewPartitioner(w.router.rules.Partitioner, v.Topic).Of(v.Key, count)
 	return partition, w.producer.write(ctx, v.Topic, partition, v.record, v.at)
 }
 

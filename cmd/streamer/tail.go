@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 type tailCommand struct {
@@ -77,12 +78,12 @@ func (command tailCommand) wants(r router.Rendering) bool {
 	return command.Type == nil || r.Event != nil && r.Type == *command.Type
 }
 
-func (command tailCommand) options(cfg config.Config) (router.TailOptions, error) {
+func (command tailCommand) options(cfg config.Config) (kafka.TailOptions, error) {
 	from, err := console.ParsePosition("--from", command.From, time.Now(), console.Beginning, console.End, console.AtTime, console.AtOffset)
 	if err != nil {
-		return router.TailOptions{}, err
+		return kafka.TailOptions{}, err
 	}
-	o := router.TailOptions{Topics: command.Topics, From: router.From{Beginning: from.Kind == console.Beginning, Time: from.Time}}
+	o := kafka.TailOptions{Topics: command.Topics, From: kafka.From{Beginning: from.Kind == console.Beginning, Time: from.Time}}
 	if from.Kind == console.AtOffset {
 		o.From.Offset = &from.Offset
 	}

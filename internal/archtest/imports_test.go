@@ -38,7 +38,7 @@ var mayImport = map[string][]string{
 	"replication":        {"internal/failure", "internal/pgsession"},
 	"decoder":            {"internal/failure", "replication"},
 	"checkpoint":         {"internal/failure", "internal/pgsession"},
-	"router/kafka":       {"internal/failure"},
+	"router/kafka":       {"internal/failure", "internal/mutation"},
 	"router":             {"internal/failure", "internal/mutation", "replication", "decoder", "router/kafka"},
 	"internal/pipeline":  {"internal/failure", "internal/mutation", "replication", "decoder", "checkpoint", "router", "router/kafka"},
 	"internal/config":    {},

@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // CheckpointConfig says where checkpoints are kept.
@@ -234,7 +235,7 @@ func (f *flow) load(ctx context.Context, keep func(context.Context) error, id ch
 
 // fenced reports whether another instance has taken this one's place: brokers refuse
 // whatever was in flight, and the other goes on from what is published.
-func (f *flow) fenced() bool { return errors.Is(f.producer.Err(), router.ErrFenced) }
+func (f *flow) fenced() bool { return errors.Is(f.producer.Err(), kafka.ErrFenced) }
 
 // failed tells whether the flow cannot go on: its producer can never write again, or its
 // store takes no checkpoint of it any more, because another instance has claimed it.

@@ -19,6 +19,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m)) }
@@ -47,7 +48,7 @@ func (s *slowStore) Save(_ context.Context, r checkpoint.Record) error {
 func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
-	client, err := router.Connect(router.ClientConfig{Brokers: cluster.Brokers(), ClientID: "streamer-test", RequestTimeout: 5 * time.Second})
+	client, err := kafka.Connect(kafka.ClientConfig{Brokers: cluster.Brokers(), ClientID: "streamer-test", RequestTimeout: 5 * time.Second})
 	require.NoError(t, err)
 	owner, err := client.Anonymous()
 	require.NoError(t, err)

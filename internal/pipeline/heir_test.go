@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // What a flow has inherited and not seen again is inherited by the next one, too:
@@ -24,7 +25,7 @@ func TestHeirOfAnHeirAwaitsTheSameRow(t *testing.T) {
 		p, err := newPipeline(w.config(process), servers{})
 		require.NoError(t, err)
 		p.log = slog.New(slog.DiscardHandler)
-		cluster, err := w.connectKafka(process)(router.ClientConfig{})
+		cluster, err := w.connectKafka(process)(kafka.ClientConfig{})
 		require.NoError(t, err)
 		owner, err := cluster.Anonymous()
 		require.NoError(t, err)

@@ -15,6 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // modelKafka is a process's connection to the model broker.
@@ -30,8 +31,8 @@ type modelKafka struct {
 
 var errModelKafka = errors.New("broker does not answer")
 
-func (w *world) connectKafka(p *process) func(router.ClientConfig) (cluster, error) {
-	return func(router.ClientConfig) (cluster, error) {
+func (w *world) connectKafka(p *process) func(kafka.ClientConfig) (cluster, error) {
+	return func(kafka.ClientConfig) (cluster, error) {
 		k := &modelKafka{world: w, process: p, client: w.kafka.NewClient(), closing: make(chan struct{})}
 		return k, k.ask(context.Background())
 	}
@@ -206,7 +207,7 @@ func (o *modelOwner) Refresh(topic string) error {
 
 func (o *modelOwner) Partitions(topic string) (int, error) { return o.world.kafka.Partitions(topic) }
 
-func (o *modelOwner) Leader(topic string, partition int32) (router.Connection, error) {
+func (o *modelOwner) Leader(topic string, partition int32) (kafka.Connection, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -221,15 +222,15 @@ func (o *modelOwner) Leader(topic string, partition int32) (router.Connection, e
 
 func (o *modelOwner) Create(string) error { return nil }
 
-func (o *modelOwner) Admit(topic string, partitions int) (router.Admission, error) {
+func (o *modelOwner) Admit(topic string, partitions int) (kafka.Admission, error) {
 	ids := make([]int32, partitions)
 	for i := range ids {
 		ids[i] = int32(i)
 	}
 	if err := o.Fence(context.Background(), map[string][]int32{topic: ids}); err != nil {
-		return router.Admission{}, err
+		return kafka.Admission{}, err
 	}
-	return router.Admission{Ends: o.world.kafka.Ends(topic, partitions)}, nil
+	return kafka.Admission{Ends: o.world.kafka.Ends(topic, partitions)}, nil
 }
 
 // modelConnection sends nothing for a process that has been killed.
@@ -253,12 +254,12 @@ func (c modelConnection) AsyncProduce(request *sarama.ProduceRequest, callback s
 type modelTopic struct {
 	kafka *modelKafka
 	name  string
-	write router.Write
+	write kafka.Write
 }
 
-func (t *modelTopic) Name() string                                 { return t.name }
-func (t *modelTopic) WriteWith(write router.Write, _ *slog.Logger) { t.write = write }
-func (t *modelTopic) Ensure(ctx context.Context, _ int) error      { return t.kafka.ask(ctx) }
+func (t *modelTopic) Name() string                                { return t.name }
+func (t *modelTopic) WriteWith(write kafka.Write, _ *slog.Logger) { t.write = write }
+func (t *modelTopic) Ensure(ctx context.Context, _ int) error     { return t.kafka.ask(ctx) }
 
 func (t *modelTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })

@@ -24,6 +24,7 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Config is what a pipeline is made of.
@@ -34,7 +35,7 @@ type Config struct {
 	Replication replication.Config // without DSN
 	Mapping     decoder.Mapping
 	Rules       router.Rules // without Database and StreamID
-	Client      router.ClientConfig
+	Client      kafka.ClientConfig
 	Producer    router.ProducerConfig
 	Checkpoint  CheckpointConfig
 	Resume      Resume

@@ -12,7 +12,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // saver stores checkpoints on a goroutine of its own, because a store may take its
@@ -110,7 +110,7 @@ func (s *saver) run(ctx context.Context) {
 
 // hopeless reports whether a store will not take a checkpoint of ours any more.
 func hopeless(err error) bool {
-	return errors.Is(err, checkpoint.ErrClaimed) || errors.Is(err, router.ErrFenced) || failure.ClassOf(err) == failure.Refused
+	return errors.Is(err, checkpoint.ErrClaimed) || errors.Is(err, kafka.ErrFenced) || failure.ClassOf(err) == failure.Refused
 }
 
 // attempt stores what is wanted now.

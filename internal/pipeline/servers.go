@@ -9,6 +9,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // servers is how a pipeline reaches PostgreSQL, Kafka and the checkpoint store:
@@ -17,7 +18,7 @@ type servers struct {
 	database func(context.Context, replication.Config) (database, error)
 	// read opens the reader that is asked for, ReadStream or ReadCatchUp.
 	read  func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
-	kafka func(router.ClientConfig) (cluster, error)
+	kafka func(kafka.ClientConfig) (cluster, error)
 	// store opens a store that is no topic.
 	store func(context.Context, CheckpointConfig) (checkpoint.Store, error)
 }
@@ -72,7 +73,7 @@ type owner interface {
 type compacted interface {
 	checkpoint.Log
 	Ensure(ctx context.Context, replicationFactor int) error
-	WriteWith(router.Write, *slog.Logger)
+	WriteWith(kafka.Write, *slog.Logger)
 }
 
 // configured are the servers that the configuration names. What could not be
@@ -119,10 +120,10 @@ func openReader(ctx context.Context, how Reading, c replication.Config, server r
 }
 
 // connected gives what a client returns as the interfaces of this package.
-type connected struct{ *router.Client }
+type connected struct{ *kafka.Client }
 
-func connectKafka(c router.ClientConfig) (cluster, error) {
-	client, err := router.Connect(c)
+func connectKafka(c kafka.ClientConfig) (cluster, error) {
+	client, err := kafka.Connect(c)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (k connected) TakeOver(ctx context.Context, transactionalID string) (owner,
 
 func (k connected) Anonymous() (owner, error) { return owned(k.Client.Anonymous()) }
 
-func owned(o *router.Owner, err error) (owner, error) {
+func owned(o *kafka.Owner, err error) (owner, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +147,7 @@ func (k connected) ReadBack(ctx context.Context, r router.ReadBack) (router.Foun
 	return r.Read(ctx, k.Client)
 }
 
-func (k connected) Compacted(topic string) compacted { return router.NewCompactedTopic(k.Client, topic) }
+func (k connected) Compacted(topic string) compacted { return kafka.NewCompactedTopic(k.Client, topic) }
 
 func openStore(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error) {
 	if c.Store == "file" {

@@ -13,6 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // ReplayTable publishes what the outbox table still holds, as of one moment, in
@@ -36,7 +37,7 @@ func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, p
 	if err := t.check(ctx); err != nil {
 		return err
 	}
-	client, err := router.Connect(p.config.Client)
+	client, err := kafka.Connect(p.config.Client)
 	if err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ type tableReplay struct {
 	message  []byte
 }
 
-func (t *tenure) newTableReplay(client *router.Client) (*tableReplay, error) {
+func (t *tenure) newTableReplay(client *kafka.Client) (*tableReplay, error) {
 	owner, err := client.Anonymous()
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Resume says what a start does about events that were published after the
@@ -166,7 +167,7 @@ func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) 
 			h.atLeastOnce = ""
 			return nil
 		}
-		if !errors.Is(err, router.ErrNoTransactions) {
+		if !errors.Is(err, kafka.ErrNoTransactions) {
 			return err
 		}
 		if p.config.Resume == ResumeExactlyOnce {

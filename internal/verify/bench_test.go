@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func BenchmarkRow(b *testing.B) {
@@ -30,7 +30,7 @@ func BenchmarkRow(b *testing.B) {
 func BenchmarkRecord(b *testing.B) {
 	c := New(Options{TempDir: b.TempDir(), Expect: int64(b.N), Streams: []string{"s"}}, nil)
 	defer c.Close()
-	log := c.OpenLog(router.Log{Topic: "t"}, false)
+	log := c.OpenLog(kafka.Log{Topic: "t"}, false)
 	r := sampleRecord(1, strings.Repeat("x", 300))
 	b.ReportAllocs()
 	for b.Loop() {
@@ -57,8 +57,8 @@ func sampleValues(n int, pad string) [][]byte {
 }
 
 // sampleRecord is what sampleValues become.
-func sampleRecord(n int, pad string) *router.LogRecord {
-	return &router.LogRecord{
+func sampleRecord(n int, pad string) *kafka.LogRecord {
+	return &kafka.LogRecord{
 		Offset: int64(n), Time: time.UnixMilli(1_700_000_000_000 + int64(n)).UTC(), Key: []byte("order-42"), Value: []byte(`{"n": "` + pad + `"}`),
 		Headers: headers("ce_specversion", "1.0", "ce_id", sampleID(n), "ce_source", "/outbox/shop/public.outbox", "ce_type", "com.example.order.placed",
 			"ce_time", "2026-11-21T11:33:26.155535Z", "ce_subject", "order-42", "ce_sequence", fmt.Sprintf("%016x-%08x", 0x1000+n, 1),
@@ -66,10 +66,10 @@ func sampleRecord(n int, pad string) *router.LogRecord {
 	}
 }
 
-func headers(namesAndValues ...string) []router.LogHeader {
-	var all []router.LogHeader
+func headers(namesAndValues ...string) []kafka.LogHeader {
+	var all []kafka.LogHeader
 	for i := 0; i < len(namesAndValues); i += 2 {
-		all = append(all, router.LogHeader{Key: []byte(namesAndValues[i]), Value: []byte(namesAndValues[i+1])})
+		all = append(all, kafka.LogHeader{Key: []byte(namesAndValues[i]), Value: []byte(namesAndValues[i+1])})
 	}
 	return all
 }
@@ -92,7 +92,7 @@ func BenchmarkComparison(b *testing.B) {
 		}
 		require.NoError(b, err)
 	}
-	log := c.OpenLog(router.Log{Topic: sampleTopic}, false)
+	log := c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
 	for n := range b.N {
 		copy(id[24:], fmt.Appendf(nil, "%012d", n))
 		copy(sequence, fmt.Appendf(nil, "%016x", n+1))

@@ -15,6 +15,7 @@ import (
 
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // bench is a comparison under test.
@@ -59,7 +60,7 @@ const sampleTopic = "outbox.event.order"
 // records adds events by their numbers to partition 0, at offsets from 0 on.
 func (b *bench) records(numbers ...int) {
 	b.t.Helper()
-	log := b.c.OpenLog(router.Log{Topic: sampleTopic}, false)
+	log := b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
 	for offset, n := range numbers {
 		r := sampleRecord(n, "x")
 		r.Offset = int64(offset)
@@ -175,7 +176,7 @@ func TestAltered(t *testing.T) {
 	t.Run("a repeat without a row is compared with the first", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t)
-		log := b.c.OpenLog(router.Log{Topic: sampleTopic}, false)
+		log := b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
 		require.NoError(t, log.Add(sampleRecord(1, "x")))
 		r := sampleRecord(1, "y")
 		r.Offset = 2
@@ -204,11 +205,11 @@ func TestExcuses(t *testing.T) {
 		t.Parallel()
 		b := newBench(t)
 		b.row(1, nil)
-		log := b.c.OpenLog(router.Log{Topic: "dead"}, false)
+		log := b.c.OpenLog(kafka.Log{Topic: "dead"}, false)
 		for range 2 {
-			require.NoError(t, log.Add(&router.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "too_large", "streamer-event-id", sampleID(1))}))
+			require.NoError(t, log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "too_large", "streamer-event-id", sampleID(1))}))
 		}
-		require.NoError(t, log.Add(&router.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "invalid_row", "streamer-event-id", "")}))
+		require.NoError(t, log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "invalid_row", "streamer-event-id", "")}))
 		counts := b.compare()
 		assert.Empty(t, b.findings)
 		assert.EqualValues(t, 1, counts.DeadLettered)
@@ -228,7 +229,7 @@ func TestExcuses(t *testing.T) {
 		b.row(1, nil)
 		b.row(2, nil)
 		b.records(2)
-		log := b.c.OpenLog(router.Log{Topic: sampleTopic, Partition: 1}, false)
+		log := b.c.OpenLog(kafka.Log{Topic: sampleTopic, Partition: 1}, false)
 		for _, n := range []int{2, 1, 1} {
 			r := sampleRecord(n, "x")
 			r.Headers = append(r.Headers, headers(router.ReplayHeader, "1")...)
@@ -242,8 +243,8 @@ func TestExcuses(t *testing.T) {
 	t.Run("records of others", func(t *testing.T) {
 		t.Parallel()
 		b := newBench(t)
-		log := b.c.OpenLog(router.Log{Topic: sampleTopic}, false)
-		require.NoError(t, log.Add(&router.LogRecord{}))
+		log := b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
+		require.NoError(t, log.Add(&kafka.LogRecord{}))
 		r := sampleRecord(1, "x")
 		r.Headers[len(r.Headers)-1].Value = []byte("another")
 		require.NoError(t, log.Add(r))
@@ -261,7 +262,7 @@ func TestExpired(t *testing.T) {
 	position := func(n int) func(*Row) {
 		return func(r *Row) { r.Position = replication.Position{Commit: replication.LSN(0x1000 + n), Ordinal: 1} }
 	}
-	add := func(b *bench, log router.Log, compacted, gap bool, numbers ...int) {
+	add := func(b *bench, log kafka.Log, compacted, gap bool, numbers ...int) {
 		l := b.c.OpenLog(log, compacted)
 		for _, n := range numbers {
 			r := sampleRecord(n, "x")
@@ -270,7 +271,7 @@ func TestExpired(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		log       router.Log
+		log       kafka.Log
 		compacted bool
 		gap       bool // before the last record
 		records   []int
@@ -278,15 +279,15 @@ func TestExpired(t *testing.T) {
 		expired   int64
 		missing   []string
 	}{
-		"a whole log":                        {router.Log{}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
-		"older than what is left":            {router.Log{Start: 9, From: 9}, false, false, []int{10}, written, 1, []string{"missing 20"}},
-		"by position":                        {router.Log{Start: 9, From: 9}, false, false, []int{10}, position, 1, []string{"missing 20"}},
-		"of unknown age":                     {router.Log{Start: 9, From: 9}, false, false, []int{10}, nil, 2, nil},
-		"nothing is left":                    {router.Log{Start: 9, From: 9, End: 9}, false, false, nil, written, 2, nil},
-		"begun behind the start":             {router.Log{Start: 9, From: 10}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
-		"retention overtakes the scan":       {router.Log{}, false, true, []int{5, 15}, written, 1, []string{"missing 20"}},
-		"compacted":                          {router.Log{}, true, true, []int{5, 15}, written, 2, nil},
-		"a compacted log that lost its head": {router.Log{Start: 9, From: 9}, true, false, []int{10}, written, 2, nil},
+		"a whole log":                        {kafka.Log{}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
+		"older than what is left":            {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, written, 1, []string{"missing 20"}},
+		"by position":                        {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, position, 1, []string{"missing 20"}},
+		"of unknown age":                     {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, nil, 2, nil},
+		"nothing is left":                    {kafka.Log{Start: 9, From: 9, End: 9}, false, false, nil, written, 2, nil},
+		"begun behind the start":             {kafka.Log{Start: 9, From: 10}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
+		"retention overtakes the scan":       {kafka.Log{}, false, true, []int{5, 15}, written, 1, []string{"missing 20"}},
+		"compacted":                          {kafka.Log{}, true, true, []int{5, 15}, written, 2, nil},
+		"a compacted log that lost its head": {kafka.Log{Start: 9, From: 9}, true, false, []int{10}, written, 2, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -319,7 +320,7 @@ func TestExpired(t *testing.T) {
 				r.Headers[i].Value = []byte(at.UTC().Format(time.RFC3339Nano))
 			}
 		}
-		require.NoError(t, b.c.OpenLog(router.Log{Topic: sampleTopic, Start: 9, From: 9}, false).Add(r))
+		require.NoError(t, b.c.OpenLog(kafka.Log{Topic: sampleTopic, Start: 9, From: 9}, false).Add(r))
 		assert.EqualValues(t, 1, b.compare().Expired)
 		assert.Equal(t, []string{"missing 20"}, b.told())
 	})
@@ -329,8 +330,8 @@ func TestExpired(t *testing.T) {
 		row, err := b.expect.Row(sampleValues(1, "x"))
 		require.NoError(t, err)
 		require.NoError(t, b.c.AddRow(row, -1))
-		b.c.OpenLog(router.Log{Topic: sampleTopic, Partition: 0}, false)
-		b.c.OpenLog(router.Log{Topic: sampleTopic, Partition: 1, Start: 5, From: 5}, false)
+		b.c.OpenLog(kafka.Log{Topic: sampleTopic, Partition: 0}, false)
+		b.c.OpenLog(kafka.Log{Topic: sampleTopic, Partition: 1, Start: 5, From: 5}, false)
 		assert.EqualValues(t, 1, b.compare().Expired)
 	})
 }
@@ -387,14 +388,14 @@ func TestScattered(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	for n, partition := range []int32{0, 1, 0, 1, 2} {
-		log := b.c.OpenLog(router.Log{Topic: sampleTopic, Partition: partition}, false)
+		log := b.c.OpenLog(kafka.Log{Topic: sampleTopic, Partition: partition}, false)
 		r := sampleRecord(n+1, "x")
 		if partition == 2 {
 			r.Key = []byte("another")
 		}
 		require.NoError(t, log.Add(r))
 	}
-	other := b.c.OpenLog(router.Log{Topic: "outbox.event.invoice", Partition: 5}, false)
+	other := b.c.OpenLog(kafka.Log{Topic: "outbox.event.invoice", Partition: 5}, false)
 	require.NoError(t, other.Add(sampleRecord(9, "x"))) // the same key, but another topic
 	b.compare()
 	require.Len(t, b.findings, 1)
@@ -406,15 +407,15 @@ func TestScattered(t *testing.T) {
 func TestMalformed(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	log := b.c.OpenLog(router.Log{Topic: sampleTopic}, false)
-	for offset, change := range []func(*router.LogRecord){
-		func(r *router.LogRecord) { r.Headers = headers("streamer-stream", "s") },
-		func(r *router.LogRecord) { r.Headers[6].Value = []byte("nonsense") },
-		func(r *router.LogRecord) { r.Headers[1].Value = nil },
-		func(r *router.LogRecord) {
+	log := b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
+	for offset, change := range []func(*kafka.LogRecord){
+		func(r *kafka.LogRecord) { r.Headers = headers("streamer-stream", "s") },
+		func(r *kafka.LogRecord) { r.Headers[6].Value = []byte("nonsense") },
+		func(r *kafka.LogRecord) { r.Headers[1].Value = nil },
+		func(r *kafka.LogRecord) {
 			r.Headers, r.Value = headers("streamer-stream", "s", "content-type", "application/cloudevents+json"), []byte("{")
 		},
-		func(r *router.LogRecord) {
+		func(r *kafka.LogRecord) {
 			r.Headers, r.Value = headers("streamer-stream", "s", "content-type", "application/cloudevents+json"), []byte(`{"id": "1"}`)
 		},
 	} {
@@ -424,7 +425,7 @@ func TestMalformed(t *testing.T) {
 		require.NoError(t, log.Add(r))
 	}
 	for range 3 * keptMalformed {
-		require.NoError(t, log.Add(&router.LogRecord{Headers: headers("streamer-stream", "s")}))
+		require.NoError(t, log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s")}))
 	}
 	counts := b.compare()
 	assert.EqualValues(t, 5+3*keptMalformed, counts.Findings[Malformed])
@@ -434,7 +435,7 @@ func TestMalformed(t *testing.T) {
 // In structured mode the same event must have the same facts.
 func TestStructured(t *testing.T) {
 	t.Parallel()
-	document := func(id int, contentType, member, data string) *router.LogRecord {
+	document := func(id int, contentType, member, data string) *kafka.LogRecord {
 		r := sampleRecord(id, "x")
 		quoted, err := json.Marshal(contentType)
 		require.NoError(t, err)
@@ -471,7 +472,7 @@ func TestStructured(t *testing.T) {
 			other := HashPayload([]byte("other"), true)
 			row.Payload = &other
 			require.NoError(t, b.c.AddRow(&row, 0))
-			log := b.c.OpenLog(router.Log{Topic: sampleTopic}, false)
+			log := b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false)
 			for id := range 2 {
 				require.NoError(t, log.Add(document(id+1, c.contentType, c.member, c.data)))
 			}

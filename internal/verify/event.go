@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // deadLetterID is the header of a dead letter that tells the row's id.
@@ -47,7 +48,7 @@ var errNoEvent = errors.New("record carries our stream's identity, but is no Clo
 
 // readHeaders takes what headers tell; that is everything but the data in binary
 // mode. Extensions are added to others.
-func (e *event) readHeaders(headers []router.LogHeader, others *attributeSet) {
+func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 	*e = event{}
 	for _, h := range headers {
 		switch name := string(h.Key); name { // no copy: the compiler sees to that

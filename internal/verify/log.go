@@ -6,6 +6,7 @@ import (
 
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Log takes the records of one partition, in the order of their offsets. It is
@@ -44,7 +45,7 @@ const (
 
 // OpenLog begins a partition. compacted tells that the topic forgets records at
 // any place. It may be called from several goroutines.
-func (c *Comparison) OpenLog(l router.Log, compacted bool) *Log {
+func (c *Comparison) OpenLog(l kafka.Log, compacted bool) *Log {
 	log := &Log{
 		comparison: c, name: placeName{l.Topic, l.Partition}, compacted: compacted,
 		// Who begins behind the start does not ask about what was there.
@@ -64,7 +65,7 @@ func (c *Comparison) OpenLog(l router.Log, compacted bool) *Log {
 }
 
 // Add takes the next record.
-func (l *Log) Add(r *router.LogRecord) error {
+func (l *Log) Add(r *kafka.LogRecord) error {
 	l.begins = l.begins || r.AfterGap
 	l.others.sum = 0
 	l.event.readHeaders(r.Headers, &l.others)
@@ -91,7 +92,7 @@ func (l *Log) Add(r *router.LogRecord) error {
 	return l.add(r, position)
 }
 
-func (l *Log) add(r *router.LogRecord, position replication.Position) error {
+func (l *Log) add(r *kafka.LogRecord, position replication.Position) error {
 	c := l.comparison
 	at := l.event.committed(r.Time)
 	e := entry{kind: entryRecord, id: l.event.id, place: l.place, offset: r.Offset, position: position, time: at.UnixMicro()}
@@ -155,7 +156,7 @@ func (l *Log) order(e *entry) {
 	e.overtaken, e.ahead = highest.position, highest.offset
 }
 
-func (l *Log) facts(r *router.LogRecord, f *facts) {
+func (l *Log) facts(r *kafka.LogRecord, f *facts) {
 	seed := l.comparison.seed
 	f.set(factTopic, seed, []byte(l.name.topic))
 	key := r.Key
@@ -186,7 +187,7 @@ func (l *Log) addKey(key []byte, e *entry) (err error) {
 }
 
 // malform notes a record of ours that is no event.
-func (l *Log) malform(r *router.LogRecord) {
+func (l *Log) malform(r *kafka.LogRecord) {
 	l.records++
 	if !l.comparison.options.Span.time(r.Time) {
 		return

@@ -8,18 +8,19 @@ import (
 
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Scanner reads a part of a log; router.Client does.
 type Scanner interface {
-	Scan(ctx context.Context, log router.Log, visit func(*router.LogRecord) error) error
+	Scan(ctx context.Context, log kafka.Log, visit func(*kafka.LogRecord) error) error
 }
 
 // Around translates a position into times: the latest commit below it and the
 // earliest at or above it that have a record of one of the streams. Records know
 // milliseconds only, so a commit was at most one after the time that is given for
 // it, and above is that much later. A time is zero if there is no such record.
-func Around(ctx context.Context, s Scanner, logs []router.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
+func Around(ctx context.Context, s Scanner, logs []kafka.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
 	for _, log := range logs {
 		b, a, err := around(ctx, s, log, streams, lsn)
 		if err != nil {
@@ -40,10 +41,10 @@ func Around(ctx context.Context, s Scanner, logs []router.Log, streams []string,
 
 // around halves the log until the two records are found. Repeats make a log
 // unsorted for a stretch; then it finds one of the places that fit.
-func around(ctx context.Context, s Scanner, log router.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
+func around(ctx context.Context, s Scanner, log kafka.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
 	for low, high := log.Start, log.End; low < high; {
 		middle := low + (high-low)/2
-		p, at, offset, found, err := probe(ctx, s, router.Log{Topic: log.Topic, Partition: log.Partition, Start: log.Start, From: middle, End: high}, streams)
+		p, at, offset, found, err := probe(ctx, s, kafka.Log{Topic: log.Topic, Partition: log.Partition, Start: log.Start, From: middle, End: high}, streams)
 		switch {
 		case err != nil:
 			return below, above, err
@@ -61,10 +62,10 @@ func around(ctx context.Context, s Scanner, log router.Log, streams []string, ls
 var errFound = errors.New("found")
 
 // probe is the first event of ours in a part of a log.
-func probe(ctx context.Context, s Scanner, log router.Log, streams []string) (p replication.Position, at time.Time, offset int64, found bool, err error) {
+func probe(ctx context.Context, s Scanner, log kafka.Log, streams []string) (p replication.Position, at time.Time, offset int64, found bool, err error) {
 	var e event
 	var others attributeSet
-	err = s.Scan(ctx, log, func(r *router.LogRecord) error {
+	err = s.Scan(ctx, log, func(r *kafka.LogRecord) error {
 		e.readHeaders(r.Headers, &others)
 		if !e.stream || e.replay || !slices.Contains(streams, string(e.streamID)) || e.read(r.Value, &others) != nil {
 			return nil //nolint:nilerr // what is no event of ours is no place to look at

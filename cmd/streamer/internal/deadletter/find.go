@@ -14,13 +14,14 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // letterBox is the dead letter topic as it was when it was opened.
 type letterBox struct {
 	cfg     config.Config
 	std     console.Streams
-	client  *router.Client
+	client  *kafka.Client
 	topic   string
 	letters []router.Letter
 }

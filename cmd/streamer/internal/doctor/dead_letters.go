@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // shortestRetention is what people need at least to come back from a weekend and
@@ -19,7 +20,7 @@ const shortestRetention = 7 * 24 * time.Hour
 
 // deadLetters looks at the topic, and for rows that wait for a decision. outputs
 // are topics that rows come from.
-func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs []string) {
+func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs []string) {
 	if !d.cfg.HasDeadLetters() {
 		return
 	}
@@ -63,7 +64,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *router.Client, outputs
 
 // deadLetterSettings warns of what would lose dead letters. It reports whether
 // there was anything; settings that we may not see are passed over.
-func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, outputs []string) (warnedOf bool) {
+func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, outputs []string) (warnedOf bool) {
 	warn := func(meaning, remedy string) {
 		d.say(Warned, what, meaning, remedy)
 		warnedOf = true
@@ -88,7 +89,7 @@ func (d *doctor) deadLetterSettings(client *router.Client, topic, what string, o
 	return warnedOf
 }
 
-func settingOf(client *router.Client, topic, name string) (value int64, ok bool) {
+func settingOf(client *kafka.Client, topic, name string) (value int64, ok bool) {
 	text, err := client.TopicSetting(topic, name)
 	if err != nil {
 		return 0, false

@@ -11,7 +11,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 func (d *doctor) kafka(ctx context.Context) {
@@ -47,7 +47,7 @@ func (d *doctor) kafka(ctx context.Context) {
 }
 
 // existingOutputs tells about the topics that do not exist.
-func (d *doctor) existingOutputs(client *router.Client, known []string) (outputs []string) {
+func (d *doctor) existingOutputs(client *kafka.Client, known []string) (outputs []string) {
 	var unknown []string
 	for _, topic := range known {
 		switch found, err := client.HasTopic(topic); {
@@ -69,7 +69,7 @@ func (d *doctor) existingOutputs(client *router.Client, known []string) (outputs
 }
 
 // requests makes sure that the brokers are not too old.
-func (d *doctor) requests(client *router.Client) {
+func (d *doctor) requests(client *kafka.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
 	case err != nil:
@@ -83,10 +83,10 @@ func (d *doctor) requests(client *router.Client) {
 
 // checkpointTopic is looked at by the check that run makes, which would create
 // a missing one.
-func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
+func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
-	topic := router.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
+	topic := kafka.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
 	existing, err := client.Exist(topic.Name())
 	if err == nil && len(existing) == 0 {
 		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it", topic.Name()), "`streamer setup` creates it now")
@@ -104,14 +104,14 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *router.Client) {
 // kafkaClock compares the brokers' clock with ours, which no request asks for: it
 // is in the records of a checkpoint topic that brokers stamp. Saving may have
 // taken long, so the least difference of the newest records counts.
-func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic string) {
+func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic string) {
 	const what, newest = "clock of Kafka", 100
 	stamp, err := client.TopicSetting(topic, "message.timestamp.type")
 	if err != nil || d.server == nil {
 		return
 	}
-	if stamp != router.BrokerTime {
-		d.say(Fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", router.BrokerTime, topic), "")
+	if stamp != kafka.BrokerTime {
+		d.say(Fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", kafka.BrokerTime, topic), "")
 		return
 	}
 	id := site.IdentityOf(*d.server, d.cfg)
@@ -119,7 +119,7 @@ func (d *doctor) kafkaClock(ctx context.Context, client *router.Client, topic st
 	logs, err := client.Logs(ctx, topic)
 	for _, log := range logs {
 		log.From = max(log.From, log.End-newest)
-		err = client.Scan(ctx, log, func(r *router.LogRecord) error {
+		err = client.Scan(ctx, log, func(r *kafka.LogRecord) error {
 			saved, err := checkpoint.Decode(r.Value, id, topic)
 			if err != nil {
 				return nil //nolint:nilerr // it is another streamer's

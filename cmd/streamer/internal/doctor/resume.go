@@ -9,12 +9,12 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
 	"github.com/outboxstream/streamer/internal/pipeline"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // takeOver looks whether a start could keep other instances out. Trying it would
 // end the streamer that runs.
-func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
+func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	const what = "transactional id"
 	resume := pipeline.Resume(d.cfg.Kafka.Resume)
 	if resume == pipeline.ResumeAtLeastOnce {
@@ -33,7 +33,7 @@ func (d *doctor) takeOver(ctx context.Context, client *router.Client) {
 	}
 	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
 	err := client.Coordinated(ctx, name)
-	if errors.Is(err, router.ErrNoTransactions) && resume == pipeline.ResumeAuto {
+	if errors.Is(err, kafka.ErrNoTransactions) && resume == pipeline.ResumeAuto {
 		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), "")
 		return
 	}

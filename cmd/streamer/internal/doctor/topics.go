@@ -7,7 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/pipeline"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // readBackAge is how long a streamer may be down and still find in Kafka what it
@@ -20,7 +20,7 @@ const recordOverhead = 512
 
 // topicState looks at a topic that exists: whether it survives a broker, whether
 // we may use it, and whether it takes what we send.
-func (d *doctor) topicState(client *router.Client, topic string, written bool) {
+func (d *doctor) topicState(client *kafka.Client, topic string, written bool) {
 	what := "topic " + topic
 	about, err := client.Describe(topic)
 	if err != nil {
@@ -57,7 +57,7 @@ func (d *doctor) topicState(client *router.Client, topic string, written bool) {
 	}
 }
 
-func rights(about router.TopicDescription) string {
+func rights(about kafka.TopicDescription) string {
 	if !about.Known {
 		return "permissions not known"
 	}
@@ -65,7 +65,7 @@ func rights(about router.TopicDescription) string {
 }
 
 // outputSettings looks at what a topic takes, and how long it keeps it.
-func (d *doctor) outputSettings(client *router.Client, topic string, say func(v Verdict, remedy, format string, arguments ...any)) {
+func (d *doctor) outputSettings(client *kafka.Client, topic string, say func(v Verdict, remedy, format string, arguments ...any)) {
 	largest, known := settingOf(client, topic, "max.message.bytes")
 	if known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
 		say(Warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest), "max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves", largest, d.cfg.Kafka.MaxBatchBytes)

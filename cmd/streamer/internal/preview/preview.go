@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Command is streamer preview.
@@ -176,7 +177,7 @@ func (w *Rows) show(e *decoder.Event, poison *decoder.PoisonError) error {
 type partitionCounts struct {
 	cfg    config.Config
 	std    console.Streams
-	client *router.Client
+	client *kafka.Client
 	failed error
 	known  map[string]int
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // outboxColumns is a table that fits the configuration. A column that serves
@@ -154,7 +154,7 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	}
 	b.WriteString("# Kafka.\n")
 	if cfg.Checkpoint.Store == config.StoreKafka {
-		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": router.BrokerTime})
+		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": kafka.BrokerTime})
 	}
 	t := cfg.Kafka.Topics
 	for _, topic := range topics {

@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Command is streamer setup.
@@ -283,7 +283,7 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 }
 
 // topic makes sure that a topic exists. Only one that is created gets settings.
-func (s *setup) topic(client *router.Client, what, name string, settings map[string]string) error {
+func (s *setup) topic(client *kafka.Client, what, name string, settings map[string]string) error {
 	existed, err := client.HasTopic(name)
 	if err == nil && !existed {
 		t := site.ClientConfig(s.cfg).Topics
@@ -297,10 +297,10 @@ func (s *setup) topic(client *router.Client, what, name string, settings map[str
 	return nil
 }
 
-func (s *setup) checkpointTopic(ctx context.Context, client *router.Client) error {
+func (s *setup) checkpointTopic(ctx context.Context, client *kafka.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
-	topic := router.NewCompactedTopic(client, s.cfg.Checkpoint.Kafka.Topic)
+	topic := kafka.NewCompactedTopic(client, s.cfg.Checkpoint.Kafka.Topic)
 	existed, err := client.HasTopic(topic.Name())
 	if err != nil {
 		return fmt.Errorf("checkpoint topic %q: %w", topic.Name(), err)

@@ -11,7 +11,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // IdentityOf is whose checkpoint the configured slot has.
@@ -52,7 +52,7 @@ func SharedStore(ctx context.Context, cfg config.Config) (store checkpoint.Store
 	if err != nil {
 		return nil, nil, err
 	}
-	topic := router.NewCompactedTopic(client, cfg.Checkpoint.Kafka.Topic)
+	topic := kafka.NewCompactedTopic(client, cfg.Checkpoint.Kafka.Topic)
 	if existing, err := client.Exist(topic.Name()); err != nil || len(existing) == 0 {
 		client.Close()
 		return nil, nil, missing(err, "topic", topic.Name())

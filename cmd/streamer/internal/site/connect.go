@@ -8,7 +8,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // AskTimeout bounds the questions that a command asks one server.
@@ -42,16 +42,16 @@ func AsShard(control *replication.Control, cfg config.Config) *replication.Contr
 
 // ConnectKafka makes sure that Kafka can be talked to. A broker that takes
 // connections and answers nothing is not waited for as long as by a streamer.
-func ConnectKafka(ctx context.Context, cfg config.Config) (*router.Client, error) {
+func ConnectKafka(ctx context.Context, cfg config.Config) (*kafka.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
 	type outcome struct {
-		client *router.Client
+		client *kafka.Client
 		err    error
 	}
 	connected := make(chan outcome, 1)
 	go func() {
-		client, err := router.Connect(ClientConfig(cfg))
+		client, err := kafka.Connect(ClientConfig(cfg))
 		connected <- outcome{client, err}
 	}()
 	select {

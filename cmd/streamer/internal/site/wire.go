@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // metadataInterval is how often topics are looked at for new partitions.
@@ -121,19 +122,19 @@ func Rules(c config.Config) router.Rules {
 }
 
 // ClientConfig says how to talk to Kafka.
-func ClientConfig(c config.Config) router.ClientConfig {
+func ClientConfig(c config.Config) kafka.ClientConfig {
 	k := c.Kafka
-	return router.ClientConfig{
+	return kafka.ClientConfig{
 		Brokers: k.Brokers, ClientID: k.ClientID, Version: k.Version, RequestTimeout: k.RequestTimeout,
-		TLS: router.TLSConfig{
+		TLS: kafka.TLSConfig{
 			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile,
 			ServerName: k.TLS.ServerName, InsecureSkipVerify: k.TLS.InsecureSkipVerify,
 		},
-		SASL: router.SASLConfig{
+		SASL: kafka.SASLConfig{
 			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
 		},
-		Topics:        router.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
+		Topics:        kafka.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
 		TopicSettings: map[string]map[string]string{c.Poison.Topic: DeadLetterSettings(c)},
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // verification is one run of streamer verify.
@@ -30,7 +30,7 @@ type verification struct {
 	control *replication.Control // nil with a truth file that tells its stream
 	server  replication.Server
 	members []*member // whose rows the table has
-	kafka   *router.Client
+	kafka   *kafka.Client
 
 	span       verify.Span
 	written    verify.Span // span in times, for rows
@@ -39,7 +39,7 @@ type verification struct {
 	counts     map[string]int      // partitions of topics
 	topics     map[string]struct{} // that rows name
 	matched    []string            // that the configuration leads to
-	logs       []router.Log
+	logs       []kafka.Log
 	settled    replication.LSN
 	notes      []string
 }
@@ -285,7 +285,7 @@ func (v *verification) addRow(row *verify.Row) error {
 		}
 	}
 	if count := v.counts[topic]; count > 0 && row.Key != nil {
-		partition = router.NewPartitioner(v.cfg.Kafka.Partitioner, topic).Of(row.Key, count)
+		partition = kafka.NewPartitioner(v.cfg.Kafka.Partitioner, topic).Of(row.Key, count)
 	}
 	return v.comparison.AddRow(row, partition)
 }
@@ -332,9 +332,9 @@ func (v *verification) readKafka(ctx context.Context) error {
 	}
 	v.progress.step(fmt.Sprintf("reading %d topics", len(v.matched)))
 	v.progress.expect(total)
-	return v.kafka.ScanAll(ctx, v.logs, v.command.Parallel, func(log router.Log) func(*router.LogRecord) error {
+	return v.kafka.ScanAll(ctx, v.logs, v.command.Parallel, func(log kafka.Log) func(*kafka.LogRecord) error {
 		l := v.comparison.OpenLog(log, compacted[log.Topic])
-		return func(r *router.LogRecord) error {
+		return func(r *kafka.LogRecord) error {
 			v.progress.one()
 			return l.Add(r)
 		}

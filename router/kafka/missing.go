@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"errors"
@@ -26,14 +26,15 @@ const (
 	answerPatience = 2 * time.Second
 )
 
-type topicDescription struct {
-	id         string
-	partitions int
+// Topic is one that exists. ID is Kafka's, and empty where it has none.
+type Topic struct {
+	ID         string
+	Partitions int
 }
 
-// topicIDs describes those of the topics that exist. Afterwards the leaders are
+// LookUp describes those of the topics that exist. Afterwards the leaders are
 // known, too.
-func (c *Client) topicIDs(topics []string) (map[string]topicDescription, error) {
+func (c *Client) LookUp(topics []string) (map[string]Topic, error) {
 	return c.describeTopics(topics, confirmation)
 }
 
@@ -55,8 +56,8 @@ func (c *Client) ExpectMissing(topics []string) {
 
 // describeTopics describes those of the topics that exist. Where one seems to be
 // missing, it asks for so long.
-func (c *Client) describeTopics(topics []string, patience time.Duration) (map[string]topicDescription, error) {
-	described := map[string]topicDescription{}
+func (c *Client) describeTopics(topics []string, patience time.Duration) (map[string]Topic, error) {
+	described := map[string]Topic{}
 	if len(topics) == 0 {
 		return described, nil
 	}
@@ -86,7 +87,7 @@ func (c *Client) describeTopics(topics []string, patience time.Duration) (map[st
 }
 
 // readTopics takes the topics that exist from an answer.
-func readTopics(response *sarama.MetadataResponse, described map[string]topicDescription) error {
+func readTopics(response *sarama.MetadataResponse, described map[string]Topic) error {
 	for _, t := range response.Topics {
 		switch t.Err {
 		case sarama.ErrNoError, sarama.ErrLeaderNotAvailable:
@@ -97,9 +98,9 @@ func readTopics(response *sarama.MetadataResponse, described map[string]topicDes
 		default:
 			return fmt.Errorf("metadata of topic %q: %w", t.Name, t.Err)
 		}
-		d := topicDescription{partitions: len(t.Partitions)}
+		d := Topic{Partitions: len(t.Partitions)}
 		if t.Uuid != (sarama.Uuid{}) {
-			d.id = t.Uuid.String()
+			d.ID = t.Uuid.String()
 		}
 		described[t.Name] = d
 	}
@@ -107,7 +108,7 @@ func readTopics(response *sarama.MetadataResponse, described map[string]topicDes
 }
 
 // doubtful are the topics that seem to be missing and were not known to be.
-func (c *Client) doubtful(topics []string, described map[string]topicDescription) []string {
+func (c *Client) doubtful(topics []string, described map[string]Topic) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(topics), func(topic string) bool {
@@ -118,7 +119,7 @@ func (c *Client) doubtful(topics []string, described map[string]topicDescription
 }
 
 // believe notes which topics are missing.
-func (c *Client) believe(topics []string, described map[string]topicDescription) {
+func (c *Client) believe(topics []string, described map[string]Topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, topic := range topics {
@@ -132,7 +133,7 @@ func (c *Client) believe(topics []string, described map[string]topicDescription)
 
 // confirm asks all brokers for topics that seem to be missing, and describes those
 // that one of them knows. known is how many brokers there are at least.
-func (c *Client) confirm(doubtful []string, described map[string]topicDescription, known int, patience time.Duration) error {
+func (c *Client) confirm(doubtful []string, described map[string]Topic, known int, patience time.Duration) error {
 	began := time.Now()
 	for wait := pausesFrom(spanPause); ; wait.sleep() {
 		answers, asked := c.askBrokers(doubtful)

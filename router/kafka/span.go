@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"context"
@@ -11,14 +11,15 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// span is a range of offsets of one partition that is being read.
-type span struct {
-	topicPartition
-	next, end int64
-	cut       bool // some of it has gone while it was being read
+// Span is a range of offsets of one partition that is being read.
+type Span struct {
+	TopicPartition
+	Next, End int64
+	Cut       bool // some of it has gone while it was being read
 }
 
-func (s *span) done() bool { return s.next >= s.end }
+// Done reports whether all of it has been read.
+func (s *Span) Done() bool { return s.Next >= s.End }
 
 const (
 	// spanPartitions bounds how many partitions are asked for at once, and with
@@ -30,11 +31,11 @@ const (
 	spanPause    = 50 * time.Millisecond
 )
 
-// readSpans hands every record of the spans to visit, in the order of their
+// ReadSpans hands every record of the spans to visit, in the order of their
 // partitions. Each round asks every leader once; leaders are asked at the same
 // time, visit is called by one goroutine. Brokers that do not answer are asked
 // again for a while.
-func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span, int64, *sarama.Record) error) error {
+func (c *Client) ReadSpans(ctx context.Context, spans []*Span, visit func(*Span, int64, *sarama.Record) error) error {
 	heard, wait := time.Now(), pausesFrom(spanPause)
 	var last error
 	for ctx.Err() == nil {
@@ -62,29 +63,29 @@ func (c *Client) readSpans(ctx context.Context, spans []*span, visit func(*span,
 
 var errNoProgress = errors.New("brokers send nothing")
 
-func topicsOf(spans []*span) []string {
+func topicsOf(spans []*Span) []string {
 	var topics []string
 	for _, s := range spans {
-		if !s.done() {
-			topics = append(topics, s.topic)
+		if !s.Done() {
+			topics = append(topics, s.Topic)
 		}
 	}
 	return unique(topics)
 }
 
 // spanRequests are one for each leader. missing is why one has none.
-func (c *Client) spanRequests(spans []*span) (requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[topicPartition]*span, missing error) {
-	requests, byPartition = map[*sarama.Broker]*sarama.FetchRequest{}, map[topicPartition]*span{}
+func (c *Client) spanRequests(spans []*Span) (requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span, missing error) {
+	requests, byPartition = map[*sarama.Broker]*sarama.FetchRequest{}, map[TopicPartition]*Span{}
 	for _, s := range spans {
-		if s.done() {
+		if s.Done() {
 			continue
 		}
 		if len(byPartition) == spanPartitions {
 			break
 		}
-		leader, err := c.client.Leader(s.topic, s.id)
+		leader, err := c.client.Leader(s.Topic, s.Partition)
 		if err != nil {
-			missing = fmt.Errorf("leader of topic %q partition %d: %w", s.topic, s.id, err)
+			missing = fmt.Errorf("leader of topic %q partition %d: %w", s.Topic, s.Partition, err)
 			continue
 		}
 		request := requests[leader]
@@ -92,22 +93,22 @@ func (c *Client) spanRequests(spans []*span) (requests map[*sarama.Broker]*saram
 			request = fetchRequest(tailWait, spanBytes)
 			requests[leader] = request
 		}
-		request.AddBlock(s.topic, s.id, s.next, fetchBytes, -1)
-		byPartition[s.topicPartition] = s
+		request.AddBlock(s.Topic, s.Partition, s.Next, fetchBytes, -1)
+		byPartition[s.TopicPartition] = s
 	}
 	return requests, byPartition, missing
 }
 
-func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[topicPartition]*span, visit func(*span, int64, *sarama.Record) error) (progress bool, err error) {
+func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span, visit func(*Span, int64, *sarama.Record) error) (progress bool, err error) {
 	answers, err := fetchEach(requests)
 	for _, answer := range answers {
 		for topic, blocks := range answer.Blocks {
 			for id, block := range blocks {
-				s := byPartition[topicPartition{topic, id}]
+				s := byPartition[TopicPartition{topic, id}]
 				if s == nil {
 					continue // nobody has asked for it
 				}
-				before := s.next
+				before := s.Next
 				failed := s.take(block, visit)
 				if errors.Is(failed, sarama.ErrOffsetOutOfRange) {
 					failed = c.realign(s)
@@ -115,7 +116,7 @@ func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byP
 				if failed != nil {
 					err = failed
 				}
-				progress = progress || s.next > before
+				progress = progress || s.Next > before
 			}
 		}
 	}
@@ -124,40 +125,40 @@ func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byP
 
 // realign moves a span whose next offset is not in the log any more. The answer
 // that says so does not say what is.
-func (c *Client) realign(s *span) error {
-	oldest, newest := map[topicPartition]int64{}, map[topicPartition]int64{}
-	part := []topicPartition{s.topicPartition}
+func (c *Client) realign(s *Span) error {
+	oldest, newest := map[TopicPartition]int64{}, map[TopicPartition]int64{}
+	part := []TopicPartition{s.TopicPartition}
 	if err := errors.Join(c.askOffsets(part, sarama.OffsetOldest, oldest), c.askOffsets(part, sarama.OffsetNewest, newest)); err != nil {
 		return err
 	}
 	switch {
-	case oldest[s.topicPartition] > s.next: // retention was faster
-		s.next, s.cut = oldest[s.topicPartition], true
-	case newest[s.topicPartition] < s.next: // the broker has lost its end
-		s.next, s.cut = s.end, true
+	case oldest[s.TopicPartition] > s.Next: // retention was faster
+		s.Next, s.Cut = oldest[s.TopicPartition], true
+	case newest[s.TopicPartition] < s.Next: // the broker has lost its end
+		s.Next, s.Cut = s.End, true
 	}
 	return nil
 }
 
 // take hands out what a broker sent of the span.
-func (s *span) take(block *sarama.FetchResponseBlock, visit func(*span, int64, *sarama.Record) error) error {
+func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *sarama.Record) error) error {
 	switch block.Err {
 	case sarama.ErrNoError:
 	case sarama.ErrTopicAuthorizationFailed:
-		return failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", s.topic, block.Err))
+		return failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", s.Topic, block.Err))
 	default:
-		return fmt.Errorf("read topic %q partition %d: %w", s.topic, s.id, block.Err)
+		return fmt.Errorf("read topic %q partition %d: %w", s.Topic, s.Partition, block.Err)
 	}
 	for _, set := range block.RecordsSet {
 		batch := set.RecordBatch
 		if batch == nil {
-			return failure.Refuse(fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", s.topic, s.id))
+			return failure.Refuse(fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", s.Topic, s.Partition))
 		}
 		if batch.PartialTrailingRecord {
 			continue
 		}
-		err := visitBatch(batch, s.next, func(offset int64, r *sarama.Record) error {
-			if offset >= s.end {
+		err := visitBatch(batch, s.Next, func(offset int64, r *sarama.Record) error {
+			if offset >= s.End {
 				return nil
 			}
 			return visit(s, offset, r)
@@ -165,15 +166,15 @@ func (s *span) take(block *sarama.FetchResponseBlock, visit func(*span, int64, *
 		if err != nil {
 			return err
 		}
-		s.next = max(s.next, batch.LastOffset()+1)
+		s.Next = max(s.Next, batch.LastOffset()+1)
 	}
 	return nil
 }
 
-// offsets asks the leaders where partitions begin (sarama.OffsetOldest) or end
+// Offsets asks the leaders where partitions begin (sarama.OffsetOldest) or end
 // (sarama.OffsetNewest).
-func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at int64) (map[topicPartition]int64, error) {
-	found := map[topicPartition]int64{}
+func (c *Client) Offsets(ctx context.Context, partitions []TopicPartition, at int64) (map[TopicPartition]int64, error) {
+	found := map[TopicPartition]int64{}
 	began := time.Now()
 	for wait := pausesFrom(spanPause); ; wait.rest(ctx) {
 		err := c.askOffsets(partitions, at, found)
@@ -187,21 +188,21 @@ func (c *Client) offsets(ctx context.Context, partitions []topicPartition, at in
 	}
 }
 
-func (c *Client) askOffsets(partitions []topicPartition, at int64, found map[topicPartition]int64) error {
+func (c *Client) askOffsets(partitions []TopicPartition, at int64, found map[TopicPartition]int64) error {
 	requests := map[*sarama.Broker]*sarama.OffsetRequest{}
-	asked := map[*sarama.Broker][]topicPartition{}
+	asked := map[*sarama.Broker][]TopicPartition{}
 	for _, part := range partitions {
 		if _, known := found[part]; known {
 			continue
 		}
-		leader, err := c.client.Leader(part.topic, part.id)
+		leader, err := c.client.Leader(part.Topic, part.Partition)
 		if err != nil {
-			return fmt.Errorf("leader of topic %q partition %d: %w", part.topic, part.id, err)
+			return fmt.Errorf("leader of topic %q partition %d: %w", part.Topic, part.Partition, err)
 		}
 		if requests[leader] == nil {
 			requests[leader] = sarama.NewOffsetRequest(c.client.Config().Version)
 		}
-		requests[leader].AddBlock(part.topic, part.id, at, 1)
+		requests[leader].AddBlock(part.Topic, part.Partition, at, 1)
 		asked[leader] = append(asked[leader], part)
 	}
 	for leader, request := range requests {
@@ -211,12 +212,12 @@ func (c *Client) askOffsets(partitions []topicPartition, at int64, found map[top
 			return fmt.Errorf("offsets of %d partitions: %w", len(asked[leader]), err)
 		}
 		for _, part := range asked[leader] {
-			block := response.GetBlock(part.topic, part.id)
+			block := response.GetBlock(part.Topic, part.Partition)
 			if block == nil {
-				return fmt.Errorf("offsets of topic %q partition %d: %w", part.topic, part.id, sarama.ErrIncompleteResponse)
+				return fmt.Errorf("offsets of topic %q partition %d: %w", part.Topic, part.Partition, sarama.ErrIncompleteResponse)
 			}
 			if block.Err != sarama.ErrNoError {
-				return fmt.Errorf("offsets of topic %q partition %d: %w", part.topic, part.id, block.Err)
+				return fmt.Errorf("offsets of topic %q partition %d: %w", part.Topic, part.Partition, block.Err)
 			}
 			found[part] = block.Offset
 		}
@@ -224,27 +225,27 @@ func (c *Client) askOffsets(partitions []topicPartition, at int64, found map[top
 	return nil
 }
 
-// whole is every partition of a topic, as far as it goes now.
-func (c *Client) whole(ctx context.Context, topic string) ([]*span, error) {
+// Whole is every partition of a topic, as far as it goes now.
+func (c *Client) Whole(ctx context.Context, topic string) ([]*Span, error) {
 	described, err := c.describeTopics([]string{topic}, glance)
 	if err != nil {
 		return nil, err
 	}
-	var partitions []topicPartition
-	for id := range int32(described[topic].partitions) {
-		partitions = append(partitions, topicPartition{topic, id})
+	var partitions []TopicPartition
+	for id := range int32(described[topic].Partitions) {
+		partitions = append(partitions, TopicPartition{topic, id})
 	}
-	oldest, err := c.offsets(ctx, partitions, sarama.OffsetOldest)
+	oldest, err := c.Offsets(ctx, partitions, sarama.OffsetOldest)
 	if err != nil {
 		return nil, err
 	}
-	newest, err := c.offsets(ctx, partitions, sarama.OffsetNewest)
+	newest, err := c.Offsets(ctx, partitions, sarama.OffsetNewest)
 	if err != nil {
 		return nil, err
 	}
-	var spans []*span
+	var spans []*Span
 	for _, part := range partitions {
-		spans = append(spans, &span{topicPartition: part, next: oldest[part], end: newest[part]})
+		spans = append(spans, &Span{TopicPartition: part, Next: oldest[part], End: newest[part]})
 	}
 	return spans, nil
 }

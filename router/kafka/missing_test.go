@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"errors"
@@ -73,7 +73,7 @@ func TestStaleBroker(t *testing.T) {
 			},
 			"all of it": func(t *testing.T, c *Client) {
 				t.Helper()
-				spans, err := c.whole(t.Context(), topic)
+				spans, err := c.Whole(t.Context(), topic)
 				require.NoError(t, err)
 				assert.Len(t, spans, 2)
 			},

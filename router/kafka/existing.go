@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 
 // Existing lists the partitions of those of the topics that exist.
 func (c *Client) Existing(topics []string) (map[string][]int32, error) {
-	described, err := c.topicIDs(topics)
+	described, err := c.LookUp(topics)
 	if err != nil {
 		return nil, err
 	}
 	partitions := map[string][]int32{}
 	for topic, d := range described {
-		for id := range int32(d.partitions) {
+		for id := range int32(d.Partitions) {
 			partitions[topic] = append(partitions[topic], id)
 		}
 	}
@@ -27,19 +27,19 @@ func (c *Client) Ends(ctx context.Context, topics []string) (map[string]map[int3
 	if err != nil {
 		return nil, err
 	}
-	var partitions []topicPartition
+	var partitions []TopicPartition
 	for topic, ids := range existing {
 		for _, id := range ids {
-			partitions = append(partitions, topicPartition{topic, id})
+			partitions = append(partitions, TopicPartition{topic, id})
 		}
 	}
-	offsets, err := c.offsets(ctx, partitions, sarama.OffsetNewest)
+	offsets, err := c.Offsets(ctx, partitions, sarama.OffsetNewest)
 	ends := map[string]map[int32]int64{}
 	for part, offset := range offsets {
-		if ends[part.topic] == nil {
-			ends[part.topic] = map[int32]int64{}
+		if ends[part.Topic] == nil {
+			ends[part.Topic] = map[int32]int64{}
 		}
-		ends[part.topic][part.id] = offset
+		ends[part.Topic][part.Partition] = offset
 	}
 	return ends, err
 }

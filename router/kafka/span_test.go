@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"testing"
@@ -22,10 +22,10 @@ func TestReadManySpans(t *testing.T) {
 	require.NoError(t, o.Fence(t.Context(), partitionsOf(topic, partitions)))
 	require.NoError(t, o.appended(topic, 499, 0))
 	client := connect(t, clientConfig(cluster.Brokers()))
-	spans, err := client.whole(t.Context(), topic)
+	spans, err := client.Whole(t.Context(), topic)
 	require.NoError(t, err)
 	sent, seen := requestsOf(client), 0
-	require.NoError(t, client.readSpans(t.Context(), spans, func(*span, int64, *sarama.Record) error {
+	require.NoError(t, client.ReadSpans(t.Context(), spans, func(*Span, int64, *sarama.Record) error {
 		seen++
 		return nil
 	}))

@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"bytes"
@@ -59,7 +59,7 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	}
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		// The controller does not say, but it may exist.
-		if described, known := t.client.topicIDs([]string{t.name}); known == nil && len(described) > 0 {
+		if described, known := t.client.LookUp([]string{t.name}); known == nil && len(described) > 0 {
 			err = t.client.waitTopic(ctx, t.name)
 		}
 	}
@@ -109,9 +109,9 @@ func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool
 	}
 	found := false
 	for window := int64(firstLast); !found && end > floor; window *= 8 {
-		s := &span{topicPartition: topicPartition{t.name, 0}, next: max(floor, end-window), end: end}
-		end = s.next // what the next, larger window is for
-		err := t.client.readSpans(ctx, []*span{s}, func(_ *span, _ int64, r *sarama.Record) error {
+		s := &Span{TopicPartition: TopicPartition{t.name, 0}, Next: max(floor, end-window), End: end}
+		end = s.Next // what the next, larger window is for
+		err := t.client.ReadSpans(ctx, []*Span{s}, func(_ *Span, _ int64, r *sarama.Record) error {
 			if matches(r.Key) {
 				value, found = bytes.Clone(r.Value), true
 			}

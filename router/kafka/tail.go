@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"context"
@@ -40,9 +40,10 @@ const (
 	tailBytes = 4 << 20
 )
 
-type topicPartition struct {
-	topic string
-	id    int32
+// TopicPartition names a partition.
+type TopicPartition struct {
+	Topic     string
+	Partition int32
 }
 
 // tail follows topics. In each round every broker is asked once, for all of
@@ -50,7 +51,7 @@ type topicPartition struct {
 type tail struct {
 	client  *Client
 	options TailOptions
-	next    map[topicPartition]int64
+	next    map[TopicPartition]int64
 	visit   TailVisit
 }
 
@@ -61,7 +62,7 @@ type TailVisit func(topic string, partition int32, offset int64, at time.Time, r
 // is cancelled, which is no error, or visit returns an error, which is
 // returned. Errors of brokers are waited out.
 func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error {
-	t := &tail{client: c, options: o, next: map[topicPartition]int64{}, visit: visit}
+	t := &tail{client: c, options: o, next: map[TopicPartition]int64{}, visit: visit}
 	if err := t.look(o.From); err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (t *tail) lookAt(topic string, from From) error {
 		return fmt.Errorf("partitions of topic %q: %w", topic, err)
 	}
 	for _, id := range ids {
-		part := topicPartition{topic, id}
+		part := TopicPartition{topic, id}
 		if _, followed := t.next[part]; followed {
 			continue
 		}
@@ -131,8 +132,8 @@ func (t *tail) lookAt(topic string, from From) error {
 }
 
 // start is the offset at which to begin.
-func (t *tail) start(part topicPartition, from From) (int64, error) {
-	ask := func(at int64) (int64, error) { return t.client.client.GetOffset(part.topic, part.id, at) }
+func (t *tail) start(part TopicPartition, from From) (int64, error) {
+	ask := func(at int64) (int64, error) { return t.client.client.GetOffset(part.Topic, part.Partition, at) }
 	oldest, err := ask(sarama.OffsetOldest)
 	if err != nil || from.Beginning {
 		return oldest, err
@@ -174,7 +175,7 @@ func (t *tail) round(ctx context.Context) error {
 func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, complete bool) {
 	requests, complete = map[*sarama.Broker]*sarama.FetchRequest{}, true
 	for part, offset := range t.next {
-		broker, err := t.client.client.Leader(part.topic, part.id)
+		broker, err := t.client.client.Leader(part.Topic, part.Partition)
 		if err != nil {
 			complete = false
 			continue
@@ -184,7 +185,7 @@ func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, com
 			request = fetchRequest(tailWait, tailBytes)
 			requests[broker] = request
 		}
-		request.AddBlock(part.topic, part.id, offset, fetchBytes, -1)
+		request.AddBlock(part.Topic, part.Partition, offset, fetchBytes, -1)
 	}
 	return requests, complete
 }
@@ -194,7 +195,7 @@ func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok b
 	ok = true
 	for topic, blocks := range response.Blocks {
 		for id, block := range blocks {
-			part := topicPartition{topic, id}
+			part := TopicPartition{topic, id}
 			if errors.Is(block.Err, sarama.ErrOffsetOutOfRange) {
 				// Retention was faster than we were, or the topic is a new one.
 				delete(t.next, part)
@@ -215,10 +216,10 @@ func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok b
 	return ok, nil
 }
 
-func (t *tail) batch(ctx context.Context, part topicPartition, set *sarama.Records) error {
+func (t *tail) batch(ctx context.Context, part TopicPartition, set *sarama.Records) error {
 	batch := set.RecordBatch
 	if batch == nil {
-		return fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", part.topic, part.id)
+		return fmt.Errorf("topic %q partition %d holds records in a format older than Kafka 0.11", part.Topic, part.Partition)
 	}
 	if batch.PartialTrailingRecord {
 		return nil
@@ -231,7 +232,7 @@ func (t *tail) batch(ctx context.Context, part topicPartition, set *sarama.Recor
 		if batch.LogAppendTime {
 			at = batch.MaxTimestamp
 		}
-		return t.visit(part.topic, part.id, offset, at, r)
+		return t.visit(part.Topic, part.Partition, offset, at, r)
 	})
 	t.next[part] = max(t.next[part], batch.LastOffset()+1)
 	return err

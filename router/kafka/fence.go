@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"context"
@@ -183,10 +183,10 @@ func (o *Owner) Renew() (time.Duration, error) {
 // existing leaves out what has been deleted meanwhile: a transaction takes all
 // its partitions or none.
 func (o *Owner) existing(partitions map[string][]int32) (map[string][]int32, error) {
-	described, err := o.topicIDs(slices.Sorted(maps.Keys(partitions)))
+	described, err := o.LookUp(slices.Sorted(maps.Keys(partitions)))
 	left := map[string][]int32{}
 	for topic, ids := range partitions {
-		ids = slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return int(id) >= described[topic].partitions })
+		ids = slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return int(id) >= described[topic].Partitions })
 		if len(ids) > 0 {
 			left[topic] = ids
 		}
@@ -220,12 +220,12 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), admitPatience)
 	defer cancel()
 	ids := make([]int32, partitions)
-	parts := make([]topicPartition, partitions)
+	parts := make([]TopicPartition, partitions)
 	for i := range ids {
 		ids[i] = int32(i)
-		parts[i] = topicPartition{topic, int32(i)}
+		parts[i] = TopicPartition{topic, int32(i)}
 	}
-	described, err := o.topicIDs([]string{topic})
+	described, err := o.LookUp([]string{topic})
 	if err != nil {
 		return Admission{}, err
 	}
@@ -235,11 +235,11 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	if err := o.Fence(ctx, map[string][]int32{topic: ids}); err != nil {
 		return Admission{}, err
 	}
-	ends, err := o.offsets(ctx, parts, sarama.OffsetNewest)
+	ends, err := o.Offsets(ctx, parts, sarama.OffsetNewest)
 	if err != nil {
 		return Admission{}, err
 	}
-	admitted := Admission{TopicID: described[topic].id, Ends: make([]int64, partitions)}
+	admitted := Admission{TopicID: described[topic].ID, Ends: make([]int64, partitions)}
 	for i, part := range parts {
 		admitted.Ends[i] = ends[part]
 	}

@@ -1,4 +1,4 @@
-package router
+package kafka
 
 import (
 	"context"
@@ -86,11 +86,11 @@ func (o *Owner) tryAppend(topic string, partition, sequence int32) error {
 func endsOf(t testing.TB, c *Client, topic string, partitions int) []int64 {
 	t.Helper()
 	ends := make([]int64, partitions)
-	parts := make([]topicPartition, partitions)
+	parts := make([]TopicPartition, partitions)
 	for id := range parts {
-		parts[id] = topicPartition{topic, int32(id)}
+		parts[id] = TopicPartition{topic, int32(id)}
 	}
-	found, err := c.offsets(t.Context(), parts, sarama.OffsetNewest)
+	found, err := c.Offsets(t.Context(), parts, sarama.OffsetNewest)
 	require.NoError(t, err)
 	for id, part := range parts {
 		ends[id] = found[part]
@@ -321,7 +321,7 @@ func TestChunks(t *testing.T) {
 		{map[string]int{"a": 10, "b": 10, "c": 0, "d": 1}, []int{10, 10, 1}},
 		{map[string]int{"a": 25, "b": 5}, []int{10, 10, 10}},
 	} {
-		partitions, seen := map[string][]int32{}, map[topicPartition]int{}
+		partitions, seen := map[string][]int32{}, map[TopicPartition]int{}
 		for topic, n := range test.sizes {
 			partitions[topic] = partitionsOf(topic, n)[topic]
 		}
@@ -331,7 +331,7 @@ func TestChunks(t *testing.T) {
 			for topic, ids := range chunk {
 				n += len(ids)
 				for _, id := range ids {
-					seen[topicPartition{topic, id}]++
+					seen[TopicPartition{topic, id}]++
 				}
 			}
 			sizes = append(sizes, n)
@@ -339,7 +339,7 @@ func TestChunks(t *testing.T) {
 		assert.Equal(t, test.want, sizes, "%v", test.sizes)
 		for topic, ids := range partitions {
 			for _, id := range ids {
-				assert.Equal(t, 1, seen[topicPartition{topic, id}], "%s %d of %v", topic, id, test.sizes)
+				assert.Equal(t, 1, seen[TopicPartition{topic, id}], "%s %d of %v", topic, id, test.sizes)
 			}
 		}
 	}
@@ -517,9 +517,9 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, forbidden), sarama.AclOperationWrite))
 	require.NoError(t, o.Fence(t.Context(), both))
 	require.NoError(t, o.appended(forbidden, 0, 0))
-	spans, err := client.whole(t.Context(), forbidden)
+	spans, err := client.Whole(t.Context(), forbidden)
 	require.NoError(t, err)
-	err = client.readSpans(t.Context(), spans, func(*span, int64, *sarama.Record) error { return nil })
+	err = client.ReadSpans(t.Context(), spans, func(*Span, int64, *sarama.Record) error { return nil })
 	require.ErrorIs(t, err, sarama.ErrTopicAuthorizationFailed)
 	require.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, forbidden)
