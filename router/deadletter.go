@@ -94,10 +94,9 @@ func (l *DeadLetter) Name(e *decoder.Event) {
 	}
 }
 
-// The headers of a dead letter. Those of columns are followed by the column's
+// The headers of a dead letter beside DeadLetterClass. Those of columns are followed by the column's
 // name; a NULL column has none. Formats is JSON: what the bytes mean.
 const (
-	DeadLetterClass      = "streamer-dead-letter"
 	deadLetterReason     = "streamer-reason"
 	deadLetterSequence   = "streamer-sequence"
 	deadLetterCommitTime = "streamer-commit-time"

@@ -13,14 +13,6 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 )
 
-// StreamHeader carries the identity of the stream a record belongs to, so that
-// a later start can tell our records from others in the same topic. It is no
-// CloudEvents attribute.
-const StreamHeader = "streamer-stream"
-
-// sequenceLength is 16 hex digits of commit LSN, a dash and 8 of ordinal.
-const sequenceLength = 16 + 1 + 8
-
 // The names of headers that we read back.
 const (
 	headerID       = "ce_id"

@@ -336,7 +336,7 @@ func TestChecklist(t *testing.T) {
 			e := full()
 			e.Position = p
 			text := header(encodeOne(t, binary, e), "ce_sequence")
-			assert.Len(t, text, sequenceLength)
+			assert.Len(t, text, len("0000000000000000-00000000"))
 			assert.Greater(t, text, last)
 			assert.Equal(t, text, envelope(t, encodeOne(t, structured, e))["sequence"])
 			back, err := ParseSequence(text)
@@ -682,14 +682,6 @@ func TestIdentify(t *testing.T) {
 	b.partition = &partition{topic: &topic{name: orders}}
 	p := &Producer{}
 	require.ErrorContains(t, p.hopeless(b, 0, PoisonEvent, errNullPayload), e.Position.String())
-}
-
-func TestParseSequenceRefuses(t *testing.T) {
-	t.Parallel()
-	for _, text := range []string{"", "0", "0000000000000000_00000001", "00000000000000000-0000001", "000000000000000g-00000001", "0000000000000000-0000000g", "0000000000000000-000000001", "+000000000000001-00000001"} {
-		_, err := ParseSequence(text)
-		assert.Error(t, err, text)
-	}
 }
 
 // dump is a record as text, with everything that goes over the wire.

@@ -15,15 +15,6 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// ReplayHeader marks a record that was published again on purpose. It says
-// nothing about how far the stream has come. Its value is that of the
-// ReplayExtension where a replay has written it.
-const ReplayHeader = "streamer-replay"
-
-// ReplayExtension is the CloudEvents extension attribute that tells consumers
-// which replay has published an event again.
-const ReplayExtension = "replay"
-
 // Marks say, for one topic, from which offset on each partition may hold an
 // event above a checkpoint. ID is Kafka's id of the topic, empty where it has
 // none: a topic that was deleted and created again has another.

@@ -8,6 +8,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
+// sequenceLength is 16 hex digits of commit LSN, a dash and 8 of ordinal.
+const sequenceLength = 16 + 1 + 8
+
 // appendSequence appends the position in a form whose order as text is the
 // order of the stream.
 func appendSequence(b []byte, p replication.Position) []byte {
