@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // class is what an answer means for its batch.
@@ -214,7 +215,7 @@ func identify(r *sarama.Record) (id string, position replication.Position) {
 	letter := false // it may have no id
 	for _, h := range r.Headers {
 		switch string(h.Key) {
-		case DeadLetterClass:
+		case wire.DeadLetterHeader:
 			letter = true
 		case headerID, deadLetterEventID:
 			id = string(h.Value)
@@ -228,7 +229,7 @@ func identify(r *sarama.Record) (id string, position replication.Position) {
 			id, sequence = envelope.ID, envelope.Sequence
 		}
 	}
-	position, _ = ParseSequence(sequence)
+	position, _ = wire.ParseSequence(sequence)
 	return id, position
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Policy says what happens to a row that can never be published.
@@ -126,13 +127,13 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 		meaning = nil // column names are text, numbers are numbers
 	}
 	list := []sarama.RecordHeader{
-		{Key: []byte(DeadLetterClass), Value: []byte(l.Class)},
+		{Key: []byte(wire.DeadLetterHeader), Value: []byte(l.Class)},
 		{Key: []byte(deadLetterReason), Value: []byte(l.Reason)},
-		{Key: []byte(deadLetterSequence), Value: []byte(FormatSequence(l.Position))},
+		{Key: []byte(deadLetterSequence), Value: []byte(wire.FormatSequence(l.Position))},
 		{Key: []byte(deadLetterCommitTime), Value: strconv.AppendInt(nil, l.CommitTime, 10)},
 		{Key: []byte(deadLetterEventID), Value: []byte(l.EventID)},
 		{Key: []byte(deadLetterFormats), Value: meaning},
-		{Key: []byte(StreamHeader), Value: []byte(streamID)},
+		{Key: []byte(wire.StreamHeader), Value: []byte(streamID)},
 	}
 	for _, c := range l.Columns {
 		if !c.Null {
@@ -154,19 +155,19 @@ func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLet
 		name, text := string(h.Key), string(h.Value)
 		var err error
 		switch name {
-		case DeadLetterClass:
+		case wire.DeadLetterHeader:
 			l.Class = PoisonClass(text)
 		case deadLetterReason:
 			l.Reason = text
 		case deadLetterSequence:
-			l.Position, err = ParseSequence(text)
+			l.Position, err = wire.ParseSequence(text)
 		case deadLetterCommitTime:
 			l.CommitTime, err = strconv.ParseInt(text, 10, 64)
 		case deadLetterEventID:
 			l.EventID = text
 		case deadLetterFormats:
 			err = json.Unmarshal(h.Value, &formats)
-		case StreamHeader:
+		case wire.StreamHeader:
 			l.StreamID = text
 		default:
 			if column, ok := strings.CutPrefix(name, deadLetterColumn); ok {

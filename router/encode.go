@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // The names of headers that we read back.
@@ -79,9 +80,9 @@ type mediaType struct{ valid, json, event bool }
 
 func newEncoder(r *Router) *encoder {
 	e := &encoder{router: r, types: map[string]wireHeader{}, media: map[string]mediaType{}}
-	e.stream = constantHeader(headerKey(StreamHeader), r.rules.StreamID)
+	e.stream = constantHeader(headerKey(wire.StreamHeader), r.rules.StreamID)
 	if mark := r.rules.Replay; mark != "" {
-		e.replay = []wireHeader{constantHeader(headerKey("ce_"+ReplayExtension), mark), constantHeader(headerKey(ReplayHeader), mark)}
+		e.replay = []wireHeader{constantHeader(headerKey("ce_"+wire.ReplayExtension), mark), constantHeader(headerKey(wire.ReplayHeader), mark)}
 	}
 	for _, name := range r.rules.Extensions {
 		e.extensions = append(e.extensions, headerKey("ce_"+name))
@@ -249,7 +250,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	j = appendMember(j, "dataschema", d.dataSchema)
 	if !enc.router.rules.Unsequenced {
 		j = append(j, `,"sequence":"`...)
-		j = append(appendSequence(j, e.Position), '"')
+		j = append(wire.AppendSequence(j, e.Position), '"')
 	}
 	j = appendMember(j, "partitionkey", d.Key)
 	for _, o := range optionalAttributes {
@@ -258,7 +259,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 	for _, x := range e.Extensions {
 		j = appendExtension(j, x)
 	}
-	j = appendMember(j, ReplayExtension, []byte(enc.router.rules.Replay))
+	j = appendMember(j, wire.ReplayExtension, []byte(enc.router.rules.Replay))
 	if present {
 		j = append(j, `,"datacontenttype":`...)
 		j = appendString(j, contentType)
@@ -355,7 +356,7 @@ func (h *headers) time(e *decoder.Event) {
 // sequence adds the position, where it is known.
 func (enc *encoder) sequence(h *headers, e *decoder.Event) {
 	if !enc.router.rules.Unsequenced {
-		h.growing(keySequence, func(b []byte) []byte { return appendSequence(b, e.Position) })
+		h.growing(keySequence, func(b []byte) []byte { return wire.AppendSequence(b, e.Position) })
 	}
 }
 

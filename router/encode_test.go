@@ -25,6 +25,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -246,7 +247,7 @@ func TestChecklist(t *testing.T) {
 		assert.Equal(t, []string{
 			"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_dataschema", "ce_sequence", "ce_partitionkey",
 			"ce_traceparent", "ce_tracestate", "ce_correlationid", "ce_causationid", "ce_attempt", "ce_gift", "ce_tenantid",
-			"content-type", "traceparent", "tracestate", StreamHeader,
+			"content-type", "traceparent", "tracestate", wire.StreamHeader,
 		}, names)
 	})
 	t.Run("2 a bare row has the least headers", func(t *testing.T) {
@@ -256,7 +257,7 @@ func TestChecklist(t *testing.T) {
 			names = append(names, string(h.Key))
 		}
 		assert.Equal(t, []string{
-			"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_sequence", "ce_partitionkey", "content-type", StreamHeader,
+			"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_sequence", "ce_partitionkey", "content-type", wire.StreamHeader,
 		}, names)
 	})
 	t.Run("3 no ce_ header in structured mode", func(t *testing.T) {
@@ -265,7 +266,7 @@ func TestChecklist(t *testing.T) {
 		for _, h := range encodeOne(t, structured, full()).Headers {
 			names = append(names, string(h.Key))
 		}
-		assert.Equal(t, []string{"content-type", "traceparent", "tracestate", StreamHeader}, names)
+		assert.Equal(t, []string{"content-type", "traceparent", "tracestate", wire.StreamHeader}, names)
 	})
 	t.Run("4 time always, UTC, at most six digits", func(t *testing.T) {
 		t.Parallel()
@@ -339,7 +340,7 @@ func TestChecklist(t *testing.T) {
 			assert.Len(t, text, len("0000000000000000-00000000"))
 			assert.Greater(t, text, last)
 			assert.Equal(t, text, envelope(t, encodeOne(t, structured, e))["sequence"])
-			back, err := ParseSequence(text)
+			back, err := wire.ParseSequence(text)
 			require.NoError(t, err)
 			assert.Equal(t, p, back)
 			last = text
@@ -513,7 +514,7 @@ func TestInterop(t *testing.T) {
 	})
 	t.Run("I4 header names are ce_ and lower-case letters and digits", func(t *testing.T) {
 		t.Parallel()
-		form := regexp.MustCompile(`^(ce_[a-z0-9]+|content-type|traceparent|tracestate|` + StreamHeader + `)$`)
+		form := regexp.MustCompile(`^(ce_[a-z0-9]+|content-type|traceparent|tracestate|` + wire.StreamHeader + `)$`)
 		for _, h := range encodeOne(t, binary, full()).Headers {
 			assert.Regexp(t, form, string(h.Key))
 		}

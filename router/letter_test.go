@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 const (
@@ -138,7 +139,7 @@ func TestLetters(t *testing.T) {
 	assert.Equal(t, []byte("a"), decision.Key)
 	assert.Nil(t, decision.Value)
 	assert.Equal(t, []string{
-		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID, "streamer-resolved-sequence=" + FormatSequence(first.Position),
+		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID, "streamer-resolved-sequence=" + wire.FormatSequence(first.Position),
 		"streamer-resolved-offset=1", "streamer-resolved-by=me", "streamer-resolved-at=2026-11-21T10:00:00Z", "streamer-replay=resolution",
 	}, texts(decision.Headers))
 	letters = d.letters()
@@ -211,7 +212,7 @@ func TestRevive(t *testing.T) {
 
 			headers := slices.Clone(got.record.Headers)
 			last := headers[len(headers)-1]
-			assert.Equal(t, ReplayHeader, string(last.Key))
+			assert.Equal(t, wire.ReplayHeader, string(last.Key))
 			assert.Equal(t, want.record(0).Headers, headers[:len(headers)-1])
 			assert.Equal(t, want.record(0).Key, got.record.Key)
 			assert.Equal(t, want.record(0).Value, got.record.Value)

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // ErrOtherHistory tells that what comes out of the slot is not what was
@@ -241,12 +242,12 @@ func (p *Passage) writtenTo(topic string, id int32, partitions int) replication.
 // missing is the refusal where a landmark has not come by as it was.
 func (l *Landmark) missing() error {
 	const remedy = "compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`"
-	what := fmt.Sprintf("event %q was published with sequence %s", l.EventID, FormatSequence(l.Position))
+	what := fmt.Sprintf("event %q was published with sequence %s", l.EventID, wire.FormatSequence(l.Position))
 	switch {
 	case l.Digest != 0:
-		what = "rows up to sequence " + FormatSequence(l.Position) + " were handed to Kafka before the connection to PostgreSQL was lost"
+		what = "rows up to sequence " + wire.FormatSequence(l.Position) + " were handed to Kafka before the connection to PostgreSQL was lost"
 	case l.Topic != "":
-		what = fmt.Sprintf("topic %q holds event %q with sequence %s", l.Topic, l.EventID, FormatSequence(l.Position))
+		what = fmt.Sprintf("topic %q holds event %q with sequence %s", l.Topic, l.EventID, wire.FormatSequence(l.Position))
 	}
 	return failure.Refuse(fmt.Errorf("%w: %s, but the slot has something else there: this server was restored from a backup, was promoted without having received it, or is another one: %s",
 		ErrOtherHistory, what, remedy))

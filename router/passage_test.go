@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // row is the n-th row of a stream as a passage is told of it.
@@ -90,7 +91,7 @@ func requireOtherHistory(t *testing.T, name string, err error, parts ...string) 
 	t.Helper()
 	require.ErrorIs(t, err, ErrOtherHistory, name)
 	assert.Equal(t, failure.Refused, failure.ClassOf(err), name)
-	for _, part := range append(parts, FormatSequence(at(3)), "streamer verify", "checkpoint set") {
+	for _, part := range append(parts, wire.FormatSequence(at(3)), "streamer verify", "checkpoint set") {
 		assert.ErrorContains(t, err, part, name)
 	}
 }
@@ -172,7 +173,7 @@ func TestPassageOfWhatWasDealtWith(t *testing.T) {
 			}
 			require.ErrorIs(t, err, ErrOtherHistory)
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
-			assert.ErrorContains(t, err, FormatSequence(at(6)))
+			assert.ErrorContains(t, err, wire.FormatSequence(at(6)))
 		})
 	}
 	for name, row := range map[string]func(p *Passage) error{

@@ -13,6 +13,7 @@ import (
 
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Marks say, for one topic, from which offset on each partition may hold an
@@ -217,12 +218,12 @@ func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 	stream, replay := false, false
 	for _, h := range r.Headers {
 		switch string(h.Key) {
-		case ReplayHeader:
+		case wire.ReplayHeader:
 			if w.Replay == "" || string(h.Value) != w.Replay {
 				return Landmark{}, false
 			}
 			replay = true
-		case StreamHeader:
+		case wire.StreamHeader:
 			stream = string(h.Value) == w.StreamID
 		}
 	}

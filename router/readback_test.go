@@ -21,6 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 func readBackOf(marks map[string]Marks) ReadBack {
@@ -73,7 +74,7 @@ func (s *scribe) replayed(topic string, partition int32, numbers ...int) {
 	b := s.batch(Binary, numbers...)
 	records := b.records()
 	for _, r := range records {
-		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(ReplayHeader), Value: []byte("1")})
+		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(wire.ReplayHeader), Value: []byte("1")})
 	}
 	b.refill(records)
 	s.put(topic, partition, b)
@@ -86,7 +87,7 @@ func (s *scribe) others(topic string, partition int32, numbers ...int) {
 	records := b.records()
 	for _, r := range records {
 		for i, h := range r.Headers {
-			if string(h.Key) == StreamHeader {
+			if string(h.Key) == wire.StreamHeader {
 				r.Headers[i] = &sarama.RecordHeader{Key: h.Key, Value: []byte("0123456789abcdef")}
 			}
 		}

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Verb is what was done about a dead letter.
@@ -51,11 +53,11 @@ func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 	return &sarama.Record{Key: key, Headers: []*sarama.RecordHeader{
 		header(resolutionVerb, string(r.Verb)),
 		header(resolutionStream, l.StreamID),
-		header(resolutionSequence, FormatSequence(l.Position)),
+		header(resolutionSequence, wire.FormatSequence(l.Position)),
 		header(resolutionOffset, strconv.FormatInt(l.Offset, 10)),
 		header(resolutionBy, r.By),
 		header(resolutionAt, r.At.UTC().Format(time.RFC3339)),
-		header(ReplayHeader, replayResolution),
+		header(wire.ReplayHeader, replayResolution),
 	}}
 }
 
@@ -71,7 +73,7 @@ func parseResolution(headers []*sarama.RecordHeader) (of row, r *Resolution, ok 
 		case resolutionStream:
 			of.stream = text
 		case resolutionSequence:
-			of.at, err = ParseSequence(text)
+			of.at, err = wire.ParseSequence(text)
 		case resolutionBy:
 			r.By = text
 		case resolutionAt:

@@ -7,6 +7,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Revival is a dead letter that has become an event again.
@@ -35,12 +36,12 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (
 		return Revival{}, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes", len(e.Data), maxRecordBytes))
 	}
 	enc, b := newEncoder(r), newBatch()
-	enc.stream = constantHeader(headerKey(StreamHeader), l.StreamID)
+	enc.stream = constantHeader(headerKey(wire.StreamHeader), l.StreamID)
 	if err := enc.encode(b, e, &destination); err != nil {
 		return Revival{}, poison(e, PoisonEvent, err)
 	}
 	record := b.record(0)
-	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(ReplayHeader), Value: []byte(replayDeadLetter)})
+	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(wire.ReplayHeader), Value: []byte(replayDeadLetter)})
 	return Revival{
 		Topic: string(destination.Topic), Key: record.Key, record: record, at: b.baseTime,
 		row: PoisonError{Position: l.Position, EventID: l.EventID},

@@ -9,6 +9,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // A slot that begins before the checkpoint is read by one reader after the other. As
@@ -17,7 +18,7 @@ import (
 func TestNothingIsConfirmedByTheNextReaderBeforeItIsProven(t *testing.T) {
 	t.Parallel()
 	last := replication.Position{Commit: 480, Ordinal: 1}
-	saved := resumeAt(checkpoint.Record{LSN: 500, Exact: true, Last: &checkpoint.Event{Sequence: router.FormatSequence(last), ID: "a"}})
+	saved := resumeAt(checkpoint.Record{LSN: 500, Exact: true, Last: &checkpoint.Event{Sequence: wire.FormatSequence(last), ID: "a"}})
 	f := &flow{passage: router.NewPassage(saved.point, router.Found{}, nil), saver: &saver{saved: saved}, trail: newTrail(saved), tracker: checkpoint.NewTracker(saved.LSN)}
 	require.EqualValues(t, 300, f.resume(replication.Slot{Confirmed: 300, Flushed: 1000}))
 	first := newConfirmer(ground{}, f, nil, 300)

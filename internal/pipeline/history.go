@@ -6,6 +6,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // history is one line of WAL, on which a position means one thing. A flow belongs
@@ -65,7 +66,7 @@ func lastOf(r checkpoint.Record) (last router.Landmark, known bool) {
 	if r.Last == nil {
 		return last, false
 	}
-	at, err := router.ParseSequence(r.Last.Sequence)
+	at, err := wire.ParseSequence(r.Last.Sequence)
 	if err != nil {
 		return last, false
 	}

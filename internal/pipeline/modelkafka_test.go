@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // modelKafka is a process's connection to the model broker.
@@ -141,8 +142,8 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 			}
 			var highest router.Landmark
 			for _, record := range p.Log[part.Mark:] {
-				at, err := router.ParseSequence(cmp.Or(record.Header("ce_sequence"), record.Header("streamer-sequence")))
-				if err != nil || record.Header(router.StreamHeader) != r.StreamID || at.Commit < r.Above {
+				at, err := wire.ParseSequence(cmp.Or(record.Header("ce_sequence"), record.Header("streamer-sequence")))
+				if err != nil || record.Header(wire.StreamHeader) != r.StreamID || at.Commit < r.Above {
 					continue
 				}
 				if whole {

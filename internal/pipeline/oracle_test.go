@@ -10,7 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // The promise of README, as far as it can be seen from outside a process.
@@ -68,8 +68,8 @@ func (w *world) saving(p *process, encoded []byte) {
 	case !r.Exact || w.begun:
 	case before != nil && before.Last != nil && *before.Last == *r.Last && (before.Producer != r.Producer || before.LSN == r.LSN):
 		// A start goes back to where the slot begins, and the last row stays what it is.
-	case r.Last.ID != id || r.Last.Sequence != router.FormatSequence(at):
-		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, router.FormatSequence(at))
+	case r.Last.ID != id || r.Last.Sequence != wire.FormatSequence(at):
+		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, wire.FormatSequence(at))
 	}
 }
 
@@ -108,7 +108,7 @@ func (w *world) clean(p *process) {
 	}
 	above, before := map[replication.LSN]string{}, r.LSN
 	for id, records := range w.published() {
-		at, err := router.ParseSequence(cmp.Or(records[0].Header("ce_sequence"), records[0].Header("streamer-sequence")))
+		at, err := wire.ParseSequence(cmp.Or(records[0].Header("ce_sequence"), records[0].Header("streamer-sequence")))
 		switch writer := w.writers[fmt.Sprint(records[0].Producer, records[0].Epoch)]; {
 		case err != nil:
 		case writer == p.number:

@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // stage is a world of the model in which a test, instead of chance, says what the
@@ -744,5 +745,5 @@ func (s *stage) preload(r checkpoint.Record) {
 
 // sequence is a position as a checkpoint names it.
 func sequence(commit replication.LSN, ordinal uint32) string {
-	return router.FormatSequence(replication.Position{Commit: commit, Ordinal: ordinal})
+	return wire.FormatSequence(replication.Position{Commit: commit, Ordinal: ordinal})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // trail knows the positions at which a checkpoint can be made, and the last row
@@ -126,5 +127,5 @@ func (t *trail) forget(stored replication.LSN) {
 
 // event is the last row below the step as a checkpoint names it. The step is exact.
 func (s *step) event() *checkpoint.Event {
-	return &checkpoint.Event{Sequence: router.FormatSequence(s.point.Position), ID: string(s.eventID), CommitTime: s.commitTime}
+	return &checkpoint.Event{Sequence: wire.FormatSequence(s.point.Position), ID: string(s.eventID), CommitTime: s.commitTime}
 }

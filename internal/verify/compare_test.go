@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // bench is a comparison under test.
@@ -232,7 +232,7 @@ func TestExcuses(t *testing.T) {
 		log := b.c.OpenLog(kafka.Log{Topic: sampleTopic, Partition: 1}, false)
 		for _, n := range []int{2, 1, 1} {
 			r := sampleRecord(n, "x")
-			r.Headers = append(r.Headers, headers(router.ReplayHeader, "1")...)
+			r.Headers = append(r.Headers, headers(wire.ReplayHeader, "1")...)
 			require.NoError(t, log.Add(r))
 		}
 		counts := b.compare()

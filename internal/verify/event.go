@@ -8,8 +8,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // deadLetterID is the header of a dead letter that tells the row's id.
@@ -64,14 +64,14 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 			e.time = h.Value
 		case "ce_sequence":
 			e.sequence = h.Value
-		case "ce_" + router.ReplayExtension: // the header says so as well
+		case "ce_" + wire.ReplayExtension: // the header says so as well
 		case "content-type":
 			e.contentType = h.Value
-		case router.StreamHeader:
+		case wire.StreamHeader:
 			e.stream, e.streamID = true, h.Value
-		case router.ReplayHeader:
+		case wire.ReplayHeader:
 			e.replay = true
-		case router.DeadLetterClass:
+		case wire.DeadLetterHeader:
 			e.deadLetter = true
 		case deadLetterID:
 			e.rowID = h.Value
@@ -123,7 +123,7 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 			into = &e.sequence
 		case "datacontenttype":
 			into = &e.contentType
-		case "data", "data_base64", router.ReplayExtension:
+		case "data", "data_base64", wire.ReplayExtension:
 			continue
 		default:
 			others.add(name, plain(raw))

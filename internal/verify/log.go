@@ -5,8 +5,8 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Log takes the records of one partition, in the order of their offsets. It is
@@ -83,7 +83,7 @@ func (l *Log) Add(r *kafka.LogRecord) error {
 	}
 	var position replication.Position
 	if wrong == nil && len(l.event.sequence) > 0 { // what was replayed from the table has none
-		position, wrong = router.ParseSequence(string(l.event.sequence))
+		position, wrong = wire.ParseSequence(string(l.event.sequence))
 	}
 	if wrong != nil {
 		l.malform(r)

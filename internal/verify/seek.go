@@ -7,11 +7,11 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
-// Scanner reads a part of a log; router.Client does.
+// Scanner reads a part of a log; kafka.Client does.
 type Scanner interface {
 	Scan(ctx context.Context, log kafka.Log, visit func(*kafka.LogRecord) error) error
 }
@@ -71,7 +71,7 @@ func probe(ctx context.Context, s Scanner, log kafka.Log, streams []string) (p r
 			return nil //nolint:nilerr // what is no event of ours is no place to look at
 		}
 		var malformed error
-		if p, malformed = router.ParseSequence(string(e.sequence)); malformed != nil {
+		if p, malformed = wire.ParseSequence(string(e.sequence)); malformed != nil {
 			return nil //nolint:nilerr // the same
 		}
 		at, offset, found = e.committed(r.Time), r.Offset, true

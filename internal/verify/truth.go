@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/outboxstream/streamer/replication"
-	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/wire"
 )
 
 // TruthHeader is the first line of a truth file. docs/verify.md describes the
@@ -180,7 +180,7 @@ func (l *truthLine) row() (*Row, error) {
 		r.Payload = &hash
 	}
 	if l.Sequence != "" {
-		position, err := router.ParseSequence(l.Sequence)
+		position, err := wire.ParseSequence(l.Sequence)
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package router
+package wire
 
 // StreamHeader carries the identity of the stream a record belongs to, so that
 // a later start can tell our records from others in the same topic. It is no
@@ -14,5 +14,5 @@ const ReplayHeader = "streamer-replay"
 // which replay has published an event again.
 const ReplayExtension = "replay"
 
-// DeadLetterClass tells that a record is a dead letter, and of which class.
-const DeadLetterClass = "streamer-dead-letter"
+// DeadLetterHeader tells that a record is a dead letter, and of which class.
+const DeadLetterHeader = "streamer-dead-letter"

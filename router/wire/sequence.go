@@ -1,4 +1,4 @@
-package router
+package wire
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 // sequenceLength is 16 hex digits of commit LSN, a dash and 8 of ordinal.
 const sequenceLength = 16 + 1 + 8
 
-// appendSequence appends the position in a form whose order as text is the
+// AppendSequence appends the position in a form whose order as text is the
 // order of the stream.
-func appendSequence(b []byte, p replication.Position) []byte {
+func AppendSequence(b []byte, p replication.Position) []byte {
 	const digits = "0123456789abcdef"
 	for shift := 60; shift >= 0; shift -= 4 {
 		b = append(b, digits[p.Commit>>shift&15])
@@ -41,5 +41,5 @@ func ParseSequence(text string) (replication.Position, error) {
 
 // FormatSequence is the position as in the sequence attribute.
 func FormatSequence(p replication.Position) string {
-	return string(appendSequence(nil, p))
+	return string(AppendSequence(nil, p))
 }
