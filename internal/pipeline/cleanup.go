@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -61,7 +62,7 @@ func keepHouse(ctx context.Context, g ground, f *flow, source replication.Config
 		if !errors.Is(err, replication.ErrLocked) {
 			g.log.Warn("outbox table could not be cleaned up; the stream goes on", "table", source.Table, "err", err)
 		}
-		if !sleep(ctx, g.config.Cleanup.Interval) {
+		if !wait.For(ctx, g.config.Cleanup.Interval) {
 			return
 		}
 	}
@@ -86,7 +87,7 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 		if err != nil {
 			return err
 		}
-		if !more && !sleep(ctx, c.Interval) {
+		if !more && !wait.For(ctx, c.Interval) {
 			return ctx.Err()
 		}
 	}
@@ -116,7 +117,7 @@ func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more boo
 		if err != nil {
 			return false, err
 		}
-		if !sleep(ctx, c.Pause) {
+		if !wait.For(ctx, c.Pause) {
 			return false, ctx.Err()
 		}
 	}
@@ -157,7 +158,7 @@ func (c *cleaner) wait(ctx context.Context, lsn replication.LSN) error {
 	c.flow.eager.Store(true)
 	defer c.flow.eager.Store(false)
 	for c.flow.saver.lastSaved().LSN < lsn {
-		if !sleep(ctx, pollInterval) {
+		if !wait.For(ctx, pollInterval) {
 			return context.Cause(ctx)
 		}
 	}

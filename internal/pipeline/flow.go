@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -219,14 +220,14 @@ func (f *flow) notify() {
 func (f *flow) load(ctx context.Context, keep func(context.Context) error, id checkpoint.Identity) (checkpoint.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout+askTimeout)
 	defer cancel()
-	r, err := interruptible(ctx, keep, func(ctx context.Context) (checkpoint.Record, error) {
+	r, err := wait.TalkWhile(ctx, pingEvery, keep, func(ctx context.Context) (checkpoint.Record, error) {
 		if err := f.saver.rest(ctx); err != nil {
 			return checkpoint.Record{}, err
 		}
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()
 		return f.store.Load(ctx, id)
-	}, func(checkpoint.Record) {})
+	}, nil)
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return r, fmt.Errorf("load checkpoint: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -57,8 +58,7 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	never := func(context.Context) error { return nil }
-	r, err := interruptible(ctx, never, p.peek, func(checkpoint.Record) {})
+	r, err := wait.Talk(ctx, p.peek, nil)
 	return r, err == nil
 }
 

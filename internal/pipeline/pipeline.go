@@ -22,6 +22,7 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -171,11 +172,11 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			pause.Reset()
 		}
 		p.pardon()
-		wait := pause.NextBackOff()
+		rest := pause.NextBackOff()
 		p.state.set(Waiting, err.Error())
-		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", wait.Round(time.Millisecond).String())
+		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", rest.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()
-		if !sleep(ctx, wait) {
+		if !wait.For(ctx, rest) {
 			if mutation.Active(mutation.StopBetweenSessions) {
 				return nil
 			}
@@ -192,8 +193,7 @@ func (p *Pipeline) dispute(ctx context.Context, refusal error) error {
 	if p.flow == nil {
 		return refusal
 	}
-	never := func(context.Context) error { return nil }
-	_, err := interruptible(ctx, never, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.flow.saver.dispute(ctx) }, func(struct{}) {})
+	_, err := wait.Talk(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.flow.saver.dispute(ctx) }, nil)
 	if err != nil {
 		return failure.Refuse(errors.Join(refusal, err))
 	}

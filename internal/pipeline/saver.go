@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
@@ -101,7 +102,7 @@ func (s *saver) run(ctx context.Context) {
 			s.notify()
 			if err == nil || mutation.Active(mutation.RetryAtOnce) {
 				s.pause.Reset()
-			} else if hopeless(err) || !sleep(ctx, s.pause.NextBackOff()) {
+			} else if hopeless(err) || !wait.For(ctx, s.pause.NextBackOff()) {
 				break
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -152,9 +153,9 @@ func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error 
 		return nil
 	}
 	if r.limiter != nil {
-		if wait := r.limiter.Reserve().Delay(); wait >= shortestPause {
+		if delay := r.limiter.Reserve().Delay(); delay >= shortestPause {
 			r.producer.Flush(false)
-			if !sleep(ctx, wait) {
+			if !wait.For(ctx, delay) {
 				return context.Cause(ctx)
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -274,7 +275,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	p := t.pipeline
 	p.retire()
 	id := identity(t.server, slot.Name)
-	h, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close)
+	h, err := wait.TalkWhile(ctx, pingEvery, t.control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close)
 	if err != nil {
 		return 0, err
 	}
@@ -302,7 +303,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	t.noteTimeline(r)
 	r.Disputed = false // until it is refused again
 	r.Publication = t.control.membership(t.table)
-	flow, err := interruptible(ctx, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
+	flow, err := wait.TalkWhile(ctx, pingEvery, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
 	if err != nil {
 		return 0, err
 	}

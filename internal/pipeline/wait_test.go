@@ -12,100 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/wait"
 )
 
 var errStop = errors.New("stop")
-
-func keepWell(context.Context) error { return nil }
-
-// interruptible returns what the talk brings, and when.
-func TestInterruptible(t *testing.T) {
-	t.Parallel()
-	lost := errors.New("lock is lost")
-	for name, test := range map[string]struct {
-		takes     time.Duration
-		fails     error         // of the talk
-		stopped   time.Duration // 0: never
-		lost      time.Duration // 0: never
-		want      time.Duration
-		err       error
-		value     int
-		discarded bool
-	}{
-		"it answers":                            {takes: 2 * time.Second, want: 2 * time.Second, value: 7},
-		"it fails":                              {takes: 2 * time.Second, fails: errModelKafka, want: 2 * time.Second, err: errModelKafka},
-		"it is stopped":                         {takes: 20 * time.Second, stopped: 5 * time.Second, want: 5 * time.Second, err: errStop, discarded: true},
-		"it is stopped, and would have failed":  {takes: 20 * time.Second, fails: errModelKafka, stopped: 5 * time.Second, want: 5 * time.Second, err: errStop},
-		"it answers before it is stopped":       {takes: 5 * time.Second, stopped: 5*time.Second + time.Millisecond, want: 5 * time.Second, value: 7},
-		"what is kept is lost":                  {takes: 20 * time.Second, lost: 7 * time.Second, want: 9 * time.Second, err: lost, discarded: true},
-		"what is kept is lost when it answered": {takes: 8 * time.Second, lost: 7 * time.Second, want: 8 * time.Second, value: 7},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				began := time.Now()
-				ctx, cancel := context.WithCancelCause(t.Context())
-				if test.stopped > 0 {
-					time.AfterFunc(test.stopped, func() { cancel(errStop) })
-				}
-				discarded := make(chan int, 1)
-				value, err := interruptible(ctx, func(context.Context) error {
-					if test.lost > 0 && time.Since(began) >= test.lost {
-						return lost
-					}
-					return nil
-				}, func(context.Context) (int, error) { // which a context cannot interrupt
-					<-time.After(test.takes)
-					if test.fails != nil {
-						return 0, test.fails
-					}
-					return 7, nil
-				}, func(value int) { discarded <- value })
-				assert.Equal(t, test.want, time.Since(began))
-				assert.Equal(t, test.value, value)
-				require.ErrorIs(t, err, test.err)
-				<-time.After(time.Minute)
-				synctest.Wait()
-				assert.Len(t, discarded, map[bool]int{true: 1}[test.discarded])
-				cancel(nil)
-			})
-		})
-	}
-}
-
-// What is kept is looked at every three seconds.
-func TestInterruptibleKeeps(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		began := time.Now()
-		var kept []time.Duration
-		_, err := interruptible(t.Context(), func(context.Context) error {
-			kept = append(kept, time.Since(began))
-			return nil
-		}, func(ctx context.Context) (int, error) {
-			pass(ctx, 10*time.Second)
-			return 0, nil
-		}, func(int) {})
-		require.NoError(t, err)
-		assert.Equal(t, []time.Duration{3 * time.Second, 6 * time.Second, 9 * time.Second}, kept)
-	})
-}
-
-// The talk is told that nothing waits for it any more, and why.
-func TestInterruptibleTellsTheTalk(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		lost := errors.New("lock is lost")
-		told := make(chan error, 1)
-		_, err := interruptible(t.Context(), func(context.Context) error { return lost }, func(ctx context.Context) (int, error) {
-			<-ctx.Done()
-			told <- context.Cause(ctx)
-			return 0, ctx.Err()
-		}, func(int) { t.Error("nothing is to be discarded") })
-		require.ErrorIs(t, err, lost)
-		require.ErrorIs(t, <-told, lost)
-	})
-}
 
 // A take-over that comes too late leaves neither a connection nor the lock of the file
 // store behind.
@@ -139,7 +49,7 @@ func TestLateTakeOverClosesWhatItHolds(t *testing.T) {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(time.Second, func() { cancel(errStop) })
 		var late *holding
-		_, err := interruptible(ctx, keepWell, func(context.Context) (*holding, error) {
+		_, err := wait.Talk(ctx, func(context.Context) (*holding, error) {
 			store, err := checkpoint.OpenFile(path)
 			require.NoError(t, err)
 			cluster, err := dial(w.config(&process{}).Client)
@@ -205,9 +115,9 @@ func TestSleepAndRing(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		began := time.Now()
-		assert.True(t, sleep(ctx, 4*time.Second))
+		assert.True(t, wait.For(ctx, 4*time.Second))
 		assert.Equal(t, 4*time.Second, time.Since(began))
-		assert.False(t, sleep(ctx, 4*time.Second))
+		assert.False(t, wait.For(ctx, 4*time.Second))
 		assert.Equal(t, 5*time.Second, time.Since(began))
 		bell := make(chan struct{}, 1)
 		ring(bell)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/outboxstream/streamer/internal/wait"
 )
 
 // longestPause is between two questions to a cluster that does not get better.
@@ -23,19 +25,8 @@ func pausesFrom(first time.Duration) pauses {
 
 // rest waits, and reports whether ctx is still alive.
 func (p pauses) rest(ctx context.Context) bool {
-	pause(ctx, p.next.NextBackOff())
-	return ctx.Err() == nil
+	return wait.For(ctx, p.next.NextBackOff())
 }
 
 // sleep waits where nothing can end the wait.
 func (p pauses) sleep() { <-time.After(p.next.NextBackOff()) }
-
-// pause waits for a time, or until ctx ends.
-func pause(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}

@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 )
 
 // Log is what a partition held when it was asked for.
@@ -101,7 +102,7 @@ func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
 
 // settled asks until there is an answer, for a while.
 func (c *Client) settled(ctx context.Context, topic string, ask func() error) error {
-	for began := time.Now(); ; pause(ctx, tailPause) {
+	for began := time.Now(); ; wait.For(ctx, tailPause) {
 		err := ask()
 		if err == nil || ctx.Err() != nil || c.final(topic, err) || time.Since(began) > scanPatience {
 			return explainScan(topic, err)
@@ -244,7 +245,7 @@ func (s *scan) wait(ctx context.Context, cause error) error {
 		}
 	}
 	_ = s.client.client.RefreshMetadata(s.log.Topic) // the next attempt tells
-	pause(ctx, tailPause)
+	wait.For(ctx, tailPause)
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 )
 
 // TailOptions say what Tail follows, and from where.
@@ -73,7 +74,7 @@ func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error
 			_ = t.look(From{Beginning: true}) // the next round tries again
 		}
 		if len(t.next) == 0 {
-			pause(ctx, tailPause)
+			wait.For(ctx, tailPause)
 			continue
 		}
 		if err := t.round(ctx); err != nil && !errors.Is(err, context.Canceled) {
@@ -166,7 +167,7 @@ func (t *tail) round(ctx context.Context) error {
 	}
 	if failed || !complete {
 		_ = t.client.client.RefreshMetadata() // leaders may have moved
-		pause(ctx, tailPause)
+		wait.For(ctx, tailPause)
 	}
 	return nil
 }

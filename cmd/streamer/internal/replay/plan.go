@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -69,27 +70,11 @@ const (
 	leavePoll     = leavePatience / 50
 )
 
-// patiently tries until it is done or fails. It reports whether it was done
-// before patience was over.
-func patiently(ctx context.Context, patience, every time.Duration, try func() (done bool, err error)) (bool, error) {
-	for deadline := time.Now().Add(patience); ; {
-		done, err := try()
-		if done || err != nil || time.Now().After(deadline) {
-			return done, err
-		}
-		select {
-		case <-ctx.Done():
-			return false, context.Cause(ctx)
-		case <-time.After(every):
-		}
-	}
-}
-
 // drop frees the log that the replay keeps. The server may have been restarted
 // since the replay began, or be away for a moment.
 func (r *replay) drop(ctx context.Context) error {
 	var last error
-	dropped, _ := patiently(ctx, leavePatience, leavePoll, func() (bool, error) {
+	dropped, _ := wait.Until(ctx, leavePatience, leavePoll, func() (bool, error) {
 		last = r.dropOnce(ctx)
 		return last == nil || errors.Is(last, replication.ErrSlotMissing), nil
 	})
@@ -114,7 +99,7 @@ func (r *replay) unused(ctx context.Context) error {
 		return nil
 	}
 	name := r.left.Name
-	free, err := patiently(ctx, leavePatience, leavePoll, func() (_ bool, err error) {
+	free, err := wait.Until(ctx, leavePatience, leavePoll, func() (_ bool, err error) {
 		r.left, err = site.SlotIfAny(ctx, r.control, name)
 		return r.left == nil || !r.left.InUse(), err
 	})

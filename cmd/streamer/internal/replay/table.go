@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -45,7 +46,7 @@ func (r *replay) table(ctx context.Context) error {
 // take a moment to notice that the one before has ended.
 func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 	own := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
-	alone, err := patiently(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
+	alone, err := wait.Until(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
 	if err == nil && !alone {
 		err = failure.Refuse(errors.New("another replay is running: wait for its end"))
 	}
@@ -127,7 +128,7 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 	said := false
 	var unread error // why the checkpoint could not be read, last
-	settled, err := patiently(ctx, settlePatience, time.Second, func() (bool, error) {
+	settled, err := wait.Until(ctx, settlePatience, time.Second, func() (bool, error) {
 		record, err := site.LoadCheckpoint(ctx, r.cfg, site.IdentityOf(r.server, r.cfg))
 		if unread = err; err == nil && record.LSN >= lsn {
 			return true, nil

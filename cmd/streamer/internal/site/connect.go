@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
 )
@@ -45,19 +46,9 @@ func AsShard(control *replication.Control, cfg config.Config) *replication.Contr
 func ConnectKafka(ctx context.Context, cfg config.Config) (*kafka.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	type outcome struct {
-		client *kafka.Client
-		err    error
+	client, err := wait.Talk(ctx, func(context.Context) (*kafka.Client, error) { return kafka.Connect(ClientConfig(cfg)) }, (*kafka.Client).Close)
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Kafka.Brokers, err)
 	}
-	connected := make(chan outcome, 1)
-	go func() {
-		client, err := kafka.Connect(ClientConfig(cfg))
-		connected <- outcome{client, err}
-	}()
-	select {
-	case o := <-connected:
-		return o.client, o.err
-	case <-ctx.Done(): // the process ends before it would be closed
-		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Kafka.Brokers, context.Cause(ctx))
-	}
+	return client, err
 }

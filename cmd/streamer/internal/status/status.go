@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -59,12 +60,8 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 		if !command.Watch {
 			return err
 		}
-		timer := time.NewTimer(watchEvery)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !wait.For(ctx, watchEvery) {
 			return nil
-		case <-timer.C:
 		}
 	}
 }
