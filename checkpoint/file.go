@@ -34,6 +34,17 @@ var _ Store = (*FileStore)(nil)
 // OpenFile locks the file at path, which need not exist, in a folder that must.
 // The error is transient when another process has the lock.
 func OpenFile(path string) (*FileStore, error) {
+	s, err := openFolder(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.open(); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func openFolder(path string) (*FileStore, error) {
 	folder, name := filepath.Split(filepath.Clean(path))
 	if folder == "" {
 		folder = "."
@@ -45,11 +56,7 @@ func OpenFile(path string) (*FileStore, error) {
 	if err != nil {
 		return nil, explainFile(fmt.Errorf("open the folder of checkpoint file %q: %w", path, err))
 	}
-	s := &FileStore{root: root, name: name, path: path}
-	if err := s.open(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
+	return &FileStore{root: root, name: name, path: path}, nil
 }
 
 func (s *FileStore) open() error {
@@ -61,6 +68,23 @@ func (s *FileStore) open() error {
 	}
 	return s.removeTemporary()
 }
+
+// FileReader reads the record of a file and takes no lock: another process may be
+// writing it.
+type FileReader string // the path
+
+// Load reads the file.
+func (path FileReader) Load(ctx context.Context, id Identity) (Record, error) {
+	s, err := openFolder(string(path))
+	if err != nil {
+		return Record{}, err
+	}
+	r, err := s.Load(ctx, id)
+	return r, errors.Join(err, s.Close())
+}
+
+// Close does nothing.
+func (FileReader) Close() error { return nil }
 
 // regular refuses what a rename would replace or an open would follow: a
 // symbolic link, a folder, a device. A missing file is fine.

@@ -27,6 +27,8 @@ type PostgresStore struct {
 	where  string
 	conn   chan *pgx.Conn // holds the connection, or nil, while nobody uses it
 	epoch  atomic.Int64   // of our claim
+	// ensured tells that the table was there, and may be written.
+	ensured bool
 }
 
 var _ Store = (*PostgresStore)(nil)
@@ -38,6 +40,20 @@ const closePatience = 3 * time.Second
 // written. table is schema-qualified as in "public.streamer_checkpoint"; without
 // a schema it is in public. The DSN may hold a password and is in no error.
 func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error) {
+	s, err := ReadPostgres(dsn, table)
+	if err == nil {
+		err = s.use(ctx, s.ensure)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %s: %w", s.where, err)
+	}
+	s.ensured = true
+	return s, nil
+}
+
+// ReadPostgres returns a store that is to be read only. It connects when it is
+// used, and takes a table that does not exist for an empty one.
+func ReadPostgres(dsn, table string) (*PostgresStore, error) {
 	schema, name, ok := strings.Cut(table, ".")
 	if !ok {
 		schema, name = "public", table
@@ -49,13 +65,8 @@ func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error
 	}
 	s.conn <- nil
 	var err error
-	if s.config, err = parseDSN(dsn); err == nil {
-		err = s.use(ctx, s.ensure)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("checkpoint %s: %w", s.where, err)
-	}
-	return s, nil
+	s.config, err = parseDSN(dsn)
+	return s, err
 }
 
 // ensure tries the upsert without running it, which finds out whether table,
@@ -77,6 +88,19 @@ func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
 	return s.explain(err)
 }
 
+// Writable reports what keeps records from being saved, and changes nothing: not
+// even a table that is missing is created.
+func (s *PostgresStore) Writable(ctx context.Context) error {
+	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, "EXPLAIN "+s.upsert("'', '', now(), 0"))
+		return s.explain(err)
+	})
+	if code(err) == undefinedTable {
+		return fmt.Errorf("%s does not exist: %w", s.where, ErrNone)
+	}
+	return err
+}
+
 // create has a column that counts claims: a Save by an earlier claimant changes
 // nothing.
 func (s *PostgresStore) create() string {
@@ -96,7 +120,10 @@ func (s *PostgresStore) Load(ctx context.Context, id Identity) (Record, error) {
 		query := "SELECT record FROM " + s.table.Sanitize() + " WHERE key = $1"
 		return s.explain(conn.QueryRow(ctx, query, id.Key()).Scan(&stored))
 	})
-	if errors.Is(err, pgx.ErrNoRows) {
+	switch {
+	case code(err) == undefinedTable && !s.ensured:
+		return Record{}, fmt.Errorf("%s does not exist: %w", s.where, ErrNone)
+	case errors.Is(err, pgx.ErrNoRows):
 		return Record{}, fmt.Errorf("%s: %w", s.where, ErrNone)
 	}
 	if err != nil {

@@ -303,3 +303,31 @@ func TestPostgresHasNothingAfterARestart(t *testing.T) {
 	_, err := store.Load(t.Context(), checkpoint.Identity{SystemID: "1", Database: "shop", Slot: "s"})
 	require.ErrorIs(t, err, checkpoint.ErrNone)
 }
+
+// Reading creates nothing, and says what would keep a streamer from writing.
+func TestReadPostgres(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Shared(t)
+	dsn := server.CreateDatabase(t)
+	id := checkpoint.Identity{SystemID: "1", Database: "shop", Slot: "s"}
+	reader, err := checkpoint.ReadPostgres(dsn, table)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, reader.Close()) })
+	require.ErrorIs(t, reader.Writable(t.Context()), checkpoint.ErrNone)
+	_, err = reader.Load(t.Context(), id)
+	require.ErrorIs(t, err, checkpoint.ErrNone, "and has created nothing")
+	require.ErrorContains(t, err, "does not exist")
+
+	require.NoError(t, openPostgres(t, dsn).Save(t.Context(), checkpoint.Record{Identity: id, LSN: 7}))
+	require.NoError(t, reader.Writable(t.Context()))
+	r, err := reader.Load(t.Context(), id)
+	require.NoError(t, err)
+	assert.EqualValues(t, 7, r.LSN)
+
+	conn, err := pgx.Connect(t.Context(), dsn)
+	require.NoError(t, err)
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	_, err = conn.Exec(t.Context(), "ALTER TABLE "+table+" DROP COLUMN epoch")
+	require.NoError(t, err)
+	assert.Equal(t, failure.Refused, failure.ClassOf(reader.Writable(t.Context())))
+}

@@ -48,7 +48,7 @@ func former(stored [][]byte, id Identity, where string) (Record, error) {
 
 // Former finds the record of the same slot under another name of its database, or
 // says ErrNone. A store of one record refuses it by itself.
-func Former(ctx context.Context, s Store, id Identity) (Record, error) {
+func Former(ctx context.Context, s Reader, id Identity) (Record, error) {
 	if keeps, ok := s.(interface {
 		Former(ctx context.Context, id Identity) (Record, error)
 	}); ok {
@@ -154,15 +154,20 @@ const recordVersion = 1
 // Store keeps one record per identity. Save returns only when the record would
 // survive a crash; a later Load, by any process, returns it or a later one.
 type Store interface {
-	// Load returns the record, or ErrNone when there has never been one.
-	Load(ctx context.Context, id Identity) (Record, error)
+	Reader
 	// Claim makes every later Save of whoever claimed the record before fail, so
 	// that a frozen instance cannot overwrite it when it wakes. Stores that keep
 	// others out by other means do nothing.
 	Claim(ctx context.Context, id Identity) error
 	// Save replaces the record.
 	Save(ctx context.Context, r Record) error
-	// Close frees what the store holds.
+}
+
+// Reader is the part of a store that changes nothing.
+type Reader interface {
+	// Load returns the record, or ErrNone when there has never been one.
+	Load(ctx context.Context, id Identity) (Record, error)
+	// Close frees what is held.
 	Close() error
 }
 

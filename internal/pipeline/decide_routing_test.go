@@ -61,7 +61,7 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 		w.plan.key = "{type}"
 		p := &process{world: w, number: 9, done: make(chan struct{})}
 		close(p.done)
-		decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p)})
+		decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p)})
 		require.NoError(t, err)
 		require.NoError(t, decider.Decide(t.Context(), before.LSN.String(), func(d Decision) error {
 			assert.NotEmpty(t, d.After.Topics)

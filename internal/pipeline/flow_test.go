@@ -17,12 +17,14 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(testserver.Main(m, pgtest.CloseShared, kafkatest.CloseShared)) }
 
 // slowStore takes as long over a save as the test wants.
 type slowStore struct {

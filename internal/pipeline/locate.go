@@ -62,20 +62,12 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	return r, err == nil
 }
 
-// peek reads the stored checkpoint without claiming it.
+// peek reads the stored checkpoint, and changes nothing.
 func (p *Pipeline) peek(ctx context.Context) (checkpoint.Record, error) {
-	h := &holding{}
-	if p.config.Checkpoint.Store == "kafka" {
-		cluster, err := p.servers.kafka(p.config.Client)
-		if err != nil {
-			return checkpoint.Record{}, err
-		}
-		defer cluster.Close()
-		h.cluster = cluster
-	}
-	if err := p.openStore(ctx, h); err != nil {
+	store, err := openStored(ctx, p.config.Checkpoint, func() (cluster, error) { return p.servers.kafka(p.config.Client) }, p.servers.stored)
+	if err != nil {
 		return checkpoint.Record{}, err
 	}
-	defer h.store.Close()
-	return h.store.Load(ctx, identity(p.server, p.config.Replication.Slot))
+	defer store.Close()
+	return store.Load(ctx, identity(p.server, p.config.Replication.Slot))
 }

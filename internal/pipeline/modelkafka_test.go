@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -90,6 +91,11 @@ func (k *modelKafka) Anonymous() (owner, error) {
 }
 
 func (k *modelKafka) ExpectMissing([]string) {}
+
+func (k *modelKafka) Exist(topics ...string) ([]string, error) {
+	existing, err := k.Existing(topics)
+	return slices.Sorted(maps.Keys(existing)), err
+}
 
 func (k *modelKafka) Existing(topics []string) (map[string][]int32, error) {
 	if err := k.ask(context.Background()); err != nil {
@@ -303,6 +309,12 @@ func (w *world) openStore(p *process) func(context.Context, CheckpointConfig) (c
 		}
 		return s, err
 	}
+}
+
+// openStored opens it to be read.
+func (w *world) openStored(p *process) func(context.Context, CheckpointConfig) (checkpoint.Reader, error) {
+	open := w.openStore(p)
+	return func(ctx context.Context, c CheckpointConfig) (checkpoint.Reader, error) { return open(ctx, c) }
 }
 
 var errModelStore = errors.New("checkpoint store is not available")

@@ -18,7 +18,7 @@ type databases interface {
 // CheckRenamed refuses a slot whose checkpoint is stored under another name of its
 // database: the streams of the two names are different ones, and what was published
 // above the slot's position would be repeated under the new name.
-func CheckRenamed(ctx context.Context, control databases, store checkpoint.Store, id checkpoint.Identity) error {
+func CheckRenamed(ctx context.Context, control databases, store checkpoint.Reader, id checkpoint.Identity) error {
 	former, err := checkpoint.Former(ctx, store, id)
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil

@@ -19,8 +19,9 @@ type servers struct {
 	// read opens the reader that is asked for, ReadStream or ReadCatchUp.
 	read  func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
 	kafka func(kafka.ClientConfig) (cluster, error)
-	// store opens a store that is no topic.
-	store func(context.Context, CheckpointConfig) (checkpoint.Store, error)
+	// store opens a store that is no topic, stored opens it to be read.
+	store  func(context.Context, CheckpointConfig) (checkpoint.Store, error)
+	stored func(context.Context, CheckpointConfig) (checkpoint.Reader, error)
 }
 
 // database is the SQL connection of a tenure.
@@ -55,6 +56,8 @@ type cluster interface {
 	// ExpectMissing names topics whose absence needs no confirmation.
 	ExpectMissing(topics []string)
 	Existing(topics []string) (map[string][]int32, error)
+	// Exist asks more briefly.
+	Exist(topics ...string) ([]string, error)
 	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
 	ReadBack(context.Context, router.ReadBack) (router.Found, error)
 	Compacted(topic string) compacted
@@ -87,9 +90,10 @@ func configured() servers {
 			}
 			return postgres{control}, nil
 		},
-		read:  openReader,
-		kafka: connectKafka,
-		store: openStore,
+		read:   openReader,
+		kafka:  connectKafka,
+		store:  openStore,
+		stored: openReadOnly,
 	}
 }
 
@@ -123,7 +127,10 @@ func openReader(ctx context.Context, how Reading, c replication.Config, server r
 type connected struct{ *kafka.Client }
 
 func connectKafka(c kafka.ClientConfig) (cluster, error) {
-	client, err := kafka.Connect(c)
+	return connectedOr(kafka.Connect(c))
+}
+
+func connectedOr(client *kafka.Client, err error) (cluster, error) {
 	if err != nil {
 		return nil, err
 	}

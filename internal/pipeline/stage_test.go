@@ -117,7 +117,8 @@ func (s *stage) start() {
 		read: func(ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN) (reader, error) {
 			return s.open(ctx, p, how, start)
 		},
-		kafka: dial,
+		kafka:  dial,
+		stored: w.openStored(p),
 		store: func(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error) {
 			if c.Store == "file" {
 				return openStore(ctx, c)

@@ -229,7 +229,7 @@ func (w *world) start() {
 	w.tell("process %d starts", p.number)
 	w.mu.Unlock()
 	pipeline, err := newPipeline(w.config(p), servers{
-		database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p),
+		database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -158,7 +158,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		return
 	}
 	place := site.CheckpointPlace(d.cfg)
-	record, err := site.LoadCheckpoint(ctx, d.cfg, site.IdentityOf(*d.server, d.cfg))
+	record, err := d.storedCheckpoint(ctx)
 	if errors.Is(err, checkpoint.ErrNone) {
 		if err := d.renamed(ctx); err != nil {
 			d.outcome(err, "checkpoint", "")
@@ -187,19 +187,36 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
 }
 
+// storedCheckpoint makes sure that the next one can be saved as well.
+func (d *doctor) storedCheckpoint(ctx context.Context) (checkpoint.Record, error) {
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
+	defer cancel()
+	store, err := site.StoredCheckpoints(ctx, d.cfg)
+	if err != nil {
+		return checkpoint.Record{}, err
+	}
+	defer store.Close()
+	if table, ok := store.(*checkpoint.PostgresStore); ok {
+		if err := table.Writable(ctx); err != nil {
+			return checkpoint.Record{}, err
+		}
+	}
+	return store.Load(ctx, site.IdentityOf(*d.server, d.cfg))
+}
+
 // renamed looks for the checkpoint under another name of the database.
 func (d *doctor) renamed(ctx context.Context) error {
 	if d.cfg.Checkpoint.Store == config.StoreFile {
 		return nil
 	}
-	store, done, err := site.SharedStore(ctx, d.cfg)
+	store, err := site.StoredCheckpoints(ctx, d.cfg)
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer store.Close()
 	control, _, err := site.ConnectPostgres(ctx, d.cfg)
 	if err != nil {
 		return err

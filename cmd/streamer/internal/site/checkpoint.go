@@ -2,14 +2,12 @@ package site
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
 )
@@ -19,63 +17,21 @@ func IdentityOf(server replication.Server, cfg config.Config) checkpoint.Identit
 	return checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: cfg.Postgres.Slot}
 }
 
-// LoadCheckpoint reads the stored record from whatever store and changes
-// nothing: a store that does not exist is not created, a lock is not taken.
+// LoadCheckpoint reads the stored record from whatever store and changes nothing.
 func LoadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	if cfg.Checkpoint.Store == config.StoreFile {
-		return loadFile(cfg.Checkpoint.File.Path, id)
-	}
-	store, done, err := SharedStore(ctx, cfg)
+	store, err := StoredCheckpoints(ctx, cfg)
 	if err != nil {
 		return checkpoint.Record{}, err
 	}
-	defer done()
+	defer store.Close()
 	return store.Load(ctx, id)
 }
 
-// SharedStore opens a store that streamers share, without creating it.
-func SharedStore(ctx context.Context, cfg config.Config) (store checkpoint.Store, done func(), err error) {
-	if cfg.Checkpoint.Store == config.StorePostgres {
-		found, err := CheckpointTableExists(ctx, cfg)
-		if err != nil || !found {
-			return nil, nil, missing(err, "table", cfg.Checkpoint.Postgres.Table)
-		}
-		table, err := OpenCheckpointTable(ctx, cfg)
-		if err != nil {
-			return nil, nil, err
-		}
-		return table, func() { _ = table.Close() }, nil
-	}
-	client, err := ConnectKafka(ctx, cfg)
-	if err != nil {
-		return nil, nil, err
-	}
-	topic := kafka.NewCompactedTopic(client, cfg.Checkpoint.Kafka.Topic)
-	if existing, err := client.Exist(topic.Name()); err != nil || len(existing) == 0 {
-		client.Close()
-		return nil, nil, missing(err, "topic", topic.Name())
-	}
-	return checkpoint.NewKafka(topic), client.Close, nil
-}
-
-func missing(err error, what, name string) error {
-	if err != nil {
-		return fmt.Errorf("checkpoint %s %q: %w", what, name, err)
-	}
-	return fmt.Errorf("%s %q does not exist: %w", what, name, checkpoint.ErrNone)
-}
-
-func loadFile(path string, id checkpoint.Identity) (checkpoint.Record, error) {
-	stored, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return checkpoint.Record{}, missing(nil, "file", path)
-	}
-	if err != nil {
-		return checkpoint.Record{}, fmt.Errorf("load checkpoint: %w", err)
-	}
-	return checkpoint.Decode(stored, id, fmt.Sprintf("file %q", path))
+// StoredCheckpoints opens the store to be read.
+func StoredCheckpoints(ctx context.Context, cfg config.Config) (checkpoint.Reader, error) {
+	return pipeline.OpenStored(ctx, checkpointConfig(cfg), func(ctx context.Context) (*kafka.Client, error) { return ConnectKafka(ctx, cfg) })
 }
 
 // OpenCheckpointTable creates the table if it is missing.

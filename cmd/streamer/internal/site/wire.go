@@ -41,14 +41,18 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			Batch: c.Outbox.Cleanup.BatchRows, Pause: c.Outbox.Cleanup.Pause, Interval: c.Outbox.Cleanup.Interval,
 		},
 		Resume: pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
-		Checkpoint: pipeline.CheckpointConfig{
-			Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
-			Topic: c.Checkpoint.Kafka.Topic, ReplicationFactor: c.Checkpoint.Kafka.ReplicationFactor,
-			DSN: c.CheckpointDSN().Reveal, Table: c.Checkpoint.Postgres.Table, Path: c.Checkpoint.File.Path,
-		},
+		Checkpoint:     checkpointConfig(c),
 		StatusInterval: c.Postgres.StatusInterval, BlockedTimeout: c.Postgres.BlockedTimeout,
 		DrainTimeout: c.Shutdown.DrainTimeout, RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max,
 		Log: log, Metrics: m,
+	}
+}
+
+func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
+	return pipeline.CheckpointConfig{
+		Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
+		Topic: c.Checkpoint.Kafka.Topic, ReplicationFactor: c.Checkpoint.Kafka.ReplicationFactor,
+		DSN: c.CheckpointDSN().Reveal, Table: c.Checkpoint.Postgres.Table, Path: c.Checkpoint.File.Path,
 	}
 }
 

@@ -1,0 +1,65 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/router/kafka"
+)
+
+// OpenStored opens the checkpoint store to be read, and changes nothing: what does
+// not exist is not created, and neither a lock is taken nor a record claimed. Where
+// there is no store, its reader or this function says checkpoint.ErrNone. connect is
+// called if the store is a topic.
+func OpenStored(ctx context.Context, c CheckpointConfig, connect func(context.Context) (*kafka.Client, error)) (checkpoint.Reader, error) {
+	return openStored(ctx, c, func() (cluster, error) { return connectedOr(connect(ctx)) }, openReadOnly)
+}
+
+// openStored connects to Kafka, or opens a store that is no topic.
+func openStored(ctx context.Context, c CheckpointConfig, connect func() (cluster, error), open func(context.Context, CheckpointConfig) (checkpoint.Reader, error)) (checkpoint.Reader, error) {
+	if c.Store != "kafka" {
+		return open(ctx, c)
+	}
+	kafka, err := connect()
+	if err != nil {
+		return nil, err
+	}
+	existing, err := kafka.Exist(c.Topic)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("checkpoint topic %q: %w", c.Topic, err)
+	case len(existing) == 0:
+		err = fmt.Errorf("topic %q does not exist: %w", c.Topic, checkpoint.ErrNone)
+	default:
+		return storedTopic{checkpoint.NewKafka(kafka.Compacted(c.Topic)), kafka}, nil
+	}
+	kafka.Close()
+	return nil, err
+}
+
+// storedTopic closes its connection, which is nobody else's.
+type storedTopic struct {
+	*checkpoint.KafkaStore
+	cluster cluster
+}
+
+func (s storedTopic) Close() error {
+	s.cluster.Close()
+	return nil
+}
+
+func openReadOnly(_ context.Context, c CheckpointConfig) (checkpoint.Reader, error) {
+	if c.Store == "file" {
+		return checkpoint.FileReader(c.Path), nil
+	}
+	dsn, err := c.DSN()
+	if err == nil {
+		var store *checkpoint.PostgresStore
+		if store, err = checkpoint.ReadPostgres(dsn, c.Table); err == nil {
+			return store, nil
+		}
+	}
+	return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+}
