@@ -67,10 +67,10 @@ func classify(err error) class {
 // before, so order can only be proven by a new producer session.
 var ErrSequenceLost = errors.New("broker has lost the producer's sequence")
 
-// answered notes the answer to one batch. Nothing behind a failed batch is sent
+// answeredLocked notes the answer to one batch. Nothing behind a failed batch is sent
 // until everything before and beside it has been answered; then the unfinished
-// ones go out again in their order. mu is held.
-func (p *Producer) answered(b *Batch, err error, records []sarama.ProduceResponseRecordError) {
+// ones go out again in their order.
+func (p *Producer) answeredLocked(b *Batch, err error, records []sarama.ProduceResponseRecordError) {
 	part := b.partition
 	b.sending.answered = true
 	if classify(err) == accepted {
@@ -81,7 +81,7 @@ func (p *Producer) answered(b *Batch, err error, records []sarama.ProduceRespons
 		part.failing = true
 	}
 	for len(part.sent) > 0 && part.sent[0].sending.answered && part.sent[0].sending.err == nil {
-		p.finish(part.sent[0])
+		p.finishLocked(part.sent[0])
 		part.sent = part.sent[1:]
 		part.retry.reset()
 		part.missing, part.lastErr = time.Time{}, nil
@@ -89,11 +89,11 @@ func (p *Producer) answered(b *Batch, err error, records []sarama.ProduceRespons
 	switch {
 	case len(part.sent) == 0 && !part.failing:
 		part.sent = nil
-		p.schedule(part)
+		p.scheduleLocked(part)
 	case part.failing && part.settled():
-		p.recover(part)
+		p.recoverLocked(part)
 	default:
-		p.schedule(part)
+		p.scheduleLocked(part)
 	}
 }
 
@@ -105,20 +105,20 @@ type rejection struct {
 
 func (r *rejection) Unwrap() error { return r.error }
 
-// recover decides what happens to the failed batches of a partition, the oldest
-// of which decides for all. mu is held.
-func (p *Producer) recover(part *partition) {
+// recoverLocked decides what happens to the failed batches of a partition, the oldest
+// of which decides for all.
+func (p *Producer) recoverLocked(part *partition) {
 	failed := part.sent[:0:0]
 	for _, b := range part.sent {
 		if b.sending.err == nil {
-			p.finish(b)
+			p.finishLocked(b)
 		} else {
 			failed = append(failed, b)
 		}
 	}
 	part.sent, part.failing = nil, false
 	if len(failed) == 0 {
-		p.schedule(part)
+		p.scheduleLocked(part)
 		return
 	}
 	oldest := failed[0]
@@ -134,21 +134,21 @@ func (p *Producer) recover(part *partition) {
 		}
 		halves := oldest.split()
 		part.queue = append(append(halves[:], failed[1:]...), part.queue...)
-		p.schedule(part)
+		p.scheduleLocked(part)
 		return
 	}
 	if p.observe != nil {
 		p.observe.Failed(part.topic.name)
 	}
 	if classify(answer) == retryable {
-		failed = p.sabotage(part, failed)
+		failed = p.sabotageLocked(part, failed)
 	}
 	part.queue = append(failed, part.queue...)
 	if err := p.judge(part, oldest, answer); err != nil {
-		p.giveUp(oldest, err)
+		p.giveUpLocked(oldest, err)
 		return
 	}
-	p.detach(part)
+	p.detachLocked(part)
 }
 
 // judge returns why production cannot go on, or nil if trying again may help.
@@ -241,12 +241,11 @@ func appendedPerhaps(err error) bool {
 	return classify(err) == retryable && !errors.Is(err, sarama.ErrNotEnoughReplicas) && !errors.Is(err, sarama.ErrInvalidMessage)
 }
 
-// giveUp ends production, or only the one write that is not of the stream. mu
-// is held.
-func (p *Producer) giveUp(b *Batch, err error) {
+// giveUpLocked ends production, or only the one write that is not of the stream.
+func (p *Producer) giveUpLocked(b *Batch, err error) {
 	part := b.partition
 	if b.done == nil || errors.Is(err, ErrSequenceLost) || errors.Is(err, kafka.ErrFenced) {
-		p.stopPartition(part, err)
+		p.stopPartitionLocked(part, err)
 		return
 	}
 	b.done <- err
@@ -254,17 +253,17 @@ func (p *Producer) giveUp(b *Batch, err error) {
 		part.queue = part.queue[1:]
 		// Only a new epoch tells what comes next from a repetition of b. What
 		// refuses b does not refuse the stream.
-		p.stopPartition(part, fmt.Errorf("%w: %s: a record that may have been written was given up: %s", ErrSequenceLost, part, err.Error()))
+		p.stopPartitionLocked(part, fmt.Errorf("%w: %s: a record that may have been written was given up: %s", ErrSequenceLost, part, err.Error()))
 		return
 	}
 	if len(part.queue) > 0 {
-		p.detach(part)
+		p.detachLocked(part)
 	}
 }
 
-// stopPartition ends production because of this partition, and tells all who wait
-// for a write to it. mu is held.
-func (p *Producer) stopPartition(part *partition, err error) {
+// stopPartitionLocked ends production because of this partition, and tells all who wait
+// for a write to it.
+func (p *Producer) stopPartitionLocked(part *partition, err error) {
 	part.stopped = err
 	part.queue = slices.DeleteFunc(part.queue, func(b *Batch) bool {
 		if b.done == nil {
@@ -273,5 +272,5 @@ func (p *Producer) stopPartition(part *partition, err error) {
 		b.done <- err
 		return true
 	})
-	p.fail(err)
+	p.failLocked(err)
 }

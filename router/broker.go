@@ -42,9 +42,11 @@ type answer struct {
 	err      error
 }
 
-// idle tells that nothing is on its way to the broker or waiting for it. mu is
+// idleLocked tells that nothing is on its way to the broker or waiting for it. mu is
 // held.
-func (b *broker) idle() bool { return b.requests == 0 && len(b.partitions) == 0 && b.broken == nil }
+func (b *broker) idleLocked() bool {
+	return b.requests == 0 && len(b.partitions) == 0 && b.broken == nil
+}
 
 func (b *broker) signal() {
 	select {
@@ -53,12 +55,11 @@ func (b *broker) signal() {
 	}
 }
 
-// schedule puts a partition with something to send into its broker's list. mu
-// is held.
-func (p *Producer) schedule(part *partition) {
+// scheduleLocked puts a partition with something to send into its broker's list.
+func (p *Producer) scheduleLocked(part *partition) {
 	switch {
 	case part.broker == nil:
-		p.lookUp(part)
+		p.lookUpLocked(part)
 	case !part.scheduled && p.sendable(part):
 		part.scheduled = true
 		part.broker.partitions = append(part.broker.partitions, part)
@@ -66,8 +67,8 @@ func (p *Producer) schedule(part *partition) {
 	}
 }
 
-// attach gives a partition its leader's broker. mu is held.
-func (p *Producer) attach(part *partition, c kafka.Connection) {
+// attachLocked gives a partition its leader's broker.
+func (p *Producer) attachLocked(part *partition, c kafka.Connection) {
 	b := p.brokers[c]
 	if b == nil {
 		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}}
@@ -75,9 +76,9 @@ func (p *Producer) attach(part *partition, c kafka.Connection) {
 		p.running.Go(b.run)
 	}
 	part.broker = b
-	p.schedule(part)
+	p.scheduleLocked(part)
 	// A batch may have been left open because there was no broker to be idle.
-	p.announce()
+	p.announceLocked()
 }
 
 // run is the broker's goroutine.
@@ -101,12 +102,12 @@ func (b *broker) work() {
 		answers := b.answers
 		b.answers = nil
 		for _, a := range answers {
-			b.settle(a)
+			b.settleLocked(a)
 		}
 		broken := b.broken != nil
 		var r *request
 		if !broken {
-			r = b.assemble()
+			r = b.assembleLocked()
 		}
 		p.mu.Unlock()
 		switch {
@@ -118,7 +119,7 @@ func (b *broker) work() {
 		}
 		if err := p.cluster.Lapsed(); err != nil {
 			p.mu.Lock()
-			p.fail(err)
+			p.failLocked(err)
 			p.mu.Unlock()
 			return
 		}
@@ -126,9 +127,9 @@ func (b *broker) work() {
 	}
 }
 
-// assemble takes at most one batch of each scheduled partition, as Kafka wants
-// it. mu is held.
-func (b *broker) assemble() *request {
+// assembleLocked takes at most one batch of each scheduled partition, as Kafka wants
+// it.
+func (b *broker) assembleLocked() *request {
 	if b.requests >= kafka.MaxRequests || b.producer.closed {
 		return nil
 	}
@@ -172,7 +173,7 @@ func (b *broker) send(r *request) {
 	}
 	if err := b.fill(message, r); err != nil {
 		p.mu.Lock()
-		p.fail(err) // sending it again would not help
+		p.failLocked(err) // sending it again would not help
 		p.mu.Unlock()
 		return
 	}
@@ -214,8 +215,8 @@ func (b *broker) receive(a answer) {
 	b.signal()
 }
 
-// settle hands the answer to the partitions. mu is held.
-func (b *broker) settle(a answer) {
+// settleLocked hands the answer to the partitions.
+func (b *broker) settleLocked(a answer) {
 	b.requests--
 	if a.err != nil && b.broken == nil {
 		b.broken = a.err
@@ -227,10 +228,10 @@ func (b *broker) settle(a answer) {
 		if err == nil {
 			batch.sending.offset, records, err = verdict(a.response, batch.partition)
 		}
-		b.producer.answered(batch, err, records)
+		b.producer.answeredLocked(batch, err, records)
 	}
 	if b.requests == 0 && b.broken == nil && len(b.producer.finished) == 0 {
-		b.producer.announce() // an open batch may leave now
+		b.producer.announceLocked() // an open batch may leave now
 	}
 }
 
@@ -258,7 +259,7 @@ func (b *broker) reopen() {
 	answers := b.answers
 	b.answers = nil
 	for _, a := range answers {
-		b.settle(a)
+		b.settleLocked(a)
 	}
 	if b.requests > 0 {
 		// An answer is still on its way from sarama's receiver: it will wake us.
@@ -266,19 +267,19 @@ func (b *broker) reopen() {
 	}
 	cause := b.broken
 	b.broken = nil
-	for _, t := range p.all() {
+	for _, t := range p.allLocked() {
 		for _, part := range t.partitions {
 			if part.broker == b {
 				part.lastErr = cause
-				p.detach(part)
+				p.detachLocked(part)
 			}
 		}
 	}
 	b.partitions = nil
 }
 
-// detach sends a partition to look for its leader, after a pause. mu is held.
-func (p *Producer) detach(part *partition) {
+// detachLocked sends a partition to look for its leader, after a pause.
+func (p *Producer) detachLocked(part *partition) {
 	if b := part.broker; b != nil && part.scheduled {
 		// Left in the list, it could come to be in it twice; two batches of one
 		// partition in one request overwrite each other.
@@ -286,11 +287,11 @@ func (p *Producer) detach(part *partition) {
 	}
 	part.broker, part.scheduled = nil, false
 	part.retry.next(&p.config)
-	p.lookUp(part)
+	p.lookUpLocked(part)
 }
 
-// logged notes where a batch was written. mu is held.
-func (p *Producer) logged(part *partition, b *Batch) {
+// loggedLocked notes where a batch was written.
+func (p *Producer) loggedLocked(part *partition, b *Batch) {
 	if !part.topic.admitted {
 		return
 	}
@@ -302,10 +303,10 @@ func (p *Producer) logged(part *partition, b *Batch) {
 	}
 }
 
-// finish is a batch whose every record is acknowledged. mu is held.
-func (p *Producer) finish(b *Batch) {
+// finishLocked is a batch whose every record is acknowledged.
+func (p *Producer) finishLocked(b *Batch) {
 	part := b.partition
-	p.logged(part, b)
+	p.loggedLocked(part, b)
 	if b == part.suspect {
 		part.suspect = nil
 	}
@@ -324,5 +325,5 @@ func (p *Producer) finish(b *Batch) {
 		part.acknowledged = b.last
 	}
 	p.finished = append(p.finished, b)
-	p.announce()
+	p.announceLocked()
 }

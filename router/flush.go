@@ -17,7 +17,9 @@ func (p *Producer) Flush(flowing bool) (held bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	idle := func(part *partition) bool { return part.broker != nil && part.broker.idle() && p.lingered(part.open) }
+	idle := func(part *partition) bool {
+		return part.broker != nil && part.broker.idleLocked() && p.lingered(part.open)
+	}
 	// All are chosen before the first is sealed, because that ends the idleness.
 	p.chosen = p.chosen[:0]
 	rest := p.open[:0]
@@ -70,7 +72,7 @@ func (p *Producer) sealLocked(part *partition) {
 	part.open = nil
 	p.opened -= b.memory
 	part.enqueue(b)
-	p.schedule(part)
+	p.scheduleLocked(part)
 }
 
 // Ready tells that Collect has something to do. It costs one atomic load.

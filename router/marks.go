@@ -138,7 +138,7 @@ func (p *Producer) Stored(marks map[string]Marks) {
 		if m := marks[t.name]; m.ID == t.id && len(m.Offsets) == len(t.partitions) {
 			delete(p.unstored, t)
 			t.ready.Store(true)
-			p.announce()
+			p.announceLocked()
 		}
 	}
 }

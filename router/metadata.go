@@ -33,9 +33,9 @@ func (p *Producer) newTopic(name string) *topic {
 	return t
 }
 
-// outside is a partition that Write uses. It is not in the reader's map, so no
-// event can get into it. mu is held.
-func (p *Producer) outside(name string, id int32) *partition {
+// outsideLocked is a partition that Write uses. It is not in the reader's map, so no
+// event can get into it.
+func (p *Producer) outsideLocked(name string, id int32) *partition {
 	for _, t := range p.known {
 		if t.name == name && len(t.partitions) == 1 && t.partitions[0].id == id && !t.ready.Load() {
 			return t.partitions[0]
@@ -47,11 +47,11 @@ func (p *Producer) outside(name string, id int32) *partition {
 	return t.partitions[0]
 }
 
-// all lists every topic written to. mu is held.
-func (p *Producer) all() []*topic { return p.known }
+// allLocked lists every topic written to.
+func (p *Producer) allLocked() []*topic { return p.known }
 
-// lookUp asks for the leader of a partition. mu is held.
-func (p *Producer) lookUp(part *partition) {
+// lookUpLocked asks for the leader of a partition.
+func (p *Producer) lookUpLocked(part *partition) {
 	p.lookups[part] = struct{}{}
 	p.wakeMetadata()
 }
@@ -96,7 +96,7 @@ func (p *Producer) renew() time.Duration {
 	}
 	if classify(err) == fenced {
 		p.mu.Lock()
-		p.fail(err)
+		p.failLocked(err)
 		p.mu.Unlock()
 	}
 	return again
@@ -210,15 +210,15 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 		t.hopeless.Store(nil)
 		delete(p.unknown, t)
 		for _, part := range t.partitions {
-			p.lookUp(part)
+			p.lookUpLocked(part)
 		}
-		p.put(t)
+		p.putLocked(t)
 		return
 	}
 	t.lastErr = err
 	t.retry.next(&p.config)
 	if errors.Is(err, errGrownSince) || errors.Is(err, errCameBack) {
-		p.fail(err)
+		p.failLocked(err)
 		return
 	}
 	switch classify(err) {
@@ -227,30 +227,30 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 			t.missing = time.Now()
 		}
 		if time.Since(t.missing) >= p.config.UnknownGrace {
-			p.giveUpTopic(t, fmt.Errorf("route to topic %q: %w", t.name, t.problem(err)))
+			p.giveUpTopicLocked(t, fmt.Errorf("route to topic %q: %w", t.name, t.problem(err)))
 		}
 	case refused:
-		p.fail(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
+		p.failLocked(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
 	case fenced:
-		p.fail(err)
+		p.failLocked(err)
 	default: // the next try may do better
 	}
-	p.announce() // the caller may want to say what it waits for
+	p.announceLocked() // the caller may want to say what it waits for
 }
 
-// giveUpTopic ends production, or makes poison of the rows that go to the topic
-// where those become dead letters. mu is held.
-func (p *Producer) giveUpTopic(t *topic, err error) {
+// giveUpTopicLocked ends production, or makes poison of the rows that go to the topic
+// where those become dead letters.
+func (p *Producer) giveUpTopicLocked(t *topic, err error) {
 	if p.router.rules.DeadLetterTopic == "" || t.deadLetters {
-		p.fail(failure.Refuse(err))
+		p.failLocked(failure.Refuse(err))
 		return
 	}
 	t.hopeless.Store(&err)
 }
 
-// put makes a topic usable: at once if a stored checkpoint has its marks,
-// otherwise when one has been stored. mu is held.
-func (p *Producer) put(t *topic) {
+// putLocked makes a topic usable: at once if a stored checkpoint has its marks,
+// otherwise when one has been stored.
+func (p *Producer) putLocked(t *topic) {
 	stored, known := p.dormant[t.name]
 	delete(p.dormant, t.name)
 	delete(p.missing, t.name) // it is another one
@@ -260,7 +260,7 @@ func (p *Producer) put(t *topic) {
 		t.ready.Store(false)
 		p.unstored[t] = struct{}{}
 	}
-	p.announce()
+	p.announceLocked()
 }
 
 // addPartitions takes partitions into use that have been found, and are not in use.
@@ -296,7 +296,7 @@ func (p *Producer) leaderResolved(part *partition, c kafka.Connection, err error
 	defer p.mu.Unlock()
 	if err == nil {
 		delete(p.lookups, part)
-		p.attach(part, c)
+		p.attachLocked(part, c)
 		return
 	}
 	part.lastErr = err
@@ -305,9 +305,9 @@ func (p *Producer) leaderResolved(part *partition, c kafka.Connection, err error
 		return
 	}
 	if err := p.judge(part, part.queue[0], &rejection{error: err}); err != nil {
-		p.giveUp(part.queue[0], err)
+		p.giveUpLocked(part.queue[0], err)
 	}
-	p.announce()
+	p.announceLocked()
 }
 
 // watchGrowth looks for topics whose partition count has changed: the keys of
@@ -350,7 +350,7 @@ func (p *Producer) noteGrowth(t *topic, count int) {
 	defer p.mu.Unlock()
 	t.larger = newTopicOf(admitted)
 	t.grown.Store(int32(count))
-	p.announce()
+	p.announceLocked()
 }
 
 // grow takes new partitions into use once everything routed by the old count
@@ -362,11 +362,11 @@ func (p *Producer) grow(t *topic) bool {
 	defer p.mu.Unlock()
 	count := int(t.grown.Load())
 	if p.config.StopOnGrowth {
-		p.fail(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
+		p.failLocked(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
 		return false
 	}
 	if p.config.Passage.resuming() {
-		p.fail(fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(t.partitions)))
+		p.failLocked(fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(t.partitions)))
 		return false
 	}
 	for _, part := range t.partitions {
@@ -379,10 +379,10 @@ func (p *Producer) grow(t *topic) bool {
 	t.addPartitions(t.larger, nil)
 	for _, part := range t.partitions {
 		if part.broker == nil {
-			p.lookUp(part)
+			p.lookUpLocked(part)
 		}
 	}
 	t.grown.Store(0)
-	p.put(t)
+	p.putLocked(t)
 	return t.ready.Load()
 }

@@ -358,7 +358,7 @@ func TestProducerAdmitsNewPartitions(t *testing.T) {
 		require.NoError(t, r.feed(50, 9))
 		require.NoError(t, r.settle())
 		a.Lock()
-		a.Grow(topic, 3)
+		a.GrowLocked(topic, 3)
 		a.Unlock()
 		pass(time.Minute)
 		require.NoError(t, r.feed(50, 9))

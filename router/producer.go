@@ -177,16 +177,16 @@ func (p *Producer) Err() error {
 	return p.err
 }
 
-// fail ends production for good. mu is held.
-func (p *Producer) fail(err error) {
+// failLocked ends production for good.
+func (p *Producer) failLocked(err error) {
 	if p.err == nil {
 		p.err = err
-		p.announce()
+		p.announceLocked()
 	}
 }
 
-// announce wakes the reading goroutine. mu is held.
-func (p *Producer) announce() {
+// announceLocked wakes the reading goroutine.
+func (p *Producer) announceLocked() {
 	p.ready.Store(true)
 	p.notify()
 }
@@ -247,14 +247,14 @@ func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sar
 		p.mu.Unlock()
 		return errClosed
 	}
-	part := p.outside(topicName, id)
+	part := p.outsideLocked(topicName, id)
 	if err := part.stopped; err != nil {
 		p.mu.Unlock()
 		return err
 	}
 	b.partition = part
 	part.enqueue(b)
-	p.schedule(part)
+	p.scheduleLocked(part)
 	p.mu.Unlock()
 
 	select {

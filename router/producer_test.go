@@ -720,7 +720,7 @@ func TestProducerGrowth(t *testing.T) {
 			r := newRig(t, m, someConfig())
 			require.NoError(t, r.feed(100, 13))
 			m.Lock()
-			m.Grow(topic, 5)
+			m.GrowLocked(topic, 5)
 			m.Unlock()
 			for range 200 {
 				require.NoError(t, r.feed(5, 13))
@@ -744,7 +744,7 @@ func TestProducerGrowth(t *testing.T) {
 			r := newRig(t, m, config)
 			require.NoError(t, r.feed(50, 13))
 			m.Lock()
-			m.Grow(topic, 1)
+			m.GrowLocked(topic, 1)
 			m.Unlock()
 			pass(time.Minute)
 			err := r.feed(1, 13)
@@ -1090,24 +1090,24 @@ func TestPartitionIsScheduledOnce(t *testing.T) {
 	}
 	parts := []*partition{full(0), full(1)}
 	for _, part := range parts {
-		p.schedule(part)
+		p.scheduleLocked(part)
 	}
 	for _, part := range parts {
 		for _, batch := range part.queue {
 			batch.size = maxRequestBytes
 		}
 	}
-	r := b.assemble()
+	r := b.assembleLocked()
 	require.Len(t, r.batches, 1, "the other does not fit")
 	waiting := b.partitions[0]
-	p.detach(waiting)
+	p.detachLocked(waiting)
 	other := &broker{producer: p, wake: make(chan struct{}, 1)}
 	for _, next := range []*broker{other, b} {
 		delete(p.lookups, waiting)
 		waiting.broker = next
-		p.schedule(waiting)
-		b.assemble()
-		p.schedule(waiting)
+		p.scheduleLocked(waiting)
+		b.assembleLocked()
+		p.scheduleLocked(waiting)
 		for _, of := range []*broker{b, other} {
 			seen := map[*partition]int{}
 			for _, part := range of.partitions {
@@ -1117,7 +1117,7 @@ func TestPartitionIsScheduledOnce(t *testing.T) {
 			}
 			assert.LessOrEqual(t, seen[waiting], 1, "in the list of one broker")
 		}
-		p.detach(waiting)
+		p.detachLocked(waiting)
 	}
 }
 

@@ -64,19 +64,19 @@ const waitingForBroker = "waiting for the broker to acknowledge"
 func (p *Producer) Waiting() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.blocked + p.trouble()
+	return p.blocked + p.troubleLocked()
 }
 
 // Unacknowledged says why what has been appended is still in flight.
 func (p *Producer) Unacknowledged() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return waitingForBroker + p.trouble()
+	return waitingForBroker + p.troubleLocked()
 }
 
-// trouble is the end of a sentence that names a topic and what is wrong with
-// it, or nothing. mu is held.
-func (p *Producer) trouble() string {
+// troubleLocked is the end of a sentence that names a topic and what is wrong with
+// it, or nothing.
+func (p *Producer) troubleLocked() string {
 	for part := range p.lookups {
 		if part.lastErr != nil {
 			return fmt.Sprintf(": topic %q partition %d: %s", part.topic.name, part.id, part.lastErr)

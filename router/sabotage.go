@@ -6,9 +6,9 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 )
 
-// sabotage does with batches that are to be sent again what it must not, in
-// builds that are made to be caught. In others it is nothing. mu is held.
-func (p *Producer) sabotage(part *partition, failed []*Batch) []*Batch {
+// sabotageLocked does with batches that are to be sent again what it must not, in
+// builds that are made to be caught. In others it is nothing.
+func (p *Producer) sabotageLocked(part *partition, failed []*Batch) []*Batch {
 	oldest := failed[0]
 	switch {
 	case mutation.Active(mutation.ReorderOnRetry):
@@ -17,7 +17,7 @@ func (p *Producer) sabotage(part *partition, failed []*Batch) []*Batch {
 		oldest.lends = nil // it is the reading goroutine's
 		oldest.refill(records)
 	case mutation.Active(mutation.DropOnRetry):
-		p.finish(oldest)
+		p.finishLocked(oldest)
 		failed = failed[1:]
 		for _, b := range slices.Concat(failed, part.queue) {
 			b.firstSequence = nextSequence(b.firstSequence, -oldest.count())

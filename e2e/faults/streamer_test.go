@@ -73,12 +73,12 @@ func (s *streamer) start() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopping, s.ended = false, make(chan struct{})
-	require.NoError(s.t, s.launch())
+	require.NoError(s.t, s.launchLocked())
 	go s.supervise(s.ended)
 }
 
-// launch starts a process. s.mu is held.
-func (s *streamer) launch() error {
+// launchLocked starts a process.
+func (s *streamer) launchLocked() error {
 	log, err := os.OpenFile(s.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return fmt.Errorf("open log of streamer: %w", err)
@@ -141,7 +141,7 @@ func (s *streamer) again(code int) bool {
 	if s.stopping || code != exitFailed && code != exitSignal {
 		return false
 	}
-	return s.launch() == nil
+	return s.launchLocked() == nil
 }
 
 // signal sends a signal to the running process.
@@ -149,7 +149,7 @@ func (s *streamer) signal(signal syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.cmd != nil {
-		s.noteMemory()
+		s.noteMemoryLocked()
 		_ = s.cmd.Process.Signal(signal) // it may have ended on its own
 	}
 }
@@ -241,8 +241,8 @@ func (s *streamer) pid() int {
 	return s.cmd.Process.Pid
 }
 
-// noteMemory remembers the peak of the process's resident memory. s.mu is held.
-func (s *streamer) noteMemory() {
+// noteMemoryLocked remembers the peak of the process's resident memory.
+func (s *streamer) noteMemoryLocked() {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
 	if err != nil {
 		return // no such file system, or the process is gone
@@ -258,7 +258,7 @@ func (s *streamer) noteMemory() {
 func (s *streamer) peakMemory() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.noteMemory()
+	s.noteMemoryLocked()
 	return s.peak << 10
 }
 

@@ -148,7 +148,7 @@ var (
 		w.kafka.Lock()
 		defer w.kafka.Unlock()
 		if t := w.kafka.Topics[modelEvents]; len(t.Partitions) < 6 {
-			w.kafka.Grow(t, 1)
+			w.kafka.GrowLocked(t, 1)
 		}
 	}}
 	aDeadFork = action{"a standby is promoted while the process is dead, and goes on", func(w *world) {
@@ -179,7 +179,7 @@ var (
 	}}
 	aZombie = action{"the process is frozen, and another one starts", func(w *world) {
 		if w.now.running() && !w.now.dead {
-			w.freeze(w.now)
+			w.freezeLocked(w.now)
 			w.mu.Unlock()
 			w.start()
 			w.mu.Lock()
@@ -353,7 +353,7 @@ func (w *world) heal() {
 				close(p.frozen)
 				p.frozen = nil
 			}
-			w.forget(p)
+			w.forgetLocked(p)
 			p.cancel()
 		}
 	}

@@ -367,7 +367,7 @@ func (s *modelStore) Save(ctx context.Context, r checkpoint.Record) error {
 	}
 	s.world.mu.Lock()
 	if s.world.storeRefuses {
-		s.world.attempted(s.process, "store a checkpoint")
+		s.world.attemptedLocked(s.process, "store a checkpoint")
 	}
 	s.world.mu.Unlock()
 	if err := s.use(ctx); err != nil {

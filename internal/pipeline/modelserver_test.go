@@ -217,7 +217,7 @@ func (c *modelControl) use(ctx context.Context, do func() error) error {
 			c.cut = true
 			return errModelCut
 		}
-		w.fail("process %d has left the session that holds its lock idle for %s", c.process.number, idle)
+		w.failLocked("process %d has left the session that holds its lock idle for %s", c.process.number, idle)
 	}
 	c.used = time.Now()
 	return do()
@@ -378,7 +378,7 @@ func (w *world) read(p *process) func(context.Context, Reading, replication.Conf
 			return nil, fmt.Errorf("%w: slot %q", replication.ErrSlotActive, modelSlotName)
 		}
 		if s.broken {
-			w.attempted(p, "open a stream")
+			w.attemptedLocked(p, "open a stream")
 		}
 		r := &modelReader{process: p, server: s, slot: slot, from: max(start, slot.confirmed), received: start, heard: time.Now(), left: -1, woken: make(chan struct{}, 1)}
 		if w.random.IntN(100) < w.plan.shortStreams {
@@ -396,7 +396,7 @@ func (r *modelReader) Next() (replication.Message, error) {
 	r.process.thawed()
 	r.server.world.mu.Lock()
 	defer r.server.world.mu.Unlock()
-	if err := r.alive(); err != nil {
+	if err := r.aliveLocked(); err != nil {
 		return replication.Message{}, err
 	}
 	if len(r.queue) == 0 {
@@ -417,8 +417,8 @@ func (r *modelReader) Next() (replication.Message, error) {
 	return m, nil
 }
 
-// alive is why nothing more comes, or nil. The mutex is held.
-func (r *modelReader) alive() error {
+// aliveLocked is why nothing more comes, or nil.
+func (r *modelReader) aliveLocked() error {
 	switch {
 	case r.cut != nil:
 		return r.cut
@@ -508,8 +508,8 @@ func modelRelation() []byte {
 func (r *modelReader) Wait(until time.Time) error {
 	w := r.server.world
 	w.mu.Lock()
-	err, changed := r.alive(), r.server.changed
-	if more := len(r.queue) > 0 || r.waiting(); err != nil || more {
+	err, changed := r.aliveLocked(), r.server.changed
+	if more := len(r.queue) > 0 || r.waitingLocked(); err != nil || more {
 		w.mu.Unlock()
 		return err
 	}
@@ -524,8 +524,8 @@ func (r *modelReader) Wait(until time.Time) error {
 	return nil
 }
 
-// waiting reports whether there is something to decode. The mutex is held.
-func (r *modelReader) waiting() bool {
+// waitingLocked reports whether there is something to decode.
+func (r *modelReader) waitingLocked() bool {
 	n := len(r.server.wal)
 	return n > 0 && r.server.wal[n-1].commit >= r.from || r.server.end > r.told && r.server.end > r.from
 }
@@ -540,14 +540,14 @@ func (r *modelReader) Confirm(lsn replication.LSN, _ bool) error {
 	r.process.thawed()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err := r.alive(); err != nil {
+	if err := r.aliveLocked(); err != nil {
 		return err
 	}
 	if lsn == 0 || lsn > r.received {
-		w.fail("confirmation of %s, %s was received", lsn, r.received)
+		w.failLocked("confirmation of %s, %s was received", lsn, r.received)
 		return errModelCut
 	}
-	w.confirmed(r.process, r.server, lsn)
+	w.confirmedLocked(r.process, r.server, lsn)
 	r.slot.confirmed = max(r.slot.confirmed, lsn)
 	r.heard = time.Now()
 	return nil
@@ -556,7 +556,7 @@ func (r *modelReader) Confirm(lsn replication.LSN, _ bool) error {
 func (r *modelReader) Finish(time.Time) error {
 	r.server.world.mu.Lock()
 	defer r.server.world.mu.Unlock()
-	if err := r.alive(); err != nil {
+	if err := r.aliveLocked(); err != nil {
 		return err
 	}
 	r.end()

@@ -15,9 +15,9 @@ import (
 
 // The promise of README, as far as it can be seen from outside a process.
 
-// confirmed judges a position that a process confirms: everything below it must be
-// in Kafka, and the position must be stored. The mutex is held.
-func (w *world) confirmed(p *process, s *modelServer, lsn replication.LSN) {
+// confirmedLocked judges a position that a process confirms: everything below it must be
+// in Kafka, and the position must be stored.
+func (w *world) confirmedLocked(p *process, s *modelServer, lsn replication.LSN) {
 	published := w.published()
 	for _, t := range s.wal {
 		if !t.published || t.commit >= lsn {
@@ -25,13 +25,13 @@ func (w *world) confirmed(p *process, s *modelServer, lsn replication.LSN) {
 		}
 		for _, row := range t.rows {
 			if len(published[row.id]) == 0 {
-				w.fail("process %d confirms %s, but row %s, committed at %s, is in no topic", p.number, lsn, row.id, t.commit)
+				w.failLocked("process %d confirms %s, but row %s, committed at %s, is in no topic", p.number, lsn, row.id, t.commit)
 				return
 			}
 		}
 	}
 	if r := w.record(); (r == nil || r.LSN < lsn) && lsn > firstLSN {
-		w.fail("process %d confirms %s before it is stored: %v", p.number, lsn, r)
+		w.failLocked("process %d confirms %s before it is stored: %v", p.number, lsn, r)
 	}
 }
 
@@ -41,7 +41,7 @@ func (w *world) mayTakeOver(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if lost := p.unlocked; !lost.IsZero() && !p.slept && time.Since(lost) > pingEvery+pingTimeout {
-		w.fail("process %d takes over although it lost the lock %s ago", p.number, time.Since(lost))
+		w.failLocked("process %d takes over although it lost the lock %s ago", p.number, time.Since(lost))
 	}
 }
 
@@ -52,13 +52,13 @@ func (w *world) saving(p *process, encoded []byte) {
 	defer w.mu.Unlock()
 	r, err := checkpoint.Decode(encoded, checkpoint.Identity{SystemID: modelSystem, Database: modelDatabase, Slot: modelSlotName}, "model")
 	if err != nil {
-		w.fail("process %d stores what cannot be read: %v", p.number, err)
+		w.failLocked("process %d stores what cannot be read: %v", p.number, err)
 		return
 	}
 	if p.dead || p.server == nil {
 		return
 	}
-	w.covered(p, p.server, r, "stores")
+	w.coveredLocked(p, p.server, r, "stores")
 	if w.forked {
 		return
 	}
@@ -69,13 +69,13 @@ func (w *world) saving(p *process, encoded []byte) {
 	case before != nil && before.Last != nil && *before.Last == *r.Last && (before.Producer != r.Producer || before.LSN == r.LSN):
 		// A start goes back to where the slot begins, and the last row stays what it is.
 	case r.Last.ID != id || r.Last.Sequence != wire.FormatSequence(at):
-		w.fail("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, wire.FormatSequence(at))
+		w.failLocked("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, wire.FormatSequence(at))
 	}
 }
 
-// covered makes sure that everything below a checkpoint whose last row this server
-// has is in Kafka. The mutex is held.
-func (w *world) covered(p *process, s *modelServer, r checkpoint.Record, what string) {
+// coveredLocked makes sure that everything below a checkpoint whose last row this server
+// has is in Kafka.
+func (w *world) coveredLocked(p *process, s *modelServer, r checkpoint.Record, what string) {
 	if _, id := s.last(r.LSN); w.begun || !r.Exact || r.Last == nil || r.Last.ID != id {
 		return // it is of another history
 	}
@@ -86,25 +86,25 @@ func (w *world) covered(p *process, s *modelServer, r checkpoint.Record, what st
 		}
 		for _, row := range t.rows {
 			if len(published[row.id]) == 0 {
-				w.fail("process %d %s %s (last %s), but row %s, committed at %s, is in no topic", p.number, what, r.LSN, r.Last.ID, row.id, t.commit)
+				w.failLocked("process %d %s %s (last %s), but row %s, committed at %s, is in no topic", p.number, what, r.LSN, r.Last.ID, row.id, t.commit)
 				return
 			}
 		}
 	}
 }
 
-// clean judges a process that has ended with exit code 0: nothing may be in flight,
+// cleanLocked judges a process that has ended with exit code 0: nothing may be in flight,
 // and what it has published must be below the checkpoint, but for the transaction
 // whose end it had not read when the connection was lost, and for what it has filled
 // in below the last row of a predecessor that had not reappeared yet. The mutex is
 // held.
-func (w *world) clean(p *process) {
+func (w *world) cleanLocked(p *process) {
 	r := w.record()
 	if r == nil {
 		return
 	}
 	if p.server != nil {
-		w.covered(p, p.server, *r, "ends cleanly at")
+		w.coveredLocked(p, p.server, *r, "ends cleanly at")
 	}
 	above, before := map[replication.LSN]string{}, r.LSN
 	for id, records := range w.published() {
@@ -119,7 +119,7 @@ func (w *world) clean(p *process) {
 	}
 	maps.DeleteFunc(above, func(commit replication.LSN, _ string) bool { return commit < before })
 	if len(above) > 1 {
-		w.fail("process %d ends cleanly, but rows of its own are published above the checkpoint %s: %v", p.number, r.LSN, above)
+		w.failLocked("process %d ends cleanly, but rows of its own are published above the checkpoint %s: %v", p.number, r.LSN, above)
 	}
 }
 
@@ -149,19 +149,19 @@ func (w *world) audit() {
 	}
 	refused := w.now.refused()
 	if len(repeated) > 0 && w.plan.resume == ResumeAuto {
-		w.fail("%d rows are published more than once: %v", len(repeated), repeated[:min(5, len(repeated))])
+		w.failLocked("%d rows are published more than once: %v", len(repeated), repeated[:min(5, len(repeated))])
 	}
 	if refused {
 		w.unconfirmed(published)
 	} else {
 		if len(lost) > 0 {
-			w.fail("%d of %d rows are in no topic: %v", len(lost), len(known), lost[:min(5, len(lost))])
+			w.failLocked("%d of %d rows are in no topic: %v", len(lost), len(known), lost[:min(5, len(lost))])
 		}
 		if w.begun {
-			w.fail("history is missing, and it goes on instead of refusing to")
+			w.failLocked("history is missing, and it goes on instead of refusing to")
 		}
 		if phantoms > 0 && w.plan.resume == ResumeAuto {
-			w.fail("%d rows are published that the server does not have, and it goes on", phantoms)
+			w.failLocked("%d rows are published that the server does not have, and it goes on", phantoms)
 		}
 	}
 	w.order(known, key)
@@ -179,7 +179,7 @@ func (w *world) unconfirmed(published map[string][]model.Record) {
 	for _, t := range w.primary.wal {
 		for _, row := range t.rows {
 			if t.published && t.commit < slot.confirmed && len(published[row.id]) == 0 {
-				w.fail("the slot is confirmed up to %s beyond row %s, which is in no topic", slot.confirmed, row.id)
+				w.failLocked("the slot is confirmed up to %s beyond row %s, which is in no topic", slot.confirmed, row.id)
 				return
 			}
 		}
@@ -200,7 +200,7 @@ func (w *world) order(known map[string]replication.Position, key map[string]stri
 			}
 			seen[event] = true
 			if at.Compare(last[key[event]]) <= 0 {
-				w.fail("partition %d: %s comes after a later row of its key", id, event)
+				w.failLocked("partition %d: %s comes after a later row of its key", id, event)
 				return
 			}
 			last[key[event]] = at
@@ -226,7 +226,7 @@ func (w *world) across(known map[string]replication.Position, key map[string]str
 		}
 		seen[r.EventID()] = true
 		if at.Compare(last[key[r.EventID()]]) <= 0 {
-			w.fail("%s comes after a later row of its key", r.EventID())
+			w.failLocked("%s comes after a later row of its key", r.EventID())
 			return
 		}
 		last[key[r.EventID()]] = at

@@ -509,12 +509,12 @@ func (r *script) Confirm(lsn replication.LSN, ping bool) error {
 		return errModelCut
 	}
 	if lsn == 0 || lsn > r.received {
-		w.fail("confirmation of %s, %s was received", lsn, r.received)
+		w.failLocked("confirmation of %s, %s was received", lsn, r.received)
 	}
 	if !r.closed.IsZero() {
-		w.fail("confirmation of %s on a reader that is closed", lsn)
+		w.failLocked("confirmation of %s on a reader that is closed", lsn)
 	}
-	w.confirmed(r.process, w.primary, lsn)
+	w.confirmedLocked(r.process, w.primary, lsn)
 	slot := w.primary.slots[modelSlotName]
 	slot.confirmed = max(slot.confirmed, lsn)
 	r.confirmed = append(r.confirmed, confirmation{when: time.Now(), lsn: lsn, ping: ping})

@@ -84,8 +84,8 @@ func (w *world) tell(format string, arguments ...any) {
 	w.story = append(w.story, time.Now().Format("15:04:05.000")+"  "+fmt.Sprintf(format, arguments...))
 }
 
-// fail notes what must not happen. The mutex is held.
-func (w *world) fail(format string, arguments ...any) {
+// failLocked notes what must not happen.
+func (w *world) failLocked(format string, arguments ...any) {
 	text := fmt.Sprintf(format, arguments...)
 	w.tell("WRONG: %s", text)
 	w.failures = append(w.failures, text)
@@ -158,11 +158,10 @@ func (w *world) config(p *process) Config {
 	}
 }
 
-// attempted notes that a process tries what is refused just now, for 20 seconds. The
-// mutex is held.
-func (w *world) attempted(p *process, what string) {
+// attemptedLocked notes that a process tries what is refused just now, for 20 seconds.
+func (w *world) attemptedLocked(p *process, what string) {
 	if p.vain++; p.vain == 60 {
-		w.fail("process %d has tried %d times in less than a minute to %s", p.number, p.vain, what)
+		w.failLocked("process %d has tried %d times in less than a minute to %s", p.number, p.vain, what)
 	}
 }
 
@@ -190,10 +189,10 @@ func (p *process) thawed() {
 	}
 }
 
-// freeze is SIGSTOP, and a network that lets the server notice it. The mutex is held.
-func (w *world) freeze(p *process) {
+// freezeLocked is SIGSTOP, and a network that lets the server notice it.
+func (w *world) freezeLocked(p *process) {
 	p.frozen, p.slept = make(chan struct{}), true
-	w.forget(p)
+	w.forgetLocked(p)
 	frozen := p.frozen
 	w.later(time.Duration(5+w.random.IntN(40))*time.Second, func() {
 		if p.frozen == frozen {
@@ -204,8 +203,8 @@ func (w *world) freeze(p *process) {
 	})
 }
 
-// forget ends what the server has of a process. The mutex is held.
-func (w *world) forget(p *process) {
+// forgetLocked ends what the server has of a process.
+func (w *world) forgetLocked(p *process) {
 	for _, c := range w.primary.locks {
 		if c.process == p {
 			c.cut = true
@@ -242,20 +241,20 @@ func (w *world) start() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.tell("process %d ends: %v", p.number, p.err)
-		w.ended(p)
+		w.endedLocked(p)
 	}()
 }
 
-// ended judges how a process has ended. The mutex is held.
-func (w *world) ended(p *process) {
+// endedLocked judges how a process has ended.
+func (w *world) endedLocked(p *process) {
 	switch {
 	case p.dead:
 	case failure.ClassOf(p.err) == failure.Refused:
 		if !w.begun && !w.forked && !w.unready && !strings.Contains(p.err.Error(), "was rejected by the broker") {
-			w.fail("process %d refuses without a reason: %v", p.number, p.err)
+			w.failLocked("process %d refuses without a reason: %v", p.number, p.err)
 		}
 	case p.err == nil:
-		w.clean(p)
+		w.cleanLocked(p)
 	}
 }
 
@@ -284,7 +283,7 @@ func (w *world) stop() {
 	case <-w.now.done:
 	case <-time.After(2 * time.Minute):
 		w.mu.Lock()
-		w.fail("process %d does not stop", w.now.number)
+		w.failLocked("process %d does not stop", w.now.number)
 		w.mu.Unlock()
 		w.kill()
 	}
@@ -375,7 +374,7 @@ func (w *world) record() *checkpoint.Record {
 	}
 	r, err := checkpoint.Decode(stored, checkpoint.Identity{SystemID: modelSystem, Database: modelDatabase, Slot: modelSlotName}, "model")
 	if err != nil {
-		w.fail("stored checkpoint: %v", err)
+		w.failLocked("stored checkpoint: %v", err)
 	}
 	return &r
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// apply handles a request as the broker would. The mutex is held.
-func (m *Cluster) apply(n *Node, c *call) *sarama.ProduceResponse {
+// applyLocked handles a request as the broker would.
+func (m *Cluster) applyLocked(n *Node, c *call) *sarama.ProduceResponse {
 	response := &sarama.ProduceResponse{Version: 8, Blocks: map[string]map[int32]*sarama.ProduceResponseBlock{}}
 	for _, b := range c.batches {
 		block := m.applyBatch(n, b)
@@ -65,7 +65,7 @@ func (m *Cluster) reorganise(p *Partition, b *batch) {
 			p.leader = next
 		})
 	case Growth:
-		m.Grow(m.Topics[b.topic], 2)
+		m.GrowLocked(m.Topics[b.topic], 2)
 	default:
 	}
 }

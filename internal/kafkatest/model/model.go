@@ -164,12 +164,12 @@ func (m *Cluster) Frozen() <-chan struct{} {
 func (m *Cluster) Topic(name string, partitions int) *Topic {
 	t := &Topic{}
 	m.Topics[name] = t
-	m.Grow(t, partitions)
+	m.GrowLocked(t, partitions)
 	return t
 }
 
-// Grow gives a topic n more partitions. The mutex is held.
-func (m *Cluster) Grow(t *Topic, n int) {
+// GrowLocked gives a topic n more partitions.
+func (m *Cluster) GrowLocked(t *Topic, n int) {
 	for range n {
 		t.Partitions = append(t.Partitions, &Partition{leader: len(t.Partitions) % m.brokers, states: map[int64]*State{}})
 	}
@@ -235,7 +235,7 @@ func (c *Client) Leader(topic string, partition int32) (*Node, error) {
 		return nil, sarama.ErrLeaderNotAvailable
 	}
 	n := c.nodes[t.view[partition]]
-	n.start()
+	n.startLocked()
 	return n, nil
 }
 

@@ -32,8 +32,8 @@ type call struct {
 // ErrCut is what requests get whose connection has ended.
 var ErrCut = errors.New("connection reset")
 
-// start opens the connection unless it is open. The mutex is held.
-func (n *Node) start() {
+// startLocked opens the connection unless it is open.
+func (n *Node) startLocked() {
 	if n.open {
 		return
 	}
@@ -51,7 +51,7 @@ func (n *Node) AsyncProduce(request *sarama.ProduceRequest, callback sarama.Prod
 		return sarama.ErrNotConnected
 	}
 	m.Requests++
-	c := m.read(request)
+	c := m.readLocked(request)
 	c.callback = callback
 	if c.cut.Kind == RefuseSend {
 		n.dead = io.ErrClosedPipe
@@ -142,14 +142,14 @@ func (n *Node) answer(c *call, dead error) {
 		case CutBefore, Stall:
 			dead = ErrCut
 		case CutAfter:
-			m.apply(n, c)
+			m.applyLocked(n, c)
 			dead = ErrCut
 		case Ghost:
 			dead = ErrCut
 			time.AfterFunc(time.Minute, func() {
 				m.Lock()
 				defer m.Unlock()
-				m.apply(n, c)
+				m.applyLocked(n, c)
 			})
 		default:
 		}
@@ -157,7 +157,7 @@ func (n *Node) answer(c *call, dead error) {
 	}
 	var response *sarama.ProduceResponse
 	if dead == nil {
-		response = m.apply(n, c)
+		response = m.applyLocked(n, c)
 	}
 	m.Unlock()
 	c.callback(response, dead)

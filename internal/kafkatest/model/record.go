@@ -59,9 +59,9 @@ type batch struct {
 	fault     Fault
 }
 
-// read copies a request and looks up what will go wrong with it. The mutex is
+// readLocked copies a request and looks up what will go wrong with it. The mutex is
 // held.
-func (m *Cluster) read(request *sarama.ProduceRequest) *call {
+func (m *Cluster) readLocked(request *sarama.ProduceRequest) *call {
 	c := &call{}
 	for topic, partitions := range Contents(request) {
 		for id, records := range partitions {
