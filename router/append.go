@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -12,8 +13,10 @@ import (
 type Result int
 
 const (
+	// NotTaken comes with an error.
+	NotTaken Result = iota
 	// Appended means that the event is in a batch and will be sent.
-	Appended Result = iota
+	Appended
 	// Blocked means not now; see Producer.Waiting for the reason. The caller
 	// tries again with the same event when it has been notified and Collect
 	// has run.
@@ -43,6 +46,17 @@ func poison(e *decoder.Event, class PoisonClass, reason error) error {
 	return &PoisonError{Position: e.Position, EventID: string(e.Attribute(decoder.ID)), Class: class, Reason: reason}
 }
 
+// Reason says what is wrong with a row, without saying with which.
+func Reason(err error) string {
+	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
+		return p.Reason
+	}
+	if p, ok := errors.AsType[*PoisonError](err); ok {
+		return p.Reason.Error()
+	}
+	return err.Error()
+}
+
 // Append puts an event into the batch of its partition. It copies what it
 // needs. An error is a *PoisonError, or ErrOtherHistory.
 func (p *Producer) Append(e *decoder.Event) (Result, error) {
@@ -55,12 +69,12 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	}
 	d, err := p.router.Route(e)
 	if err != nil {
-		return Appended, poison(e, PoisonRoute, err)
+		return NotTaken, poison(e, PoisonRoute, err)
 	}
 	t := p.topic(d.Topic)
 	if !t.ready.Load() {
 		if hopeless := t.hopeless.Load(); hopeless != nil {
-			return Appended, poison(e, PoisonTopic, *hopeless)
+			return NotTaken, poison(e, PoisonTopic, *hopeless)
 		}
 		return p.block("waiting for the metadata of a topic")
 	}
@@ -72,7 +86,7 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return Skipped, err
 	}
 	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
-		return Appended, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
+		return NotTaken, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
 	}
 	size := len(e.Data) + recordMemory
 	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
@@ -104,7 +118,7 @@ func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Resul
 		if fresh {
 			p.recycle(b)
 		}
-		return Appended, poison(e, PoisonEvent, err)
+		return NotTaken, poison(e, PoisonEvent, err)
 	}
 	if p.config.Traces {
 		b.trace(e.Attribute(decoder.TraceParent))

@@ -56,11 +56,11 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err := t.fits(ctx, lsn, true); err != nil {
 		return err
 	}
-	h, err := p.takeOver(ctx, identity(t.server, slot.Name), true)
+	h, err := p.takeOver(ctx, Identity(t.server, slot.Name), true)
 	if err != nil {
 		return err
 	}
-	after := checkpoint.Record{Identity: identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
+	after := checkpoint.Record{Identity: Identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
 	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
 		return err

@@ -69,5 +69,5 @@ func (p *Pipeline) peek(ctx context.Context) (checkpoint.Record, error) {
 		return checkpoint.Record{}, err
 	}
 	defer store.Close()
-	return store.Load(ctx, identity(p.server, p.config.Replication.Slot))
+	return store.Load(ctx, Identity(p.server, p.config.Replication.Slot))
 }

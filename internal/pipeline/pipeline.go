@@ -18,7 +18,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
@@ -303,7 +302,9 @@ func (p *Pipeline) replication() (replication.Config, error) {
 	return c, nil
 }
 
-// identity is whose checkpoint we keep.
-func identity(s replication.Server, slot string) checkpoint.Identity {
-	return checkpoint.Identity{SystemID: s.SystemID, Database: s.Database, Slot: slot}
+// Complete reports whether a replay has ended because nothing is left to be
+// published.
+func (p *Pipeline) Complete() bool {
+	r, replays := p.purpose.(replaying)
+	return replays && r.completed.Load()
 }

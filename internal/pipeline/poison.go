@@ -45,7 +45,7 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 		return failure.Refuse(passable(err))
 	}
 	letter.Position, letter.CommitTime = e.Position, e.CommitTime
-	letter.Class, letter.Reason = class, reason(err)
+	letter.Class, letter.Reason = class, router.Reason(err)
 	result, err := s.hand(func() (router.Result, error) { return s.flow.producer.Bury(&letter) })
 	if err != nil {
 		return err
@@ -73,16 +73,5 @@ func passable(err error) error {
 // passOver says that a row is left out of a replay.
 func (g ground) passOver(class router.PoisonClass, err error, where ...any) {
 	g.config.Metrics.DeadLetter(string(class))
-	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", reason(err))...)
-}
-
-// reason is what is wrong, without which row it is wrong with.
-func reason(err error) string {
-	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
-		return p.Reason
-	}
-	if p, ok := errors.AsType[*router.PoisonError](err); ok {
-		return p.Reason.Error()
-	}
-	return err.Error()
+	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", router.Reason(err))...)
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/time/rate"
 
@@ -44,7 +45,7 @@ type purpose interface {
 
 func purposeOf(c Config) purpose {
 	if c.Replay != nil {
-		return replaying{c.Replay}
+		return replaying{c.Replay, &atomic.Bool{}}
 	}
 	return streaming{}
 }
@@ -78,14 +79,17 @@ func (streaming) poisoned(s *session, e *decoder.Event, err error, class router.
 
 // replaying publishes a part of the past again. A second replay does not wait for
 // the first. The slot was made for it and is not needed afterwards.
-type replaying struct{ *Replay }
+type replaying struct {
+	*Replay
+	completed *atomic.Bool
+}
 
 func (r replaying) streamID(checkpoint.Record) string         { return r.StreamID }
 func (r replaying) mark() string                              { return r.ID }
 func (r replaying) lock(ctx context.Context, t *tenure) error { return t.lockSoon(ctx) }
 func (r replaying) owns(stored checkpoint.Record) bool        { return r.is(stored) }
 func (r replaying) passes(router.Rules) bool                  { return true }
-func (r replaying) complete()                                 { r.Complete = true }
+func (r replaying) complete()                                 { r.completed.Store(true) }
 func (r replaying) parts() bool                               { return false }
 
 func (r replaying) wants(s *session, e *decoder.Event) (bool, error) { return s.again(r.Replay, e) }

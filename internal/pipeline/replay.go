@@ -36,8 +36,6 @@ type Replay struct {
 	// Reached is told, by the reading goroutine, up to where everything has been
 	// published again.
 	Reached func(replication.LSN)
-	// Complete is set when nothing is left to be published.
-	Complete bool
 }
 
 var (

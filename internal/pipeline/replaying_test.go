@@ -39,7 +39,7 @@ func TestReplay(t *testing.T) {
 		s.world.failures = nil
 		require.NoError(s, err)
 		assert.Less(s, after, 50*time.Millisecond)
-		assert.True(s, r.Complete)
+		assert.True(s, s.pipeline.Complete())
 		assert.Equal(s, []string{"a", "c"}, s.ids())
 		assert.Equal(s, "replay-1", s.ledger.last().Replay.ID)
 		assert.EqualValues(s, 0x9000, s.ledger.last().LSN)
@@ -54,7 +54,7 @@ func TestReplay(t *testing.T) {
 func TestReplayIsPaced(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
-		r := s.replays(Replay{Rate: 1})
+		s.replays(Replay{Rate: 1})
 		s.world.forked = true
 		rows := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
 		s.transaction(0x2000, rows...)
@@ -68,7 +68,7 @@ func TestReplayIsPaced(t *testing.T) {
 		after, err := s.exit()
 		require.NoError(s, err)
 		assert.Equal(s, 5500*time.Millisecond, after)
-		assert.False(s, r.Complete)
+		assert.False(s, s.pipeline.Complete())
 		assert.False(s, s.reader().finished.IsZero(), "in good order")
 		assert.Equal(s, firstLSN, s.ledger.last().LSN, "the transaction is not at its end")
 		s.stream()
@@ -83,7 +83,7 @@ func TestReplayOfATimeIsComplete(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
 		began := time.Now()
-		r := s.replays(Replay{Before: began.Add(time.Second)})
+		s.replays(Replay{Before: began.Add(time.Second)})
 		s.world.forked = true
 		s.stream()
 		s.commit(0x2000, "a")
@@ -95,7 +95,7 @@ func TestReplayOfATimeIsComplete(t *testing.T) {
 		s.commit(0x4000, "too late")
 		_, err := s.exit()
 		require.NoError(s, err)
-		assert.True(s, r.Complete)
+		assert.True(s, s.pipeline.Complete())
 		assert.Equal(s, []string{"a"}, s.ids())
 		s.world.failures = nil
 	})
@@ -119,7 +119,7 @@ func TestReplayDoesNotStandBy(t *testing.T) {
 // A replay goes on from a record of its own, and from no other.
 func TestReplayOwnsItsRecord(t *testing.T) {
 	t.Parallel()
-	mine := replaying{&Replay{ID: "replay-1"}}
+	mine := purposeOf(Config{Replay: &Replay{ID: "replay-1"}})
 	assert.True(t, mine.owns(checkpoint.Record{Replay: &checkpoint.Replay{ID: "replay-1"}}))
 	assert.False(t, mine.owns(checkpoint.Record{Replay: &checkpoint.Replay{ID: "replay-2"}}))
 	assert.False(t, mine.owns(checkpoint.Record{}))

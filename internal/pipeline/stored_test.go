@@ -56,7 +56,7 @@ func TestPeekChangesNothing(t *testing.T) {
 		p := peeker(CheckpointConfig{Store: "file", Path: path})
 		_, err = p.peek(t.Context())
 		require.ErrorIs(t, err, checkpoint.ErrNone)
-		record := checkpoint.Record{Identity: identity(server, "s"), LSN: 500}
+		record := checkpoint.Record{Identity: Identity(server, "s"), LSN: 500}
 		require.NoError(t, store.Save(t.Context(), record))
 		found, err := p.peek(t.Context())
 		require.NoError(t, err, "although it is locked")

@@ -215,6 +215,5 @@ func (r *tableReplay) finish(ctx context.Context) error {
 			return err
 		}
 	}
-	r.config.Replay.Complete = true
 	return nil
 }

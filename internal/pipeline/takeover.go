@@ -14,6 +14,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
 )
@@ -226,6 +227,11 @@ func (p *Pipeline) noteOwner(h *holding) {
 // of a new cluster.
 func forgotten(stored checkpoint.Record, generation int, id int64) bool {
 	return stored.AtLeastOnce == "" && stored.Producer.ID != id && stored.Producer.Generation == generation
+}
+
+// Identity is whose checkpoint a streamer of this slot keeps.
+func Identity(s replication.Server, slot string) checkpoint.Identity {
+	return checkpoint.Identity{SystemID: s.SystemID, Database: s.Database, Slot: slot}
 }
 
 // StreamID tells our records from those of any other slot, database, cluster or

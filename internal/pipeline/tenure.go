@@ -200,7 +200,7 @@ func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
 	}
 	if t.continues() {
 		flow := t.pipeline.flow
-		stored, err := flow.load(ctx, t.control.Ping, identity(t.server, slot.Name))
+		stored, err := flow.load(ctx, t.control.Ping, Identity(t.server, slot.Name))
 		if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 			return 0, err
 		}
@@ -274,7 +274,7 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replication.LSN, error) {
 	p := t.pipeline
 	p.retire()
-	id := identity(t.server, slot.Name)
+	id := Identity(t.server, slot.Name)
 	h, err := wait.TalkWhile(ctx, pingEvery, t.control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close)
 	if err != nil {
 		return 0, err
@@ -314,7 +314,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 // resumePoint is where to go on with what has been taken over.
 func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
 	if h.found = h.found && t.purpose.owns(h.stored); !h.found {
-		r := checkpoint.Record{Identity: identity(t.server, slot.Name), LSN: slot.Confirmed}
+		r := checkpoint.Record{Identity: Identity(t.server, slot.Name), LSN: slot.Confirmed}
 		if err := t.purpose.begin(ctx, t, h, slot, &r); err != nil {
 			return resumePoint{}, err
 		}
@@ -347,7 +347,7 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot replication.Slot) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	if err := CheckRenamed(ctx, t.control, store, identity(t.server, slot.Name)); err != nil {
+	if err := CheckRenamed(ctx, t.control, store, Identity(t.server, slot.Name)); err != nil {
 		return err
 	}
 	return t.fits(ctx, slot.Confirmed, true)

@@ -141,7 +141,7 @@ func (r *retrial) keep(l router.Letter, key []byte, why error) {
 	if len(key) > 0 {
 		r.stuck[string(key)] = true
 	}
-	fmt.Fprintf(r.std.Out, "%s  not retried: %s\n", letterID(l), reasonOf(why))
+	fmt.Fprintf(r.std.Out, "%s  not retried: %s\n", letterID(l), router.Reason(why))
 }
 
 // revive makes the event as it would be published now.
@@ -207,15 +207,4 @@ func isPoison(err error) bool {
 	_, row := errors.AsType[*decoder.PoisonError](err)
 	_, event := errors.AsType[*router.PoisonError](err)
 	return row || event
-}
-
-// reasonOf is what is wrong, without which row it is wrong with.
-func reasonOf(err error) string {
-	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
-		return p.Reason
-	}
-	if p, ok := errors.AsType[*router.PoisonError](err); ok {
-		return p.Reason.Error()
-	}
-	return err.Error()
 }

@@ -194,7 +194,7 @@ func (r *replay) publish(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: the same command goes on where replay %s was; `streamer replay --discard` gives it up", err, plan.ID)
-	case !plan.Complete:
+	case !p.Complete():
 		return fmt.Errorf("replay %s was interrupted after %d events: the same command goes on where it was; `streamer replay --discard` gives it up", plan.ID, progress.metrics.events.Load())
 	}
 	// The caller's wish to stop came too late to matter.

@@ -14,7 +14,7 @@ import (
 
 // IdentityOf is whose checkpoint the configured slot has.
 func IdentityOf(server replication.Server, cfg config.Config) checkpoint.Identity {
-	return checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: cfg.Postgres.Slot}
+	return pipeline.Identity(server, cfg.Postgres.Slot)
 }
 
 // LoadCheckpoint reads the stored record from whatever store and changes nothing.

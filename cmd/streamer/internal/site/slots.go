@@ -23,7 +23,7 @@ func SlotIfAny(ctx context.Context, control *replication.Control, name string) (
 // history up to the stored one.
 func StreamIDs(server replication.Server, slot string, history int) []string {
 	var ids []string
-	id := checkpoint.Identity{SystemID: server.SystemID, Database: server.Database, Slot: slot}
+	id := pipeline.Identity(server, slot)
 	for h := range history + 1 {
 		ids = append(ids, pipeline.StreamID(id, h))
 	}
