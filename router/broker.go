@@ -295,7 +295,7 @@ func (p *Producer) loggedLocked(part *partition, b *Batch) {
 	if !part.topic.admitted {
 		return
 	}
-	w := written{base: b.sending.offset, end: b.sending.offset + int64(b.count()), last: b.last}
+	w := run{base: b.sending.offset, end: b.sending.offset + int64(b.count()), last: b.last}
 	again := part.suspect != nil // it may have been written before what came behind it
 	if before := part.log.end; part.log.add(w) > 0 && !again {
 		p.log.Error("log of a partition has gone back: the broker has lost acknowledged events, or the topic was deleted and created again",

@@ -269,7 +269,7 @@ func (t *topic) addPartitions(found FoundTopic, passage *Passage) {
 	t.mixed = later(t.mixed, found.Mixed)
 	for id := int32(len(t.partitions)); int(id) < len(found.Partitions); id++ {
 		at := passage.writtenTo(t.name, id, len(found.Partitions))
-		t.partitions = append(t.partitions, &partition{topic: t, id: id, last: at, acknowledged: at, log: newLog(found.Partitions[id])})
+		t.partitions = append(t.partitions, &partition{topic: t, id: id, last: at, acknowledged: at, log: newPartitionLog(found.Partitions[id])})
 	}
 }
 

@@ -63,7 +63,7 @@ type partition struct {
 	stopped      error     // why nothing is sent any more, or nil
 	lastAck      time.Time // or the newest record's own time, if that is earlier: brokers go by it
 	acknowledged replication.Position
-	log          log
+	log          partitionLog
 	retry        retry
 	lastErr      error
 	missing      time.Time // since when the broker says unknown or forbidden

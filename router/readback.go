@@ -169,7 +169,7 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, 
 			part := kafka.TopicPartition{Topic: topic, Partition: id}
 			from, end := oldest[part], newest[part]
 			if same && int(id) < len(marks.Offsets) {
-				from = w.from(part, marks.Offsets[id], from, end)
+				from = w.readFrom(part, marks.Offsets[id], from, end)
 			}
 			t.Partitions[id] = FoundPartition{Mark: from, End: end}
 			s := &kafka.Span{TopicPartition: part, Next: from, End: end}
@@ -194,9 +194,9 @@ func (w *reading) miss(topic string, marks Marks) {
 	w.found.Missing[topic] = marks
 }
 
-// from is where to begin in a partition whose log may have been cut at either
+// readFrom is where to begin in a partition whose log may have been cut at either
 // end since the mark was made.
-func (w *reading) from(part kafka.TopicPartition, mark, oldest, newest int64) int64 {
+func (w *reading) readFrom(part kafka.TopicPartition, mark, oldest, newest int64) int64 {
 	switch {
 	case mark > newest:
 		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events", part.Topic, part.Partition, newest, mark)

@@ -91,7 +91,7 @@ func (t *tenure) decide(ctx context.Context, h *holding, slot replication.Slot, 
 	if err := approve(Decision{Before: before, Unknown: err, After: after}); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := h.store.Save(ctx, after); err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)

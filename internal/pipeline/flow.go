@@ -110,7 +110,7 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 	r.Routing, r.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
 	r.Topics = f.marks(r.low)
 	r.SavedAt = time.Now().UTC()
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := f.store.Save(timed, r.Record); err != nil {
 		f.close()
@@ -218,13 +218,13 @@ func (f *flow) notify() {
 
 // load reads the stored record again.
 func (f *flow) load(ctx context.Context, keep func(context.Context) error, id checkpoint.Identity) (checkpoint.Record, error) {
-	ctx, cancel := context.WithTimeout(ctx, saveTimeout+askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout+answerTimeout)
 	defer cancel()
 	r, err := wait.TalkWhile(ctx, pingEvery, keep, func(ctx context.Context) (checkpoint.Record, error) {
-		if err := f.saver.rest(ctx); err != nil {
+		if err := f.saver.waitIdle(ctx); err != nil {
 			return checkpoint.Record{}, err
 		}
-		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 		defer cancel()
 		return f.store.Load(ctx, id)
 	}, nil)

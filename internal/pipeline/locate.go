@@ -56,7 +56,7 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	if p.server == (replication.Server{}) {
 		return checkpoint.Record{}, false
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	r, err := wait.Talk(ctx, p.peek, nil)
 	return r, err == nil

@@ -159,7 +159,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		}
 		if p.final(err, streamed) {
 			if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late {
-				err = passable(err)
+				err = withWayPast(err)
 			}
 			if errors.Is(err, router.ErrOtherHistory) {
 				err = p.dispute(ctx, err)
@@ -187,7 +187,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 // dispute notes in the checkpoint that a refusal is about another history, so that
 // `streamer checkpoint set` begins a new one.
 func (p *Pipeline) dispute(ctx context.Context, refusal error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
 	if p.flow == nil {
 		return refusal

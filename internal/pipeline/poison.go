@@ -42,7 +42,7 @@ func (p *Pipeline) pardon() {
 func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
 	letter := s.letter(e)
 	if !s.flow.producer.Buries(letter.AggregateType) && !s.flow.passage.Alone(e.Position) {
-		return failure.Refuse(passable(err))
+		return failure.Refuse(withWayPast(err))
 	}
 	letter.Position, letter.CommitTime = e.Position, e.CommitTime
 	letter.Class, letter.Reason = class, router.Reason(err)
@@ -65,8 +65,8 @@ func (s *session) letter(e *decoder.Event) router.DeadLetter {
 	return letter
 }
 
-// passable adds to a row that stops the stream how to get past it.
-func passable(err error) error {
+// withWayPast adds to a row that stops the stream how to get past it.
+func withWayPast(err error) error {
 	return fmt.Errorf("%w; deleting the row does not help, because its insert is in the log: to pass it, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md)", err)
 }
 

@@ -87,12 +87,11 @@ type replaying struct {
 func (r replaying) streamID(checkpoint.Record) string         { return r.StreamID }
 func (r replaying) mark() string                              { return r.ID }
 func (r replaying) lock(ctx context.Context, t *tenure) error { return t.lockSoon(ctx) }
-func (r replaying) owns(stored checkpoint.Record) bool        { return r.is(stored) }
 func (r replaying) passes(router.Rules) bool                  { return true }
 func (r replaying) complete()                                 { r.completed.Store(true) }
 func (r replaying) parts() bool                               { return false }
 
-func (r replaying) wants(s *session, e *decoder.Event) (bool, error) { return s.again(r.Replay, e) }
+func (r replaying) wants(s *session, e *decoder.Event) (bool, error) { return s.admit(r.Replay, e) }
 
 func (r replaying) begin(_ context.Context, _ *tenure, _ *holding, _ replication.Slot, first *checkpoint.Record) error {
 	first.Replay = r.stored()

@@ -59,8 +59,8 @@ func (r *Replay) stored() *checkpoint.Replay {
 	return &checkpoint.Replay{ID: r.ID, Request: r.Request, From: r.From.String(), Until: r.Until.String()}
 }
 
-// is tells whether a record is of this replay.
-func (r *Replay) is(record checkpoint.Record) bool {
+// owns reports whether a record is of this replay.
+func (r *Replay) owns(record checkpoint.Record) bool {
 	return record.Replay != nil && record.Replay.ID == r.ID
 }
 
@@ -102,8 +102,8 @@ func (r *Replay) limiter() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(r.Rate), 1)
 }
 
-// again decides about an event of a replay, and waits for its time.
-func (s *session) again(r *Replay, e *decoder.Event) (wanted bool, err error) {
+// admit decides about an event of a replay, and waits for its time.
+func (s *session) admit(r *Replay, e *decoder.Event) (wanted bool, err error) {
 	if r.passed(e) {
 		return false, s.complete()
 	}
@@ -114,13 +114,13 @@ func (s *session) again(r *Replay, e *decoder.Event) (wanted bool, err error) {
 		return true, nil
 	}
 	if wait := s.limiter.Reserve().Delay(); wait >= shortestPause {
-		return true, s.rest(time.Now().Add(wait))
+		return true, s.throttle(time.Now().Add(wait))
 	}
 	return true, nil
 }
 
-// rest lets time pass, while everything else goes on.
-func (s *session) rest(until time.Time) error {
+// throttle lets time pass, while everything else goes on.
+func (s *session) throttle(until time.Time) error {
 	for time.Now().Before(until) {
 		s.flow.producer.Flush(false)
 		s.flow.await(until)
@@ -139,8 +139,8 @@ func (s *session) rest(until time.Time) error {
 	return nil
 }
 
-// bounded ends the session where Config.Until is reached.
-func (s *session) bounded(at replication.LSN) error {
+// endAtUntil ends the session where Config.Until is reached.
+func (s *session) endAtUntil(at replication.LSN) error {
 	if s.config.Until == 0 || at < s.config.Until {
 		return nil
 	}

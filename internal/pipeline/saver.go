@@ -139,9 +139,9 @@ func (s *saver) attempt(ctx context.Context) error {
 	return err
 }
 
-// rest gives up what waits to be stored, and waits for a save that is running, so
+// waitIdle gives up what waits to be stored, and waits for a save that is running, so
 // that lastSaved and the store agree.
-func (s *saver) rest(ctx context.Context) error {
+func (s *saver) waitIdle(ctx context.Context) error {
 	s.mu.Lock()
 	s.wanted = nil
 	s.mu.Unlock()
@@ -170,13 +170,13 @@ func (s *saver) dispute(ctx context.Context) error {
 // amend stores the checkpoint once more, changed. Nothing else may be asked of the
 // saver meanwhile.
 func (s *saver) amend(ctx context.Context, change func(*checkpoint.Record)) error {
-	if err := s.rest(ctx); err != nil {
+	if err := s.waitIdle(ctx); err != nil {
 		return err
 	}
 	r := s.lastSaved()
 	change(&r.Record)
 	r.SavedAt = time.Now().UTC()
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := s.store.Save(ctx, r.Record); err != nil {
 		return fmt.Errorf("save checkpoint: %w", err)

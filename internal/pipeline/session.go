@@ -187,7 +187,7 @@ func (s *session) data(m replication.Message) error {
 	}
 	switch kind {
 	case decoder.Begin:
-		return s.bounded(s.decoder.Event().Position.Commit)
+		return s.endAtUntil(s.decoder.Event().Position.Commit)
 	case decoder.Row:
 		if mutation.Active(mutation.FilterByRowLSN) && m.LSN < s.flow.began {
 			return nil
@@ -199,7 +199,7 @@ func (s *session) data(m replication.Message) error {
 		if err := s.reach(end); err != nil {
 			return err
 		}
-		return s.bounded(end)
+		return s.endAtUntil(end)
 	default: // nothing to publish or confirm
 	}
 	return nil
@@ -338,7 +338,7 @@ func (s *session) blocked() error {
 // what is still to come of it.
 func (s *session) keepalive(m replication.Message) error {
 	if !s.decoder.InTransaction() {
-		if err := s.bounded(m.LSN); err != nil {
+		if err := s.endAtUntil(m.LSN); err != nil {
 			return err
 		}
 		if err := s.reach(m.LSN); err != nil {

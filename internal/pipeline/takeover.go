@@ -86,7 +86,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 	}
 	for {
 		h.generation = h.stored.Producer.Generation
-		if err := p.own(ctx, h, id); err != nil {
+		if err := p.becomeOwner(ctx, h, id); err != nil {
 			return err
 		}
 		fenced, err := h.fence(ctx, nil)
@@ -110,7 +110,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 		}
 		p.log.Info("transactional id is used up, going on with the next one", "generation", h.generation+1)
 		h.generation++
-		if err := p.own(ctx, h, id); err != nil {
+		if err := p.becomeOwner(ctx, h, id); err != nil {
 			return err
 		}
 		if _, err := h.fence(ctx, nil); err != nil {
@@ -124,7 +124,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 
 // load reads the stored checkpoint, if there is one.
 func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) error {
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	stored, err := h.store.Load(timed, id)
 	switch {
@@ -155,8 +155,8 @@ func (h *holding) measure(ctx context.Context) error {
 	return nil
 }
 
-// own gets the right to write.
-func (p *Pipeline) own(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
+// becomeOwner gets the right to write.
+func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
 	h.atLeastOnce = "kafka.resume is at_least_once"
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the lock may be lost: taking over would end a healthy owner
@@ -249,7 +249,7 @@ func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 		return err
 	}
 	h.topic = h.cluster.Compacted(c.Topic)
-	timed, cancel := context.WithTimeout(ctx, askTimeout)
+	timed, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := h.topic.Ensure(timed, c.ReplicationFactor); err != nil {
 		return err

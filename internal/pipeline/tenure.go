@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	lockPoll    = 500 * time.Millisecond // how often a standby tries
-	askTimeout  = 10 * time.Second       // for questions to the server
-	pingEvery   = 3 * time.Second
-	tableEvery  = 5 * time.Second
-	pingTimeout = 5 * time.Second
+	lockPoll      = 500 * time.Millisecond // how often a standby tries
+	answerTimeout = 10 * time.Second       // for questions to the server
+	pingEvery     = 3 * time.Second
+	tableEvery    = 5 * time.Second
+	pingTimeout   = 5 * time.Second
 )
 
 // tenure is the time for which this instance holds the lock, on one SQL connection.
@@ -171,7 +171,7 @@ func (t *tenure) standBy(reason string) {
 
 // check proves that server, publication and table are what we need.
 func (t *tenure) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	var err error
 	if t.server, err = t.control.Identify(ctx); err != nil {
@@ -345,7 +345,7 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 // succeeds makes sure that a slot that begins fits those of another number of shards,
 // and was not read under another name of its database.
 func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot replication.Slot) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	if err := CheckRenamed(ctx, t.control, store, Identity(t.server, slot.Name)); err != nil {
 		return err
@@ -356,7 +356,7 @@ func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot repl
 // fits makes sure that slots of another number of shards are where they must be for one
 // that goes on from an LSN.
 func (t *tenure) fits(ctx context.Context, from replication.LSN, first bool) error {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	found, err := t.control.CheckFormerSlots(ctx, replication.Succession{From: from, First: first, Until: t.config.Until})
 	if err != nil {
@@ -371,7 +371,7 @@ var errStandby = errors.New("server is a standby, where the slot cannot be read 
 
 // slot reads and checks the slot.
 func (t *tenure) slot(ctx context.Context) (replication.Slot, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	slot, err := t.control.Slot(ctx)
 	if t.server.InStandby && (errors.Is(err, replication.ErrSlotMissing) || slot.Synced) {
@@ -396,7 +396,7 @@ func (t *tenure) nameTimelines(ctx context.Context, err error) error {
 	if failure.ClassOf(err) != failure.Refused || t.timeline == 0 || t.timeline == t.server.Timeline || !aboutHistory(err) {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	where := fmt.Sprintf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint was made", t.server.Timeline, t.timeline)
 	if at, known, askErr := t.control.SwitchPoint(ctx, t.server, t.timeline); askErr == nil && known {
@@ -415,7 +415,7 @@ func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resum
 	if historyIn(r.Record).goesOn(t.history(r.History)) {
 		return false, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	at, known, err := t.control.SwitchPoint(ctx, t.server, r.Timeline)
 	switch {

@@ -103,7 +103,7 @@ func TestLateTakeOverEndsNoOwner(t *testing.T) {
 		clear(s.world.writers)
 		ctx, cancel := context.WithCancelCause(s.Context())
 		cancel(errStop)
-		require.ErrorIs(s, s.pipeline.own(ctx, &holding{cluster: cluster}, checkpoint.Identity{Slot: modelSlotName}), errStop)
+		require.ErrorIs(s, s.pipeline.becomeOwner(ctx, &holding{cluster: cluster}, checkpoint.Identity{Slot: modelSlotName}), errStop)
 		assert.Empty(s, s.world.writers)
 	})
 }

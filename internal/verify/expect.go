@@ -151,8 +151,8 @@ func (e *Expectation) Row(values [][]byte) (*Row, error) {
 	route := e.match()
 	attributes := r.Attributes[:0]
 	*r = Row{ID: e.text["id"], HasAttributes: true}
-	r.Topic = e.own("topic", route.topic)
-	r.Key = e.own("partition_key", route.key)
+	r.Topic = e.expandOwn("topic", route.topic)
+	r.Key = e.expandOwn("partition_key", route.key)
 	r.Type = e.expand(e.typ)
 	if r.Subject = e.text["subject"]; len(r.Subject) == 0 {
 		r.Subject = e.text["aggregate_id"]
@@ -214,8 +214,8 @@ func (e *Expectation) match() *expectedRoute {
 	return &e.routes[last]
 }
 
-// own is the row's own value, or what the template makes.
-func (e *Expectation) own(name string, template []piece) []byte {
+// expandOwn is the row's own value, or what the template makes.
+func (e *Expectation) expandOwn(name string, template []piece) []byte {
 	if value := e.text[name]; len(value) > 0 {
 		return value
 	}

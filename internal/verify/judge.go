@@ -269,14 +269,14 @@ func (j *judge) repeated() error {
 	positions, first := 0, 0
 	for i, e := range j.records {
 		if i > 0 && e.position == j.records[first].position {
-			if err := j.report(e, c.again(e, j.records[first])); err != nil {
+			if err := j.report(e, c.repetition(e, j.records[first])); err != nil {
 				return err
 			}
 			continue
 		}
 		first = i
 		if positions++; positions > max(1, len(j.rows)) {
-			if err := j.report(e, c.again(e, j.records[0])); err != nil {
+			if err := j.report(e, c.repetition(e, j.records[0])); err != nil {
 				return err
 			}
 		}
@@ -299,7 +299,7 @@ func (j *judge) report(e *entry, f Finding) error {
 	return j.comparison.collector.found(f)
 }
 
-func (c *Comparison) again(e, first *entry) Finding {
+func (c *Comparison) repetition(e, first *entry) Finding {
 	f := c.about(Repeated, e)
 	f.Other, f.OtherPosition = c.at(first.place, first.offset), first.position.String()
 	return f

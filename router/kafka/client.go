@@ -276,7 +276,7 @@ func (c *Client) waitTopic(ctx context.Context, topic string) error {
 		if err == nil {
 			return nil
 		}
-		if !wait.rest(ctx) {
+		if !wait.wait(ctx) {
 			return fmt.Errorf("topic %q: %w", topic, err)
 		}
 	}

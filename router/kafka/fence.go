@@ -287,7 +287,7 @@ func (o *Owner) led(ctx context.Context, partitions map[string][]int32) error {
 		if err == nil {
 			return nil
 		}
-		if !wait.rest(ctx) {
+		if !wait.wait(ctx) {
 			return fmt.Errorf("fence transactional id %q: %w", o.transactional, err)
 		}
 		_ = o.client.RefreshMetadata(slices.Sorted(maps.Keys(partitions))...) // there may be one now
@@ -360,7 +360,7 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 			}
 			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
 		}
-		if !wait.rest(ctx) {
+		if !wait.wait(ctx) {
 			if errors.Is(err, sarama.ErrConcurrentTransactions) {
 				err = fmt.Errorf("%w: the one before does not end while a partition of it has no leader", err)
 			}

@@ -23,8 +23,8 @@ func pausesFrom(first time.Duration) pauses {
 	return pauses{next}
 }
 
-// rest waits, and reports whether ctx is still alive.
-func (p pauses) rest(ctx context.Context) bool {
+// wait waits, and reports whether ctx is still alive.
+func (p pauses) wait(ctx context.Context) bool {
 	return wait.For(ctx, p.next.NextBackOff())
 }
 

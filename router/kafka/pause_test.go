@@ -19,7 +19,7 @@ func TestPausesGrow(t *testing.T) {
 			var rests []time.Duration
 			for time.Since(began) < 30*time.Second {
 				before := time.Now()
-				assert.True(t, wait.rest(t.Context()))
+				assert.True(t, wait.wait(t.Context()))
 				rests = append(rests, time.Since(before))
 			}
 			assert.Less(t, rests[0], 2*first)
@@ -32,5 +32,5 @@ func TestPausesGrow(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	assert.False(t, pausesFrom(time.Hour).rest(ctx))
+	assert.False(t, pausesFrom(time.Hour).wait(ctx))
 }

@@ -27,7 +27,7 @@ func (c *Client) Coordinated(ctx context.Context, transactionalID string) error 
 		if code, known := errors.AsType[sarama.KError](err); known && !slices.Contains(passing, code) {
 			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
 		}
-		if !wait.rest(ctx) {
+		if !wait.wait(ctx) {
 			return fmt.Errorf("transactional id %q: %w", transactionalID, err)
 		}
 	}

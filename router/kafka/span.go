@@ -56,7 +56,7 @@ func (c *Client) ReadSpans(ctx context.Context, spans []*Span, visit func(*Span,
 		}
 		last = errors.Join(err, missing)
 		_ = c.client.RefreshMetadata(topicsOf(spans)...) // leaders may have moved
-		wait.rest(ctx)
+		wait.wait(ctx)
 	}
 	return errors.Join(context.Cause(ctx), last)
 }
@@ -176,7 +176,7 @@ func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *
 func (c *Client) Offsets(ctx context.Context, partitions []TopicPartition, at int64) (map[TopicPartition]int64, error) {
 	found := map[TopicPartition]int64{}
 	began := time.Now()
-	for wait := pausesFrom(spanPause); ; wait.rest(ctx) {
+	for wait := pausesFrom(spanPause); ; wait.wait(ctx) {
 		err := c.askOffsets(partitions, at, found)
 		if err == nil || Permanent(err) || errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 			return found, err

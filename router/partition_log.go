@@ -8,18 +8,18 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// written is a run of acknowledged records in a partition's log.
-type written struct {
+// run is a stretch of acknowledged records in a partition's log.
+type run struct {
 	base, end int64 // offsets; base is -1 where the broker did not say
 	last      replication.Position
 }
 
-// log is what is known of a partition's log: what a checkpoint has to say so
+// partitionLog is what is known of a partition's log: what a checkpoint has to say so
 // that the next start can read back what lies above it.
-type log struct {
-	mark  int64     // nothing of ours above the last checkpoint lies before it
-	end   int64     // of what was acknowledged
-	above []written // acknowledged, not yet below a checkpoint
+type partitionLog struct {
+	mark  int64 // nothing of ours above the last checkpoint lies before it
+	end   int64 // of what was acknowledged
+	above []run // acknowledged, not yet below a checkpoint
 }
 
 // mostRuns bounds log.above; beyond it neighbours are taken together, and more
@@ -27,7 +27,7 @@ type log struct {
 const mostRuns = 1024
 
 // add notes an acknowledgement. lost is how many offsets the log has gone back.
-func (l *log) add(w written) (lost int64) {
+func (l *partitionLog) add(w run) (lost int64) {
 	if w.base >= 0 {
 		lost = l.end - w.base
 		l.mark = min(l.mark, w.base)
@@ -37,7 +37,7 @@ func (l *log) add(w written) (lost int64) {
 	if n := len(l.above); n > 1 && l.above[n-2].base > w.base {
 		// One that was sent again is acknowledged after what came behind it. It
 		// comes first, too, where the broker does not say where it lies.
-		slices.SortStableFunc(l.above, func(a, b written) int { return cmp.Compare(a.base, b.base) })
+		slices.SortStableFunc(l.above, func(a, b run) int { return cmp.Compare(a.base, b.base) })
 	}
 	if len(l.above) >= mostRuns {
 		half := l.above[:0]
@@ -50,7 +50,7 @@ func (l *log) add(w written) (lost int64) {
 }
 
 // with is one run of two, the first of which begins first as far as is known.
-func (w written) with(other written) written {
+func (w run) with(other run) run {
 	w.end = max(w.end, other.end)
 	if other.last.Compare(w.last) > 0 {
 		w.last = other.last
@@ -59,7 +59,7 @@ func (w written) with(other written) written {
 }
 
 // markAt moves the mark to where events above a checkpoint can begin.
-func (l *log) markAt(checkpoint replication.LSN) int64 {
+func (l *partitionLog) markAt(checkpoint replication.LSN) int64 {
 	end := l.mark
 	for len(l.above) > 0 && l.above[0].last.Commit < checkpoint {
 		if l.above[0].base >= 0 {
@@ -76,10 +76,10 @@ func (l *log) markAt(checkpoint replication.LSN) int64 {
 	return l.mark
 }
 
-func newLog(f FoundPartition) log {
-	l := log{mark: f.Mark, end: f.End}
+func newPartitionLog(f FoundPartition) partitionLog {
+	l := partitionLog{mark: f.Mark, end: f.End}
 	if f.End > f.Mark {
-		l.above = []written{{base: f.Mark, end: f.End, last: f.Last}}
+		l.above = []run{{base: f.Mark, end: f.End, last: f.Last}}
 	}
 	return l
 }
@@ -94,7 +94,7 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 	for name, found := range p.dormant {
 		m := Marks{ID: found.ID, Offsets: make([]int64, len(found.Partitions)), Mixed: above(found.Mixed, lsn)}
 		for i, part := range found.Partitions {
-			l := newLog(part)
+			l := newPartitionLog(part)
 			m.Offsets[i] = l.markAt(lsn)
 		}
 		marks[name] = m

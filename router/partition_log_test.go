@@ -10,8 +10,8 @@ import (
 )
 
 // commits is a run of acknowledged records whose last is of this commit.
-func commits(base, end int64, commit replication.LSN) written {
-	return written{base: base, end: end, last: replication.Position{Commit: commit, Ordinal: 1}}
+func commits(base, end int64, commit replication.LSN) run {
+	return run{base: base, end: end, last: replication.Position{Commit: commit, Ordinal: 1}}
 }
 
 func TestMarkAt(t *testing.T) {
@@ -19,51 +19,51 @@ func TestMarkAt(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		found FoundPartition
-		runs  []written
+		runs  []run
 		want  map[replication.LSN]int64 // marks at checkpoints, each on its own
 	}{
 		{name: "new", want: map[replication.LSN]int64{0: 0, 99: 0}},
 		{name: "nothing written yet", found: FoundPartition{Mark: 7, End: 7}, want: map[replication.LSN]int64{0: 7, 99: 7}},
 		{
-			name: "some", runs: []written{commits(0, 5, 10), commits(5, 6, 20), commits(6, 9, 30)},
+			name: "some", runs: []run{commits(0, 5, 10), commits(5, 6, 20), commits(6, 9, 30)},
 			want: map[replication.LSN]int64{0: 0, 10: 0, 11: 5, 20: 5, 21: 6, 30: 6, 31: 9, 99: 9},
 		},
 		{
-			name: "others write in between", runs: []written{commits(10, 15, 10), commits(40, 41, 20), commits(90, 95, 30)},
+			name: "others write in between", runs: []run{commits(10, 15, 10), commits(40, 41, 20), commits(90, 95, 30)},
 			want: map[replication.LSN]int64{0: 10, 11: 40, 21: 90, 31: 95},
 		},
 		{
 			name: "read back", found: FoundPartition{Mark: 100, End: 200, Last: replication.Position{Commit: 15, Ordinal: 2}},
-			runs: []written{commits(200, 210, 20)},
+			runs: []run{commits(200, 210, 20)},
 			want: map[replication.LSN]int64{0: 100, 15: 100, 16: 200, 21: 210},
 		},
 		{
-			name: "read back, nothing of ours", found: FoundPartition{Mark: 100, End: 200}, runs: []written{commits(250, 260, 20)},
+			name: "read back, nothing of ours", found: FoundPartition{Mark: 100, End: 200}, runs: []run{commits(250, 260, 20)},
 			want: map[replication.LSN]int64{1: 250, 20: 250, 21: 260},
 		},
 		{
-			name: "one acknowledged late", runs: []written{commits(0, 5, 10), commits(8, 9, 30), commits(5, 8, 20)},
+			name: "one acknowledged late", runs: []run{commits(0, 5, 10), commits(8, 9, 30), commits(5, 8, 20)},
 			want: map[replication.LSN]int64{0: 0, 11: 5, 20: 5, 21: 8, 31: 8},
 		},
 		{
-			name: "one without offset", runs: []written{commits(0, 5, 10), commits(-1, 2, 20), commits(8, 9, 30)},
+			name: "one without offset", runs: []run{commits(0, 5, 10), commits(-1, 2, 20), commits(8, 9, 30)},
 			want: map[replication.LSN]int64{0: 0, 11: 0, 20: 0, 21: 8, 31: 9},
 		},
 		{
-			name: "only ones without offset", runs: []written{commits(-1, 99, 10), commits(-1, 99, 20)},
+			name: "only ones without offset", runs: []run{commits(-1, 99, 10), commits(-1, 99, 20)},
 			want: map[replication.LSN]int64{0: 0, 11: 0, 21: 0},
 		},
 		{
-			name: "the log goes back", runs: []written{commits(0, 10, 10), commits(10, 20, 20), commits(20, 30, 30), commits(10, 15, 40)},
+			name: "the log goes back", runs: []run{commits(0, 10, 10), commits(10, 20, 20), commits(20, 30, 30), commits(10, 15, 40)},
 			want: map[replication.LSN]int64{0: 0, 11: 10, 21: 10, 31: 10, 40: 10, 41: 15},
 		},
 		{
-			name: "to its beginning", runs: []written{commits(50, 60, 10), commits(0, 1, 20)},
+			name: "to its beginning", runs: []run{commits(50, 60, 10), commits(0, 1, 20)},
 			want: map[replication.LSN]int64{0: 0, 11: 0, 20: 0, 21: 1},
 		},
 	} {
 		for checkpoint, want := range test.want {
-			l := newLog(test.found)
+			l := newPartitionLog(test.found)
 			for _, w := range test.runs {
 				l.add(w)
 			}
@@ -75,7 +75,7 @@ func TestMarkAt(t *testing.T) {
 
 func TestLogGoesBack(t *testing.T) {
 	t.Parallel()
-	l := newLog(FoundPartition{Mark: 5, End: 20})
+	l := newPartitionLog(FoundPartition{Mark: 5, End: 20})
 	assert.LessOrEqual(t, l.add(commits(20, 30, 1)), int64(0))
 	assert.LessOrEqual(t, l.add(commits(35, 40, 2)), int64(0), "others write, too")
 	assert.LessOrEqual(t, l.add(commits(-1, 4, 3)), int64(0), "nothing is known")
@@ -88,7 +88,7 @@ func TestLogGoesBack(t *testing.T) {
 // and never wrong.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
-	var l log
+	var l partitionLog
 	for n := range int64(100_000) {
 		l.add(commits(3*n, 3*n+2, replication.LSN(n)))
 		require.Less(t, len(l.above), mostRuns)
@@ -109,7 +109,7 @@ type logModel struct {
 
 // write appends a batch of n records of ours, a commit each, and says how it is
 // acknowledged.
-func (m *logModel) write(n int) written {
+func (m *logModel) write(n int) run {
 	base := int64(len(m.commits))
 	for range n {
 		m.next++
@@ -130,7 +130,7 @@ func FuzzLog(f *testing.F) {
 		if len(data) > 400 {
 			t.Skip("long enough")
 		}
-		m, l, checkpoint := &logModel{}, log{}, replication.LSN(0)
+		m, l, checkpoint := &logModel{}, partitionLog{}, replication.LSN(0)
 		check := func(before int64, wentBack bool) {
 			require.Less(t, len(l.above), mostRuns)
 			if !wentBack {
@@ -157,7 +157,7 @@ func FuzzLog(f *testing.F) {
 				cut = false
 			case 1: // the broker does not say where it is
 				w := m.write(1 + n%20)
-				l.add(written{base: -1, end: w.end - w.base - 1, last: w.last})
+				l.add(run{base: -1, end: w.end - w.base - 1, last: w.last})
 			case 2: // sent again, and acknowledged after what came behind it
 				first, second := m.write(1+n%5), m.write(1+n/5%5)
 				l.add(second)
