@@ -22,7 +22,10 @@ type Finding struct {
 	Remedy string
 }
 
-func (f Finding) Error() string { return f.Problem + ": " + f.Remedy }
+func (f Finding) Error() string { return f.Problem }
+
+// Fix is the remedy, as package failure asks for it.
+func (f Finding) Fix() string { return f.Remedy }
 
 // Refusal joins the fatal findings into one error that stops the process, or
 // nil.

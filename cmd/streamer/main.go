@@ -96,8 +96,11 @@ func run(arguments []string, env environment) int {
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }), console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
-	if err != nil {
-		fmt.Fprintln(env.stderr, "streamer:", err)
+	for _, r := range failure.Reports(err) {
+		fmt.Fprintln(env.stderr, "streamer:", r.Problem)
+		if r.Fix != "" {
+			fmt.Fprintln(env.stderr, "fix:", r.Fix)
+		}
 	}
 	return exitCode(err)
 }

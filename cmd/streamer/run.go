@@ -72,8 +72,12 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 	}
 	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
-	err = supervised(ctx, p)
-	if err != nil {
+	if err := supervised(ctx, p); err != nil {
+		if console.LogsJSON(std.Err, cfg.Log) { // the last lines are for people, this is for programs
+			for _, r := range failure.Reports(err) {
+				log.Error("streamer ends with an error", "err", r.Problem, "fix", r.Fix, "exit_code", exitCode(err))
+			}
+		}
 		return err
 	}
 	log.Info("stopped")

@@ -172,7 +172,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		}
 		p.pardon()
 		rest := pause.NextBackOff()
-		p.state.set(Waiting, err.Error())
+		p.state.set(Waiting, failure.Describe(err))
 		p.log.Warn("session ended, starting again from the checkpoint", "err", err, "pause", rest.Round(time.Millisecond).String())
 		p.config.Metrics.Reconnected()
 		if !wait.For(ctx, rest) {

@@ -82,7 +82,7 @@ func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, repli
 		if !errors.Is(err, replication.ErrSlotActive) {
 			return nil, start, err
 		}
-		t.standBy(err.Error())
+		t.standBy(failure.Describe(err))
 		select {
 		case <-ctx.Done():
 			return nil, start, context.Cause(ctx)

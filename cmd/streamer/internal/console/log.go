@@ -14,10 +14,16 @@ func NewLogger(w io.Writer, c config.Log) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
 	options := &slog.HandlerOptions{Level: level}
-	if c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !IsTerminal(w) {
-		return slog.New(ops.CountRepeats(slog.NewJSONHandler(w, options)))
+	var written slog.Handler = slog.NewTextHandler(w, options)
+	if LogsJSON(w, c) {
+		written = slog.NewJSONHandler(w, options)
 	}
-	return slog.New(ops.CountRepeats(slog.NewTextHandler(w, options)))
+	return slog.New(ops.AddFixes(ops.CountRepeats(written)))
+}
+
+// LogsJSON reports whether the logger writes JSON.
+func LogsJSON(w io.Writer, c config.Log) bool {
+	return c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !IsTerminal(w)
 }
 
 // IsTerminal reports whether a person reads what is written.

@@ -116,11 +116,12 @@ func (d *doctor) finish() error {
 	return nil
 }
 
-// outcome says that a check went well, or why not. Our errors end with their
-// remedy.
+// outcome says that a check went well, or why not.
 func (d *doctor) outcome(err error, what, meaning string) bool {
 	if err != nil {
-		d.say(Failed, what, err.Error(), "")
+		for _, r := range failure.Reports(err) {
+			d.say(Failed, what, r.Problem, r.Fix)
+		}
 		return false
 	}
 	d.say(Fine, what, meaning, "")

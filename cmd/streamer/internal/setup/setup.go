@@ -95,7 +95,7 @@ func (s *setup) findings(found []replication.Finding) {
 			s.wrong = append(s.wrong, f)
 			continue
 		}
-		fmt.Fprintf(s.std.Out, "warning  %s\n", f)
+		fmt.Fprintf(s.std.Out, "warning  %s\n         fix: %s\n", f.Problem, f.Remedy)
 	}
 }
 

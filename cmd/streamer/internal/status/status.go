@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -134,7 +135,7 @@ func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 			}
 		}
 		if errors.Is(err, checkpoint.ErrNone) { // nothing has been streamed yet
-			s.Unknown = append(s.Unknown, "checkpoint: "+err.Error())
+			s.Unknown = append(s.Unknown, "checkpoint: "+failure.Describe(err))
 			err = nil
 		}
 		failed = append(failed, err)
@@ -143,10 +144,10 @@ func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 	}
 	failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil })
 	for _, err := range failed {
-		s.Unknown = append(s.Unknown, err.Error())
+		s.Unknown = append(s.Unknown, failure.Describe(err))
 	}
 	if streamerErr != nil {
-		s.Unknown = append(s.Unknown, "streamer: "+streamerErr.Error())
+		s.Unknown = append(s.Unknown, "streamer: "+failure.Describe(streamerErr))
 	}
 	if len(failed) == 0 {
 		return s, nil

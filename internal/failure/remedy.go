@@ -1,0 +1,109 @@
+package failure
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// advised is an error with what the operator can do about it.
+type advised struct {
+	error
+	remedy string
+}
+
+func (e *advised) Unwrap() error { return e.error }
+
+// Fix is the remedy.
+func (e *advised) Fix() string { return e.remedy }
+
+// Advise adds to a problem what the operator can do about it, if possible something
+// to paste. The remedy is no part of the error's text: it is shown on a line of its
+// own. A nil err stays nil.
+func Advise(err error, remedy string, arguments ...any) error {
+	if err == nil {
+		return nil
+	}
+	if len(arguments) > 0 {
+		remedy = fmt.Sprintf(remedy, arguments...)
+	}
+	return &advised{err, remedy}
+}
+
+// Report is a problem, and what to do about it, which may be empty.
+type Report struct {
+	Problem string `json:"problem"`
+	Fix     string `json:"fix,omitempty"`
+}
+
+// String is the report on one line, where there is room for one only.
+func (r Report) String() string {
+	if r.Fix == "" {
+		return r.Problem
+	}
+	return r.Problem + "; fix: " + r.Fix
+}
+
+// Reports takes an error apart: one report for each error of a join, with all
+// remedies in it.
+func Reports(err error) []Report {
+	if err == nil {
+		return nil
+	}
+	if joined, ok := unmarked(err).(interface{ Unwrap() []error }); ok && isJoin(joined.Unwrap(), err) {
+		var all []Report
+		for _, e := range joined.Unwrap() {
+			all = append(all, Reports(e)...)
+		}
+		return all
+	}
+	return []Report{{err.Error(), Fix(err)}}
+}
+
+// Describe is an error with its remedies on one line.
+func Describe(err error) string {
+	var all []string
+	for _, r := range Reports(err) {
+		all = append(all, r.String())
+	}
+	return strings.Join(all, "; ")
+}
+
+// Fix is what can be done about an error, from the outermost remedy inwards, each
+// once; or empty.
+func Fix(err error) string {
+	var all []string
+	collect(err, &all)
+	return strings.Join(all, "; ")
+}
+
+func collect(err error, into *[]string) {
+	if advised, ok := err.(interface{ Fix() string }); ok { //nolint:errorlint // the tree is walked
+		if remedy := advised.Fix(); remedy != "" && !slices.Contains(*into, remedy) {
+			*into = append(*into, remedy)
+		}
+	}
+	switch wraps := err.(type) { //nolint:errorlint // as above
+	case interface{ Unwrap() error }:
+		collect(wraps.Unwrap(), into)
+	case interface{ Unwrap() []error }:
+		for _, e := range wraps.Unwrap() {
+			collect(e, into)
+		}
+	}
+}
+
+// unmarked is what a class was given to.
+func unmarked(err error) error {
+	for {
+		marked, ok := err.(*classified) //nolint:errorlint // only the outermost
+		if !ok {
+			return err
+		}
+		err = marked.error
+	}
+}
+
+// isJoin tells errors.Join from a format with several %w.
+func isJoin(parts []error, err error) bool { return errors.Join(parts...).Error() == err.Error() }
