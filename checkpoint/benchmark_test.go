@@ -10,8 +10,8 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// BenchmarkSave is one durable save; the disk of the machine decides. The
-// PostgreSQL of pgtest does not sync its own disk.
+// BenchmarkSave is one durable save; the machine's disk decides. The PostgreSQL
+// of pgtest does not sync its own disk.
 func BenchmarkSave(b *testing.B) {
 	for name, open := range map[string]func(b *testing.B) (checkpoint.Store, error){
 		"store=file": func(b *testing.B) (checkpoint.Store, error) {

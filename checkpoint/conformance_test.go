@@ -18,22 +18,22 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// place is somewhere a store keeps records. Each test gets one of its own.
+// place is a location where a store keeps records. Each test gets its own.
 type place struct {
 	// open opens a store there; the caller closes it.
 	open func(t *testing.T) checkpoint.Store
 	// plant puts bytes where the store keeps the record of the identity.
 	plant func(t *testing.T, id checkpoint.Identity, stored string)
-	// named is how messages name the place.
+	// named is what messages call the place.
 	named string
-	// single: it holds one record only.
+	// single: the place holds one record only.
 	single bool
 	// fail makes Save impossible until repair is called.
 	fail func(t *testing.T) (repair func())
 }
 
-// conform proves that stores behave as checkpoint.Store says. intact and broken
-// make places; those of broken can fail, and may be slower to make.
+// conform proves that stores behave as checkpoint.Store requires. intact and
+// broken create places; those of broken can fail, and may be slower to create.
 func conform(t *testing.T, intact, broken func(t *testing.T) place) {
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, place){
@@ -64,7 +64,10 @@ var ours = checkpoint.Identity{SystemID: "7300000000000000001", Database: "shop"
 func record(lsn checkpoint.LSN) checkpoint.Record {
 	return checkpoint.Record{
 		Version: 1, Identity: ours, Timeline: 3, LSN: lsn, History: 2, Routing: "0123456789abcdef",
-		Past:    []checkpoint.Moment{{At: time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC), LSN: 1}, {At: time.Date(2026, 2, 28, 13, 0, 0, 0, time.UTC), LSN: 2}},
+		Past: []checkpoint.Moment{
+			{At: time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC), LSN: 1},
+			{At: time.Date(2026, 2, 28, 13, 0, 0, 0, time.UTC), LSN: 2},
+		},
 		Replay:  &checkpoint.Replay{ID: "20261121T120000.000Z", Request: `--from "beginning"`, From: "0/1", Until: "0/2"},
 		SavedAt: time.Date(2026, 2, 28, 23, 59, 58, 987654321, time.UTC),
 	}
@@ -164,8 +167,8 @@ func survives(t *testing.T, p place) {
 	assert.Equal(t, record(100), got)
 }
 
-// findsFormer is about stores of many records: the record of the same slot is found
-// under another name of its database, and no other.
+// findsFormer is for stores of many records: they find the record of the same
+// slot under another name of its database, and no other record.
 func findsFormer(t *testing.T, store checkpoint.Store) {
 	t.Helper()
 	renamed := ours
@@ -190,7 +193,7 @@ func findsFormer(t *testing.T, store checkpoint.Store) {
 	none(renamed)
 }
 
-// damaged are stored forms that Load must refuse, by what is wrong with them.
+// damaged are stored forms that Load must refuse, keyed by the damage.
 func damaged(t *testing.T) map[string]struct {
 	stored string
 	cause  error
@@ -354,7 +357,7 @@ func comesBack(t *testing.T, p place) {
 	assert.EqualValues(t, 300, got.LSN)
 }
 
-// TestEncodeIsReadable is for the person who opens the file.
+// TestEncodeIsReadable is for the operator who opens the file.
 func TestEncodeIsReadable(t *testing.T) {
 	t.Parallel()
 	var stored struct {

@@ -16,7 +16,8 @@ import (
 )
 
 // connectTimeout bounds the attempt at one address, so that a dead host does
-// not use up the time for the next one; connect_timeout in the DSN beats it.
+// not use up the time for the next one. connect_timeout in the DSN takes
+// precedence.
 const connectTimeout = 10 * time.Second
 
 // dsnKeys tells the operator where the DSN comes from.
@@ -25,9 +26,12 @@ const dsnKeys = "checkpoint.postgres.dsn, or postgres.dsn where that is not set"
 func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(dsn)
 	if err != nil {
-		// The error quotes parts of the DSN, and of a password that is not
-		// escaped; which part is wrong cannot be told without it.
-		return nil, failure.Misconfigure(errors.New("connection string is not valid: write postgres://user:password@host:5432/database with special characters of the password percent-encoded, or key=value pairs, in " + dsnKeys))
+		// The error quotes parts of the DSN, including parts of an unescaped
+		// password. Without the error it is impossible to say which part is wrong.
+		return nil, failure.Misconfigure(errors.New(
+			"connection string is not valid: write postgres://user:password@host:5432/database with special characters of the password " +
+				"percent-encoded, or key=value pairs, in " + dsnKeys,
+		))
 	}
 	pgsession.Set(&config.Config)
 	// A checkpoint that the server has not flushed would be none.
@@ -63,7 +67,7 @@ const (
 	undefinedDatabase = "3D000"
 )
 
-// explainConnect adds the remedy where trying again cannot help.
+// explainConnect adds the remedy where retrying cannot help.
 func explainConnect(err error) error {
 	// The outer error lists user and database; the inner one says what is wrong.
 	if outer, ok := errors.AsType[*pgconn.ConnectError](err); ok {
@@ -84,7 +88,8 @@ func explainConnect(err error) error {
 	return err
 }
 
-// code is the SQLSTATE of an error of the server, empty for every other.
+// code is the SQLSTATE of an error from the server, empty for every other
+// error.
 func code(err error) string {
 	if sent, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return sent.Code

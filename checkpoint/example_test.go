@@ -7,7 +7,7 @@ import (
 )
 
 // Two transactions, whose events go to two partitions. The broker of the first
-// is slow, so nothing may be confirmed when the second has answered.
+// partition is slow, so nothing may be confirmed when the second has answered.
 func ExampleTracker() {
 	tracker := checkpoint.NewTracker(0x100)
 

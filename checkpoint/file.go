@@ -11,8 +11,9 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// FileStore keeps the record of one streamer in a file. The file is replaced
-// as a whole, so that a reader and a crash find the old record or the new one.
+// FileStore keeps the record of one streamer in a file. The file is replaced as
+// a whole, so that a reader, or a restart after a crash, finds either the old
+// record or the new one.
 //
 // The store holds a lock on path.lock until Close. Load may be called while
 // Save runs; Save is not for concurrent use with itself.
@@ -31,8 +32,8 @@ const (
 
 var _ Store = (*FileStore)(nil)
 
-// OpenFile locks the file at path, which need not exist, in a folder that must.
-// The error is transient when another process has the lock.
+// OpenFile locks the file at path. The file need not exist, but its folder
+// must. The error is transient when another process has the lock.
 func OpenFile(path string) (*FileStore, error) {
 	s, err := openFolder(path)
 	if err != nil {
@@ -51,7 +52,9 @@ func openFolder(path string) (*FileStore, error) {
 	}
 	root, err := os.OpenRoot(folder)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, failure.Misconfigure(fmt.Errorf("checkpoint file %q: its folder does not exist: create it, or name another in checkpoint.file.path", path))
+		return nil, failure.Misconfigure(
+			fmt.Errorf("checkpoint file %q: its folder does not exist: create it, or name another in checkpoint.file.path", path),
+		)
 	}
 	if err != nil {
 		return nil, explainFile(fmt.Errorf("open the folder of checkpoint file %q: %w", path, err))
@@ -86,8 +89,8 @@ func (path FileReader) Load(ctx context.Context, id Identity) (Record, error) {
 // Close does nothing.
 func (FileReader) Close() error { return nil }
 
-// regular refuses what a rename would replace or an open would follow: a
-// symbolic link, a folder, a device. A missing file is fine.
+// regular refuses anything that a rename would replace or an open would follow:
+// a symbolic link, a folder, a device. A missing file is fine.
 func (s *FileStore) regular(name string) error {
 	info, err := s.root.Lstat(name)
 	switch {
@@ -96,13 +99,15 @@ func (s *FileStore) regular(name string) error {
 	case err != nil:
 		return explainFile(fmt.Errorf("look at checkpoint file %q: %w", s.path, err))
 	case !info.Mode().IsRegular():
-		return failure.Misconfigure(fmt.Errorf("checkpoint file %q: %q is a symbolic link, a folder or a device: name a regular file in checkpoint.file.path", s.path, name))
+		return failure.Misconfigure(
+			fmt.Errorf("checkpoint file %q: %q is a symbolic link, a folder or a device: name a regular file in checkpoint.file.path", s.path, name),
+		)
 	}
 	return nil
 }
 
-// takeLock leaves the lock file behind on Close: removing it would let two
-// processes lock two different files of that name.
+// takeLock locks the lock file, which Close does not remove. Otherwise two
+// processes could lock two different files of that name.
 func (s *FileStore) takeLock() error {
 	name := s.name + lockSuffix
 	if err := s.regular(name); err != nil {
@@ -118,7 +123,11 @@ func (s *FileStore) takeLock() error {
 		return fmt.Errorf("lock checkpoint file %q: %w", s.path, err)
 	}
 	if held {
-		return fmt.Errorf("checkpoint file %q is in use: another process holds the lock %q: stop it, or give this streamer a file of its own in checkpoint.file.path", s.path, s.path+lockSuffix)
+		return fmt.Errorf(
+			"checkpoint file %q is in use: another process holds the lock %q: stop it, "+
+				"or give this streamer a file of its own in checkpoint.file.path",
+			s.path, s.path+lockSuffix,
+		)
 	}
 	return nil
 }
@@ -171,9 +180,9 @@ func (s *FileStore) Save(ctx context.Context, r Record) error {
 	return nil
 }
 
-// ours lets everything be replaced that is not a whole record of another key:
-// a damaged file and the record of a cluster that was replaced, too, because
-// only an operator's decision gets there without a Load that refuses them.
+// ours refuses only an intact record of another key. A damaged file and the
+// record of a replaced cluster may be overwritten: Load refuses both, so only
+// an operator's decision leads to a Save.
 func (s *FileStore) ours(id Identity) error {
 	stored, err := s.read()
 	if errors.Is(err, ErrNone) {
@@ -188,8 +197,8 @@ func (s *FileStore) ours(id Identity) error {
 	return nil
 }
 
-// replace writes a new file, makes its bytes durable, gives it the name, and
-// makes the name durable: in any other order a crash can leave an empty file.
+// replace writes a new file, makes its bytes durable, renames it, and makes the
+// name durable. In any other order a crash can leave an empty file.
 func (s *FileStore) replace(encoded []byte) error {
 	if err := s.removeTemporary(); err != nil {
 		return err
@@ -220,8 +229,8 @@ func (s *FileStore) syncFolder() error {
 	return errors.Join(folder.Sync(), folder.Close())
 }
 
-// removeTemporary removes what a crash has left. The lock makes sure that
-// nobody is writing it.
+// removeTemporary removes what a crash left over. The lock makes sure that no
+// other process is writing it.
 func (s *FileStore) removeTemporary() error {
 	err := s.root.Remove(s.name + temporarySuffix)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -242,8 +251,8 @@ func (s *FileStore) Close() error {
 	return errors.Join(err, s.root.Close())
 }
 
-// explainFile tells a mistake that stays until somebody repairs it, from
-// trouble that may pass, such as a full disk.
+// explainFile distinguishes a mistake that stays until the operator repairs it
+// from trouble that may pass, such as a full disk.
 func explainFile(err error) error {
 	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
 		return failure.Misconfigure(fmt.Errorf("%w: let the streamer's user write in that folder, or name another in checkpoint.file.path", err))

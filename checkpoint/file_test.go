@@ -97,10 +97,19 @@ func TestFileStoreRefusesPaths(t *testing.T) {
 		path    string // below the folder; "position" if empty
 		message string
 	}{
-		"a symbolic link":         {prepare: func(t *testing.T, path string) { t.Helper(); link(t, path, "") }, message: "symbolic link"},
-		"a symbolic link as lock": {prepare: func(t *testing.T, path string) { t.Helper(); link(t, path, ".lock") }, message: `position.lock" is a symbolic link`},
-		"a folder":                {prepare: func(t *testing.T, path string) { t.Helper(); require.NoError(t, os.Mkdir(path, 0o700)) }, message: "name a regular file"},
-		"a missing folder":        {path: "missing/position", message: "its folder does not exist: create it, or name another in checkpoint.file.path"},
+		"a symbolic link": {prepare: func(t *testing.T, path string) { t.Helper(); link(t, path, "") }, message: "symbolic link"},
+		"a symbolic link as lock": {
+			prepare: func(t *testing.T, path string) { t.Helper(); link(t, path, ".lock") },
+			message: `position.lock" is a symbolic link`,
+		},
+		"a folder": {
+			prepare: func(t *testing.T, path string) { t.Helper(); require.NoError(t, os.Mkdir(path, 0o700)) },
+			message: "name a regular file",
+		},
+		"a missing folder": {
+			path:    "missing/position",
+			message: "its folder does not exist: create it, or name another in checkpoint.file.path",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -142,8 +151,8 @@ func TestFileStoreRefusesPaths(t *testing.T) {
 
 const saverVariable = "STREAMER_TEST_CHECKPOINT_FILE"
 
-// saveUntilKilled is what the child process of TestFileStoreKilled does: it
-// saves one position after the other and prints each when it is stored.
+// saveUntilKilled is what the child process of TestFileStoreKilled runs: it
+// saves one position after the other and prints each once it is stored.
 func saveUntilKilled(path string) int {
 	store, err := checkpoint.OpenFile(path)
 	for lsn := checkpoint.LSN(1); err == nil; lsn++ {
@@ -174,7 +183,7 @@ func TestFileStoreKilled(t *testing.T) {
 		_, err = checkpoint.OpenFile(path)
 		require.ErrorContains(t, err, "is in use")
 		require.NoError(t, cmd.Process.Kill())
-		for lines.Scan() { // what it has stored until then
+		for lines.Scan() { // what the child has stored until then
 			if strings.Contains(lines.Text(), "/") {
 				printed = lines.Text()
 			}

@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Log is what KafkaStore needs of a compacted topic.
+// Log is what KafkaStore needs from a compacted topic.
 type Log interface {
-	// Last returns the newest value under key, nil when there is none.
+	// Last returns the newest value under key, nil if there is none.
 	Last(ctx context.Context, key []byte) ([]byte, error)
-	// Find returns the newest value whose key matches, nil when there is none.
+	// Find returns the newest value whose key matches, nil if there is none.
 	Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error)
-	// Append writes a value and returns when it would survive a crash.
+	// Append writes a value and returns once it would survive a crash.
 	Append(ctx context.Context, key, value []byte) error
 	// Name is the topic's name.
 	Name() string
@@ -50,8 +50,8 @@ func (s *KafkaStore) Former(ctx context.Context, id Identity) (Record, error) {
 	return former([][]byte{stored}, id, s.where())
 }
 
-// Claim does nothing: who writes with an earlier epoch of the producer id is
-// kept out by the broker.
+// Claim does nothing: the broker keeps out producers with an earlier epoch of
+// the producer ID.
 func (s *KafkaStore) Claim(context.Context, Identity) error { return nil }
 
 // Save appends the record.
@@ -71,5 +71,5 @@ func (s *KafkaStore) Save(ctx context.Context, r Record) error {
 
 func (s *KafkaStore) where() string { return fmt.Sprintf("topic %q", s.log.Name()) }
 
-// Close does nothing; the log belongs to who made it.
+// Close does nothing; the log belongs to its creator.
 func (s *KafkaStore) Close() error { return nil }

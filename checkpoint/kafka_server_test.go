@@ -39,7 +39,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *kafka.Compacte
 		MetadataInterval: time.Minute, Log: slog.New(slog.DiscardHandler),
 	}
 	var owner *kafka.Owner
-	require.Eventually(t, func() bool { // a broker that has just started has no producer ids yet
+	require.Eventually(t, func() bool { // a broker that has just started has no producer IDs yet
 		owner, err = client.Anonymous()
 		return err == nil
 	}, time.Minute, 100*time.Millisecond)
@@ -96,7 +96,7 @@ func TestKafkaStoreOnKafka(t *testing.T) {
 }
 
 // TestKafkaStoreBehindManyRecords has the only record of a quiet streamer at
-// the beginning of a topic that a busy one has filled.
+// the beginning of a topic that a busy streamer has filled.
 func TestKafkaStoreBehindManyRecords(t *testing.T) {
 	t.Parallel()
 	topic := compactedTopic(t, kafkatest.Shared(t).Brokers(), kafkatest.TopicName(t))

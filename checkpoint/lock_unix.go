@@ -10,7 +10,8 @@ import (
 )
 
 // lockFile takes an exclusive lock that lasts until the file is closed or the
-// process ends, however it ends. held tells that another process has it.
+// process ends, however it ends. held reports whether another process has the
+// lock.
 func lockFile(file *os.File) (held bool, err error) {
 	for {
 		err = unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
@@ -24,8 +25,8 @@ func lockFile(file *os.File) (held bool, err error) {
 	return false, err
 }
 
-// unlockFile gives the lock up at once. Closing alone is not enough: a child
-// process that is just being started shares the open file until it executes.
+// unlockFile releases the lock at once. Closing alone is not enough: a child
+// process that is being started shares the open file until it executes.
 func unlockFile(file *os.File) error { return unix.Flock(int(file.Fd()), unix.LOCK_UN) }
 
 func readOnly(err error) bool { return errors.Is(err, unix.EROFS) }

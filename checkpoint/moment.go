@@ -10,17 +10,18 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// Moment is where the stream stood at a time: everything that was committed at
-// or after it lies at or above LSN. Times are the streamer's, not the server's.
+// Moment is the position of the stream at a time: everything committed at or
+// after At is at or above LSN. Times are the streamer's, not the server's.
 type Moment struct {
 	At  time.Time
 	LSN LSN
 }
 
-// momentTime has milliseconds.
+// momentTime has a resolution of milliseconds.
 const momentTime = "2006-01-02T15:04:05.000Z07:00"
 
-// MarshalJSON writes time and LSN as one string: a record holds many.
+// MarshalJSON writes time and LSN as one string because a record holds many
+// moments.
 func (m Moment) MarshalJSON() ([]byte, error) {
 	return json.Marshal(m.At.UTC().Format(momentTime) + " " + m.LSN.String())
 }
@@ -42,17 +43,18 @@ func (m *Moment) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// fineness is how close moments may lie to each other, as a part of their age:
-// what is long ago need not be known to the second.
+// fineness is how close moments may be to each other, as a fraction of their
+// age: the distant past need not be known to the second.
 const fineness = 4
 
-// Remember adds a moment to older ones, which stay as they are, and leaves out
-// what is no longer needed: all but one from before keep, and those that lie
-// close to others. Some 80 remain of a day that is noted every ten seconds.
+// Remember adds a moment to older ones, which stay unchanged. It leaves out
+// moments that are no longer needed: all but one from before keep, and those
+// that are close to others. Of a day that is recorded every ten seconds, some
+// 80 remain.
 func Remember(past []Moment, now Moment, keep time.Duration) []Moment {
 	all := make([]Moment, 0, len(past)+1)
 	for _, m := range past {
-		if m.At.Before(now.At) && m.LSN <= now.LSN { // else the clock or the slot has been set back
+		if m.At.Before(now.At) && m.LSN <= now.LSN { // otherwise the clock or the slot has been set back
 			all = append(all, m)
 		}
 	}
@@ -72,7 +74,7 @@ func Remember(past []Moment, now Moment, keep time.Duration) []Moment {
 	return kept
 }
 
-// Before is the last of the moments that are not after a time.
+// Before returns the last of the moments that are not after the given time.
 func Before(past []Moment, at time.Time) (Moment, bool) {
 	for _, m := range slices.Backward(past) {
 		if !m.At.After(at) {

@@ -39,7 +39,7 @@ func TestRememberThinsWhatIsLongAgo(t *testing.T) {
 	}
 	assert.Less(t, len(past), 100)
 	assert.Equal(t, at, past[len(past)-1].At)
-	assert.GreaterOrEqual(t, at.Sub(past[0].At), keep, "one is from before the time to keep")
+	assert.GreaterOrEqual(t, at.Sub(past[0].At), keep, "one moment is older than the time to keep")
 	assert.Less(t, at.Sub(past[0].At), keep*3/2)
 	for age := spacing; age <= keep; age += spacing {
 		m, found := Before(past, at.Add(-age))
@@ -51,9 +51,15 @@ func TestRememberThinsWhatIsLongAgo(t *testing.T) {
 func TestRememberLeavesOutWhatCannotBe(t *testing.T) {
 	t.Parallel()
 	past := []Moment{{noon, 10}, {noon.Add(time.Hour), 20}}
-	assert.Equal(t, []Moment{{noon, 10}, {noon.Add(30 * time.Minute), 15}}, Remember(past, Moment{noon.Add(30 * time.Minute), 15}, 24*time.Hour), "the clock was set back")
-	assert.Equal(t, []Moment{{noon, 10}, {noon.Add(2 * time.Hour), 15}}, Remember(past, Moment{noon.Add(2 * time.Hour), 15}, 24*time.Hour), "the position was set back")
-	assert.Equal(t, []Moment{{noon, 10}, {noon.Add(time.Hour), 20}}, past, "what was given stays as it is")
+	assert.Equal(
+		t, []Moment{{noon, 10}, {noon.Add(30 * time.Minute), 15}},
+		Remember(past, Moment{noon.Add(30 * time.Minute), 15}, 24*time.Hour), "the clock was set back",
+	)
+	assert.Equal(
+		t, []Moment{{noon, 10}, {noon.Add(2 * time.Hour), 15}},
+		Remember(past, Moment{noon.Add(2 * time.Hour), 15}, 24*time.Hour), "the position was set back",
+	)
+	assert.Equal(t, []Moment{{noon, 10}, {noon.Add(time.Hour), 20}}, past, "the argument stays unchanged")
 }
 
 func TestBefore(t *testing.T) {

@@ -18,27 +18,27 @@ import (
 // that many streamers can share it. The bytes are stored as text: jsonb would
 // reorder them and break the checksum.
 //
-// It has one connection, which is replaced when anything failed on it. Its
-// methods may be called from any goroutine; a context bounds each, waiting for
-// the connection included.
+// It has one connection, which is replaced after any failure on it. Its methods
+// may be called from any goroutine. A context bounds each call, including the
+// wait for the connection.
 type PostgresStore struct {
 	config *pgx.ConnConfig
 	table  pgx.Identifier
 	where  string
-	conn   chan *pgx.Conn // holds the connection, or nil, while nobody uses it
-	epoch  atomic.Int64   // of our claim
-	// ensured tells that the table was there, and may be written.
+	conn   chan *pgx.Conn // holds the connection, or nil, while it is not in use
+	epoch  atomic.Int64   // of this store's claim
+	// ensured tells that the table existed, and was writable.
 	ensured bool
 }
 
 var _ Store = (*PostgresStore)(nil)
 
-// closePatience is how long a connection that is given up may take to say so.
+// closePatience is how long closing an abandoned connection may take.
 const closePatience = 3 * time.Second
 
-// OpenPostgres connects and makes sure that the table is there and may be
-// written. table is schema-qualified as in "public.streamer_checkpoint"; without
-// a schema it is in public. The DSN may hold a password and is in no error.
+// OpenPostgres connects and makes sure that the table exists and is writable.
+// table is schema-qualified as in "public.streamer_checkpoint"; without a
+// schema it is in public. The DSN may hold a password and appears in no error.
 func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error) {
 	s, err := ReadPostgres(dsn, table)
 	if err == nil {
@@ -69,9 +69,10 @@ func ReadPostgres(dsn, table string) (*PostgresStore, error) {
 	return s, err
 }
 
-// ensure tries the upsert without running it, which finds out whether table,
-// columns, key and privileges are as needed. Only a missing table is created:
-// CREATE TABLE IF NOT EXISTS needs a privilege even when there is one.
+// ensure prepares the upsert without running it, which shows whether table,
+// columns, key and privileges are as needed. It creates the table only if it is
+// missing: CREATE TABLE IF NOT EXISTS needs a privilege even when the table
+// exists.
 func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
 	try := "EXPLAIN " + s.upsert("'', '', now(), 0")
 	_, err := conn.Exec(ctx, try)
@@ -101,8 +102,8 @@ func (s *PostgresStore) Writable(ctx context.Context) error {
 	return err
 }
 
-// create has a column that counts claims: a Save by an earlier claimant changes
-// nothing.
+// create includes a column that counts claims: a Save by an earlier claimant
+// changes nothing.
 func (s *PostgresStore) create() string {
 	return "CREATE TABLE IF NOT EXISTS " + s.table.Sanitize() +
 		" (key text PRIMARY KEY, record text NOT NULL, saved_at timestamptz NOT NULL, epoch bigint NOT NULL DEFAULT 0)"
@@ -136,7 +137,11 @@ func (s *PostgresStore) Load(ctx context.Context, id Identity) (Record, error) {
 func (s *PostgresStore) Former(ctx context.Context, id Identity) (Record, error) {
 	var stored [][]byte
 	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		rows, err := conn.Query(ctx, "SELECT record FROM "+s.table.Sanitize()+" WHERE right(key, length($1)) = $1 ORDER BY saved_at DESC", "/"+id.Slot)
+		rows, err := conn.Query(
+			ctx,
+			"SELECT record FROM "+s.table.Sanitize()+" WHERE right(key, length($1)) = $1 ORDER BY saved_at DESC",
+			"/"+id.Slot,
+		)
 		if err == nil {
 			stored, err = pgx.CollectRows(rows, pgx.RowTo[[]byte])
 		}
@@ -148,8 +153,8 @@ func (s *PostgresStore) Former(ctx context.Context, id Identity) (Record, error)
 	return former(stored, id, s.where)
 }
 
-// Claim counts the row's epoch up. Where there is no row yet, the first Save
-// makes it.
+// Claim increments the row's epoch. If there is no row yet, the first Save
+// creates it.
 func (s *PostgresStore) Claim(ctx context.Context, id Identity) error {
 	epoch := int64(0)
 	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
@@ -163,7 +168,7 @@ func (s *PostgresStore) Claim(ctx context.Context, id Identity) error {
 	return nil
 }
 
-// Save inserts or updates the row, and returns when the server has flushed it.
+// Save inserts or updates the row, and returns once the server has flushed it.
 func (s *PostgresStore) Save(ctx context.Context, r Record) error {
 	encoded, err := Encode(r)
 	if err != nil {
@@ -182,9 +187,9 @@ func (s *PostgresStore) Save(ctx context.Context, r Record) error {
 	return nil
 }
 
-// use runs do on the connection. What fails on a connection from earlier is
-// done once more on a fresh one, because a restart of the server shows only at
-// the next use; everything done here may be done twice.
+// use runs do on the connection. If do fails on an existing connection, use
+// runs it once more on a fresh one, because a restart of the server shows only
+// at the next use. Everything done here may be done twice.
 func (s *PostgresStore) use(ctx context.Context, do func(context.Context, *pgx.Conn) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -231,7 +236,8 @@ func (s *PostgresStore) Close() error {
 	return nil
 }
 
-// drop says goodbye if the server still listens. Nothing depends on it.
+// drop closes the connection cleanly if the server still listens. Nothing
+// depends on it.
 func drop(ctx context.Context, conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(ctx, closePatience)
 	defer cancel()
@@ -252,16 +258,27 @@ const (
 	readOnlyTransaction   = "25006"
 )
 
-// explain adds the remedy to what the server says.
+// explain adds the remedy to the server's error.
 func (s *PostgresStore) explain(err error) error {
 	switch code(err) {
 	case insufficientPrivilege:
-		return failure.Refuse(fmt.Errorf("%w: let its owner or a superuser run: %s; GRANT USAGE ON SCHEMA %s TO %[4]s; GRANT SELECT, INSERT, UPDATE ON %[5]s TO %[4]s;",
-			err, s.create(), s.table[:1].Sanitize(), pgx.Identifier{s.config.User}.Sanitize(), s.table.Sanitize()))
+		return failure.Refuse(fmt.Errorf(
+			"%w: let its owner or a superuser run: %s; GRANT USAGE ON SCHEMA %s TO %[4]s; GRANT SELECT, INSERT, UPDATE ON %[5]s TO %[4]s;",
+			err, s.create(), s.table[:1].Sanitize(), pgx.Identifier{s.config.User}.Sanitize(),
+			s.table.Sanitize(),
+		))
 	case undefinedSchema:
-		return failure.Refuse(fmt.Errorf("%w: create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", err, s.table[:1].Sanitize()))
+		return failure.Refuse(
+			fmt.Errorf("%w: create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", err, s.table[:1].Sanitize()),
+		)
 	case undefinedTable:
-		return failure.Refuse(fmt.Errorf("%w: it was there and has been dropped: restore it from a backup, or start again and decide on a position with `streamer checkpoint set`", err))
+		return failure.Refuse(
+			fmt.Errorf(
+				"%w: it was there and has been dropped: restore it from a backup, or start again and decide on a position with `streamer "+
+					"checkpoint set`",
+				err,
+			),
+		)
 	case undefinedColumn, wrongType, noUniqueKey, wrongObject:
 		return failure.Refuse(fmt.Errorf("%w: this is not a checkpoint table: name another in checkpoint.postgres.table", err))
 	case readOnlyTransaction:

@@ -28,8 +28,8 @@ func openPostgres(t *testing.T, dsn string) *checkpoint.PostgresStore {
 	return store
 }
 
-// execute runs SQL as superuser, over a connection of its own. It may be used
-// while the test cleans up.
+// execute runs SQL as superuser, over its own connection. It may be used while
+// the test cleans up.
 func execute(t *testing.T, dsn, sql string, arguments ...any) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
@@ -57,12 +57,16 @@ func tableOf(dsn string) place {
 		},
 		plant: func(t *testing.T, id checkpoint.Identity, stored string) {
 			t.Helper()
-			execute(t, dsn, "INSERT INTO "+table+" (key, record, saved_at) VALUES ($1, $2, now()) ON CONFLICT (key) DO UPDATE SET record = $2", id.Key(), stored)
+			execute(
+				t, dsn,
+				"INSERT INTO "+table+" (key, record, saved_at) VALUES ($1, $2, now()) ON CONFLICT (key) DO UPDATE SET record = $2",
+				id.Key(), stored,
+			)
 		},
 	}
 }
 
-// stoppablePostgres is a server of its own, which crashes.
+// stoppablePostgres is a separate server, which crashes.
 func stoppablePostgres(t *testing.T) place {
 	t.Helper()
 	server := pgtest.New(t, pgtest.Options{})
@@ -85,7 +89,11 @@ func TestPostgresStoreConnection(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Shared(t).CreateDatabase(t)
 	end := func() {
-		execute(t, dsn, "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'streamer:checkpoint' AND datname = current_database()")
+		execute(
+			t, dsn,
+			"SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE application_name = 'streamer:checkpoint' "+
+				"AND datname = current_database()",
+		)
 	}
 	store := openPostgres(t, dsn)
 	require.NoError(t, store.Save(t.Context(), record(100)))
@@ -218,7 +226,7 @@ func TestPostgresStorePrivileges(t *testing.T) {
 	require.True(t, ok, "%v", err)
 	execute(t, owner, sql)
 	store := openPostgres(t, limited.String())
-	require.NoError(t, store.Save(t.Context(), record(100)), "what the message says was enough")
+	require.NoError(t, store.Save(t.Context(), record(100)), "following the message was enough")
 
 	execute(t, owner, "REVOKE UPDATE ON "+table+` FROM "check""pointer"`)
 	err = store.Save(t.Context(), record(200))
@@ -235,7 +243,7 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 	server := pgtest.New(t, pgtest.Options{Auth: "scram-sha-256", Password: "right"})
 	dsn, err := url.Parse(server.DSN("postgres"))
 	require.NoError(t, err)
-	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts and says nothing
+	silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0") // accepts and sends nothing
 	require.NoError(t, err)
 	t.Cleanup(func() { silent.Close() })
 	withUser := func(user, password, path string) string {
@@ -253,10 +261,13 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 		"a wrong sslmode":                {"host=db password=canary sslmode=canary", "not valid", failure.Misconfigured},
 		"an unknown host":                {"postgres://user:canary@host.invalid/shop", "connect to PostgreSQL", failure.Transient},
 		"nobody listens":                 {"postgres://user:canary@127.0.0.1:1/shop", "connect to PostgreSQL", failure.Transient},
-		"nobody answers":                 {"postgres://user:canary@" + silent.Addr().String() + "/shop", "connect to PostgreSQL", failure.Transient},
-		"a wrong password":               {withUser("postgres", "canary", "/postgres"), "check user and password", failure.Misconfigured},
-		"a wrong user":                   {withUser("nobody", "canary", "/postgres"), "check user and password", failure.Misconfigured},
-		"a wrong database":               {withUser("postgres", "right", "/canary"), "name an existing database", failure.Misconfigured},
+		"nobody answers": {
+			"postgres://user:canary@" + silent.Addr().String() + "/shop", "connect to PostgreSQL",
+			failure.Transient,
+		},
+		"a wrong password": {withUser("postgres", "canary", "/postgres"), "check user and password", failure.Misconfigured},
+		"a wrong user":     {withUser("nobody", "canary", "/postgres"), "check user and password", failure.Misconfigured},
+		"a wrong database": {withUser("postgres", "right", "/canary"), "name an existing database", failure.Misconfigured},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -268,15 +279,15 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 			require.ErrorContains(t, err, test.message)
 			require.ErrorContains(t, err, table)
 			assert.Equal(t, test.class, failure.ClassOf(err))
-			if name != "a wrong database" { // which is named
+			if name != "a wrong database" { // whose name appears in the message
 				assert.NotContains(t, err.Error(), "nary")
 			}
 		})
 	}
 }
 
-// An instance that was frozen cannot put its old position over that of the one
-// which took over.
+// A frozen instance cannot overwrite the position of the instance that took
+// over with its own, older one.
 func TestPostgresStoreClaim(t *testing.T) {
 	t.Parallel()
 	dsn := pgtest.Shared(t).CreateDatabase(t)

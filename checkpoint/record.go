@@ -14,8 +14,8 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Identity says whose positions a record holds. A position means nothing in
-// another cluster, database or slot.
+// Identity says to whom the positions of a record belong. A position means
+// nothing in another cluster, database or slot.
 type Identity struct {
 	SystemID string `json:"system_identifier"`
 	Database string `json:"database"`
@@ -23,19 +23,21 @@ type Identity struct {
 }
 
 // Key is the name under which a store keeps the record of this identity. It
-// leaves out the system identifier on purpose: a restored or re-created cluster
-// must find the old record and be refused, not start anew.
+// leaves out the system identifier on purpose: with a restored or re-created
+// cluster the streamer must find the old record and refuse it, not start from
+// scratch.
 func (i Identity) Key() string { return i.Database + "/" + i.Slot }
 
-// renamed reports whether a key is of the same slot in a database of another name.
+// renamed reports whether a key belongs to the same slot in a database of
+// another name.
 func (i Identity) renamed(key string) bool {
 	database, ok := strings.CutSuffix(key, "/"+i.Slot)
 	return ok && database != i.Database
 }
 
-// former is the first of these records that belongs to the same slot of the same
-// cluster, whose database had another name then; or ErrNone. Slots have their names
-// to themselves in a cluster.
+// former returns the first of these records that belongs to the same slot of
+// the same cluster but was stored under another database name, or ErrNone. Slot
+// names are unique in a cluster.
 func former(stored [][]byte, id Identity, where string) (Record, error) {
 	for _, s := range stored {
 		r, err := parse(s, where)
@@ -46,8 +48,9 @@ func former(stored [][]byte, id Identity, where string) (Record, error) {
 	return Record{}, fmt.Errorf("%s: %w", where, ErrNone)
 }
 
-// Former finds the record of the same slot under another name of its database, or
-// says ErrNone. A store of one record refuses it by itself.
+// Former finds the record of the same slot under another name of its database,
+// or returns ErrNone. A store that holds a single record refuses such a record
+// itself.
 func Former(ctx context.Context, s Reader, id Identity) (Record, error) {
 	if keeps, ok := s.(interface {
 		Former(ctx context.Context, id Identity) (Record, error)
@@ -62,79 +65,81 @@ type Record struct {
 	Version int `json:"version"`
 	Identity
 	Timeline int32 `json:"timeline"`
-	// Started is when the run of the server began from which LSN was read, as the
-	// server says it: a standby that is promoted goes on with the same WAL.
+	// Started is when the server's run began from which LSN was read, by the
+	// server's own account: a promoted standby goes on with the same WAL.
 	Started string `json:"server_started,omitempty"`
 	// LSN is where to start: everything that committed below it is published.
 	LSN LSN `json:"-"`
 	// History is raised when an operator accepts another cluster or timeline.
 	History int `json:"history"`
-	// Routing is a fingerprint of what decides about topic and partition.
+	// Routing is a fingerprint of everything that decides about topic and
+	// partition.
 	Routing string `json:"routing,omitempty"`
-	// Producer is who published up to here.
+	// Producer is the producer that published up to here.
 	Producer Producer `json:"producer,omitzero"`
-	// Topics say from where on each partition may hold events above LSN, so that
-	// the next start can read them back and repeat none.
+	// Topics say from which offset each partition may hold events above LSN, so
+	// that the next start can read them back and repeat none.
 	Topics map[string]Topic `json:"topics,omitempty"`
 	// Last is the last event published below LSN, as far as it is known. A server
-	// whose slot begins before it must show it again.
+	// whose slot begins before it must deliver it again.
 	Last *Event `json:"last,omitempty"`
-	// Exact tells that no event lies between Last and LSN. It is not known before the
-	// first event, nor in records of older versions.
+	// Exact reports whether no event is between Last and LSN. It is false before
+	// the first event and in records of older versions, where this is not known.
 	Exact bool `json:"exact,omitempty"`
-	// Disputed tells that what was published did not reappear on the server: an
+	// Disputed reports that what was published did not reappear on the server. An
 	// operator who goes on accepts another history.
 	Disputed bool `json:"disputed,omitempty"`
 	// Publication identifies the table's entry in the publication.
 	Publication string `json:"publication,omitempty"`
-	// AtLeastOnce is why a start from here may repeat events, empty where it
-	// repeats none.
+	// AtLeastOnce is why a start from here may repeat events, empty if it repeats
+	// none.
 	AtLeastOnce string `json:"at_least_once,omitempty"`
-	// Past is where the stream has stood, oldest first; see Remember.
+	// Past holds earlier positions of the stream, oldest first; see Remember.
 	Past []Moment `json:"past,omitempty"`
-	// Replay is what is being published again, in the record of a replay.
+	// Replay is the range that is being published again, in the record of a
+	// replay.
 	Replay *Replay `json:"replay,omitempty"`
-	// NextTransaction is about the transaction ID that the server had come to at
-	// LSN, 0 if that is not known. It is for people; nothing depends on it.
+	// NextTransaction is roughly the transaction ID that the server had reached at
+	// LSN, 0 if unknown. It is for the operator; nothing depends on it.
 	NextTransaction int64 `json:"next_transaction,omitempty"`
-	// SavedAt is for people; nothing depends on it.
+	// SavedAt is for the operator; nothing depends on it.
 	SavedAt time.Time `json:"saved_at"`
 }
 
-// Replay is a replay as it was asked for.
+// Replay is a replay as requested.
 type Replay struct {
 	ID      string `json:"id"`
 	Request string `json:"request"` // in words: the same words mean the same replay
 	From    string `json:"from"`    // LSN
-	Until   string `json:"until"`   // LSN: a record at or above it belongs to a replay that is complete
+	Until   string `json:"until"`   // LSN: a record at or above it belongs to a completed replay
 }
 
-// Producer is a producer id of Kafka's and its epoch. Generation counts the
-// transactional ids that were used up: an epoch has 16 bits.
+// Producer is a Kafka producer ID and its epoch. Generation counts the
+// transactional IDs that were used up: an epoch has 16 bits.
 type Producer struct {
 	Generation int   `json:"generation,omitempty"`
 	ID         int64 `json:"id"`
 	Epoch      int16 `json:"epoch"`
 }
 
-// Event names one event: its sequence attribute, its id, and when it was
-// committed, in microseconds since the Unix epoch, 0 where that is not known.
+// Event names one event: its sequence attribute, its ID, and its commit time in
+// microseconds since the Unix epoch, 0 if unknown.
 type Event struct {
 	Sequence   string `json:"sequence"`
 	ID         string `json:"id"`
 	CommitTime int64  `json:"commit_time,omitempty"`
 }
 
-// Topic is what a checkpoint says of a topic: Kafka's id of it, and an offset
+// Topic is what a checkpoint records about a topic: its Kafka ID, and an offset
 // for each partition.
 type Topic struct {
 	ID      string  `json:"id,omitempty"`
 	Offsets []int64 `json:"offsets"`
-	// Mixed tells that events above LSN have been routed in more than one way, so
-	// that no partition holds a prefix of what is routed to it now.
+	// Mixed reports that events above LSN have been routed in more than one way,
+	// so that no partition holds a prefix of what is routed to it now.
 	Mixed bool `json:"mixed,omitempty"`
-	// Missing tells that the topic did not exist at the last start. It may come
-	// back, and then hold what lies above LSN.
+	// Missing reports that the topic did not exist at the last start. It may come
+	// back, and then hold events above LSN.
 	Missing bool `json:"missing,omitempty"`
 }
 
@@ -151,23 +156,23 @@ func (r Record) Missing() (topics []string) {
 // recordVersion is the format written here. A reader refuses a newer one.
 const recordVersion = 1
 
-// Store keeps one record per identity. Save returns only when the record would
-// survive a crash; a later Load, by any process, returns it or a later one.
+// Store keeps one record per identity. Save returns only once the record would
+// survive a crash. A later Load, by any process, returns it or a later one.
 type Store interface {
 	Reader
-	// Claim makes every later Save of whoever claimed the record before fail, so
-	// that a frozen instance cannot overwrite it when it wakes. Stores that keep
-	// others out by other means do nothing.
+	// Claim makes every later Save by an earlier claimant fail, so that a frozen
+	// instance cannot overwrite the record when it wakes. Stores that keep others
+	// out by other means do nothing.
 	Claim(ctx context.Context, id Identity) error
 	// Save replaces the record.
 	Save(ctx context.Context, r Record) error
 }
 
-// Reader is the part of a store that changes nothing.
+// Reader is the part of a Store that changes nothing.
 type Reader interface {
-	// Load returns the record, or ErrNone when there has never been one.
+	// Load returns the record, or ErrNone if there has never been one.
 	Load(ctx context.Context, id Identity) (Record, error)
-	// Close frees what is held.
+	// Close releases the store's resources.
 	Close() error
 }
 
@@ -198,8 +203,8 @@ type storedRecord struct {
 	LSN string `json:"lsn"`
 }
 
-// Encode is the form in which every store keeps a record: JSON that a person
-// can read, with a checksum.
+// Encode returns the form in which every store keeps a record: human-readable
+// JSON with a checksum.
 func Encode(r Record) ([]byte, error) {
 	r.Version = recordVersion
 	body, err := json.Marshal(storedRecord{recordFields(r), r.LSN.String()})
@@ -213,8 +218,8 @@ func checksum(body []byte) string {
 	return fmt.Sprintf("%08x", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// Decode reads what Encode wrote and makes sure that it is whole and ours.
-// where names the place it came from.
+// Decode reads the output of Encode and makes sure that it is intact and
+// belongs to id. where names its origin.
 func Decode(stored []byte, id Identity, where string) (Record, error) {
 	r, err := parse(stored, where)
 	if err != nil {
@@ -226,7 +231,7 @@ func Decode(stored []byte, id Identity, where string) (Record, error) {
 	return r, nil
 }
 
-// parse reads what Encode wrote, whoever it belongs to.
+// parse reads the output of Encode, regardless of its identity.
 func parse(stored []byte, where string) (Record, error) {
 	var e envelope
 	if err := json.Unmarshal(stored, &e); err != nil {
@@ -235,9 +240,12 @@ func parse(stored []byte, where string) (Record, error) {
 	var version struct {
 		Version int `json:"version"`
 	}
-	_ = json.Unmarshal(e.Record, &version) // the checksum below finds what is wrong
+	_ = json.Unmarshal(e.Record, &version) // the checksum below detects any damage
 	if version.Version > recordVersion {
-		return Record{}, refuse(ErrFuture, where, fmt.Sprintf("format %d, this streamer reads up to %d; run the newer version", version.Version, recordVersion))
+		return Record{}, refuse(
+			ErrFuture, where,
+			fmt.Sprintf("format %d, this streamer reads up to %d; run the newer version", version.Version, recordVersion),
+		)
 	}
 	if e.Checksum != checksum(e.Record) {
 		return Record{}, torn(where, "checksum mismatch")
@@ -263,6 +271,13 @@ func torn(where, detail string) error {
 }
 
 func foreign(found, ours Identity, where string) error {
-	return refuse(ErrForeign, where, fmt.Sprintf("it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q; give streamers that share a store slots of different names, or each a file of its own; if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
-		found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot))
+	return refuse(
+		ErrForeign, where,
+		fmt.Sprintf(
+			"it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q; "+
+				"give streamers that share a store slots of different names, or each a file of its own; "+
+				"if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
+			found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot,
+		),
+	)
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// TestDecodeDamage changes every bit and cuts at every byte: no damage may be
-// read as another record.
+// TestDecodeDamage flips every bit and truncates at every byte: no damage may
+// be read as another record.
 func TestDecodeDamage(t *testing.T) {
 	t.Parallel()
 	whole := []byte(encoded(t, record(0x16B3748)))
@@ -29,7 +29,7 @@ func TestDecodeDamage(t *testing.T) {
 			refused++
 			continue
 		}
-		// The names in the envelope are read whatever their case.
+		// The names in the envelope are case-insensitive.
 		require.Equal(t, record(0x16B3748), got, "bit %d", bit)
 	}
 	assert.Greater(t, refused, 8*len(whole)*95/100)

@@ -5,17 +5,16 @@ import "github.com/jackc/pglogrepl"
 // LSN is a position in PostgreSQL's write-ahead log.
 type LSN = pglogrepl.LSN
 
-// Ticket stands for a batch that has been opened and not yet finished.
+// Ticket identifies a batch that has been opened and not yet finished.
 type Ticket = uint64
 
-// Tracker computes the low watermark of publication without a record per
-// event.
+// Tracker computes the low watermark of publication without a record per event.
 //
-// Events are numbered as they are taken from the stream. Each batch is known by
-// the number of its first event; the end of each transaction, and each idle
-// position of the server, is a mark: "every event below this number belongs to
-// what lies below this LSN". The confirmed position is the LSN of the last mark
-// at or below the first event of the oldest unfinished batch.
+// Events are numbered as they are taken from the stream. Each batch is
+// identified by the number of its first event. The end of each transaction, and
+// each idle position of the server, is a mark: "every event below this number
+// is part of what is below this LSN". The confirmed position is the LSN of the
+// last mark at or below the first event of the oldest unfinished batch.
 //
 // A Tracker is not for concurrent use; the goroutine that reads the stream owns
 // it.
@@ -23,8 +22,8 @@ type Tracker struct {
 	confirmed LSN
 	next      uint64 // number of the next event
 
-	// batches are in ascending order of ticket and first event; the first one
-	// is unfinished. Finished ones behind it stay until they are the majority.
+	// batches are in ascending order of ticket and first event; the first one is
+	// unfinished. Finished ones after it stay until they are the majority.
 	batches  ring[batch]
 	opened   Ticket // next ticket
 	finished int    // of batches
@@ -40,7 +39,7 @@ type batch struct {
 }
 
 type mark struct {
-	event uint64 // number of the first event behind the mark
+	event uint64 // number of the first event after the mark
 	lsn   LSN
 }
 
@@ -76,7 +75,7 @@ func (t *Tracker) Finish(ticket Ticket) {
 	t.compact()
 }
 
-// find returns the batch with the ticket, nil when there is none any more.
+// find returns the batch with the ticket, nil if it is gone.
 func (t *Tracker) find(ticket Ticket) *batch {
 	low, high := 0, t.batches.len()
 	for low < high {
@@ -92,9 +91,9 @@ func (t *Tracker) find(ticket Ticket) *batch {
 	return t.batches.at(low)
 }
 
-// Mark records that everything counted so far belongs to what lies below lsn:
-// the end of a transaction, or an idle position between two transactions.
-// Positions that do not rise are ignored: after a reconnect they come again.
+// Mark records that everything counted so far is part of what is below lsn: the
+// end of a transaction, or an idle position between two transactions. Positions
+// that do not rise are ignored: after a reconnect they come again.
 func (t *Tracker) Mark(lsn LSN) {
 	last := t.confirmed
 	if n := t.marks.len(); n > 0 {
@@ -107,8 +106,8 @@ func (t *Tracker) Mark(lsn LSN) {
 	t.advance()
 }
 
-// mark adds a mark, or lets it take the place of the last one when no batch
-// begins between the two: then both will be reached at the same moment. So
+// mark adds a mark. It replaces the last mark instead if no batch begins
+// between the two, because then both will be reached at the same moment. So
 // there are never more marks than batches, plus one.
 func (t *Tracker) mark(lsn LSN) {
 	if n := t.marks.len(); n > 0 {
@@ -132,9 +131,9 @@ func (t *Tracker) advance() {
 	}
 }
 
-// compact forgets finished batches, and marks that only those kept apart, once
-// they are the majority. Without it, one partition that stands still while the
-// others go on would cost memory for each of their batches.
+// compact drops finished batches, and marks that only those kept apart, once
+// they are the majority. Without it, one stalled partition would cost memory
+// for each batch of the others.
 func (t *Tracker) compact() {
 	if t.finished <= t.batches.len()/2 {
 		return
@@ -156,7 +155,7 @@ func (t *Tracker) compact() {
 // never decreases.
 func (t *Tracker) Confirmed() LSN { return t.confirmed }
 
-// Idle tells that nothing is in flight.
+// Idle reports whether nothing is in flight.
 func (t *Tracker) Idle() bool { return t.batches.len() == 0 }
 
 // ring is a queue that reuses its memory.
@@ -189,8 +188,8 @@ func (r *ring[T]) pop() T {
 	return item
 }
 
-// filter keeps, in order, the items for which keep says so. When it is asked
-// about an item, those behind it are still in place.
+// filter keeps, in order, the items for which keep returns true. When it asks
+// about an item, those after it are still in place.
 func (r *ring[T]) filter(keep func(i int, item T) bool) {
 	kept := 0
 	for i := range r.count {

@@ -7,8 +7,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// model is the definition of the confirmed position, without any cleverness:
-// it keeps every event and every mark, and looks at all of them each time.
+// model is the definition of the confirmed position, without any cleverness: it
+// keeps every event and every mark, and examines all of them each time.
 type model struct {
 	initial  LSN
 	events   []Ticket // the batch of each event
@@ -46,7 +46,7 @@ func (m *model) confirmed() LSN {
 	return confirmed
 }
 
-// driver does what a producer does to a tracker, and the same to the model.
+// driver applies to a tracker what a producer does, and the same to the model.
 type driver struct {
 	tracker *Tracker
 	model   model
@@ -57,7 +57,7 @@ type driver struct {
 	most    int // unfinished batches at any time
 }
 
-// step does what one byte of the program says.
+// step executes one byte of the program.
 func (d *driver) step(instruction byte) {
 	operation, argument := instruction&7, instruction>>3
 	switch operation {
@@ -75,7 +75,7 @@ func (d *driver) step(instruction byte) {
 			d.done = append(d.done, d.sent[i])
 			d.sent = append(d.sent[:i], d.sent[i+1:]...)
 		}
-	case 5: // once more, or one that nobody has opened
+	case 5: // finished again, or one that was never opened
 		if len(d.done) > int(argument) {
 			d.tracker.Finish(d.done[len(d.done)-1-int(argument)])
 		} else {
@@ -139,7 +139,7 @@ func FuzzTracker(f *testing.F) {
 	f.Add([]byte{0, 6, 3, 4, 6})                            // one event, there and back
 	f.Add([]byte{0, 6, 8, 6, 0, 6, 3, 11, 12, 4, 6})        // two batches, the younger first
 	f.Add([]byte{0, 6, 8, 6, 3, 4, 6, 5, 11, 4})            // finished twice
-	f.Add([]byte{0, 6, 8, 6, 11, 4, 8, 6, 11, 4, 8, 14, 7}) // one stands still
+	f.Add([]byte{0, 6, 8, 6, 11, 4, 8, 6, 11, 4, 8, 14, 7}) // one stalls
 	f.Add([]byte{6, 7, 15, 0, 7, 255, 6, 3, 4})             // positions that do not rise
 	f.Fuzz(func(t *testing.T, program []byte) {
 		const longest = 2000 // the model is quadratic
@@ -157,7 +157,7 @@ func FuzzTracker(f *testing.F) {
 		d.acknowledgeAll()
 		d.check(t, d.tracker.Confirmed())
 		require.True(t, d.tracker.Idle())
-		require.Zero(t, d.tracker.marks.len(), "everything is reached in the end")
+		require.Zero(t, d.tracker.marks.len(), "every mark is reached in the end")
 	})
 }
 

@@ -20,7 +20,7 @@ var update = flag.Bool("update", false, "rewrite the expected positions in testd
 func TestTracker(t *testing.T) {
 	t.Parallel()
 	const start LSN = 100
-	// event counts an event of a batch of its own.
+	// event counts an event in a separate batch.
 	event := func(tracker *Tracker) Ticket {
 		ticket := tracker.Open()
 		tracker.Add()
@@ -120,7 +120,7 @@ func TestTracker(t *testing.T) {
 			first := event(tr)
 			tr.Mark(110)
 			tr.Finish(first)
-			for range 16 { // fills the ring, where the place of the first is taken again
+			for range 16 { // fills the ring, where the place of the first is reused
 				event(tr)
 			}
 			tr.Mark(120)
@@ -188,7 +188,7 @@ func TestTrackerMemory(t *testing.T) {
 }
 
 // TestTrackerData runs the scripts in testdata/tracker. Each line is a command
-// and, behind the arrow, the confirmed position after it:
+// and, after the arrow, the confirmed position that results:
 //
 //	open a       a batch begins with the next event
 //	add 3        three events are counted
@@ -256,9 +256,9 @@ func runCommand(t *testing.T, tracker *Tracker, tickets map[string]Ticket, comma
 	}
 }
 
-// BenchmarkTracker is a transaction of ten events over eight partitions, whose
-// batches hold about a hundred events and are acknowledged out of order, up to
-// forty of them in flight. One op is one event.
+// BenchmarkTracker is a transaction of ten events over eight partitions.
+// Batches hold about a hundred events and are acknowledged out of order, with
+// up to forty in flight. One op is one event.
 func BenchmarkTracker(b *testing.B) {
 	const partitions, batchEvents, inFlight = 8, 100, 40
 	random := rand.New(rand.NewPCG(1, 2))
@@ -292,7 +292,7 @@ func BenchmarkTracker(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkTrackerBatch has one event in each batch and a mark behind each
+// BenchmarkTrackerBatch has one event in each batch and a mark after each
 // event, the most there can be, while one batch is never acknowledged.
 func BenchmarkTrackerBatch(b *testing.B) {
 	tracker := NewTracker(0)

@@ -15,14 +15,20 @@ import (
 func benchmarkRows() (m Mapping, relation []byte, rows map[string][]byte) {
 	m = outboxMapping()
 	m.Extensions = map[string]string{"tenantid": "tenant", "express": "express", "digest": "digest", "since": "since", "total": "total"}
-	columns := slices.Concat(outboxColumns, []testColumn{{"express", oidBool}, {"digest", oidBytea}, {"since", oidTimestamp}, {"total", oidInt8}})
+	columns := slices.Concat(
+		outboxColumns,
+		[]testColumn{{"express", oidBool}, {"digest", oidBytea}, {"since", oidTimestamp}, {"total", oidInt8}},
+	)
 	payload := `{"note": "` + strings.Repeat("x", 120) + `"}`
 	since := time.Date(2024, 1, 2, 3, 4, 5, 678901000, time.UTC)
 	rows = map[string][]byte{
 		"text": insertMessage(outboxID, rowUUID, "1.50", "order", "42", "OrderPlaced", payload, "2024-01-02 03:04:05.678901+00", "7",
 			"t", `\xdeadbeef`, "2024-01-02 03:04:05.678901", "1234567890123"),
-		"binary": insertMessage(outboxID, make([]byte, 16), []byte("\x00\x02\x00\x00\x00\x00\x00\x02\x00\x01\x13\x88"), []byte("order"), []byte("42"), []byte("OrderPlaced"),
-			[]byte("\x01"+payload), binaryTime(since), []byte{0, 0, 0, 7}, []byte{1}, []byte("\xde\xad\xbe\xef"), binaryTime(since), bigInt(1234567890123)),
+		"binary": insertMessage(
+			outboxID, make([]byte, 16), []byte("\x00\x02\x00\x00\x00\x00\x00\x02\x00\x01\x13\x88"),
+			[]byte("order"), []byte("42"), []byte("OrderPlaced"), []byte("\x01"+payload), binaryTime(since),
+			[]byte{0, 0, 0, 7}, []byte{1}, []byte("\xde\xad\xbe\xef"), binaryTime(since), bigInt(1234567890123),
+		),
 	}
 	return m, relationMessage(outboxID, "public", "outbox", columns...), rows
 }

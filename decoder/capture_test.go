@@ -71,7 +71,7 @@ func (s *source) capture(binary bool) [][]byte {
 	return messages
 }
 
-// decoded is what remains of an event after the next message.
+// decoded is a copy of an event that outlives the next message.
 type decoded struct {
 	position   replication.Position
 	time       int64
@@ -100,7 +100,7 @@ func keep(e *Event) decoded {
 	return row
 }
 
-// decode reads all messages and checks that positions grow along them.
+// decode reads all messages and checks that positions grow along the stream.
 func decode(t *testing.T, m Mapping, messages [][]byte) ([]decoded, error) {
 	t.Helper()
 	d := New(m)
@@ -151,8 +151,9 @@ func wideMapping() Mapping {
 	}
 }
 
-// selectWide is what a row must decode to, in PostgreSQL's own words.
-const selectWide = `SELECT n::text, id::text, kind, key, type, payload::text, extract(epoch FROM created_at)::numeric * 1000000, created_at IS NULL,
+// selectWide is what a row must decode to, as PostgreSQL prints it.
+const selectWide = `SELECT n::text, id::text, kind, key, type, payload::text,
+	extract(epoch FROM created_at)::numeric * 1000000, created_at IS NULL,
 	to_char(local, 'YYYY-MM-DD"T"HH24:MI:SS.US'), bin, flag::text, big::text, small::text, js::text, format('%s', plain) FROM outbox`
 
 // expectWide reads the rows as they should be decoded.
@@ -169,7 +170,12 @@ func (s *source) expectWide(where string) map[string]decoded {
 		var noTime bool
 		var bin []byte
 		require.NoError(s.t, rows.Scan(&n, &id, &kind, &key, &typ, &payload, &micro, &noTime, &local, &bin, &flag, &big, &small, &js, &plain))
-		want := decoded{attributes: map[Attribute]string{ID: id, AggregateType: kind, AggregateID: key, Type: typ, Subject: n}, data: payload, kind: JSON, extensions: map[string]string{}}
+		want := decoded{
+			attributes: map[Attribute]string{ID: id, AggregateType: kind, AggregateID: key, Type: typ, Subject: n},
+			data:       payload,
+			kind:       JSON,
+			extensions: map[string]string{},
+		}
 		if !noTime {
 			want.time = int64(*micro)
 		}
@@ -211,8 +217,10 @@ func (s *source) compare(expected map[string]decoded, order []string) {
 
 const insertWide = `INSERT INTO outbox (n, kind, key, type, payload, created_at, local, bin, flag, big, small, js, plain)
 	SELECT n, 'order', 'k' || n % 7, 'Type', jsonb_build_object('n', n, 'text', repeat('ä"\', n % 50)),
-		CASE WHEN n % 5 <> 0 THEN '2024-01-02 03:04:05.678901+03'::timestamptz + n * interval '1.000001 s' END, '1999-12-31 23:59:59.5'::timestamp + n * interval '1 day',
-		CASE WHEN n % 3 <> 0 THEN decode(repeat(to_hex(n % 240 + 16), n % 20), 'hex') END, n % 2 = 0, -n::bigint * 4294967296, (n % 60000 - 30000)::smallint,
+		CASE WHEN n % 5 <> 0 THEN '2024-01-02 03:04:05.678901+03'::timestamptz + n * interval '1.000001 s' END,
+		'1999-12-31 23:59:59.5'::timestamp + n * interval '1 day',
+		CASE WHEN n % 3 <> 0 THEN decode(repeat(to_hex(n % 240 + 16), n % 20), 'hex') END, n % 2 = 0,
+		-n::bigint * 4294967296, (n % 60000 - 30000)::smallint,
 		json_build_object('n', n, 'x', 1.10), n::text FROM `
 
 func TestCaptureInCommitOrder(t *testing.T) {
@@ -236,15 +244,27 @@ func TestCaptureInCommitOrder(t *testing.T) {
 	// Savepoints, a rollback, an empty transaction, and other tables.
 	s.exec("BEGIN", row(5), "SAVEPOINT a", row(6), "ROLLBACK TO a", row(7), "SAVEPOINT b", row(8), "RELEASE b", "COMMIT")
 	s.exec("BEGIN", row(9), "ROLLBACK", "BEGIN", "SELECT txid_current()", "COMMIT")
-	s.exec("BEGIN", "INSERT INTO other VALUES (1)", row(10), "INSERT INTO other VALUES (2)", "UPDATE other SET n = 3 WHERE n = 2", "DELETE FROM other", "COMMIT")
+	s.exec(
+		"BEGIN",
+		"INSERT INTO other VALUES (1)",
+		row(10), "INSERT INTO other VALUES (2)", "UPDATE other SET n = 3 WHERE n = 2", "DELETE FROM other",
+		"COMMIT",
+	)
 	s.exec("TRUNCATE other", "SELECT pg_logical_emit_message(true, 'x', 'y')")
-	// COPY: all rows in one record of the log.
-	_, err := s.conn.CopyFrom(t.Context(), pgx.Identifier{"outbox"}, []string{"n", "id", "kind", "key", "type", "payload"}, pgx.CopyFromSlice(3, func(i int) ([]any, error) {
-		return []any{11 + i, [16]byte{byte(i)}, "kind", strconv.Itoa(i), "Copied", map[string]int{"i": i}}, nil
-	}))
+	// COPY: all rows in one WAL record.
+	_, err := s.conn.CopyFrom(
+		t.Context(), pgx.Identifier{"outbox"}, []string{"n", "id", "kind", "key", "type", "payload"},
+		pgx.CopyFromSlice(3, func(i int) ([]any, error) {
+			return []any{11 + i, [16]byte{byte(i)}, "kind", strconv.Itoa(i), "Copied", map[string]int{"i": i}}, nil
+		}),
+	)
 	require.NoError(t, err)
-	// A value that is TOASTed, a NULL payload, and rows spilled to disk.
-	s.exec(row(14), "INSERT INTO outbox (n, kind, key, type, payload) SELECT 15, 'k', 'k', 't', jsonb_build_object('x', string_agg(md5(i::text), '')) FROM generate_series(1, 4000) i")
+	// A TOASTed value, a NULL payload, and rows spilled to disk.
+	s.exec(
+		row(14),
+		"INSERT INTO outbox (n, kind, key, type, payload) SELECT 15, 'k', 'k', 't', jsonb_build_object('x', string_agg(md5(i::text), "+
+			"'')) FROM generate_series(1, 4000) i",
+	)
 	s.exec("INSERT INTO outbox (n, kind, key, type) VALUES (16, 'k', 'k', 't')")
 	s.exec(insertWide+"generate_series(100, 1099) n", "SET logical_decoding_work_mem = '64kB'")
 
@@ -254,7 +274,7 @@ func TestCaptureInCommitOrder(t *testing.T) {
 		order = append(order, strconv.Itoa(n))
 	}
 	require.Len(t, expected, len(order))
-	// What the application removes was published nevertheless.
+	// Rows that the application removes were published nevertheless.
 	s.exec("UPDATE outbox SET payload = '{}' WHERE n = 14", "DELETE FROM outbox", "TRUNCATE outbox")
 	s.compare(expected, order)
 }
@@ -280,9 +300,11 @@ func TestCaptureBehindDDL(t *testing.T) { //nolint:tparallel // one slot, one af
 		"ALTER TABLE outbox ALTER COLUMN small TYPE smallint, ALTER COLUMN key TYPE varchar(99)", // a rewrite
 		"VACUUM FULL outbox",
 		"TRUNCATE outbox",
-		"BEGIN; ALTER TABLE outbox RENAME COLUMN type TO type_old; ALTER TABLE outbox ADD COLUMN type text; UPDATE outbox SET type = type_old; ALTER TABLE outbox DROP COLUMN type_old; COMMIT",
+		"BEGIN; ALTER TABLE outbox RENAME COLUMN type TO type_old; ALTER TABLE outbox ADD COLUMN type text; " +
+			"UPDATE outbox SET type = type_old; ALTER TABLE outbox DROP COLUMN type_old; COMMIT",
 		"ALTER TABLE outbox REPLICA IDENTITY FULL",
-		"BEGIN; DROP TABLE outbox; " + strings.Replace(wideOutbox, "n int PRIMARY KEY, id uuid", "id uuid", 1) + "; ALTER TABLE outbox ADD COLUMN n int; ALTER PUBLICATION p ADD TABLE outbox; COMMIT",
+		"BEGIN; DROP TABLE outbox; " + strings.Replace(wideOutbox, "n int PRIMARY KEY, id uuid", "id uuid", 1) +
+			"; ALTER TABLE outbox ADD COLUMN n int; ALTER PUBLICATION p ADD TABLE outbox; COMMIT",
 		"ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate')",
 	} {
 		s.exec(ddl)
@@ -301,9 +323,18 @@ func TestCaptureBehindDDL(t *testing.T) { //nolint:tparallel // one slot, one af
 	saveSeed(t, "ddl-binary", s.capture(true))
 
 	for name, test := range map[string]struct{ ddl, undo, want string }{
-		"rename of a mapped column": {"ALTER TABLE outbox RENAME COLUMN key TO key2", "ALTER TABLE outbox RENAME COLUMN key2 TO key", "has no column key"},
-		"rename of the table":       {"ALTER TABLE outbox RENAME TO events", "ALTER TABLE events RENAME TO outbox", "was renamed to public.events"},
-		"another schema":            {"CREATE SCHEMA archive; ALTER TABLE outbox SET SCHEMA archive", "ALTER TABLE archive.outbox SET SCHEMA public", "was renamed to archive.outbox"},
+		"rename of a mapped column": {
+			"ALTER TABLE outbox RENAME COLUMN key TO key2", "ALTER TABLE outbox RENAME COLUMN key2 TO key",
+			"has no column key",
+		},
+		"rename of the table": {
+			"ALTER TABLE outbox RENAME TO events", "ALTER TABLE events RENAME TO outbox",
+			"was renamed to public.events",
+		},
+		"another schema": {
+			"CREATE SCHEMA archive; ALTER TABLE outbox SET SCHEMA archive",
+			"ALTER TABLE archive.outbox SET SCHEMA public", "was renamed to archive.outbox",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.exec("SELECT pg_replication_slot_advance('" + s.slot + "', pg_current_wal_lsn())")
@@ -318,7 +349,7 @@ func TestCaptureBehindDDL(t *testing.T) { //nolint:tparallel // one slot, one af
 			rows, err := decode(t, wideMapping(), s.capture(false))
 			require.ErrorContains(t, err, test.want)
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
-			assert.Equal(t, order[n-2:n-1], subjects(rows), "what came before the change")
+			assert.Equal(t, order[n-2:n-1], subjects(rows), "the part before the change")
 		})
 	}
 }
@@ -334,9 +365,18 @@ func TestCapturePartitions(t *testing.T) {
 	row := func(n int) string {
 		return fmt.Sprintf("INSERT INTO outbox (n, kind, key, type) VALUES (%d, 'K%d', 'A%d', 'T%d')", n, n, n, n)
 	}
-	s.exec(row(1), "BEGIN", row(11), row(2), row(12), "COMMIT", "INSERT INTO second (n, id, kind, key, type) VALUES (13, gen_random_uuid(), 'K13', 'A13', 'T13')",
-		"ALTER TABLE outbox DETACH PARTITION first", "CREATE TABLE third PARTITION OF outbox FOR VALUES FROM (20) TO (30)", row(21))
-	m := Mapping{Schema: "public", Table: "outbox", Columns: map[Attribute]string{ID: "id", AggregateType: "kind", AggregateID: "key", Type: "type", Subject: "n"}}
+	s.exec(
+		row(1), "BEGIN", row(11), row(2), row(12), "COMMIT",
+		"INSERT INTO second (n, id, kind, key, type) VALUES (13, gen_random_uuid(), 'K13', 'A13', 'T13')",
+		"ALTER TABLE outbox DETACH PARTITION first",
+		"CREATE TABLE third PARTITION OF outbox FOR VALUES FROM (20) TO (30)",
+		row(21),
+	)
+	m := Mapping{
+		Schema:  "public",
+		Table:   "outbox",
+		Columns: map[Attribute]string{ID: "id", AggregateType: "kind", AggregateID: "key", Type: "type", Subject: "n"},
+	}
 	for _, binary := range []bool{false, true} {
 		messages := s.capture(binary)
 		rows, err := decode(t, m, messages)
@@ -352,13 +392,21 @@ func TestCapturePartitions(t *testing.T) {
 	}
 }
 
-// A domain is its base type, in text and in binary format: pgoutput names the
-// base type in a Type message.
+// A domain decodes like its base type, in text and in binary format: pgoutput
+// names the base type in a Type message.
 func TestCaptureDomains(t *testing.T) {
 	t.Parallel()
-	s := newSource(t, "CREATE DOMAIN event_id AS uuid", "CREATE DOMAIN key AS varchar(20)", "CREATE DOMAIN longer_key AS key", "CREATE DOMAIN document AS jsonb",
-		"CREATE DOMAIN moment AS timestamptz", "CREATE DOMAIN yes AS bool", "CREATE DOMAIN count AS int", "CREATE DOMAIN raw AS bytea", "CREATE TYPE state AS ENUM ('new')",
-		"CREATE TABLE outbox (n int, id event_id, kind state, key longer_key, type key, payload document, created_at moment, flag yes, count count, bin raw)",
+	s := newSource(
+		t, "CREATE DOMAIN event_id AS uuid", "CREATE DOMAIN key AS varchar(20)",
+		"CREATE DOMAIN longer_key AS key",
+		"CREATE DOMAIN document AS jsonb",
+		"CREATE DOMAIN moment AS timestamptz",
+		"CREATE DOMAIN yes AS bool",
+		"CREATE DOMAIN count AS int",
+		"CREATE DOMAIN raw AS bytea",
+		"CREATE TYPE state AS ENUM ('new')",
+		"CREATE TABLE outbox (n int, id event_id, kind state, key longer_key, type key, payload document, created_at moment, "+
+			"flag yes, count count, bin raw)",
 		"CREATE PUBLICATION p FOR TABLE outbox",
 	)
 	s.exec(`INSERT INTO outbox VALUES (1, '` + rowUUID + `', 'new', 'k', 't', '{"a": 1}', '2024-01-02 03:04:05+00', true, 5, '\x00ff')`)
@@ -386,12 +434,16 @@ func TestCaptureDomains(t *testing.T) {
 	assert.Equal(t, "new", rows[0].attributes[AggregateType])
 }
 
-// Values that PostgreSQL has and CloudEvents has not.
+// Values that PostgreSQL has and CloudEvents does not.
 func TestCapturePoison(t *testing.T) {
 	t.Parallel()
 	s := newSource(t, wideOutbox, "CREATE PUBLICATION p FOR TABLE outbox")
 	values := "(n, kind, key, type, created_at) VALUES "
-	for i, row := range []string{"'k', 'k', NULL, now()", "'k', '', 't', now()", `'k', E'a\u0001', 't', now()`, "'k', 'k', 't', 'infinity'", "'k', 'k', 't', '-infinity'", "'k', 'k', 't', '0044-03-15 BC'", "'k', 'k', 't', '12024-01-01'"} {
+	for i, row := range []string{
+		"'k', 'k', NULL, now()", "'k', '', 't', now()", `'k', E'a\u0001', 't', now()`,
+		"'k', 'k', 't', 'infinity'", "'k', 'k', 't', '-infinity'", "'k', 'k', 't', '0044-03-15 BC'",
+		"'k', 'k', 't', '12024-01-01'",
+	} {
 		s.exec(fmt.Sprintf("INSERT INTO outbox %s (%d, %s)", values, i, row))
 	}
 	s.exec("INSERT INTO outbox " + values + "(99, 'k', 'k', 't', now())")

@@ -6,14 +6,14 @@ import "github.com/outboxstream/streamer/replication"
 // cannot become events.
 type Column struct {
 	Name    string
-	TypeOID uint32 // of the base type, where the column's is a domain
+	TypeOID uint32 // of the base type if the column's type is a domain
 	Binary  bool   // in PostgreSQL's binary format
 	Null    bool
 	Bytes   []byte // a view, valid until the next message is decoded
 }
 
 // Columns are the mapped columns of the last row, whether or not it could
-// become an event. A column that is mapped twice comes once.
+// become an event. A column that is mapped twice is included once.
 func (d *Decoder) Columns() []Column {
 	var columns []Column
 	seen := map[string]bool{}
@@ -28,8 +28,8 @@ func (d *Decoder) Columns() []Column {
 	return columns
 }
 
-// Restore makes the event of a row from its columns, as Decode would have. The
-// error is a *PoisonError. Columns that are missing are NULL.
+// Restore builds the event of a row from its columns, as Decode would have. The
+// error is a *PoisonError. Missing columns are NULL.
 func (d *Decoder) Restore(at replication.Position, commitTime int64, columns []Column) (*Event, error) {
 	d.event.Position, d.event.CommitTime = at, commitTime
 	for i, name := range d.targets {

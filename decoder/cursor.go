@@ -6,7 +6,7 @@ import (
 )
 
 // cursor reads the fields of one message. The first read past the end sets
-// short, and everything read from then on is zero, so a message is checked once
+// short, and every read from then on returns zero, so a message is checked once
 // after its last field.
 type cursor struct {
 	rest  []byte

@@ -8,7 +8,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Kind tells what a message meant.
+// Kind is the meaning of a message.
 type Kind uint8
 
 const (
@@ -23,8 +23,8 @@ const (
 )
 
 // Decoder reads the messages of one replication session. It is not for
-// concurrent use, and a new session needs a new Decoder, because the server
-// describes every relation anew.
+// concurrent use. A new session needs a new Decoder, because the server
+// describes every relation again.
 type Decoder struct {
 	mapping    Mapping
 	targets    []string // column names; values are filled in the same order
@@ -63,22 +63,22 @@ func New(m Mapping) *Decoder {
 	return d
 }
 
-// Event is the row that the last message held. Its contents change with the
-// next message.
+// Event is the row of the last message. Its contents change with the next
+// message.
 func (d *Decoder) Event() *Event { return &d.event }
 
 // CommitEnd is the LSN after the commit record of the last transaction: the
 // only LSN of a transaction that may be confirmed (R1).
 func (d *Decoder) CommitEnd() replication.LSN { return d.commitEnd }
 
-// InTransaction tells whether a Begin waits for its Commit.
+// InTransaction reports whether a Begin is waiting for its Commit.
 func (d *Decoder) InTransaction() bool { return d.inTransaction }
 
 // Ignored counts the rows of other tables, updates and deletes so far.
 func (d *Decoder) Ignored() int64 { return d.ignored }
 
 // Decode reads one message. A *PoisonError concerns only its row, and decoding
-// may go on behind it; any other error ends the session.
+// may continue after it. Any other error ends the session.
 func (d *Decoder) Decode(message []byte) (Kind, error) {
 	c := cursor{rest: message}
 	switch kind := c.uint8(); kind {
@@ -98,7 +98,8 @@ func (d *Decoder) Decode(message []byte) (Kind, error) {
 	case 'O', 'M':
 		return Other, nil
 	default:
-		// Skipping what we do not understand would lose rows (P-31).
+		// Skipping messages that the decoder does not understand would lose rows
+		// (P-31).
 		return Other, fmt.Errorf("unknown pgoutput message %q in the transaction committing at %s", kind, d.event.Position.Commit)
 	}
 }
@@ -106,7 +107,7 @@ func (d *Decoder) Decode(message []byte) (Kind, error) {
 func (d *Decoder) begin(c *cursor) error {
 	d.event.Position = replication.Position{Commit: replication.LSN(c.uint64())}
 	d.event.CommitTime = unixMicro(int64(c.uint64()))
-	c.uint32() // transaction id
+	c.uint32() // transaction ID
 	if c.short {
 		return errShort("begin")
 	}
@@ -133,7 +134,7 @@ func (d *Decoder) commit(c *cursor) error {
 	return nil
 }
 
-// insert reads a row. Rows of other tables are none of our business.
+// insert reads a row. Rows of other tables are ignored.
 func (d *Decoder) insert(c *cursor) (Kind, error) {
 	id := c.uint32()
 	if c.uint8() != 'N' || c.short {

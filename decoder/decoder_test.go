@@ -105,7 +105,7 @@ func TestEveryMessageCutAnywhere(t *testing.T) {
 					_, err := d.Decode(message)
 					require.NoError(t, err)
 				}
-				// What follows in the buffer must not complete the message.
+				// The rest of the buffer must not complete the message.
 				_, err := d.Decode(test.message[:length])
 				require.Errorf(t, err, "%d of %d bytes", length, len(test.message))
 				_, poison := errors.AsType[*PoisonError](err)
@@ -161,19 +161,21 @@ func TestBrokenSequences(t *testing.T) {
 		messages [][]byte
 		want     string
 	}{
-		"begin inside a transaction":          {[][]byte{begin, beginMessage(200, commitTime)}, "begins inside another"},
-		"insert without a description":        {[][]byte{begin, outboxRow(nil)}, "not described"},
-		"insert outside a transaction":        {[][]byte{relation, outboxRow(nil)}, "outside a transaction"},
-		"insert after the commit":             {[][]byte{begin, relation, commitMessage(100, 130), outboxRow(nil)}, "outside a transaction"},
-		"commit without a begin":              {[][]byte{commitMessage(100, 130)}, "does not fit"},
-		"commit twice":                        {[][]byte{begin, commitMessage(100, 130), commitMessage(100, 130)}, "does not fit"},
-		"commit of another transaction":       {[][]byte{begin, commitMessage(101, 130)}, "does not fit"},
-		"commit that ends before it starts":   {[][]byte{begin, commitMessage(100, 99)}, "does not fit"},
-		"too few columns":                     {[][]byte{begin, relation, insertMessage(outboxID, rowUUID)}, "has 1 columns, its relation 8"},
-		"no columns":                          {[][]byte{begin, relation, insertMessage(outboxID)}, "has 0 columns"},
-		"too many columns":                    {[][]byte{begin, relation, insertMessage(outboxID, make([]any, 9)...)}, "has 9 columns"},
-		"unchanged TOASTed value":             {[][]byte{begin, relation, outboxRow(map[string]any{"payload": unchanged{}})}, `column "payload"`},
-		"unchanged value of another column":   {[][]byte{begin, relation, outboxRow(map[string]any{"unmapped": unchanged{}})}, `unknown format 'u'`},
+		"begin inside a transaction":        {[][]byte{begin, beginMessage(200, commitTime)}, "begins inside another"},
+		"insert without a description":      {[][]byte{begin, outboxRow(nil)}, "not described"},
+		"insert outside a transaction":      {[][]byte{relation, outboxRow(nil)}, "outside a transaction"},
+		"insert after the commit":           {[][]byte{begin, relation, commitMessage(100, 130), outboxRow(nil)}, "outside a transaction"},
+		"commit without a begin":            {[][]byte{commitMessage(100, 130)}, "does not fit"},
+		"commit twice":                      {[][]byte{begin, commitMessage(100, 130), commitMessage(100, 130)}, "does not fit"},
+		"commit of another transaction":     {[][]byte{begin, commitMessage(101, 130)}, "does not fit"},
+		"commit that ends before it starts": {[][]byte{begin, commitMessage(100, 99)}, "does not fit"},
+		"too few columns":                   {[][]byte{begin, relation, insertMessage(outboxID, rowUUID)}, "has 1 columns, its relation 8"},
+		"no columns":                        {[][]byte{begin, relation, insertMessage(outboxID)}, "has 0 columns"},
+		"too many columns":                  {[][]byte{begin, relation, insertMessage(outboxID, make([]any, 9)...)}, "has 9 columns"},
+		"unchanged TOASTed value":           {[][]byte{begin, relation, outboxRow(map[string]any{"payload": unchanged{}})}, `column "payload"`},
+		"unchanged value of another column": {
+			[][]byte{begin, relation, outboxRow(map[string]any{"unmapped": unchanged{}})}, `unknown format 'u'`,
+		},
 		"value of a negative length":          {[][]byte{begin, relation, negative}, "ends too early"},
 		"value longer than the message":       {[][]byte{begin, relation, long}, "ends too early"},
 		"value of an unknown format":          {[][]byte{begin, relation, wrongFormat}, "unknown format 'x'"},
@@ -217,7 +219,7 @@ func TestOtherTables(t *testing.T) {
 		t.Parallel()
 		d, err := inTransaction(outboxMapping(),
 			relationMessage(1, "public", "Outbox"), relationMessage(2, "public", "outbox2"), relationMessage(3, "Public", "outbox"))
-		require.NoError(t, err, "none of them is the outbox, so none lacks columns")
+		require.NoError(t, err, "none of them is the outbox table, so none lacks columns")
 		assert.Zero(t, d.Ignored())
 	})
 	t.Run("an empty schema means pg_catalog", func(t *testing.T) {
@@ -287,8 +289,10 @@ func TestChangedTable(t *testing.T) {
 	})
 	t.Run("another table takes the name", func(t *testing.T) {
 		t.Parallel()
-		d, err := inTransaction(m, relationMessage(1, "public", "outbox", id, kind, key, typ), relationMessage(2, "public", "outbox", typ, key, kind, id),
-			insertMessage(2, "T", "A", "K", "1"))
+		d, err := inTransaction(
+			m, relationMessage(1, "public", "outbox", id, kind, key, typ),
+			relationMessage(2, "public", "outbox", typ, key, kind, id), insertMessage(2, "T", "A", "K", "1"),
+		)
 		require.NoError(t, err)
 		assert.Equal(t, "A", string(d.Event().Attribute(AggregateID)))
 	})
@@ -334,10 +338,21 @@ func TestOneColumnForManyAttributes(t *testing.T) {
 		Extensions: map[string]string{"x": "a", "b": "b", "a": "b"},
 	}
 	assert.Equal(t, []string{"a", "b"}, m.ColumnNames())
-	d, err := inTransaction(m, relationMessage(1, "public", "outbox", testColumn{"b", oidText}, testColumn{"a", oidInt2}), insertMessage(1, "B", "5"))
+	d, err := inTransaction(
+		m, relationMessage(1, "public", "outbox", testColumn{"b", oidText}, testColumn{"a", oidInt2}),
+		insertMessage(1, "B", "5"),
+	)
 	require.NoError(t, err)
 	e := d.Event()
-	for a, want := range map[Attribute]string{ID: "5", AggregateType: "B", AggregateID: "5", Type: "B", Subject: "5", PartitionKey: "5", Topic: "B"} {
+	for a, want := range map[Attribute]string{
+		ID:            "5",
+		AggregateType: "B",
+		AggregateID:   "5",
+		Type:          "B",
+		Subject:       "5",
+		PartitionKey:  "5",
+		Topic:         "B",
+	} {
 		assert.Equal(t, want, string(e.Attribute(a)), a)
 	}
 	assert.Equal(t, "5", string(e.Data))

@@ -1,11 +1,12 @@
 // Package decoder turns the bytes of the pgoutput plugin into outbox events:
 // messages → relations → rows → the attributes and data of a CloudEvent.
 //
-// It is on the path of every event, so it allocates nothing per row: an Event
+// It is on the path of every event, so it allocates nothing per row. An Event
 // is a set of views into the receive buffer and into the decoder's own scratch
-// space, valid until the next message is decoded. Whatever the server sends, it
-// answers with an event or an error and never reads past the message.
+// space, valid until the next message is decoded. Whatever the server sends,
+// the decoder answers with an event or an error and never reads past the
+// message.
 //
-// Protocol version 1 is read: the server sends a transaction only once it has
-// committed, so nothing that was rolled back ever arrives here.
+// The decoder reads protocol version 1: the server sends a transaction only
+// once it has committed, so nothing that was rolled back ever arrives here.
 package decoder

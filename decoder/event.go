@@ -6,10 +6,10 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Attribute names a column of the outbox table by what it means.
+// Attribute names a column of the outbox table by its meaning.
 type Attribute int
 
-// The attributes that a column can be mapped to. The first four are the core
+// The attributes to which a column can be mapped. The first four are the core
 // of an outbox row.
 const (
 	ID Attribute = iota
@@ -48,11 +48,11 @@ func Attributes() []Attribute {
 	return all
 }
 
-// DataKind is what a payload is made of, by the type of its column.
+// DataKind is the kind of a payload, by the type of its column.
 type DataKind uint8
 
 const (
-	// Text is any column that is neither of the others.
+	// Text is any other column.
 	Text DataKind = iota
 	// JSON is a json or jsonb column: PostgreSQL vouches for its syntax.
 	JSON
@@ -83,39 +83,39 @@ type Extension struct {
 }
 
 // Event is one outbox row. Its byte slices are views that are valid until the
-// next message is decoded; nil means that the column is not mapped, NULL or
+// next message is decoded. nil means that the column is not mapped, NULL or
 // empty.
 type Event struct {
 	Position   replication.Position
 	CommitTime int64 // microseconds since the Unix epoch
 
-	// Time is the row's own time, or the commit time without one; in
+	// Time is the row's own time, or the commit time if it has none, in
 	// microseconds since the Unix epoch.
 	Time int64
 
-	// Data is the payload's bytes as PostgreSQL has them. HasData is false for
-	// NULL.
+	// Data is the payload as PostgreSQL has it. HasData is false for NULL.
 	Data     []byte
 	HasData  bool
 	DataKind DataKind
 
-	// Extensions are in the order of their names, always the same set.
+	// Extensions are sorted by name; the set is always the same.
 	Extensions []Extension
 
 	attributes [attributeCount][]byte
 }
 
 // Attribute is the value of a text attribute, or nil. Payload and Time have
-// fields of their own.
+// separate fields.
 func (e *Event) Attribute(a Attribute) []byte { return e.attributes[a] }
 
-// SetAttribute is for callers that make events themselves: previews and tests.
+// SetAttribute is for callers that build events themselves: previews and tests.
 func (e *Event) SetAttribute(a Attribute, value []byte) { e.attributes[a] = value }
 
-// PoisonError is a row that cannot become an event, however often it is read.
+// PoisonError reports a row that cannot become an event, however often it is
+// read.
 type PoisonError struct {
 	Position replication.Position
-	EventID  string // as far as it is known
+	EventID  string // if known
 	Reason   string // what is wrong and the remedy; holds no row data
 }
 

@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// fill makes the event from d.values. Every error is a *PoisonError.
+// fill builds the event from d.values. Every error is a *PoisonError.
 func (d *Decoder) fill() error {
 	e := &d.event
 	e.attributes = [attributeCount][]byte{}
 	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
 	d.scratch = d.scratch[:0]
-	// The first problem is reported at the end, when the row's id is known.
+	// The first problem is reported at the end, when the row's ID is known.
 	var problem error
 	for i, a := range d.attributes {
 		if err := d.fillAttribute(a, &d.values[i]); err != nil && problem == nil {
@@ -40,7 +40,7 @@ func (d *Decoder) poison(err error) error {
 	return p
 }
 
-// remedy is all that can be done about a row that is wrong in itself.
+// remedy is the only remedy for a row that is itself wrong.
 const remedy = ": correct the application"
 
 var (
@@ -50,7 +50,8 @@ var (
 	errControl  = errors.New("value holds control characters or noncharacters, which CloudEvents does not allow" + remedy)
 )
 
-// required are the attributes without which there is no event, if mapped.
+// required reports whether there is no event without the attribute, if it is
+// mapped.
 func required(a Attribute) bool { return a <= Type }
 
 func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
@@ -112,8 +113,8 @@ func (d *Decoder) fillExtension(x *Extension, v *value) (err error) {
 	return nil
 }
 
-// blank tells a value that CloudEvents takes for empty, which no attribute may
-// be: the SDKs trim white space before they look.
+// blank reports whether CloudEvents takes a value for empty, which no attribute
+// may be: the SDKs trim white space before they look.
 func blank(text []byte) bool {
 	return len(text) == 0 || (text[0] <= ' ' || text[0] >= utf8.RuneSelf) && len(bytes.TrimSpace(text)) == 0
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// joinMessages makes one input of FuzzDecoder: messages, each behind its
+// joinMessages builds one input of FuzzDecoder: messages, each preceded by its
 // length.
 func joinMessages(messages [][]byte) (stream []byte) {
 	for _, m := range messages {
@@ -38,12 +38,14 @@ func splitMessages(stream []byte) (messages [][]byte) {
 	return messages
 }
 
-// FuzzDecoder feeds any sequence of messages to two decoders: one gets exact
-// slices, so that reading on would panic, the other slices of a larger buffer
-// that goes on with other bytes. Both must say the same.
+// FuzzDecoder feeds arbitrary sequences of messages to two decoders. One gets
+// exact slices, so that reading on would panic. The other gets slices of a
+// larger buffer that continues with other bytes. Both must return the same.
 func FuzzDecoder(f *testing.F) {
 	row := outboxRow
-	f.Add(joinMessages([][]byte{beginMessage(100, commitTime), outboxRelation(), row(nil), row(map[string]any{"payload": nil}), commitMessage(100, 130)}))
+	f.Add(joinMessages(
+		[][]byte{beginMessage(100, commitTime), outboxRelation(), row(nil), row(map[string]any{"payload": nil}), commitMessage(100, 130)},
+	))
 	f.Add(joinMessages([][]byte{
 		beginMessage(100, commitTime), outboxRelation(), relationMessage(7, "public", "orders", testColumn{"id", oidInt8}), insertMessage(7, "1"),
 		row(map[string]any{"id": make([]byte, 16), "payload": []byte("\x01{}"), "created_at": bigInt(0), "tenant": []byte{0, 0, 0, 9}}),
@@ -95,7 +97,7 @@ func fuzzStream(t *testing.T, m Mapping, stream []byte) {
 	}
 }
 
-// checkEvent checks what everybody behind the decoder relies on.
+// checkEvent checks everything that the code after the decoder relies on.
 func checkEvent(t *testing.T, e *Event, err error) {
 	t.Helper()
 	if err != nil {
@@ -110,21 +112,21 @@ func checkEvent(t *testing.T, e *Event, err error) {
 	for _, x := range e.Extensions {
 		require.NoError(t, checkString(x.Value))
 	}
-	if e.Time != e.CommitTime { // the server's clock is not ours to check
+	if e.Time != e.CommitTime { // the server's clock is not checked here
 		require.GreaterOrEqual(t, e.Time, minTime)
 		require.LessOrEqual(t, e.Time, maxTime)
 	}
 }
 
-// compareWithPglogrepl reads a message that we have understood with pglogrepl,
-// which checks no bounds.
+// compareWithPglogrepl reads a message that the decoder has understood with
+// pglogrepl, which checks no bounds.
 func compareWithPglogrepl(t *testing.T, d *Decoder, message []byte) {
 	t.Helper()
 	switch message[0] {
 	case 'B', 'C', 'R':
 	case 'I':
 		if !d.relations[binary.BigEndian.Uint32(message[1:])].outbox {
-			return // we have not read it any further, and pglogrepl may panic
+			return // the decoder has read no further, and pglogrepl may panic
 		}
 	default:
 		return
@@ -134,7 +136,7 @@ func compareWithPglogrepl(t *testing.T, d *Decoder, message []byte) {
 	switch m := theirs.(type) {
 	case *pglogrepl.BeginMessage:
 		require.Equal(t, m.FinalLSN, d.event.Position.Commit)
-		if micro := d.event.CommitTime; time.UnixMicro(micro).Equal(time.Unix(0, micro*1000)) { // theirs go through nanoseconds
+		if micro := d.event.CommitTime; time.UnixMicro(micro).Equal(time.Unix(0, micro*1000)) { // pglogrepl goes through nanoseconds
 			require.Equal(t, m.CommitTime.UnixMicro(), micro)
 		}
 	case *pglogrepl.CommitMessage:

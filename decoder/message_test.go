@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// What the server would send, built by hand.
+// Messages as the server would send them, built by hand.
 
-// OIDs of types that need no thought in the decoder.
+// OIDs of types that need no special treatment in the decoder.
 const (
 	oidFloat8  = 701
 	oidDate    = 1082
@@ -77,8 +77,7 @@ func insertMessage(id uint32, values ...any) []byte {
 
 const outboxID = 16401
 
-// outboxColumns are the columns of the hand-made outbox, the mapped ones
-// among others.
+// outboxColumns are the columns of the hand-made outbox, mapped and unmapped.
 var outboxColumns = []testColumn{
 	{"id", oidUUID},
 	{"unmapped", oidNumeric},

@@ -13,13 +13,12 @@ import (
 type Mapping struct {
 	// Schema and Table name the outbox table. Rows of other tables are ignored.
 	Schema, Table string
-	// RelationID is the table's OID, or 0. The log may hold rows from a time
-	// when the table had another name; they are outbox rows all the same, in
+	// RelationID is the table's OID, or 0. The WAL may hold rows from a time when
+	// the table had another name. They are outbox rows nevertheless, in
 	// transactions that commit at RelationSince or later.
 	RelationID    uint32
 	RelationSince replication.LSN
-	// Columns are the mapped columns; an attribute that is not in it is not
-	// mapped.
+	// Columns are the mapped columns; an attribute that is missing is not mapped.
 	Columns map[Attribute]string
 	// Extensions maps CloudEvents extension names to columns.
 	Extensions map[string]string
@@ -39,10 +38,10 @@ func (m Mapping) ColumnNames() []string {
 }
 
 // relation is the outbox table as the last Relation message described it.
-// Columns are found by name, never by place (R14).
+// Columns are found by name, never by position (R14).
 type relation struct {
 	outbox  bool
-	named   bool // it is called what the outbox is called
+	named   bool // it has the outbox table's name
 	columns []column
 }
 
@@ -53,9 +52,9 @@ type column struct {
 	targets []int // index into Decoder.values
 }
 
-// typeMessage notes which built-in type a domain is made of: values of a domain
-// come with its own OID, but look like its base type, whose name this message
-// gives.
+// typeMessage records the built-in type on which a domain is based. Values of a
+// domain come with its own OID but look like its base type, which this message
+// names.
 func (d *Decoder) typeMessage(c *cursor) error {
 	id := c.uint32()
 	schema, name := c.text(), c.text()
@@ -102,8 +101,11 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	}
 	outbox := named || id == d.mapping.RelationID && id != 0 && d.event.Position.Commit >= d.mapping.RelationSince
 	if known := d.relations[id]; known != nil && known.outbox && !outbox {
-		return failure.Refuse(fmt.Errorf("outbox table %s.%s was renamed to %s.%s in the transaction committing at %s: name it in outbox.table, or rename it back",
-			d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit))
+		return failure.Refuse(fmt.Errorf(
+			"outbox table %s.%s was renamed to %s.%s in the transaction committing at %s: "+
+				"name it in outbox.table, or rename it back",
+			d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit,
+		))
 	}
 	r := &relation{outbox: outbox, named: named, columns: columns}
 	d.relations[id] = r
@@ -113,8 +115,8 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	return nil
 }
 
-// succeed notes which table has the outbox's name. One that had it before has lost
-// it, and its rows are none of ours from here on.
+// succeed records which table has the outbox table's name. A table that had the
+// name before has lost it, and its rows are no outbox rows from here on.
 func (d *Decoder) succeed(id uint32) {
 	for former, r := range d.relations {
 		if !r.named || former == id {
@@ -127,7 +129,7 @@ func (d *Decoder) succeed(id uint32) {
 	}
 }
 
-// plan finds every mapped column and remembers where its value goes.
+// plan finds every mapped column and records where its value goes.
 func (d *Decoder) plan(r *relation) error {
 	var missing []string
 	for target, name := range d.targets {
@@ -139,8 +141,11 @@ func (d *Decoder) plan(r *relation) error {
 		r.columns[i].targets = append(r.columns[i].targets, target)
 	}
 	if len(missing) > 0 {
-		return failure.Refuse(fmt.Errorf("outbox table %s.%s has no column %s as of the transaction committing at %s: map the column's new name under outbox.columns, or bring it back",
-			d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit))
+		return failure.Refuse(fmt.Errorf(
+			"outbox table %s.%s has no column %s as of the transaction committing at %s: "+
+				"map the column's new name under outbox.columns, or bring it back",
+			d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit,
+		))
 	}
 	return nil
 }

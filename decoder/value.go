@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// value is a column of a row as it came.
+// value is a column of a row as it arrived.
 type value struct {
 	bytes   []byte
 	typeOID uint32
@@ -18,7 +18,7 @@ type value struct {
 	binary  bool
 }
 
-// Object identifiers of the built-in types that need a thought, from
+// Object identifiers of the built-in types that need special treatment, from
 // pg_type.dat. They never change.
 const (
 	oidBool        = 16
@@ -51,9 +51,13 @@ const epoch2000 = 946_684_800_000_000
 func unixMicro(postgres int64) int64 { return postgres + epoch2000 }
 
 // appendText appends the value in the canonical string form of CloudEvents:
-// numbers in decimal, booleans as true and false, times in RFC 3339, bytes in
-// base64, everything else as PostgreSQL prints it. The result may be a view of
-// the value itself when nothing has to change.
+//   - numbers in decimal
+//   - booleans as true and false
+//   - times in RFC 3339
+//   - bytes in base64
+//   - everything else as PostgreSQL prints it
+//
+// The result may be a view of the value itself if nothing has to change.
 func (v *value) appendText(scratch []byte) (text, grown []byte, err error) {
 	start := len(scratch)
 	switch v.typeOID {
@@ -145,7 +149,7 @@ func (v *value) integer() (int64, error) {
 	return 0, errLength
 }
 
-// jsonb strips the version byte that the binary format begins with.
+// jsonb strips the version byte with which the binary format begins.
 func (v *value) jsonb() ([]byte, error) {
 	if len(v.bytes) < 1 || v.bytes[0] != 1 {
 		return nil, errors.New("jsonb value of an unknown version")
@@ -153,9 +157,9 @@ func (v *value) jsonb() ([]byte, error) {
 	return v.bytes[1:], nil
 }
 
-// data is the payload's bytes, untouched: bytea is given back as the bytes it
-// stands for, and a value in binary format as PostgreSQL would print it, so that
-// the format never shows.
+// data is the unchanged payload. A bytea is returned as the bytes it stands
+// for. A value in binary format is returned as PostgreSQL would print it, so
+// that the format never shows.
 func (v *value) data(scratch []byte) (data, grown []byte, err error) {
 	switch {
 	case v.typeOID == oidJSONB && v.binary:
@@ -182,7 +186,7 @@ func (v *value) data(scratch []byte) (data, grown []byte, err error) {
 	return v.appendText(scratch)
 }
 
-// printedTime appends a time as parseTimestamp reads it.
+// printedTime appends a time in the form that parseTimestamp reads.
 func (v *value) printedTime(scratch []byte) (text, grown []byte, err error) {
 	micro, err := v.micro()
 	if err != nil {
@@ -216,8 +220,9 @@ func (v *value) extensionKind() ExtensionKind {
 	return String
 }
 
-// micro is a point in time in microseconds since the Unix epoch: timestamptz,
-// timestamp (taken as UTC), or a bigint of milliseconds as Debezium has it.
+// micro is a point in time in microseconds since the Unix epoch. It reads a
+// timestamptz, a timestamp (taken as UTC), or a bigint of milliseconds as in
+// Debezium.
 func (v *value) micro() (int64, error) {
 	switch v.typeOID {
 	case oidInt8:
@@ -295,10 +300,10 @@ func digits(text []byte) (int, bool) {
 }
 
 // AppendTime appends a time, in microseconds since the Unix epoch, in RFC 3339
-// with Z and at most six digits: more are lost by most consumers.
+// with Z and at most six digits: most consumers drop any further ones.
 func AppendTime(b []byte, micro int64) []byte {
-	// Package time has a short cut for this layout only. It prints up to nine
-	// digits without trailing zeros, of which microseconds leave six.
+	// Package time has a fast path for this layout only. It prints up to nine
+	// digits without trailing zeros; microseconds leave six.
 	return time.UnixMicro(micro).UTC().AppendFormat(b, time.RFC3339Nano)
 }
 

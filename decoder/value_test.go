@@ -18,7 +18,7 @@ func binaryTime(t time.Time) []byte { return bigInt(t.UnixMicro() - epoch2000) }
 
 func bigInt(n int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(n)) }
 
-// decodeValue reads a row whose one column serves as attribute a.
+// decodeValue reads a row whose only column serves as attribute a.
 func decodeValue(a Attribute, oid uint32, value any) (*Event, error) {
 	d, err := inTransaction(Mapping{Schema: "public", Table: "outbox", Columns: map[Attribute]string{a: "v"}},
 		relationMessage(1, "public", "outbox", testColumn{"v", oid}), insertMessage(1, value))
@@ -31,36 +31,59 @@ func decodeExtension(oid uint32, value any) (Extension, error) {
 	return d.Event().Extensions[0], err
 }
 
-// conversions are values in both formats and what every attribute makes of
-// them. Data is the payload where it differs, as PostgreSQL prints it: which
-// format the server used must not show.
+// conversions are values in both formats and the result for every attribute.
+// data is the payload where it differs, as PostgreSQL prints it: the format
+// that the server used must not show.
 var conversions = map[string]struct {
 	oid    uint32
 	text   string
-	binary []byte // nil: not known in binary format
+	binary []byte // nil: unknown in binary format
 	want   string
 	data   string
 	kind   DataKind
 	x      ExtensionKind
 }{
-	"uuid":              {oid: oidUUID, text: rowUUID, binary: []byte("\x01\x90\xc6\xd5\x3f\x2a\x7c\xde\x8f\x00\x01\x23\x45\x67\x89\xab"), want: rowUUID},
-	"zero uuid":         {oid: oidUUID, text: "00000000-0000-0000-0000-000000000000", binary: make([]byte, 16), want: "00000000-0000-0000-0000-000000000000"},
-	"text":              {oid: oidText, text: "größer 😀", binary: []byte("größer 😀"), want: "größer 😀"},
-	"varchar":           {oid: oidVarchar, text: "v", binary: []byte("v"), want: "v"},
-	"bpchar":            {oid: oidBpchar, text: "ab   ", binary: []byte("ab   "), want: "ab   "},
-	"name":              {oid: oidName, text: "n", binary: []byte("n"), want: "n"},
-	"char":              {oid: oidChar, text: "c", binary: []byte("c"), want: "c"},
-	"json":              {oid: oidJSON, text: `{"b":1, "a":1.10,"b":2}`, binary: []byte(`{"b":1, "a":1.10,"b":2}`), want: `{"b":1, "a":1.10,"b":2}`, kind: JSON},
-	"jsonb":             {oid: oidJSONB, text: `{"a": 1.10}`, binary: []byte("\x01" + `{"a": 1.10}`), want: `{"a": 1.10}`, kind: JSON},
-	"jsonb null":        {oid: oidJSONB, text: `null`, binary: []byte("\x01null"), want: `null`, kind: JSON},
-	"bytea":             {oid: oidBytea, text: `\x00ff41`, binary: []byte("\x00\xffA"), want: "AP9B", data: "\x00\xffA", kind: Bytes},
-	"bytea, upper case": {oid: oidBytea, text: `\xDEADBEEF`, binary: []byte("\xde\xad\xbe\xef"), want: "3q2+7w==", data: "\xde\xad\xbe\xef", kind: Bytes},
-	"true":              {oid: oidBool, text: "t", binary: []byte{1}, want: "true", data: "t", x: Boolean},
-	"false":             {oid: oidBool, text: "f", binary: []byte{0}, want: "false", data: "f", x: Boolean},
-	"int2":              {oid: oidInt2, text: "-32768", binary: []byte("\x80\x00"), want: "-32768", x: Integer},
-	"int4":              {oid: oidInt4, text: "2147483647", binary: []byte("\x7f\xff\xff\xff"), want: "2147483647", x: Integer},
-	"negative int4":     {oid: oidInt4, text: "-1", binary: []byte("\xff\xff\xff\xff"), want: "-1", x: Integer},
-	"int8":              {oid: oidInt8, text: "-9223372036854775808", binary: bigInt(math.MinInt64), want: "-9223372036854775808"},
+	"uuid": {
+		oid:    oidUUID,
+		text:   rowUUID,
+		binary: []byte("\x01\x90\xc6\xd5\x3f\x2a\x7c\xde\x8f\x00\x01\x23\x45\x67\x89\xab"),
+		want:   rowUUID,
+	},
+	"zero uuid": {
+		oid:    oidUUID,
+		text:   "00000000-0000-0000-0000-000000000000",
+		binary: make([]byte, 16),
+		want:   "00000000-0000-0000-0000-000000000000",
+	},
+	"text":    {oid: oidText, text: "größer 😀", binary: []byte("größer 😀"), want: "größer 😀"},
+	"varchar": {oid: oidVarchar, text: "v", binary: []byte("v"), want: "v"},
+	"bpchar":  {oid: oidBpchar, text: "ab   ", binary: []byte("ab   "), want: "ab   "},
+	"name":    {oid: oidName, text: "n", binary: []byte("n"), want: "n"},
+	"char":    {oid: oidChar, text: "c", binary: []byte("c"), want: "c"},
+	"json": {
+		oid:    oidJSON,
+		text:   `{"b":1, "a":1.10,"b":2}`,
+		binary: []byte(`{"b":1, "a":1.10,"b":2}`),
+		want:   `{"b":1, "a":1.10,"b":2}`,
+		kind:   JSON,
+	},
+	"jsonb":      {oid: oidJSONB, text: `{"a": 1.10}`, binary: []byte("\x01" + `{"a": 1.10}`), want: `{"a": 1.10}`, kind: JSON},
+	"jsonb null": {oid: oidJSONB, text: `null`, binary: []byte("\x01null"), want: `null`, kind: JSON},
+	"bytea":      {oid: oidBytea, text: `\x00ff41`, binary: []byte("\x00\xffA"), want: "AP9B", data: "\x00\xffA", kind: Bytes},
+	"bytea, upper case": {
+		oid:    oidBytea,
+		text:   `\xDEADBEEF`,
+		binary: []byte("\xde\xad\xbe\xef"),
+		want:   "3q2+7w==",
+		data:   "\xde\xad\xbe\xef",
+		kind:   Bytes,
+	},
+	"true":          {oid: oidBool, text: "t", binary: []byte{1}, want: "true", data: "t", x: Boolean},
+	"false":         {oid: oidBool, text: "f", binary: []byte{0}, want: "false", data: "f", x: Boolean},
+	"int2":          {oid: oidInt2, text: "-32768", binary: []byte("\x80\x00"), want: "-32768", x: Integer},
+	"int4":          {oid: oidInt4, text: "2147483647", binary: []byte("\x7f\xff\xff\xff"), want: "2147483647", x: Integer},
+	"negative int4": {oid: oidInt4, text: "-1", binary: []byte("\xff\xff\xff\xff"), want: "-1", x: Integer},
+	"int8":          {oid: oidInt8, text: "-9223372036854775808", binary: bigInt(math.MinInt64), want: "-9223372036854775808"},
 	"timestamptz": {
 		oid: oidTimestamptz, text: "2024-01-02 03:04:05.678901+00", data: "2024-01-02 03:04:05.678901+00", want: "2024-01-02T03:04:05.678901Z",
 		binary: binaryTime(time.Date(2024, 1, 2, 3, 4, 5, 678901000, time.UTC)),
@@ -69,8 +92,20 @@ var conversions = map[string]struct {
 		oid: oidTimestamp, text: "1969-12-31 23:59:59.5", data: "1969-12-31 23:59:59.5", want: "1969-12-31T23:59:59.5Z",
 		binary: binaryTime(time.Date(1969, 12, 31, 23, 59, 59, 500000000, time.UTC)),
 	},
-	"whole second": {oid: oidTimestamptz, text: "2000-01-01 00:00:00+00", data: "2000-01-01 00:00:00+00", binary: bigInt(0), want: "2000-01-01T00:00:00Z"},
-	"first time":   {oid: oidTimestamp, text: "0001-01-01 00:00:00", data: "0001-01-01 00:00:00", binary: binaryTime(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)), want: "0001-01-01T00:00:00Z"},
+	"whole second": {
+		oid:    oidTimestamptz,
+		text:   "2000-01-01 00:00:00+00",
+		data:   "2000-01-01 00:00:00+00",
+		binary: bigInt(0),
+		want:   "2000-01-01T00:00:00Z",
+	},
+	"first time": {
+		oid:    oidTimestamp,
+		text:   "0001-01-01 00:00:00",
+		data:   "0001-01-01 00:00:00",
+		binary: binaryTime(time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)),
+		want:   "0001-01-01T00:00:00Z",
+	},
 	"last time": {
 		oid: oidTimestamptz, text: "9999-12-31 23:59:59.999999+00", data: "9999-12-31 23:59:59.999999+00", want: "9999-12-31T23:59:59.999999Z",
 		binary: binaryTime(time.Date(9999, 12, 31, 23, 59, 59, 999999000, time.UTC)),
@@ -256,7 +291,7 @@ func TestStrings(t *testing.T) {
 					assert.Equal(t, test.value, string(e.Attribute(a)))
 				} else {
 					poison, _ := errors.AsType[*PoisonError](err)
-					assert.Empty(t, poison.EventID, "what is not a string cannot be named")
+					assert.Empty(t, poison.EventID, "a value that is not a string cannot be named")
 				}
 			}
 			_, err := decodeExtension(oidText, test.value)
@@ -304,7 +339,7 @@ func TestNullAndEmpty(t *testing.T) {
 		}
 		for _, empty := range []any{"", []byte{}, "   ", "\u2003"} {
 			if a == Payload && len(fmt.Sprint(empty)) > 2 {
-				continue // a payload is whatever it is
+				continue // a payload may be anything
 			}
 			e, err := decodeValue(a, oidText, empty)
 			switch {
@@ -350,7 +385,7 @@ func TestPoisonedRow(t *testing.T) {
 	assert.Contains(t, poison.Reason, `column "type"`, "the first problem counts")
 	require.EqualError(t, err, `outbox row "`+rowUUID+`" at 0/64+1: `+poison.Reason)
 
-	// A problem in an earlier column does not hide the id.
+	// A problem in an earlier column does not hide the ID.
 	err = row(map[string]any{"id": nil})
 	require.ErrorContains(t, err, "outbox row of unknown id at 0/64+2")
 	err = row(map[string]any{"tenant": "a\nb"})
@@ -359,14 +394,14 @@ func TestPoisonedRow(t *testing.T) {
 	require.ErrorContains(t, err, "control characters")
 	require.NotContains(t, err.Error(), "a\nb")
 
-	require.NoError(t, row(nil), "decoding goes on behind it")
+	require.NoError(t, row(nil), "decoding goes on after it")
 	assert.Equal(t, "0/64+5", d.Event().Position.String(), "a poisoned row keeps its place")
 	assert.Equal(t, "42", string(d.Event().Attribute(AggregateID)))
 	_, err = d.Decode(commitMessage(100, 130))
 	require.NoError(t, err)
 }
 
-// Every view must survive what is written to the scratch space after it.
+// Every view must survive later writes to the scratch space.
 func TestViewsWhileScratchGrows(t *testing.T) {
 	t.Parallel()
 	m := Mapping{Schema: "public", Table: "outbox", Columns: map[Attribute]string{}, Extensions: map[string]string{}}

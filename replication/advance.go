@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// advancer moves the slot itself while its copies are read, on a session and a
-// goroutine of its own: the server reads the log from the slot's restart
-// position each time, which may take a while.
+// advancer moves the slot itself while its copies are read. It has its own
+// session and goroutine because a move may take a while: the server reads the
+// WAL from the slot's restart position each time.
 type advancer struct {
 	control *Control
 
@@ -21,7 +21,7 @@ type advancer struct {
 	target LSN
 	done   LSN
 	err    error
-	moved  chan struct{} // closed and replaced when done or err change
+	moved  chan struct{} // closed and replaced when done or err changes
 }
 
 func newAdvancer(ctx context.Context, c Config) (*advancer, error) {
@@ -37,7 +37,8 @@ func newAdvancer(ctx context.Context, c Config) (*advancer, error) {
 	return a, nil
 }
 
-// advance asks for the slot to be moved. It returns why an earlier move failed.
+// advance asks for the slot to be moved to the given position. It returns the
+// error of an earlier move, if one failed.
 func (a *advancer) advance(to LSN) error {
 	a.mu.Lock()
 	a.target = max(a.target, to)
@@ -50,8 +51,8 @@ func (a *advancer) advance(to LSN) error {
 	return err
 }
 
-// restShare is how long the advancer rests after a move, in times of what the
-// move took: the log is read again each time.
+// restShare is how long the advancer rests after a move, as a multiple of the
+// time the move took. Each move makes the server read the WAL again.
 const restShare = 4
 
 func (a *advancer) run(ctx context.Context) {
@@ -96,7 +97,7 @@ func (a *advancer) move(ctx context.Context) bool {
 	return err == nil
 }
 
-// finish waits until the slot has been moved as far as was asked for.
+// finish waits until the slot is at the furthest position that was asked for.
 func (a *advancer) finish(deadline time.Time) error {
 	timeout := time.NewTimer(time.Until(deadline))
 	defer timeout.Stop()

@@ -15,22 +15,25 @@ import (
 )
 
 const (
-	// pauseTCP is how long the receive window is left to fill while data flows.
-	// A Unix socket holds only a few hundred messages, so its sender would
-	// stand still sooner.
+	// pauseTCP is how long the receive window is left to fill while data flows. A
+	// Unix socket holds only a few hundred messages, so its sender would stall
+	// sooner.
 	pauseTCP  = time.Millisecond
 	pauseUnix = 200 * time.Microsecond
-	// smallRead is below what a reader asks for that has a buffer of its own;
-	// TLS and the handshake ask for less.
+	// smallRead is the size below which a read goes through bulkConn's own buffer.
+	// Readers with a buffer of their own ask for more; TLS and the handshake ask
+	// for less.
 	smallRead = 32 << 10
 )
 
-// bulkConn reads in bulk. A walsender sends every message by itself, and every
-// such send wakes whoever waits for the socket: Go's poller even while nobody
+// bulkConn reads in bulk.
+//
+// A walsender sends every message separately, and every send wakes the process
+// that waits for the socket. Go's poller is woken even while no goroutine
 // reads. That costs both sides more than decoding does. So the socket is not
-// registered with the poller: it stands behind a gate, an epoll instance that is
-// armed for one event when there is nothing to read, and while data flows the
-// reader sleeps a moment before each read instead of being woken. An idle
+// registered with the poller. Instead it is behind a gate, an epoll instance
+// that is armed for one event when there is nothing to read. While data flows,
+// the reader sleeps a moment before each read instead of being woken. An idle
 // connection wakes its reader at once.
 //
 // One goroutine reads. Deadlines, Write and Close may come from others.
@@ -41,9 +44,9 @@ type bulkConn struct {
 	await         syscall.RawConn // of the gate
 	local, remote net.Addr
 
-	inPieces bool          // the server sends large pieces, not message by message
+	inPieces bool          // the server sends large pieces, not one message at a time
 	pause    time.Duration // while data flows
-	flows    bool          // the last read brought much, and pausing lets more come together
+	flows    bool          // the last read returned much, and a pause lets more accumulate
 	buffer   []byte        // for small reads
 	unread   []byte        // part of buffer
 
@@ -52,10 +55,10 @@ type bulkConn struct {
 	writeDeadline atomic.Int64 // Unix nanoseconds, 0 for none
 }
 
-// readInBulk takes a new connection over. Where that cannot be done it returns
-// the connection as it is. A server that sends in pieces is not paused for when
-// a read has filled the buffer: more is there, and unlike a walsender it saves
-// nothing by sending later.
+// readInBulk takes over a new connection. Where that is impossible it returns
+// the connection unchanged. With a server that sends in pieces there is no
+// pause after a read that filled the buffer. More data is already there, and
+// unlike a walsender that server saves nothing by sending later.
 func readInBulk(conn net.Conn, inPieces bool) (net.Conn, error) {
 	raw, ok := conn.(syscall.Conn)
 	if !ok {
@@ -106,7 +109,7 @@ func (c *bulkConn) openGate() error {
 	return nil
 }
 
-// Read returns what has arrived. It waits only when that is nothing.
+// Read returns what has arrived. It waits only if nothing has.
 func (c *bulkConn) Read(p []byte) (int, error) {
 	if len(c.unread) == 0 && len(p) >= smallRead {
 		return c.receive(p)
@@ -167,17 +170,17 @@ func (c *bulkConn) waitForData() error {
 			failed = os.NewSyscallError("epoll_ctl", unix.EpollCtl(int(gate), unix.EPOLL_CTL_MOD, c.socket, &event))
 		}
 		var events [1]unix.EpollEvent
-		n, _ := unix.EpollWait(int(gate), events[:], 0) // an interruption is like nothing yet
+		n, _ := unix.EpollWait(int(gate), events[:], 0) // an interruption counts as nothing yet
 		return failed != nil || n > 0
 	})
 	if failed != nil {
 		return failed
 	}
-	return err // as it is: TLS must see that it is a timeout
+	return err // unwrapped: TLS must see that it is a timeout
 }
 
-// Write sends all of p. What we send is short and rare, so waiting for room may
-// hold a thread.
+// Write sends all of p. The streamer's messages are short and rare, so waiting
+// for room may hold a thread.
 func (c *bulkConn) Write(p []byte) (int, error) {
 	c.using.RLock()
 	defer c.using.RUnlock()
@@ -202,8 +205,8 @@ func (c *bulkConn) Write(p []byte) (int, error) {
 	return sent, nil
 }
 
-// waitForRoom sleeps until the socket takes more, or for a moment: a deadline
-// may be set, and the connection closed, meanwhile.
+// waitForRoom sleeps until the socket accepts more data, or for a moment:
+// meanwhile a deadline may be set or the connection closed.
 func (c *bulkConn) waitForRoom() error {
 	const moment = 10 // milliseconds
 	if at := c.writeDeadline.Load(); at != 0 && time.Now().UnixNano() >= at {
@@ -216,12 +219,12 @@ func (c *bulkConn) waitForRoom() error {
 	return nil
 }
 
-// Close ends the connection, and with it a Read or Write that waits.
+// Close ends the connection and any Read or Write that is waiting on it.
 func (c *bulkConn) Close() error {
 	if c.closed.Swap(true) {
 		return net.ErrClosed
 	}
-	_ = unix.Shutdown(c.socket, unix.SHUT_RDWR) // wakes a reader; fails if the peer was first
+	_ = unix.Shutdown(c.socket, unix.SHUT_RDWR) // wakes a reader; fails if the peer closed first
 	c.using.Lock()
 	defer c.using.Unlock()
 	return errors.Join(c.gate.Close(), unix.Close(c.socket))

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pair is a connection whose one end reads in bulk.
+// pair returns two connected ends, one of which reads in bulk.
 func pair(t *testing.T, network string) (bulk, peer net.Conn) {
 	t.Helper()
 	address := "127.0.0.1:0"
@@ -62,15 +62,15 @@ func TestBulkConnReads(t *testing.T) {
 		large := make([]byte, 1<<20)
 		n, err = bulk.Read(large)
 		require.NoError(t, err)
-		assert.Equal(t, "ef", string(large[:n]), "what a small read left over comes first")
+		assert.Equal(t, "ef", string(large[:n]), "the rest of a small read comes first")
 		require.NoError(t, peer.Close())
 		_, err = bulk.Read(large)
 		require.ErrorIs(t, err, io.EOF)
 	})
 }
 
-// TestBulkConnWakes: an idle connection hands over what comes without a pause,
-// and its deadlines and its end wake a reader.
+// TestBulkConnWakes: an idle connection hands over what arrives without a
+// pause, and its deadlines and its end wake a reader.
 func TestBulkConnWakes(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, bulk, peer net.Conn) {
@@ -120,7 +120,7 @@ func TestBulkConnWrites(t *testing.T) {
 		large := bytes.Repeat([]byte("0123456789"), 1<<20)
 		require.NoError(t, bulk.SetWriteDeadline(time.Now().Add(50*time.Millisecond)))
 		sent, err := bulk.Write(large)
-		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nobody reads")
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded, "nothing reads")
 		require.NoError(t, bulk.SetWriteDeadline(time.Time{}))
 		done := make(chan error, 1)
 		go func() {
@@ -137,7 +137,7 @@ func TestBulkConnWrites(t *testing.T) {
 	})
 }
 
-// TestBulkConnReadsInBulk: many small messages come in few reads.
+// TestBulkConnReadsInBulk: many small messages arrive in few reads.
 func TestBulkConnReadsInBulk(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, bulk, peer net.Conn) {
@@ -169,8 +169,8 @@ func TestBulkConnReadsInBulk(t *testing.T) {
 	})
 }
 
-// TestBulkConnPauses: the next read waits a moment after one that brought much,
-// unless a server that sends in pieces has filled the whole buffer.
+// TestBulkConnPauses: after a read that returned much, the next one waits a
+// moment, unless a server that sends in pieces has filled the whole buffer.
 func TestBulkConnPauses(t *testing.T) {
 	t.Parallel()
 	for _, inPieces := range []bool{false, true} {

@@ -4,5 +4,5 @@ package replication
 
 import "net"
 
-// readInBulk leaves the connection as it is: what it does on Linux needs epoll.
+// readInBulk returns the connection unchanged: bulk reads need Linux's epoll.
 func readInBulk(conn net.Conn, _ bool) (net.Conn, error) { return conn, nil }

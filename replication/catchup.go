@@ -7,13 +7,13 @@ import (
 	"time"
 )
 
-// CatchUp reads the log by SQL: as fast as the server decodes, because a call
-// is answered in large pieces, where a walsender sends every message by itself.
-// Temporary copies of the slot are read, stretch by stretch, by two sessions in
-// turn, so that one decodes while the other is being read. The slot itself is
-// only moved, to what has been confirmed: a crash loses nothing.
+// CatchUp reads the WAL by SQL, as fast as the server decodes it: a call is
+// answered in large pieces, whereas a walsender sends every message separately.
+// Two sessions take turns reading temporary copies of the slot, stretch by
+// stretch, so that one decodes while the other is being read. The slot itself
+// is only moved, to the confirmed position, so a crash loses nothing.
 //
-// One goroutine owns it; only Wake may be called from others.
+// One goroutine owns a CatchUp; only Wake may be called from others.
 type CatchUp struct {
 	waker
 	horizon
@@ -21,44 +21,43 @@ type CatchUp struct {
 	server   Server
 	division stretching
 	lanes    []*lane
-	queue    []*lane // those with a stretch, in the order of the log
+	queue    []*lane // lanes with a stretch, in WAL order
 	advancer *advancer
 
-	planned LSN   // up to where stretches have been asked for
-	flushed LSN   // end of the server's log when last seen
+	planned LSN   // end of the last stretch asked for
+	flushed LSN   // end of the server's WAL when last seen
 	reached LSN   // every commit below it has been handed out
-	stretch int64 // length of the last one, bytes of log
-	again   int64 // bytes of log that the last one had to decode again
+	stretch int64 // length of the last stretch, bytes of WAL
+	again   int64 // bytes of WAL that the last stretch had to decode again
 
-	poll  time.Time     // when to look for more, once everything is read
-	pause time.Duration // between two such looks
+	poll  time.Time     // when to poll next, once everything is read
+	pause time.Duration // between two polls
 }
 
-// NoCatchUpError tells that the log cannot be read by SQL here and now, for a
-// reason that does not concern streaming.
+// NoCatchUpError reports that the WAL cannot currently be read by SQL, for a
+// reason that does not affect streaming.
 type NoCatchUpError struct{ Reason string }
 
 func (e *NoCatchUpError) Error() string {
 	return "reading the slot by SQL is not possible: " + e.Reason
 }
 
-// stretching is how the log is divided, in bytes of log where nothing else is
-// said.
+// stretching is how the WAL is divided. Sizes are in bytes of WAL unless stated
+// otherwise.
 type stretching struct {
-	// first is short, so that the first event comes early; each further stretch
-	// is longer, because each is decoded from the copy's restart position, which
-	// the server moves only every 15 seconds of the log's time.
+	// first is short, so that the first event comes early. Each further stretch is
+	// longer, because decoding begins at the copy's restart position, which the
+	// server moves only every 15 seconds of WAL time.
 	first int64
-	// longest bounds what the server prepares for one answer, in a temporary
-	// file.
+	// longest bounds what the server prepares for one answer, in a temporary file.
 	longest int64
-	// again is how much may be decoded again for one stretch before streaming is
-	// the better way.
+	// again is the limit on what may be decoded again for one stretch. Above it,
+	// streaming is the better way.
 	again int64
-	// worthwhile is how much must be left for a second session to begin before
-	// the first has ended.
+	// worthwhile is how much must be left for a second session to begin before the
+	// first has ended.
 	worthwhile int64
-	// messages bounds an answer whose rows are larger than in the log, where they
+	// messages bounds an answer whose rows are larger than in the WAL, where they
 	// may be compressed.
 	messages int
 }
@@ -71,17 +70,29 @@ const (
 )
 
 // OpenCatchUp begins to read at start, which must be the position of the
-// caller's checkpoint or of what it has read since; the slot must have been
-// checked. It returns a *NoCatchUpError where only streaming is possible.
+// caller's checkpoint or of what the caller has read since. The slot must have
+// been checked. It returns a *NoCatchUpError where only streaming is possible.
 func OpenCatchUp(ctx context.Context, c Config, server Server, slot Slot, start LSN) (*CatchUp, error) {
-	return openCatchUp(ctx, c, server, slot, start, stretching{first: 8 << 20, longest: 512 << 20, again: 1 << 30, worthwhile: 4 << 20, messages: 2_000_000})
+	return openCatchUp(
+		ctx, c, server, slot, start,
+		stretching{first: 8 << 20, longest: 512 << 20, again: 1 << 30, worthwhile: 4 << 20, messages: 2_000_000},
+	)
 }
 
 func openCatchUp(ctx context.Context, c Config, server Server, slot Slot, start LSN, division stretching) (*CatchUp, error) {
 	if err := catchable(server, slot); err != nil {
 		return nil, err
 	}
-	u := &CatchUp{config: c, server: server, division: division, planned: start, reached: start, flushed: max(slot.Flushed, start), horizon: horizonAt(start), pause: shortestPoll}
+	u := &CatchUp{
+		config:   c,
+		server:   server,
+		division: division,
+		planned:  start,
+		reached:  start,
+		flushed:  max(slot.Flushed, start),
+		horizon:  horizonAt(start),
+		pause:    shortestPoll,
+	}
 	first, err := openLane(ctx, c, server, start)
 	if err != nil {
 		return nil, err
@@ -112,8 +123,8 @@ func catchable(server Server, slot Slot) error {
 	return nil
 }
 
-// secondLane opens the second session and gives it a stretch. That there is no
-// slot left for it is no reason not to go on with one.
+// secondLane opens the second session and gives it a stretch. If no slot is
+// left for the second session, CatchUp goes on with the first.
 func (u *CatchUp) secondLane(ctx context.Context) error {
 	second, err := openLane(ctx, u.config, u.server, u.planned)
 	if _, refused := errors.AsType[*NoCatchUpError](err); refused {
@@ -126,16 +137,16 @@ func (u *CatchUp) secondLane(ctx context.Context) error {
 	return u.dispatch()
 }
 
-// left is how much log has not been asked for.
+// left is how many bytes of WAL have not been asked for.
 func (u *CatchUp) left() int64 { return int64(u.flushed) - int64(u.planned) }
 
-// Behind is how many bytes of log had not been handed out when the server was
+// Behind is how many bytes of WAL had not been handed out when the server was
 // last asked.
 func (u *CatchUp) Behind() int64 { return int64(u.flushed) - int64(u.reached) }
 
-// dispatch gives stretches to the lanes that have none. They join exactly: a
-// transaction belongs to the one in which its commit record begins. One that
-// reaches to the end of the log may end anywhere, so nothing follows it before
+// dispatch gives stretches to idle lanes. Stretches join exactly: a transaction
+// belongs to the stretch in which its commit record begins. A stretch that
+// reaches the end of the WAL may end anywhere, so no stretch follows it before
 // it has ended.
 func (u *CatchUp) dispatch() error {
 	for _, l := range u.lanes {
@@ -156,8 +167,8 @@ func (u *CatchUp) dispatch() error {
 	return nil
 }
 
-// length is how long the next stretch shall be: the more must be decoded again,
-// the longer.
+// length is the length of the next stretch: the more WAL must be decoded again,
+// the longer the stretch.
 func (u *CatchUp) length() int64 {
 	if u.stretch == 0 {
 		return u.division.first
@@ -178,7 +189,7 @@ func (u *CatchUp) Next() (Message, error) {
 	return u.handedOut(u.queue[0], *done)
 }
 
-// handedOut ends the stretch of l, at whose end every commit so far has been
+// handedOut ends the stretch of l, when every commit up to its end has been
 // handed out, and begins the next.
 func (u *CatchUp) handedOut(l *lane, at place) (Message, error) {
 	u.pace(l.rows)
@@ -190,7 +201,7 @@ func (u *CatchUp) handedOut(l *lane, at place) (Message, error) {
 		return mark, &NoCatchUpError{fmt.Sprintf("an open transaction makes the server decode %d MiB of its log again each time", u.again>>20)}
 	}
 	if len(u.queue) > 1 && at.confirmed < l.end {
-		// The limit of messages has cut it: its rest comes before what follows.
+		// The limit of messages cut the stretch short: its rest comes first.
 		l.busy = true
 		return mark, l.ask(at.confirmed, l.end, u.division.messages)
 	}
@@ -199,7 +210,7 @@ func (u *CatchUp) handedOut(l *lane, at place) (Message, error) {
 		u.planned = u.reached
 	}
 	if u.left() <= 0 {
-		return mark, nil // Wait looks for more
+		return mark, nil // Wait polls for more
 	}
 	return mark, u.dispatch()
 }
@@ -214,8 +225,8 @@ func (u *CatchUp) pace(rows bool) {
 	u.poll = time.Now().Add(u.pause)
 }
 
-// Wait blocks until more has been received, Wake is called or the time until
-// has come, whichever is first.
+// Wait blocks until more has been received, Wake is called or until has passed,
+// whichever comes first.
 func (u *CatchUp) Wait(until time.Time) error {
 	from := u.lanes[0]
 	switch {
@@ -236,12 +247,13 @@ func (u *CatchUp) Wait(until time.Time) error {
 	return err
 }
 
-// Flowing tells whether an answer is arriving as fast as the server can send
-// it, so that more is sure to come.
+// Flowing reports whether an answer is arriving as fast as the server can send
+// it, so that more is sure to follow.
 func (u *CatchUp) Flowing() bool { return len(u.queue) > 0 && u.queue[0].Flowing() }
 
-// Confirm tells the server that everything below lsn is durably published, by
-// moving the slot. It does not wait for that. lsn must be a saved checkpoint.
+// Confirm records that everything below lsn is durably published, by asking for
+// the slot to be moved. It does not wait for the move. lsn must be a saved
+// checkpoint.
 func (u *CatchUp) Confirm(lsn LSN, _ bool) error {
 	if err := u.confirmable(lsn); err != nil {
 		return err
@@ -249,10 +261,12 @@ func (u *CatchUp) Confirm(lsn LSN, _ bool) error {
 	return u.advancer.advance(lsn)
 }
 
-// Finish waits, until the deadline, for the slot to be where it was confirmed.
+// Finish waits, until the deadline, for the slot to reach the confirmed
+// position.
 func (u *CatchUp) Finish(deadline time.Time) error { return u.advancer.finish(deadline) }
 
-// Close ends all sessions, and with them the copies. It is safe after any error.
+// Close ends all sessions and, with them, the copies. It is safe after any
+// error.
 func (u *CatchUp) Close() {
 	for _, l := range u.lanes {
 		l.leave()

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// source is what both readers offer.
+// source is the interface that both readers share.
 type source interface {
 	Next() (Message, error)
 	Wait(until time.Time) error
@@ -26,7 +26,7 @@ type source interface {
 	Close()
 }
 
-// short stretches make many joints.
+// short has short stretches, which make many joints.
 var short = stretching{first: 2 << 10, longest: 16 << 10, again: 1 << 40, worthwhile: 512, messages: 200}
 
 func (f *fixture) catchUp(start LSN, division stretching) *CatchUp {
@@ -38,10 +38,10 @@ func (f *fixture) catchUp(start LSN, division stretching) *CatchUp {
 	return u
 }
 
-// transcript reads from r until it has passed the position to, or until cut says
-// so at the end of a transaction. It returns what came, without the descriptions
-// of tables, which each reader sends when it likes, and where another reader can
-// go on.
+// transcript reads from r until it has passed the position to, or until cut
+// returns true at the end of a transaction. It returns the messages and the
+// position at which another reader can go on. Descriptions of tables are left
+// out, because each reader sends them when it likes.
 func transcript(t *testing.T, r source, at, to LSN, cut func() bool) (all []string, end LSN) {
 	t.Helper()
 	open := false
@@ -81,7 +81,10 @@ func traffic(f *fixture, random *rand.Rand, transactions int) {
 	f.exec("CREATE TABLE other (t text)")
 	for n := range transactions {
 		id := n * 1000
-		rows := fmt.Sprintf("INSERT INTO outbox SELECT n, repeat('x', %d) FROM generate_series(%d, %d) n", random.IntN(400), id, id+random.IntN(6))
+		rows := fmt.Sprintf(
+			"INSERT INTO outbox SELECT n, repeat('x', %d) FROM generate_series(%d, %d) n",
+			random.IntN(400), id, id+random.IntN(6),
+		)
 		switch random.IntN(12) {
 		case 0:
 			f.exec("BEGIN", rows, "ROLLBACK")
@@ -109,9 +112,9 @@ func (f *fixture) end() LSN {
 	return at
 }
 
-// TestReadersAgree reads the same log in both ways, and with changes from one to
-// the other at random positions: every transaction comes once, in order, byte
-// for byte.
+// TestReadersAgree reads the same WAL in both ways, and with switches from one
+// to the other at random positions. Every transaction comes once, in order,
+// byte for byte.
 func TestReadersAgree(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Shared(t)
@@ -143,7 +146,11 @@ func agree(t *testing.T, f *fixture, random *rand.Rand) {
 
 	got, _ := transcript(t, f.catchUp(start, short), start, end, never)
 	compare(t, want, got)
-	got, _ = transcript(t, f.catchUp(start, stretching{first: 1 << 30, longest: 1 << 30, again: 1 << 40, worthwhile: 1 << 30, messages: 100}), start, end, never)
+	got, _ = transcript(
+		t,
+		f.catchUp(start, stretching{first: 1 << 30, longest: 1 << 30, again: 1 << 40, worthwhile: 1 << 30, messages: 100}),
+		start, end, never,
+	)
 	compare(t, want, got)
 
 	got = nil
@@ -172,11 +179,14 @@ func agree(t *testing.T, f *fixture, random *rand.Rand) {
 func (f *fixture) insertAfter(random *rand.Rand) {
 	f.t.Helper()
 	for n := range 40 {
-		f.exec(fmt.Sprintf("INSERT INTO outbox (id, payload) SELECT n, repeat('z', %d) FROM generate_series(%d, %d) n", random.IntN(300), 1_000_000+n*10, 1_000_000+n*10+random.IntN(9)))
+		f.exec(fmt.Sprintf(
+			"INSERT INTO outbox (id, payload) SELECT n, repeat('z', %d) FROM generate_series(%d, %d) n",
+			random.IntN(300), 1_000_000+n*10, 1_000_000+n*10+random.IntN(9),
+		))
 	}
 }
 
-// compare says where two transcripts part, without printing them.
+// compare reports where two transcripts differ, without printing them.
 func compare(t *testing.T, want, got []string) {
 	t.Helper()
 	for i := range min(len(want), len(got)) {
@@ -187,8 +197,8 @@ func compare(t *testing.T, want, got []string) {
 	require.Len(t, got, len(want))
 }
 
-// TestCatchUpMovesTheSlot: what is confirmed moves the slot itself, and nothing
-// is left behind.
+// TestCatchUpMovesTheSlot: confirming moves the slot itself, and nothing is
+// left over.
 func TestCatchUpMovesTheSlot(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
@@ -208,8 +218,8 @@ func TestCatchUpMovesTheSlot(t *testing.T) {
 	}, patience, 10*time.Millisecond, "the copies end with their sessions")
 }
 
-// TestCatchUpFollows: rows that are committed while it reads, and afterwards,
-// come too.
+// TestCatchUpFollows: rows committed while it reads, and afterwards, arrive
+// too.
 func TestCatchUpFollows(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
@@ -325,11 +335,11 @@ func TestAdvancerExplains(t *testing.T) {
 	_, end := readRows(t, stream, 10)
 	require.NoError(t, a.advance(end))
 	require.ErrorIs(t, a.finish(time.Now().Add(patience)), ErrSlotActive)
-	require.ErrorIs(t, a.advance(end), ErrSlotActive, "said again until somebody looks")
+	require.ErrorIs(t, a.advance(end), ErrSlotActive, "reported until the caller looks")
 }
 
-// TestLaneRows: the frame around no rows is not taken for one, or an idle server
-// would be asked again and again without a pause.
+// TestLaneRows: the frame around zero rows does not count as a row. Otherwise
+// an idle server would be polled repeatedly without a pause.
 func TestLaneRows(t *testing.T) {
 	t.Parallel()
 	row := "\x00\x02" + "\x00\x00\x00\x08" + strings.Repeat("\x00", 7) + "\x09" + "\x00\x00\x00\x03" + "row"

@@ -12,11 +12,11 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Finding is one thing that a check has found.
+// Finding is one result of a check.
 type Finding struct {
-	// Fatal findings stop the streamer: going on would lose or invent events.
+	// Fatal findings stop the streamer: to go on would lose or invent events.
 	Fatal bool
-	// Problem is a sentence that names the thing.
+	// Problem is a sentence that names the object concerned.
 	Problem string
 	// Remedy is what to do, if possible something to paste.
 	Remedy string
@@ -27,8 +27,8 @@ func (f Finding) Error() string { return f.Problem }
 // Fix is the remedy, as package failure asks for it.
 func (f Finding) Fix() string { return f.Remedy }
 
-// Refusal joins the fatal findings into one error that stops the process, or
-// nil.
+// Refusal joins the fatal findings into one error that stops the process. It
+// returns nil if there are none.
 func Refusal(findings []Finding) error {
 	var fatal []error
 	for _, f := range findings {
@@ -39,8 +39,8 @@ func Refusal(findings []Finding) error {
 	return failure.Refuse(errors.Join(fatal...))
 }
 
-// CheckServer looks at settings of the server that decide whether its log can
-// be decoded, and safely.
+// CheckServer checks the server settings that decide whether its WAL can be
+// decoded safely.
 func CheckServer(s Server, c Config) []Finding {
 	var found []Finding
 	if s.WALLevel != "logical" {
@@ -53,7 +53,10 @@ func CheckServer(s Server, c Config) []Finding {
 	if standbyNamesMatch(s.SynchronousStandbyNames, c.ApplicationName()) {
 		found = append(found, Finding{
 			true,
-			fmt.Sprintf("synchronous_standby_names = '%s' matches application_name %q: commits of the application would wait for us", s.SynchronousStandbyNames, c.ApplicationName()),
+			fmt.Sprintf(
+				"synchronous_standby_names = '%s' matches application_name %q: commits of the application would wait for us",
+				s.SynchronousStandbyNames, c.ApplicationName(),
+			),
 			"name the standbys in synchronous_standby_names instead of '*'",
 		})
 	}
@@ -64,8 +67,8 @@ func CheckServer(s Server, c Config) []Finding {
 	return found
 }
 
-// standbyNamesMatch reads synchronous_standby_names: an optional FIRST n or
-// ANY n, then a list of names, compared without regard to case.
+// standbyNamesMatch reads synchronous_standby_names: an optional FIRST n or ANY
+// n, then a list of names, which are compared case-insensitively.
 func standbyNamesMatch(setting, application string) bool {
 	list := setting
 	if _, after, ok := strings.Cut(setting, "("); ok {
@@ -80,20 +83,24 @@ func standbyNamesMatch(setting, application string) bool {
 	return false
 }
 
-// badMinor names what is wrong with a release in which rows were seen to get
-// lost on the server's side (P-23).
+// badMinor names the defect of a release in which rows were seen to get lost on
+// the server's side (P-23).
 func badMinor(version int) string {
 	firstGood := map[int]int{14: 18, 15: 13, 16: 9, 17: 5}
 	minor, known := firstGood[version/10000]
 	if known && version%10000 < minor {
-		return fmt.Sprintf("can lose rows when a table is added to a publication while a transaction on it is open (fixed in %d.%d)", version/10000, minor)
+		return fmt.Sprintf(
+			"can lose rows when a table is added to a publication while a transaction on it is open (fixed in %d.%d)",
+			version/10000, minor,
+		)
 	}
 	return ""
 }
 
 func versionText(version int) string { return fmt.Sprintf("%d.%d", version/10000, version%10000) }
 
-// CheckSlot compares the slot with what we are about to do with it.
+// CheckSlot checks whether the slot suits what the streamer is about to do with
+// it.
 func CheckSlot(slot Slot, s Server) []Finding {
 	var found []Finding
 	fatal := func(remedy, format string, arguments ...any) {
@@ -105,7 +112,11 @@ func CheckSlot(slot Slot, s Server) []Finding {
 	case slot.Plugin != "pgoutput":
 		fatal("choose another postgres.slot, or drop this one and run `streamer setup`", "uses the output plugin %q, not pgoutput", slot.Plugin)
 	case slot.Database != s.Database:
-		fatal("connect to that database, or choose another postgres.slot", "belongs to database %q, postgres.dsn names %q", slot.Database, s.Database)
+		fatal(
+			"connect to that database, or choose another postgres.slot",
+			"belongs to database %q, postgres.dsn names %q",
+			slot.Database, s.Database,
+		)
 	case slot.Temporary:
 		fatal("choose another postgres.slot", "is temporary and ends with its session")
 	case slot.Lost():
@@ -113,8 +124,13 @@ func CheckSlot(slot Slot, s Server) []Finding {
 		if why == "" {
 			why = "wal_status " + slot.WALStatus
 		}
-		fatal("delete nothing from the outbox table, and begin anew: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), 2. `streamer setup`, 3. `streamer checkpoint set slot --yes`, 4. `streamer run`, and beside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
-			"is lost (%s): what was committed after %s is not in the log any more", why, slot.Confirmed)
+		fatal(
+			"delete nothing from the outbox table, and begin anew: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), "+
+				"2. `streamer setup`, 3. `streamer checkpoint set slot --yes`, 4. `streamer run`, "+
+				"and beside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
+			"is lost (%s): what was committed after %s is not in the log any more",
+			why, slot.Confirmed,
+		)
 	case slot.TwoPhase:
 		fatal("drop it and run `streamer setup`", "has two_phase on: prepared transactions would be published before they commit")
 	}
@@ -122,34 +138,48 @@ func CheckSlot(slot Slot, s Server) []Finding {
 }
 
 // CheckPosition compares the stored checkpoint with the slot and the server
-// (R8): PostgreSQL itself accepts every position and silently skips.
+// (R8). PostgreSQL itself accepts every position and silently skips.
 func CheckPosition(checkpoint LSN, slot Slot) []Finding {
 	switch {
 	case checkpoint > slot.Flushed:
 		return []Finding{{
 			true,
-			fmt.Sprintf("the checkpoint %s is ahead of the server, whose log ends at %s: this server does not have everything that was published", checkpoint, slot.Flushed),
-			"it was restored from a backup or failed over to a standby that lagged; compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+			fmt.Sprintf(
+				"the checkpoint %s is ahead of the server, whose log ends at %s: this server does not have everything that was published",
+				checkpoint, slot.Flushed,
+			),
+			"it was restored from a backup or failed over to a standby that lagged; " +
+				"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 		}}
 	case checkpoint < slot.Confirmed:
 		return []Finding{{
 			true,
-			fmt.Sprintf("slot %q begins at %s, after the checkpoint %s: events committed between the two would be skipped; the slot was re-created or moved by someone else", slot.Name, slot.Confirmed, checkpoint),
-			"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, and publish what is missing from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
+			fmt.Sprintf(
+				"slot %q begins at %s, after the checkpoint %s: events committed between the two would be skipped; "+
+					"the slot was re-created or moved by someone else",
+				slot.Name, slot.Confirmed, checkpoint,
+			),
+			"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, " +
+				"and publish what is missing from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
 		}}
 	}
 	return nil
 }
 
-// CheckPublished compares the last row that was published with the server.
+// CheckPublished compares the position of the last published row with the
+// server.
 func CheckPublished(last Position, slot Slot) []Finding {
 	if last.Commit < slot.Flushed {
 		return nil
 	}
 	return []Finding{{
 		true,
-		fmt.Sprintf("rows up to position %s were published, but the WAL of this server ends at %s: this server does not have everything that was published", last, slot.Flushed),
-		"it was restored from a backup or failed over to a standby that lagged; compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		fmt.Sprintf(
+			"rows up to position %s were published, but the WAL of this server ends at %s: this server does not have everything that was published",
+			last, slot.Flushed,
+		),
+		"it was restored from a backup or failed over to a standby that lagged; " +
+			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 	}}
 }
 
@@ -163,30 +193,30 @@ type Column struct {
 type Table struct {
 	Exists      bool
 	OID         uint32
-	Kind        string // r table, p partitioned table
-	Persistence string // p permanent
+	Kind        string // r: table, p: partitioned table
+	Persistence string // p: permanent
 	Columns     []Column
 	Strays      []Stray
 
-	Publication  bool // exists
+	Publication  bool // whether it exists
 	Inserts      bool
 	OtherActions []string // updates, deletes, truncates
 	ViaRoot      bool
 	AllTables    bool
-	Published    bool // the table is in the publication
+	Published    bool // whether the table is in the publication
 	Attributes   []string
 	RowFilter    string
 	OtherTables  []string
 
 	footing footing // see Membership
-	end     LSN     // of the log, when it was described
+	end     LSN     // of the WAL, when the table was described
 }
 
 // describeAttempts bounds how often the catalog is read again because it has
-// changed meanwhile.
+// changed in the meantime.
 const describeAttempts = 5
 
-// DescribeTable reads the catalog, as of one moment.
+// DescribeTable reads the catalog as of one moment.
 func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 	version := c.conn.PgConn().ParameterStatus("server_version")
 	before, err := readFooting(ctx, c.conn, version, c.config)
@@ -216,7 +246,8 @@ func (c *Control) describe(ctx context.Context) (Table, error) {
 	schema, table := SplitTable(c.config.Table)
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
 			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
-			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
+			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a
+				where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
 			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
@@ -239,8 +270,11 @@ func (c *Control) describe(ctx context.Context) (Table, error) {
 
 func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
 	var updates, deletes, truncates bool
-	err := c.conn.QueryRow(ctx, `select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables from pg_publication where pubname = $1`, c.config.Publication).
-		Scan(&t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
+	err := c.conn.QueryRow(
+		ctx,
+		`select pubinsert, pubupdate, pubdelete, pubtruncate, pubviaroot, puballtables from pg_publication where pubname = $1`,
+		c.config.Publication,
+	).Scan(&t.Inserts, &updates, &deletes, &truncates, &t.ViaRoot, &t.AllTables)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -257,8 +291,8 @@ func (c *Control) describePublication(ctx context.Context, t *Table, schema, tab
 	return c.describePublished(ctx, t, schema, table)
 }
 
-// describePublished asks through JSON because attnames and rowfilter exist
-// only from PostgreSQL 15 on.
+// describePublished asks through JSON because attnames and rowfilter exist only
+// since PostgreSQL 15.
 func (c *Control) describePublished(ctx context.Context, t *Table, schema, table string) error {
 	rows, err := c.conn.Query(ctx, `select schemaname::text, tablename::text,
 			coalesce(to_jsonb(p)->>'rowfilter', ''),
@@ -311,16 +345,21 @@ func CheckTable(t Table, c Config) []Finding {
 	return append(found, checkPublication(t, c)...)
 }
 
-// noTimes are types that hold no time that could be read, or not all of it.
-var noTimes = []string{"text", "character varying", "date", "time without time zone", "time with time zone", "interval", "integer", "smallint", "numeric", "double precision", "real", "boolean", "uuid", "json", "jsonb", "bytea"}
+// noTimes are types from which no time can be read, or only part of one.
+var noTimes = []string{
+	"text", "character varying", "date", "time without time zone", "time with time zone", "interval",
+	"integer", "smallint", "numeric", "double precision", "real", "boolean", "uuid", "json", "jsonb",
+	"bytea",
+}
 
-// checkTime looks at the type of the time column: every row of another type
-// would be one that cannot be published.
+// checkTime checks the type of the time column. With an unsuitable type no row
+// could be published.
 func checkTime(t Table, c Config) []Finding {
 	if typ := columnType(t, c.TimeColumn); c.TimeColumn != "" && slices.Contains(noTimes, typ) {
 		return []Finding{{
 			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", c.TimeColumn, c.Table, typ),
-			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: then events have the time of their commit",
+			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: " +
+				"then events have the time of their commit",
 		}}
 	}
 	return nil
@@ -333,7 +372,10 @@ func checkPublication(t Table, c Config) []Finding {
 		found = append(found, Finding{fatal, fmt.Sprintf("publication %q ", c.Publication) + fmt.Sprintf(format, arguments...), remedy})
 	}
 	// In one transaction, so that no row falls between the two.
-	publishAgain := fmt.Sprintf("BEGIN; ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; COMMIT", name, QuoteTable(c.Table), name, QuoteTable(c.Table))
+	publishAgain := fmt.Sprintf(
+		"BEGIN; ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; COMMIT",
+		name, QuoteTable(c.Table), name, QuoteTable(c.Table),
+	)
 	if !t.Publication {
 		add(true, "create it before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
 		return found
@@ -342,8 +384,12 @@ func checkPublication(t Table, c Config) []Finding {
 		add(true, "ALTER PUBLICATION "+name+" SET (publish = 'insert')", "does not publish inserts")
 	}
 	if t.Kind == "p" && !t.ViaRoot {
-		add(true, "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)", "publishes the partitions of %s under their own names", c.Table)
-		return found // the catalog lists the partitions in the table's place
+		add(
+			true, "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)",
+			"publishes the partitions of %s under their own names",
+			c.Table,
+		)
+		return found // the catalog lists the partitions instead of the table
 	}
 	if !t.Published {
 		add(true, "ALTER PUBLICATION "+name+" ADD TABLE "+QuoteTable(c.Table), "does not contain table %s", c.Table)
@@ -354,9 +400,17 @@ func checkPublication(t Table, c Config) []Finding {
 	case c.Shard.whole():
 		add(true, publishAgain, "filters rows of %s: WHERE %s", c.Table, filter)
 	case filter == "":
-		add(true, "choose another postgres.publication, and let `streamer setup` create it", "has all rows of %s, and not those of shard %d of %d", c.Table, c.Shard.Index, c.Shard.Count)
+		add(
+			true, "choose another postgres.publication, and let `streamer setup` create it",
+			"has all rows of %s, and not those of shard %d of %d",
+			c.Table, c.Shard.Index, c.Shard.Count,
+		)
 	default:
-		add(true, "choose another postgres.publication, and let `streamer setup` create it", "has other rows of %s than those of shard %d of %d: WHERE %s", c.Table, c.Shard.Index, c.Shard.Count, filter)
+		add(
+			true, "choose another postgres.publication, and let `streamer setup` create it",
+			"has other rows of %s than those of shard %d of %d: WHERE %s",
+			c.Table, c.Shard.Index, c.Shard.Count, filter,
+		)
 	}
 	for _, column := range c.Columns {
 		exists := slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column })
@@ -365,8 +419,12 @@ func checkPublication(t Table, c Config) []Finding {
 		}
 	}
 	if len(t.OtherActions) > 0 {
-		add(false, "ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs: it sees then that no row was left out",
-			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail", strings.Join(t.OtherActions, ", "))
+		add(
+			false,
+			"ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs: it sees then that no row was left out",
+			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail",
+			strings.Join(t.OtherActions, ", "),
+		)
 	}
 	return found
 }

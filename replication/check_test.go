@@ -130,14 +130,14 @@ func TestCheckPosition(t *testing.T) { //nolint:tparallel // one slot or schema,
 	})
 }
 
-// tableScenario is run in a schema of its own: $s in its statements. The
-// publication is called $s too.
+// tableScenario runs in its own schema: $s in its statements. The publication
+// is also called $s.
 type tableScenario struct {
 	sql     []string
 	since   int // server_version_num
 	table   string
 	columns []string
-	want    []string // what the findings say, in order
+	want    []string // the text of the findings, in order
 	warning bool     // the findings are warnings
 	// cured: following the remedies leads to a table without fatal findings.
 	cured bool
@@ -146,64 +146,182 @@ type tableScenario struct {
 const simpleTable = "CREATE TABLE $s.outbox (id int PRIMARY KEY, payload text, note text)"
 
 var tableScenarios = map[string]tableScenario{
-	"all is well":              {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}},
-	"all tables":               {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')"}},
-	"tables in a schema":       {since: 150000, sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLES IN SCHEMA $s WITH (publish = 'insert')"}},
-	"a partitioned table":      {sql: []string{"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)"}},
-	"a list of all columns":    {since: 150000, sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox (id, payload) WITH (publish = 'insert')"}},
-	"a name in need of quotes": {table: `Out"box.x`, sql: []string{`CREATE TABLE $s."Out""box.x" (id int, payload text)`, `CREATE PUBLICATION $s FOR TABLE $s."Out""box.x" WITH (publish = 'insert')`}},
+	"all is well": {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}},
+	"all tables":  {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')"}},
+	"tables in a schema": {
+		since: 150000,
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLES IN SCHEMA $s WITH (publish = 'insert')"},
+	},
+	"a partitioned table": {
+		sql: []string{
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
+		},
+	},
+	"a list of all columns": {
+		since: 150000,
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox (id, payload) WITH (publish = 'insert')"},
+	},
+	"a name in need of quotes": {
+		table: `Out"box.x`,
+		sql: []string{
+			`CREATE TABLE $s."Out""box.x" (id int, payload text)`,
+			`CREATE PUBLICATION $s FOR TABLE $s."Out""box.x" WITH (publish = 'insert')`,
+		},
+	},
 
-	"no table":                {want: []string{"outbox table $s.outbox does not exist"}},
-	"a view":                  {sql: []string{"CREATE VIEW $s.outbox AS SELECT 1 AS id, '' AS payload"}, want: []string{"outbox table $s.outbox does not exist"}},
-	"a column is missing":     {sql: []string{"CREATE TABLE $s.outbox (id int, note text)", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, want: []string{`has no column "payload"`}},
-	"two columns are missing": {sql: []string{`CREATE TABLE $s.outbox ("ID" int, gone int)`, "ALTER TABLE $s.outbox DROP gone", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, columns: []string{"id", "gone"}, want: []string{`has no column "id"`, `has no column "gone"`}},
+	"no table": {want: []string{"outbox table $s.outbox does not exist"}},
+	"a view": {
+		sql:  []string{"CREATE VIEW $s.outbox AS SELECT 1 AS id, '' AS payload"},
+		want: []string{"outbox table $s.outbox does not exist"},
+	},
+	"a column is missing": {
+		sql:  []string{"CREATE TABLE $s.outbox (id int, note text)", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"},
+		want: []string{`has no column "payload"`},
+	},
+	"two columns are missing": {
+		sql: []string{
+			`CREATE TABLE $s.outbox ("ID" int, gone int)`, "ALTER TABLE $s.outbox DROP gone",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')",
+		},
+		columns: []string{"id", "gone"},
+		want:    []string{`has no column "id"`, `has no column "gone"`},
+	},
 	"an unlogged table": {
-		sql: []string{strings.Replace(simpleTable, "TABLE", "UNLOGGED TABLE", 1), "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')"}, cured: true,
+		sql: []string{
+			strings.Replace(simpleTable, "TABLE", "UNLOGGED TABLE", 1),
+			"CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')",
+		}, cured: true,
 		want: []string{"is not logged", "does not contain table $s.outbox"},
 	},
 	"an unlogged table in need of quotes": {
-		table: "Out", sql: []string{`CREATE UNLOGGED TABLE $s."Out" (id int, payload text)`, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')"}, cured: true,
-		want: []string{"is not logged", "does not contain table $s.Out"},
+		table: "Out",
+		sql: []string{
+			`CREATE UNLOGGED TABLE $s."Out" (id int, payload text)`,
+			"CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')",
+		},
+		cured: true,
+		want:  []string{"is not logged", "does not contain table $s.Out"},
 	},
-	"no publication":        {sql: []string{simpleTable}, want: []string{`publication "$s" does not exist`}},
-	"no inserts":            {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'truncate')"}, cured: true, want: []string{"does not publish inserts", "also publishes truncate"}},
-	"another table":         {sql: []string{simpleTable, "CREATE TABLE $s.other (id int)", "CREATE PUBLICATION $s FOR TABLE $s.other WITH (publish = 'insert')"}, cured: true, want: []string{"does not contain table $s.outbox"}},
-	"a publication of none": {sql: []string{simpleTable, "CREATE PUBLICATION $s WITH (publish = 'insert')"}, cured: true, want: []string{"does not contain table $s.outbox"}},
+	"no publication": {sql: []string{simpleTable}, want: []string{`publication "$s" does not exist`}},
+	"no inserts": {
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'truncate')"},
+		cured: true,
+		want:  []string{"does not publish inserts", "also publishes truncate"},
+	},
+	"another table": {
+		sql:   []string{simpleTable, "CREATE TABLE $s.other (id int)", "CREATE PUBLICATION $s FOR TABLE $s.other WITH (publish = 'insert')"},
+		cured: true,
+		want:  []string{"does not contain table $s.outbox"},
+	},
+	"a publication of none": {
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s WITH (publish = 'insert')"},
+		cured: true,
+		want:  []string{"does not contain table $s.outbox"},
+	},
 	"a table in need of quotes is not published": {
-		table: `Out"box`, sql: []string{`CREATE TABLE $s."Out""box" (id int, payload text)`, "CREATE PUBLICATION $s WITH (publish = 'insert')"}, cured: true,
-		want: []string{`does not contain table $s.Out"box`},
+		table: `Out"box`,
+		sql:   []string{`CREATE TABLE $s."Out""box" (id int, payload text)`, "CREATE PUBLICATION $s WITH (publish = 'insert')"},
+		cured: true,
+		want:  []string{`does not contain table $s.Out"box`},
 	},
-	"a row filter":            {since: 150000, sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WHERE (id > 5) WITH (publish = 'insert')"}, cured: true, want: []string{"filters rows of $s.outbox: WHERE (id > 5)"}},
-	"a column list":           {since: 150000, sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox (id, note) WITH (publish = 'insert')"}, cured: true, want: []string{`leaves out column "payload"`}},
-	"partitions on their own": {sql: []string{"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, cured: true, want: []string{"publishes the partitions of $s.outbox"}},
-	"only a partition":        {sql: []string{"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.one WITH (publish = 'insert')"}, cured: true, want: []string{"publishes the partitions of $s.outbox"}},
-	"an empty child":          {sql: []string{simpleTable, "CREATE TABLE $s.child () INHERITS ($s.outbox)", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"}, want: []string{"table $s.child inherits from outbox table $s.outbox"}},
+	"a row filter": {
+		since: 150000,
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WHERE (id > 5) WITH (publish = 'insert')"},
+		cured: true,
+		want:  []string{"filters rows of $s.outbox: WHERE (id > 5)"},
+	},
+	"a column list": {
+		since: 150000,
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox (id, note) WITH (publish = 'insert')"},
+		cured: true,
+		want:  []string{`leaves out column "payload"`},
+	},
+	"partitions on their own": {
+		sql: []string{
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')",
+		},
+		cured: true,
+		want:  []string{"publishes the partitions of $s.outbox"},
+	},
+	"only a partition": {
+		sql: []string{
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT",
+			"CREATE PUBLICATION $s FOR TABLE $s.one WITH (publish = 'insert')",
+		},
+		cured: true,
+		want:  []string{"publishes the partitions of $s.outbox"},
+	},
+	"an empty child": {
+		sql: []string{
+			simpleTable, "CREATE TABLE $s.child () INHERITS ($s.outbox)",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')",
+		},
+		want: []string{"table $s.child inherits from outbox table $s.outbox"},
+	},
 	"children in need of quotes, created later": {
-		sql:  []string{simpleTable, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')", `CREATE TABLE $s."Child" () INHERITS ($s.outbox)`, "CREATE UNLOGGED TABLE $s.z () INHERITS ($s.outbox)"},
+		sql: []string{
+			simpleTable, "CREATE PUBLICATION $s FOR ALL TABLES WITH (publish = 'insert')",
+			`CREATE TABLE $s."Child" () INHERITS ($s.outbox)`,
+			"CREATE UNLOGGED TABLE $s.z () INHERITS ($s.outbox)",
+		},
 		want: []string{`table $s."Child" inherits`, "table $s.z inherits"},
 	},
-	"a temporary child":        {sql: []string{simpleTable, "CREATE TEMPORARY TABLE own () INHERITS ($s.outbox)", "CREATE PUBLICATION $s FOR TABLE ONLY $s.outbox WITH (publish = 'insert')"}},
-	"a child of another table": {sql: []string{strings.Replace(simpleTable, "outbox", "parent", 1), "CREATE TABLE $s.outbox () INHERITS ($s.parent)", "CREATE PUBLICATION $s FOR TABLE $s.parent WITH (publish = 'insert')"}},
-	"a partition":              {sql: []string{"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)"}},
+	"a temporary child": {
+		sql: []string{
+			simpleTable, "CREATE TEMPORARY TABLE own () INHERITS ($s.outbox)",
+			"CREATE PUBLICATION $s FOR TABLE ONLY $s.outbox WITH (publish = 'insert')",
+		},
+	},
+	"a child of another table": {
+		sql: []string{
+			strings.Replace(simpleTable, "outbox", "parent", 1),
+			"CREATE TABLE $s.outbox () INHERITS ($s.parent)",
+			"CREATE PUBLICATION $s FOR TABLE $s.parent WITH (publish = 'insert')",
+		},
+	},
+	"a partition": {
+		sql: []string{
+			"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
+		},
+	},
 	"a partition under the name of its root": {
-		sql:  []string{"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT", "CREATE PUBLICATION $s FOR TABLE $s.outbox, $s.root WITH (publish = 'insert', publish_via_partition_root = true)"},
+		sql: []string{
+			"CREATE TABLE $s.root (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.outbox PARTITION OF $s.root DEFAULT",
+			"CREATE PUBLICATION $s FOR TABLE $s.outbox, $s.root WITH (publish = 'insert', publish_via_partition_root = true)",
+		},
 		want: []string{"does not contain table $s.outbox"},
 	},
 	"an unlogged partition": {
 		sql: []string{
-			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT PARTITION BY RANGE (id)", `CREATE UNLOGGED TABLE $s."Two" PARTITION OF $s.one DEFAULT`,
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)",
+			"CREATE TABLE $s.one PARTITION OF $s.outbox DEFAULT PARTITION BY RANGE (id)",
+			`CREATE UNLOGGED TABLE $s."Two" PARTITION OF $s.one DEFAULT`,
 			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
 		}, cured: true,
 		want: []string{`partition $s."Two" of outbox table $s.outbox is not logged`},
 	},
 	"a foreign partition": {
 		sql: []string{
-			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE FOREIGN DATA WRAPPER $s", "CREATE SERVER $s FOREIGN DATA WRAPPER $s", "CREATE FOREIGN TABLE $s.far PARTITION OF $s.outbox DEFAULT SERVER $s",
+			"CREATE TABLE $s.outbox (id int, payload text) PARTITION BY RANGE (id)", "CREATE FOREIGN DATA WRAPPER $s",
+			"CREATE SERVER $s FOREIGN DATA WRAPPER $s",
+			"CREATE FOREIGN TABLE $s.far PARTITION OF $s.outbox DEFAULT SERVER $s",
 			"CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert', publish_via_partition_root = true)",
 		}, cured: true,
 		want: []string{"partition $s.far of outbox table $s.outbox is a foreign table"},
 	},
-	"every action": {sql: []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox"}, warning: true, want: []string{"also publishes delete, truncate, update"}},
+	"every action": {
+		sql:     []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox"},
+		warning: true,
+		want:    []string{"also publishes delete, truncate, update"},
+	},
 }
 
 func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, one after the other
@@ -266,14 +384,19 @@ func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, on
 func TestDescribeTable(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
-	f.exec("ALTER TABLE outbox ADD COLUMN gone int, ADD COLUMN at timestamptz(3), ADD COLUMN \"Kind\" varchar(20)", "ALTER TABLE outbox DROP COLUMN gone",
-		"CREATE TABLE other (id int)", "ALTER PUBLICATION p ADD TABLE other")
+	f.exec(
+		"ALTER TABLE outbox ADD COLUMN gone int, ADD COLUMN at timestamptz(3), ADD COLUMN \"Kind\" varchar(20)",
+		"ALTER TABLE outbox DROP COLUMN gone",
+		"CREATE TABLE other (id int)",
+		"ALTER PUBLICATION p ADD TABLE other",
+	)
 	table, err := f.control().DescribeTable(t.Context())
 	require.NoError(t, err)
 	want := Table{
-		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true, OtherTables: []string{"public.other"},
-		Columns:    []Column{{"id", "integer"}, {"payload", "text"}, {"at", "timestamp(3) with time zone"}, {"Kind", "character varying(20)"}},
-		Attributes: table.Attributes, footing: table.footing, end: table.end,
+		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true,
+		OtherTables: []string{"public.other"},
+		Columns:     []Column{{"id", "integer"}, {"payload", "text"}, {"at", "timestamp(3) with time zone"}, {"Kind", "character varying(20)"}},
+		Attributes:  table.Attributes, footing: table.footing, end: table.end,
 	}
 	assert.Equal(t, want, table)
 	assert.NotZero(t, table.OID)
@@ -285,7 +408,8 @@ func TestDescribeTable(t *testing.T) {
 func TestCheckTimeColumn(t *testing.T) {
 	t.Parallel()
 	for typ, fits := range map[string]bool{
-		"timestamp with time zone": true, "timestamp without time zone": true, "timestamp(3) with time zone": true, "bigint": true, "my_domain": true,
+		"timestamp with time zone": true, "timestamp without time zone": true, "timestamp(3) with time zone": true,
+		"bigint": true, "my_domain": true,
 		"text": false, "date": false, "jsonb": false,
 	} {
 		table := Table{Exists: true, Persistence: "p", Columns: []Column{{"at", typ}}}

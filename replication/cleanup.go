@@ -11,21 +11,21 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Removal are rows of the outbox table that can be removed once everything below
-// Settled is published: they were committed below it.
+// Removal is a set of outbox rows that were committed below Settled. They can
+// be removed once everything below Settled is published.
 type Removal struct {
 	Settled LSN
 
 	source    string   // for a FROM clause
-	tables    []uint32 // OIDs: a partitioned table has its rows in its partitions
+	tables    []uint32 // OIDs: the rows of a partitioned table are in its partitions
 	places    []string // ctid
-	inserters []string // xmin: a place is used again when vacuum has been there
+	inserters []string // xmin: a place is reused after a vacuum
 }
 
-// Len is how many rows there are.
+// Len is the number of rows.
 func (r Removal) Len() int { return len(r.places) }
 
-// Cut takes the first n rows off.
+// Cut removes the first n rows from r and returns them.
 func (r *Removal) Cut(n int) Removal {
 	n = min(n, r.Len())
 	first := Removal{r.Settled, r.source, r.tables[:n], r.places[:n], r.inserters[:n]}
@@ -37,17 +37,22 @@ func (r *Removal) Cut(n int) Removal {
 // precedence.
 const cleanupLockTimeout = 500 * time.Millisecond
 
-// BeGentle makes statements of this connection wait briefly for locks, and their
-// commits not for the disk: what is removed twice is removed.
+// BeGentle makes statements of this connection wait only briefly for locks, and
+// makes its commits not wait for the disk. Removing rows again after a crash
+// does no harm.
 func (c *Control) BeGentle(ctx context.Context) error {
-	_, err := c.conn.Exec(ctx, "select set_config('lock_timeout', $1, false), set_config('synchronous_commit', 'off', false)", fmt.Sprintf("%dms", cleanupLockTimeout.Milliseconds()))
+	_, err := c.conn.Exec(
+		ctx, "select set_config('lock_timeout', $1, false), set_config('synchronous_commit', 'off', false)",
+		fmt.Sprintf("%dms", cleanupLockTimeout.Milliseconds()),
+	)
 	if err != nil {
 		return fmt.Errorf("set lock_timeout: %w", err)
 	}
 	return nil
 }
 
-// Removable finds rows, in no order, whose time column is before a time.
+// Removable finds rows, in no particular order, whose time column is before the
+// given time.
 func (c *Control) Removable(ctx context.Context, t Table, column string, before time.Time, most int) (Removal, error) {
 	r := Removal{source: t.source(c.config)}
 	if err := c.refuseStrays(ctx, t); err != nil {
@@ -83,7 +88,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 	return r, err
 }
 
-// Remove deletes rows, and returns how many were still there.
+// Remove deletes rows and returns how many were still there.
 func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
 	done, err := c.conn.Exec(ctx, "delete from "+r.source+" o using unnest($1::oid[], $2::text[], $3::text[]) as r(part, place, inserter)"+
 		" where o.tableoid = r.part and o.ctid = r.place::tid and o.xmin = r.inserter::xid", r.tables, r.places, r.inserters)
@@ -93,24 +98,30 @@ func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
 	return done.RowsAffected(), nil
 }
 
-// ErrLocked tells that somebody else has the lock. Trying again later helps.
+// ErrLocked reports that another session holds the lock. Retrying later helps.
 var ErrLocked = errors.New("table is locked")
 
 func (c *Control) explainCleanup(err error) error {
 	described := fmt.Errorf("clean up table %s: %w", c.config.Table, err)
 	switch sqlState(err) {
 	case "42501":
-		return explainDenied(described, err, "GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions it must own them")
+		return explainDenied(
+			described, err,
+			"GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions it must own them",
+		)
 	case "55P03":
 		return fmt.Errorf("%w: %w", ErrLocked, described)
 	}
 	return described
 }
 
-// OldPartitions are the partitions of the outbox table, oldest first, whose rows
-// all are before a time, by the bounds of their key, and were published; and the
-// end of the log. The key must be the time column alone.
-func (c *Control) OldPartitions(ctx context.Context, t Table, column string, before time.Time) (partitions []string, settled LSN, err error) {
+// OldPartitions returns the partitions of the outbox table, oldest first, whose
+// rows were published and are all before the given time. It judges the time by
+// the bounds of the partition key, which must be the time column alone. It also
+// returns the end of the WAL.
+func (c *Control) OldPartitions(
+	ctx context.Context, t Table, column string, before time.Time,
+) (partitions []string, settled LSN, err error) {
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return nil, 0, err
 	}
@@ -123,14 +134,18 @@ func (c *Control) OldPartitions(ctx context.Context, t Table, column string, bef
 		return nil, 0, c.explainCleanup(err)
 	}
 	if key != "RANGE ("+column+")" && key != "RANGE ("+quoteIdentifier(column)+")" {
-		return nil, 0, failure.Refuse(fmt.Errorf("outbox table %s is not partitioned by range of %q (it is: %q): use outbox.cleanup.mode: delete", c.config.Table, column, key))
+		return nil, 0, failure.Refuse(fmt.Errorf(
+			"outbox table %s is not partitioned by range of %q (it is: %q): use outbox.cleanup.mode: delete",
+			c.config.Table, column, key,
+		))
 	}
 	// The upper bound is the text between TO (' and '), or a number.
 	rows, err := c.conn.Query(ctx, `select quote_ident(n.nspname) || '.' || quote_ident(p.relname) from (
 			select c.oid, c.relname, c.relnamespace, substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''?([^'')]+)''?\)') as upper
 			from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $2 and not i.inhdetachpending) p
 		join pg_namespace n on n.oid = p.relnamespace
-		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+` order by upper::`+columnType(t, column), before, t.OID)
+		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+`
+		order by upper::`+columnType(t, column), before, t.OID)
 	if err != nil {
 		return nil, 0, c.explainCleanup(err)
 	}
@@ -144,12 +159,14 @@ func (c *Control) OldPartitions(ctx context.Context, t Table, column string, bef
 	return partitions, settled, err
 }
 
-// withoutEarly leaves out partitions with rows that are in no stream. Only one
-// that was attached is read.
+// withoutEarly leaves out partitions with rows that are in no stream. It reads
+// only partitions that were attached.
 func (c *Control) withoutEarly(ctx context.Context, t Table, partitions []string) (published []string, err error) {
 	for _, partition := range partitions {
 		var found bool
-		if err := c.conn.QueryRow(ctx, "with "+attached+" select exists (select from "+partition+" o where "+early+")", t.OID).Scan(&found); err != nil {
+		if err := c.conn.QueryRow(
+			ctx, "with "+attached+" select exists (select from "+partition+" o where "+early+")", t.OID,
+		).Scan(&found); err != nil {
 			return nil, err
 		}
 		if !found {
@@ -168,16 +185,21 @@ func columnType(t Table, column string) string {
 	return ""
 }
 
-// DropPartition drops a partition that OldPartitions has named, unless it has been
-// detached meanwhile, which is how an operator keeps it.
+// DropPartition drops a partition that OldPartitions returned, unless it has
+// been detached in the meantime. Detaching is how an operator keeps a
+// partition.
 func (c *Control) DropPartition(ctx context.Context, t Table, partition string) error {
 	err := pgx.BeginFunc(ctx, c.conn, func(tx pgx.Tx) error {
-		// Detaching waits for this lock, and writers do not.
+		// Detaching waits for this lock; writers do not.
 		if _, err := tx.Exec(ctx, "lock table "+partition+" in share update exclusive mode"); err != nil {
 			return err
 		}
 		var is bool
-		err := tx.QueryRow(ctx, "select exists (select from pg_inherits where inhrelid = $1::text::regclass and inhparent = $2 and not inhdetachpending)", partition, t.OID).Scan(&is)
+		err := tx.QueryRow(
+			ctx,
+			"select exists (select from pg_inherits where inhrelid = $1::text::regclass and inhparent = $2 and not inhdetachpending)",
+			partition, t.OID,
+		).Scan(&is)
 		if err == nil && !is {
 			err = fmt.Errorf("%s is no partition of %s any more, and is left alone", partition, c.config.Table)
 		}

@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// cleanable has a table with times, partitioned or not.
+// cleanable creates a table with times, partitioned or not.
 func cleanable(t *testing.T, typ, partitions string) (f *fixture, control *Control, table Table) {
 	t.Helper()
 	f = newEmptyFixture(t, pgtest.Shared(t))
@@ -50,7 +50,10 @@ func TestRemoveOldRows(t *testing.T) {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			f, control, table := cleanable(t, typ, "")
-			f.exec("INSERT INTO outbox SELECT n, 'old', "+times[0]+" FROM generate_series(1, 10) n", "INSERT INTO outbox VALUES (11, 'young', "+times[1]+"), (12, 'dateless', null)")
+			f.exec(
+				"INSERT INTO outbox SELECT n, 'old', "+times[0]+" FROM generate_series(1, 10) n",
+				"INSERT INTO outbox VALUES (11, 'young', "+times[1]+"), (12, 'dateless', null)",
+			)
 			before := query[string](f, "SELECT pg_current_wal_insert_lsn()::text")
 			found, err := control.Removable(t.Context(), table, "at", cutoff, 100)
 			require.NoError(t, err)
@@ -59,7 +62,7 @@ func TestRemoveOldRows(t *testing.T) {
 			require.NoError(t, err)
 			assert.GreaterOrEqual(t, found.Settled+64, at, "above their commits")
 
-			// One is deleted, and its place taken by another, before ours comes.
+			// A row is deleted, and another takes its place, before the Removal runs.
 			f.exec("DELETE FROM outbox WHERE id = 3")
 			f.exec("VACUUM outbox")
 			f.exec("INSERT INTO outbox VALUES (99, 'new', " + times[0] + ")")
@@ -117,8 +120,8 @@ func TestCleanupGivesWay(t *testing.T) {
 	assert.EqualValues(t, 1, removed)
 }
 
-// BenchmarkInsert is what one insert and its commit take, on a table with a
-// million old rows that are left alone, or deleted with the default pace.
+// BenchmarkInsert measures one insert and its commit on a table with a million
+// old rows, which are either left alone or deleted at the default pace.
 func BenchmarkInsert(b *testing.B) {
 	for _, deleting := range []bool{false, true} {
 		name := "alone"
@@ -127,7 +130,14 @@ func BenchmarkInsert(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			server := pgtest.New(b, pgtest.Options{})
-			c := Config{DSN: server.CreateDatabase(b), Table: "public.outbox", Slot: "s", ConnectTimeout: patience, SenderTimeout: time.Minute, MaxRow: 1 << 20}
+			c := Config{
+				DSN:            server.CreateDatabase(b),
+				Table:          "public.outbox",
+				Slot:           "s",
+				ConnectTimeout: patience,
+				SenderTimeout:  time.Minute,
+				MaxRow:         1 << 20,
+			}
 			control, err := Connect(b.Context(), c)
 			require.NoError(b, err)
 			b.Cleanup(control.Close)

@@ -6,26 +6,27 @@ import (
 	"time"
 )
 
-// Condition is how the server is, beyond what its slot says.
+// Condition is the state of the server, apart from its slot.
 type Condition struct {
 	Slots, MaxSlots int
-	// Senders are walsenders of others.
+	// Senders are walsenders of other clients.
 	Senders, MaxSenders int
-	Clock               time.Duration // the server's clock less ours
-	// Oldest is the oldest transaction that writes, if there is one.
+	Clock               time.Duration // the server's clock minus the streamer's
+	// Oldest is the oldest transaction that writes, if any.
 	Oldest *Transaction
-	// Rows and Dead are what the server believes the outbox table to hold; Size
-	// is what it takes on disk, in bytes, indexes included.
+	// Rows and Dead are the server's estimates for the outbox table. Size is its
+	// size on disk in bytes, indexes included.
 	Rows, Dead, Size int64
 }
 
-// Condition asks the server. Nothing of it needs a privilege.
+// Condition asks the server. It needs no privileges.
 func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	var s Condition
 	var clock time.Time
 	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select (select count(*) from pg_replication_slots), current_setting('max_replication_slots')::int,
-		(select count(*) from pg_stat_replication where application_name is distinct from $1), current_setting('max_wal_senders')::int, clock_timestamp()`,
+		(select count(*) from pg_stat_replication where application_name is distinct from $1),
+		current_setting('max_wal_senders')::int, clock_timestamp()`,
 		c.config.ApplicationName()).
 		Scan(&s.Slots, &s.MaxSlots, &s.Senders, &s.MaxSenders, &clock)
 	if err != nil {
@@ -39,8 +40,13 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	if found {
 		s.Oldest = &oldest
 	}
-	err = c.conn.QueryRow(ctx, `select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint, coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
-		from pg_stat_all_tables where relid in (`+storage+")", t.OID).Scan(&s.Rows, &s.Dead, &s.Size)
+	err = c.conn.QueryRow(
+		ctx,
+		`select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint,
+			coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
+		from pg_stat_all_tables where relid in (`+storage+")",
+		t.OID,
+	).Scan(&s.Rows, &s.Dead, &s.Size)
 	if err != nil {
 		return s, fmt.Errorf("size of table %s: %w", c.config.Table, err)
 	}
@@ -48,53 +54,75 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 }
 
 const (
-	// spareSlots are what catching up takes: a copy of the slot for each of two
-	// sessions.
+	// spareSlots is how many slots catching up takes: a copy of the slot for each
+	// of two sessions.
 	spareSlots = 2
-	// spareSenders are one to stream through, and one that the server has not yet
-	// noticed to be cut off.
+	// spareSenders counts one walsender to stream through, and one whose client
+	// the server has not yet noticed to be gone.
 	spareSenders = 2
-	// longTransaction is from when on a transaction that writes is worth a word.
+	// longTransaction is the age from which a transaction that writes is reported.
 	longTransaction = 10 * time.Minute
-	// largeTable and manyDead are from when on the outbox table should be cleaned
-	// up.
+	// largeTable and manyDead are the thresholds above which the outbox table
+	// should be cleaned up.
 	largeTable = 10 << 30
 	manyDead   = 1_000_000
 )
 
-// ClocksApart is from when on a difference between two clocks is worth a word.
+// ClocksApart is the smallest difference between two clocks that is reported.
 const ClocksApart = 5 * time.Second
 
-// CheckCondition looks for what will become a problem.
+// CheckCondition looks for problems before they occur.
 func CheckCondition(s Condition, c Config) []Finding {
 	var found []Finding
 	warn := func(remedy, format string, arguments ...any) {
 		found = append(found, Finding{false, fmt.Sprintf(format, arguments...), remedy})
 	}
 	if spare := s.MaxSlots - s.Slots; spare < spareSlots {
-		warn(fmt.Sprintf("ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop slots that nobody uses (SELECT * FROM pg_replication_slots)", s.MaxSlots+10),
-			"%d of max_replication_slots = %d are left: catching up by SQL, with copies of the slot, takes %d", max(spare, 0), s.MaxSlots, spareSlots)
+		warn(
+			fmt.Sprintf(
+				"ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop slots that nobody uses "+
+					"(SELECT * FROM pg_replication_slots)",
+				s.MaxSlots+10,
+			),
+			"%d of max_replication_slots = %d are left: catching up by SQL, with copies of the slot, takes %d",
+			max(spare, 0), s.MaxSlots, spareSlots,
+		)
 	}
 	if left := s.MaxSenders - s.Senders; left < spareSenders {
-		warn(fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", s.MaxSenders+10),
-			"others have taken %d of max_wal_senders = %d: a streamer that was cut off may get none before the server has noticed", s.Senders, s.MaxSenders)
+		warn(
+			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", s.MaxSenders+10),
+			"others have taken %d of max_wal_senders = %d: a streamer that was cut off may get none before the server has noticed",
+			s.Senders, s.MaxSenders,
+		)
 	}
 	if t := s.Oldest; t != nil && t.Age >= longTransaction {
 		warn(t.end(), "%s: the server keeps all of its log since then, and reads it again after each reconnect", t)
 	}
 	if s.Clock.Abs() >= ClocksApart {
-		warn("synchronise both with NTP", "the server's clock and ours are %s apart: lag in seconds and times of replays are wrong by that much", s.Clock.Abs().Round(time.Second))
+		warn(
+			"synchronise both with NTP",
+			"the server's clock and ours are %s apart: lag in seconds and times of replays are wrong by that much",
+			s.Clock.Abs().Round(time.Second),
+		)
 	}
 	if s.Size >= largeTable {
-		warn("delete rows that are published: see outbox.cleanup, or docs/how-to/clean-up.md", "outbox table %s takes %d GiB on disk, some %d rows", c.Table, s.Size>>30, s.Rows)
+		warn(
+			"delete rows that are published: see outbox.cleanup, or docs/how-to/clean-up.md",
+			"outbox table %s takes %d GiB on disk, some %d rows",
+			c.Table, s.Size>>30, s.Rows,
+		)
 	}
 	if s.Dead >= manyDead && s.Dead > s.Rows {
-		warn("VACUUM "+QuoteTable(c.Table), "outbox table %s holds %d dead rows and %d live ones: autovacuum does not keep up, or a long transaction holds it back", c.Table, s.Dead, s.Rows)
+		warn(
+			"VACUUM "+QuoteTable(c.Table),
+			"outbox table %s holds %d dead rows and %d live ones: autovacuum does not keep up, or a long transaction holds it back",
+			c.Table, s.Dead, s.Rows,
+		)
 	}
 	return found
 }
 
-// end is how to end a transaction.
+// end is how to end the transaction.
 func (t Transaction) end() string {
 	if t.PID == 0 {
 		return "COMMIT PREPARED or ROLLBACK PREPARED " + quoteLiteral(t.Prepared)

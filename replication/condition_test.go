@@ -15,9 +15,15 @@ func TestCheckCondition(t *testing.T) {
 		change func(*Condition)
 		says   []string
 	}{
-		"slots":                {func(s *Condition) { s.Slots = 9 }, []string{"1 of max_replication_slots = 10 are left", "max_replication_slots = 20"}},
+		"slots": {
+			func(s *Condition) { s.Slots = 9 },
+			[]string{"1 of max_replication_slots = 10 are left", "max_replication_slots = 20"},
+		},
 		"more slots than were": {func(s *Condition) { s.Slots = 12 }, []string{"0 of max_replication_slots = 10 are left"}},
-		"senders":              {func(s *Condition) { s.Senders = 9 }, []string{"others have taken 9 of max_wal_senders = 10", "max_wal_senders = 20"}},
+		"senders": {
+			func(s *Condition) { s.Senders = 9 },
+			[]string{"others have taken 9 of max_wal_senders = 10", "max_wal_senders = 20"},
+		},
 		"transaction": {
 			func(s *Condition) { s.Oldest = &Transaction{PID: 42, Age: time.Hour} },
 			[]string{"process 42", "running for 1h", "reads it again", "pg_terminate_backend(42)"},

@@ -23,14 +23,14 @@ import (
 
 // Config says which slot of which database to stream and how.
 type Config struct {
-	// DSN is a libpq URL or key=value string; the usual PG* variables fill
-	// what it leaves out. It may hold a password and is never logged.
+	// DSN is a libpq URL or key=value string. The usual PG* variables fill in what
+	// it leaves out. It may hold a password and is never logged.
 	DSN         string
 	Slot        string
 	Publication string
 	// Table is the outbox table, schema-qualified as in "public.outbox".
 	Table string
-	// TimeColumn is the one of Columns that holds the time of an event, if any.
+	// TimeColumn is the member of Columns that holds the time of an event, if any.
 	TimeColumn string
 	// Shard is the part of the table that is read.
 	Shard Shard
@@ -39,23 +39,25 @@ type Config struct {
 
 	ConnectTimeout time.Duration
 	// LockTimeout is idle_session_timeout on the SQL connection, which holds the
-	// lock: the server ends the session, and frees the lock, when nothing has
-	// been asked for so long. 0 is never.
+	// lock. The server ends the session, and frees the lock, after an idle time of
+	// LockTimeout. 0 means never.
 	LockTimeout time.Duration
-	// SenderTimeout is wal_sender_timeout on our own connection: how long the
-	// server keeps a silent client, and how long we keep a silent server.
+	// SenderTimeout is wal_sender_timeout on the streamer's own connection. It is
+	// how long the server tolerates a silent client, and how long the streamer
+	// tolerates a silent server.
 	SenderTimeout time.Duration
 	// MaxRow bounds one message of the stream, in bytes.
 	MaxRow int
-	// BulkReads makes the connection that streams wake its reader less often
-	// than the server sends; see bulkConn.
+	// BulkReads makes the streaming connection wake its reader less often than the
+	// server sends; see bulkConn.
 	BulkReads bool
 	// Binary asks for column values in PostgreSQL's binary format.
 	Binary bool
 }
 
-// connectionBuffer holds what one read of the socket brings: what a server sends
-// in a millisecond or two. Smaller ones were slower, larger ones no faster.
+// connectionBuffer is the capacity for one read of the socket: what a server
+// sends in a millisecond or two. Smaller buffers were slower, larger ones no
+// faster.
 const connectionBuffer = 256 << 10
 
 func parse(c Config) (*pgconn.Config, error) {
@@ -76,8 +78,9 @@ func parse(c Config) (*pgconn.Config, error) {
 	return config, nil
 }
 
-// ApplicationName is how our connections show in pg_stat_activity. It carries
-// the slot's name so that it cannot be mistaken for a synchronous standby.
+// ApplicationName is the name of the streamer's connections in
+// pg_stat_activity. It includes the slot's name so that it cannot be mistaken
+// for a synchronous standby.
 func (c Config) ApplicationName() string {
 	name := "streamer:" + c.Slot
 	return name[:min(len(name), longestName)]
@@ -87,12 +90,15 @@ func invalidDSN(err error) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok { // of sslrootcert, sslcert or sslkey
 		return failure.Misconfigure(fmt.Errorf("postgres.dsn names a file that cannot be read: %w", file))
 	}
-	return failure.Misconfigure(fmt.Errorf("postgres.dsn is not a valid connection string (%s): write postgres://user:password@host:5432/database or key=value pairs", reason(err)))
+	return failure.Misconfigure(fmt.Errorf(
+		"postgres.dsn is not a valid connection string (%s): write postgres://user:password@host:5432/database or key=value pairs",
+		reason(err),
+	))
 }
 
-// reason keeps the innermost cause of a connection string error, which names
-// the part that is wrong, without anything it quotes: in a string that cannot be
-// parsed, any piece may belong to a password.
+// reason extracts the innermost cause of a connection string error, which names
+// the invalid part. It drops everything that the error quotes: in a string that
+// cannot be parsed, any piece may belong to a password.
 func reason(err error) string {
 	for inner := err; inner != nil; inner = errors.Unwrap(inner) {
 		err = inner
@@ -129,16 +135,16 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// pinEncoding asks for UTF-8, except of a SQL_ASCII database: that cannot
-// convert, and one odd byte would wedge the slot for ever (P-33).
+// pinEncoding asks for UTF-8, except for a SQL_ASCII database: such a database
+// cannot convert, and one invalid byte would wedge the slot for ever (P-33).
 func pinEncoding(config *pgconn.Config, encoding string) {
 	if encoding != "SQL_ASCII" {
 		pgsession.Pin(config, "client_encoding", "UTF8")
 	}
 }
 
-// connectReplication opens a walsender connection and the frames it reads
-// through. The encoding is the database's.
+// connectReplication opens a walsender connection and the frames through which
+// it is read. The encoding is the database's.
 func connectReplication(ctx context.Context, c Config, encoding string, notice pgconn.NoticeHandler) (*pgconn.PgConn, *frames, error) {
 	config, err := parse(c)
 	if err != nil {
@@ -174,26 +180,32 @@ func connectFrames(ctx context.Context, c Config, config *pgconn.Config, notice 
 	return conn, in, nil
 }
 
-// explainConnect turns what a connection attempt says into one sentence with a
-// remedy, and decides whether trying again can help.
+// explainConnect turns the error of a connection attempt into one sentence with
+// a remedy, and decides whether retrying can help.
 func explainConnect(err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return explainServer(pgErr)
 	}
 	if unknown, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return failure.Misconfigure(fmt.Errorf("connect to PostgreSQL: the server did not answer with TLS: check sslmode in postgres.dsn: %w", unknown))
+		return failure.Misconfigure(
+			fmt.Errorf("connect to PostgreSQL: the server did not answer with TLS: check sslmode in postgres.dsn: %w", unknown),
+		)
 	}
 	if invalid := certificateError(err); invalid != nil {
-		return failure.Misconfigure(fmt.Errorf("connect to PostgreSQL: server certificate not accepted: check sslrootcert and sslmode in postgres.dsn: %w", invalid))
+		return failure.Misconfigure(
+			fmt.Errorf("connect to PostgreSQL: server certificate not accepted: check sslrootcert and sslmode in postgres.dsn: %w", invalid),
+		)
 	}
 	if strings.Contains(err.Error(), "server refused TLS connection") {
-		return failure.Misconfigure(errors.New("connect to PostgreSQL: the server does not offer TLS: enable ssl there or lower sslmode in postgres.dsn"))
+		return failure.Misconfigure(
+			errors.New("connect to PostgreSQL: the server does not offer TLS: enable ssl there or lower sslmode in postgres.dsn"),
+		)
 	}
 	return fmt.Errorf("connect to PostgreSQL: %w", shortConnectError(err))
 }
 
 // certificateError finds why the server's certificate was not accepted. With
-// sslmode=verify-ca it is pgconn that verifies, and its errors come bare.
+// sslmode=verify-ca pgconn does the verification and does not wrap its errors.
 func certificateError(err error) error {
 	if invalid, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return invalid
@@ -207,8 +219,8 @@ func certificateError(err error) error {
 	return nil
 }
 
-// shortConnectError drops what pgconn says about user and database, and keeps
-// which addresses were tried and why each failed.
+// shortConnectError drops the user and database from pgconn's error. It keeps
+// the addresses that were tried and why each failed.
 func shortConnectError(err error) error {
 	if connect, ok := errors.AsType[*pgconn.ConnectError](err); ok {
 		if inner := errors.Unwrap(connect); inner != nil {
@@ -218,7 +230,8 @@ func shortConnectError(err error) error {
 	return err
 }
 
-// explainServer explains an error that the server sent while connecting.
+// explainServer explains an error that the server sent during connection
+// set-up.
 func explainServer(err *pgconn.PgError) error {
 	wrap := func(what, remedy string) error {
 		return fmt.Errorf("connect to PostgreSQL: %s: %s (SQLSTATE %s)", what, remedy, err.Code)
@@ -246,5 +259,5 @@ func explainServer(err *pgconn.PgError) error {
 	return fmt.Errorf("connect to PostgreSQL: %s (SQLSTATE %s)", err.Message, err.Code)
 }
 
-// isTimeout tells a passed read deadline from a broken connection.
+// isTimeout distinguishes an expired read deadline from a broken connection.
 func isTimeout(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

@@ -54,11 +54,13 @@ func TestConnectionStrings(t *testing.T) { //nolint:tparallel // one slot or sch
 	database, port := f.config.Slot, server.Port() // the slot is named like the database
 	ports := strings.Join([]string{strconv.Itoa(closedPort(t)), strconv.Itoa(port)}, ",")
 	for name, dsn := range map[string]string{
-		"URL":                           fmt.Sprintf("postgresql://postgres@127.0.0.1:%d/%s?sslmode=prefer", port, database),
-		"keywords":                      fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=postgres sslmode=disable application_name='not ours'", port, database),
-		"Unix socket as keyword":        fmt.Sprintf("host=%s port=%d dbname=%s user=postgres", server.SocketDir(), port, database),
-		"Unix socket as URL":            fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%d", database, url.QueryEscape(server.SocketDir()), port),
-		"two hosts, the first one down": fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%s dbname=%s user=postgres sslmode=disable target_session_attrs=read-write", ports, database),
+		"URL": fmt.Sprintf("postgresql://postgres@127.0.0.1:%d/%s?sslmode=prefer", port, database),
+		"keywords": fmt.Sprintf("host=127.0.0.1 port=%d dbname=%s user=postgres sslmode=disable "+
+			"application_name='not ours'", port, database),
+		"Unix socket as keyword": fmt.Sprintf("host=%s port=%d dbname=%s user=postgres", server.SocketDir(), port, database),
+		"Unix socket as URL":     fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%d", database, url.QueryEscape(server.SocketDir()), port),
+		"two hosts, the first one down": fmt.Sprintf("host=127.0.0.1,127.0.0.1 port=%s dbname=%s user=postgres sslmode=disable "+
+			"target_session_attrs=read-write", ports, database),
 	} {
 		t.Run(name, func(t *testing.T) { works(t, f, dsn) })
 	}
@@ -101,7 +103,7 @@ func TestConnectionVariables(t *testing.T) {
 	})
 }
 
-// checkPinned asks both kinds of connection what they have become.
+// checkPinned asks both kinds of connection for the settings in force.
 func checkPinned(t *testing.T, f *fixture) {
 	t.Helper()
 	for range 10 { // parameters are sent in any order
@@ -145,11 +147,16 @@ func TestPinnedParameters(t *testing.T) { //nolint:tparallel // one slot or sche
 		assert.NoError(t, err)
 	})
 	for name, value := range map[string]string{
-		"TimeZone": "America/New_York", "DateStyle": "SQL, DMY", "IntervalStyle": "iso_8601", "bytea_output": "escape", "extra_float_digits": "-5",
-		"search_path": "public", "statement_timeout": "1ms", "lock_timeout": "1ms", "idle_in_transaction_session_timeout": "1s", "client_encoding": "LATIN1",
+		"TimeZone": "America/New_York", "DateStyle": "SQL, DMY", "IntervalStyle": "iso_8601",
+		"bytea_output": "escape", "extra_float_digits": "-5",
+		"search_path": "public", "statement_timeout": "1ms", "lock_timeout": "1ms",
+		"idle_in_transaction_session_timeout": "1s", "client_encoding": "LATIN1",
 		"wal_sender_timeout": "1s",
 	} {
-		f.exec(fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", role, name, value), fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s = '%s'", role, role, name, value))
+		f.exec(
+			fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", role, name, value),
+			fmt.Sprintf("ALTER ROLE %s IN DATABASE %s SET %s = '%s'", role, role, name, value),
+		)
 	}
 	t.Run("beat those of role and database", func(t *testing.T) {
 		g := *f
@@ -164,7 +171,7 @@ func TestPinnedParameters(t *testing.T) { //nolint:tparallel // one slot or sche
 	})
 }
 
-// An invalid byte in a SQL_ASCII database must come as it is: a conversion
+// An invalid byte in a SQL_ASCII database must arrive unchanged: a conversion
 // would fail again and again (P-33).
 func TestSQLASCII(t *testing.T) {
 	t.Parallel()
@@ -214,9 +221,13 @@ func TestConnectionStringErrors(t *testing.T) {
 			config := Config{DSN: dsn, Slot: "s", ConnectTimeout: time.Second}
 			_, err := parse(config)
 			if err == nil {
-				return // taken for something else, which the server will tell
+				return // taken for something else, which the server will report
 			}
-			require.Regexp(t, "^postgres.dsn (is not a valid connection string|names a file that cannot be read: open /does/not/exist: no such file)", err.Error())
+			require.Regexp(
+				t,
+				"^postgres.dsn (is not a valid connection string|names a file that cannot be read: open /does/not/exist: no such file)",
+				err.Error(),
+			)
 			assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
 			assert.NotContains(t, fmt.Sprintf("%v %+v", err, err), canary)
 			_, err = Connect(t.Context(), config)
@@ -246,11 +257,14 @@ func TestUnreachableServer(t *testing.T) {
 	}
 	t.Run("a server that never answers", func(t *testing.T) {
 		t.Parallel()
-		listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, says nothing
+		listener, err := net.Listen("tcp", "127.0.0.1:0") // accepts, sends nothing
 		require.NoError(t, err)
 		defer listener.Close()
 		before := time.Now()
-		_, err = Connect(t.Context(), Config{DSN: fmt.Sprintf("postgres://u:cAnArY@%s/db?sslmode=disable", listener.Addr()), ConnectTimeout: 200 * time.Millisecond})
+		_, err = Connect(
+			t.Context(),
+			Config{DSN: fmt.Sprintf("postgres://u:cAnArY@%s/db?sslmode=disable", listener.Addr()), ConnectTimeout: 200 * time.Millisecond},
+		)
 		require.Error(t, err)
 		assert.Less(t, time.Since(before), patience/2)
 		assert.NotContains(t, err.Error(), canary)
@@ -292,8 +306,16 @@ func TestAuthentication(t *testing.T) {
 		"unknown database":         {dsn("postgres", "right "+canary, "nothere"), []string{"3D000", "nothere"}, failure.Misconfigured},
 		"role without REPLICATION": {dsn("plain", canary, f.config.Slot), []string{"42501", "ALTER ROLE"}, failure.Refused},
 		"no CONNECT":               {dsn("reader", canary, "closed"), []string{"42501", "GRANT CONNECT ON DATABASE"}, failure.Refused},
-		"unknown parameter":        {dsn("postgres", "right "+canary, "postgres") + "&work_mom=1", []string{"42704", "work_mom", "postgres.dsn"}, failure.Misconfigured},
-		"TLS that is not there":    {strings.Replace(dsn("postgres", "right "+canary, "postgres"), "disable", "require", 1), []string{"TLS", "sslmode"}, failure.Misconfigured},
+		"unknown parameter": {
+			dsn("postgres", "right "+canary, "postgres") + "&work_mom=1",
+			[]string{"42704", "work_mom", "postgres.dsn"},
+			failure.Misconfigured,
+		},
+		"TLS that is not there": {
+			strings.Replace(dsn("postgres", "right "+canary, "postgres"), "disable", "require", 1),
+			[]string{"TLS", "sslmode"},
+			failure.Misconfigured,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -410,7 +432,10 @@ func TestTLS(t *testing.T) {
 	}
 	good, bad := file(right), file(wrong)
 	dsn := func(host, mode, ca string) string {
-		return fmt.Sprintf("postgres://postgres@%s:%d/%s?sslmode=%s&sslrootcert=%s", host, server.Port(), f.config.Slot, mode, url.QueryEscape(ca))
+		return fmt.Sprintf(
+			"postgres://postgres@%s:%d/%s?sslmode=%s&sslrootcert=%s",
+			host, server.Port(), f.config.Slot, mode, url.QueryEscape(ca),
+		)
 	}
 	for _, mode := range []string{"require", "verify-ca", "verify-full"} {
 		t.Run(mode, func(t *testing.T) { works(t, f, dsn("127.0.0.1", mode, good)) })
@@ -472,7 +497,10 @@ func TestNotPostgreSQL(t *testing.T) {
 			_ = conn.Close()
 		}
 	}()
-	_, err = Connect(t.Context(), Config{DSN: fmt.Sprintf("postgres://u:cAnArY@%s/db?sslmode=require", listener.Addr()), ConnectTimeout: patience})
+	_, err = Connect(
+		t.Context(),
+		Config{DSN: fmt.Sprintf("postgres://u:cAnArY@%s/db?sslmode=require", listener.Addr()), ConnectTimeout: patience},
+	)
 	require.ErrorContains(t, err, "connect to PostgreSQL")
 	assert.NotContains(t, err.Error(), canary)
 }

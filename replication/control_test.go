@@ -47,7 +47,7 @@ func TestLock(t *testing.T) {
 	require.False(t, tryLock(third))
 	standby.Close()
 	require.Eventually(t, func() bool { return tryLock(third) }, patience, 10*time.Millisecond)
-	standby.Close() // again
+	standby.Close() // a second time
 }
 
 func TestIdentify(t *testing.T) {
@@ -57,7 +57,8 @@ func TestIdentify(t *testing.T) {
 	require.NoError(t, err)
 	want := Server{
 		SystemID: query[string](f, "SELECT system_identifier::text FROM pg_control_system()"), Timeline: 1, Database: f.config.Slot,
-		Version: f.server.Version(), Encoding: "UTF8", Flushed: server.Flushed, Started: server.Started, WALLevel: "logical", MaxSlotKeepSize: "-1",
+		Version: f.server.Version(), Encoding: "UTF8", Flushed: server.Flushed, Started: server.Started,
+		WALLevel: "logical", MaxSlotKeepSize: "-1",
 	}
 	assert.Equal(t, want, server)
 	assert.NotZero(t, server.Flushed)
@@ -91,7 +92,7 @@ func testSlot(t *testing.T, server *pgtest.Server) {
 	assert.Nil(t, slot.SafeWALSize)
 	assert.WithinDuration(t, time.Now(), slot.At, patience)
 
-	// 16 MiB more of WAL are kept, and not yet confirmed.
+	// 16 MiB more of WAL are retained and not yet confirmed.
 	f.exec("SELECT pg_logical_emit_message(true, 'x', repeat('y', 16 << 20))")
 	after, err := control.Slot(t.Context())
 	require.NoError(t, err)

@@ -3,6 +3,6 @@
 // together, hands out the bytes that the pgoutput plugin sends, and confirms
 // what has been published.
 //
-// It has not heard of CloudEvents or Kafka. Nothing here reconnects: a session
+// It knows nothing of CloudEvents or Kafka. Nothing here reconnects: a session
 // ends with an error, and the caller starts a new one from its checkpoint.
 package replication

@@ -14,9 +14,9 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// ErrPublicationSkipped is PostgreSQL 18's way of saying that the publication
-// did not exist where the log is being read (P-24). It would deliver nothing and
-// go on.
+// ErrPublicationSkipped corresponds to PostgreSQL 18's warning that the
+// publication did not exist at the point of the WAL that is being read (P-24).
+// The server would deliver nothing and go on.
 var ErrPublicationSkipped = errors.New("publication did not exist at this point of the log, its rows cannot be decoded")
 
 const writeTimeout = 10 * time.Second
@@ -41,7 +41,7 @@ func (f *feed) keepNotice(code string) {
 	}
 }
 
-// noticed reads a notice that came while streaming.
+// noticed reads a notice that arrived while streaming.
 func (f *feed) noticed(body []byte) error {
 	var m pgproto3.NoticeResponse
 	if err := m.Decode(body); err != nil {
@@ -51,7 +51,7 @@ func (f *feed) noticed(body []byte) error {
 	return f.notice
 }
 
-// serverError reads an error that came while streaming.
+// serverError reads an error that arrived while streaming.
 func serverError(body []byte) (*pgconn.PgError, error) {
 	var m pgproto3.ErrorResponse
 	if err := m.Decode(body); err != nil {
@@ -60,8 +60,8 @@ func serverError(body []byte) (*pgconn.PgError, error) {
 	return pgconn.ErrorResponseToPgError(&m), nil
 }
 
-// explainFrame tells a row that is too large, and will be when it is read again,
-// from a stream that is out of step.
+// explainFrame distinguishes a row that is too large, and will be when it is
+// read again, from a stream that is out of step.
 func (f *feed) explainFrame(err error) error {
 	err = fmt.Errorf("replication stream of slot %q: %w", f.config.Slot, err)
 	if _, ok := errors.AsType[*TooLargeError](err); ok {
@@ -70,7 +70,7 @@ func (f *feed) explainFrame(err error) error {
 	return err
 }
 
-// explainEnd explains an error with which the server ends the stream.
+// explainEnd explains the error with which the server ended the stream.
 func (f *feed) explainEnd(err *pgconn.PgError) error {
 	base := fmt.Errorf("replication stream of slot %q: %s (SQLSTATE %s)", f.config.Slot, err.Message, err.Code)
 	if err.Code == "42704" && strings.Contains(err.Message, "publication") {
@@ -85,21 +85,21 @@ func (f *feed) close() { closeQuietly(f.conn) }
 // horizon is how far a reader has come.
 type horizon struct {
 	received     LSN       // highest position that may be confirmed
-	lastReceived time.Time // when the server was last heard
+	lastReceived time.Time // when the server was last heard from
 }
 
 func horizonAt(start LSN) horizon { return horizon{received: start, lastReceived: time.Now()} }
 
-// Received tells that the caller has seen a transaction end at lsn, which may be
-// confirmed from now on.
+// Received records that the caller has seen a transaction end at lsn, which may
+// be confirmed from now on.
 func (h *horizon) Received(lsn LSN) { h.received = max(h.received, lsn) }
 
-// LastReceived is when the server was last heard.
+// LastReceived is when the server was last heard from.
 func (h *horizon) LastReceived() time.Time { return h.lastReceived }
 
-// confirmable refuses what must never be confirmed. pglogrepl would replace a
-// zero flush position by the write position (P-06), so such a message must never
-// be built.
+// confirmable refuses positions that must never be confirmed. pglogrepl would
+// replace a zero flush position by the write position (P-06), so a message with
+// a zero flush position must never be built.
 func (h *horizon) confirmable(lsn LSN) error {
 	if lsn == 0 {
 		return errors.New("confirmation of position 0/0")
@@ -113,12 +113,12 @@ func (h *horizon) confirmable(lsn LSN) error {
 // waker lets other goroutines interrupt the wait for a feed.
 type waker struct {
 	mu      sync.Mutex
-	pending bool  // Wake was called and not yet noticed
-	waiting *feed // that is being read
+	pending bool  // Wake was called and has not been noticed yet
+	waiting *feed // the feed that is being read
 }
 
-// fill reads once from f. It reports whether something has come; it has not
-// when Wake was called or the time until has come, whichever is first.
+// fill reads once from f. It reports whether data has arrived; it returns false
+// when Wake was called or until has passed first.
 func (w *waker) fill(f *feed, until time.Time) (bool, error) {
 	if proceed, err := w.before(f, until); !proceed {
 		return false, err
@@ -169,14 +169,14 @@ func (w *waker) Wake() {
 	w.pending = true
 	if w.waiting != nil {
 		w.waiting.deadline = longPast
-		// An error here means that the connection is closed, which the read
-		// will report.
+		// An error here means that the connection is closed, which the read will
+		// report.
 		_ = w.waiting.net().SetReadDeadline(longPast)
 	}
 }
 
-// Flowing tells whether the server is sending as fast as it can, so that more is
-// sure to come.
+// Flowing reports whether the server is sending as fast as it can, so that more
+// is sure to follow.
 func (f *feed) Flowing() bool { return f.frames.lastRead >= bulk }
 
 func (f *feed) net() net.Conn { return f.conn.Conn() }

@@ -12,15 +12,15 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// version is one version of a row of the catalog: it was in force, without a gap,
-// from the commit of the transaction that made it to that of the transaction that
-// ended it.
+// version is one version of a catalog row. It was in force, without a gap, from
+// the commit of the transaction that created it to the commit of the
+// transaction that ended it.
 type version struct {
 	OID   uint32 `json:"o"`
-	XMin  uint32 `json:"x"` // the transaction that made it
+	XMin  uint32 `json:"x"` // the transaction that created it
 	Owner uint32 `json:"w,omitempty"`
-	// XMax is the transaction that has ended it. Only a snapshot from before shows
-	// that; 0 where it is not known.
+	// XMax is the transaction that ended it, or 0 if unknown. Only a snapshot
+	// taken earlier shows that transaction.
 	XMax uint32 `json:"-"`
 }
 
@@ -33,43 +33,45 @@ func (v version) passesTo(w version) bool {
 	return v.OID != 0 && w.OID != 0 && (v.sameAs(w) || v.XMax != 0 && v.XMax == w.XMin)
 }
 
-// footing is what it rests on that rows of the outbox table are published: the
-// versions of catalog rows, as of one moment. docs/adr/0009 says why these.
+// footing is the basis on which rows of the outbox table are published: the
+// versions of catalog rows, as of one moment. docs/adr/0009 explains the
+// choice.
 type footing struct {
 	Publication version `json:"p"`
 	AllTables   bool    `json:"a,omitempty"`
 	Table       uint32  `json:"t"`
 	Schema      uint32  `json:"s"`
 	Name        uint32  `json:"n"` // a hash of the configured name
-	// Type is the table's row type, which changes exactly when the table is
-	// renamed, moved to another schema or given to another owner.
+	// Type is the table's row type. It changes exactly when the table is renamed,
+	// moved to another schema or given to another owner.
 	Type version `json:"y"`
 	// Born is the transaction that created the table.
 	Born uint32 `json:"b"`
-	// Entry and SchemaEntry are those of table and schema in the publication, if
-	// any.
+	// Entry and SchemaEntry are the entries of the table and its schema in the
+	// publication, if any.
 	Entry       version `json:"e,omitzero"`
 	SchemaEntry version `json:"c,omitzero"`
-	// Rewritten are those of the outbox table and its partitions that ALTER TABLE has
-	// rewritten, as SET LOGGED does, each with its storage.
+	// Rewritten holds those of the outbox table and its partitions that ALTER
+	// TABLE has rewritten, as SET LOGGED does, each with its storage.
 	Rewritten map[uint32]uint32 `json:"r,omitempty"`
 
-	// Since is where the log ended when the table was first seen to have the name;
-	// 0 if it always had.
+	// Since is the end of the WAL when the table was first seen to have the name;
+	// 0 if it always had it.
 	Since LSN `json:"l,omitempty"`
 
 	class   version            // of the table in pg_class, which changes often
-	entries map[uint32]version // by table: all in the publication
-	types   map[uint32]version // by table: of all in the publication
-	// storage is by table, for the outbox table and its partitions, what a rewrite by
-	// ALTER TABLE replaces: the TOAST table, or the file of a table that is too narrow
-	// to have one, which TRUNCATE and VACUUM FULL replace as well.
+	entries map[uint32]version // by table: all entries in the publication
+	types   map[uint32]version // by table: of all tables in the publication
+	// storage holds, for the outbox table and each partition, the relation that a
+	// rewrite by ALTER TABLE replaces. That is the TOAST table. A table too narrow
+	// to have a TOAST table is represented by its file, which TRUNCATE and VACUUM
+	// FULL replace as well.
 	storage map[uint32]version
 }
 
-// footingSQL gives one row for each version: what it is, the table or schema it is
-// about, and the version. The catalog of schemas in publications is newer than
-// PostgreSQL 14.
+// footingSQL returns one row for each version: its kind, the table or schema it
+// is about, and the version. The catalog of schemas in publications is newer
+// than PostgreSQL 14.
 const footingSQL = `with outbox as (
 		select c.oid, c.relnamespace, c.reltype from pg_class c join pg_namespace n on n.oid = c.relnamespace
 		where n.nspname = $2 and c.relname = $3 and c.relkind in ('r', 'p')),
@@ -78,7 +80,8 @@ const footingSQL = `with outbox as (
 	select what, about, oid, xmin::text::bigint, xmax::text::bigint, owner from (
 		select case when puballtables then 'all' else 'some' end as what, 0::oid as about, oid, xmin, xmax, pubowner as owner from publication
 		union all select 'entry', prrelid, oid, xmin, xmax, 0 from entry
-		union all select 'type', typrelid, oid, xmin, xmax, typowner from pg_type where typrelid in (select oid from outbox union select prrelid from entry)
+		union all select 'type', typrelid, oid, xmin, xmax, typowner from pg_type
+			where typrelid in (select oid from outbox union select prrelid from entry)
 		union all select 'table', c.relnamespace, c.oid, c.xmin, c.xmax, c.relowner from pg_class c where c.oid in (select oid from outbox)
 		union all select 'born', attrelid, 0, xmin, xmax, 0 from pg_attribute where attname = 'tableoid' and attrelid in (select oid from outbox)
 		union all select case when toast.xmin = own.xmin or c.relfilenode = c.oid then 'storage' else 'rewritten' end, c.oid,
@@ -97,15 +100,21 @@ type querier interface {
 	Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error)
 }
 
-// readFooting reads the versions that the querier's snapshot sees. Which
-// transaction has ended them is as of now.
+// readFooting reads the versions that the querier's snapshot sees. The
+// transactions that ended the versions are as of now.
 func readFooting(ctx context.Context, q querier, server string, c Config) (footing, error) {
 	schema, table := SplitTable(c.Table)
 	sql := fmt.Sprintf(footingSQL, schemaEntrySQL)
 	if strings.HasPrefix(server, "14") {
 		sql = fmt.Sprintf(footingSQL, "")
 	}
-	f := footing{Name: nameHash(c.Table), Rewritten: map[uint32]uint32{}, entries: map[uint32]version{}, types: map[uint32]version{}, storage: map[uint32]version{}}
+	f := footing{
+		Name:      nameHash(c.Table),
+		Rewritten: map[uint32]uint32{},
+		entries:   map[uint32]version{},
+		types:     map[uint32]version{},
+		storage:   map[uint32]version{},
+	}
 	rows, err := q.Query(ctx, sql, c.Publication, schema, table)
 	if err != nil {
 		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
@@ -148,21 +157,21 @@ func (f *footing) add(what string, about uint32, v version) {
 	}
 }
 
-// nameHash tells names apart without keeping them.
+// nameHash distinguishes names without storing them.
 func nameHash(name string) uint32 {
 	hash := fnv.New32a()
 	hash.Write([]byte(name))
 	return hash.Sum32()
 }
 
-// same reports whether nothing has changed between two looks.
+// same reports whether nothing changed between two looks.
 func (f footing) same(g footing) bool {
-	f.Since, g.Since = 0, 0 // no matter of the catalog
+	f.Since, g.Since = 0, 0 // not part of the catalog
 	return f.String() == g.String() && f.class.sameAs(g.class) &&
 		maps.EqualFunc(f.entries, g.entries, version.sameAs) && maps.EqualFunc(f.types, g.types, version.sameAs)
 }
 
-// String is what the checkpoint keeps.
+// String is the form that the checkpoint keeps.
 func (f footing) String() string {
 	text, _ := json.Marshal(f) // numbers
 	return string(text)
@@ -182,14 +191,14 @@ func (f footing) paths() []version {
 	return paths
 }
 
-// gap says why rows committed between the two may be in no stream, or "" where
-// that is impossible: in every committed state in between, the table of this name
-// was published.
+// gap says why rows committed between f and now may be in no stream. It returns
+// "" where that is impossible: in every committed state in between, the table
+// of this name was published.
 func (f footing) gap(now footing) string {
 	switch {
 	case !f.Publication.passesTo(now.Publication) && !givenAway(f.Publication, now.Publication):
 		return "the publication was altered or created again"
-	case f.AllTables && now.AllTables: // whatever the tables are called
+	case f.AllTables && now.AllTables: // regardless of the tables' names
 	case f.Table != now.Table && f.SchemaEntry.passesTo(now.SchemaEntry) && f.Schema == now.Schema: // any table of the schema
 	case f.Table != now.Table:
 		if !f.swapped(now) {
@@ -208,24 +217,26 @@ func (f footing) gap(now footing) string {
 	return ""
 }
 
-// logged reports whether the table, which now is logged and was before, cannot have
-// been UNLOGGED in between. The server refuses that to a table with an entry in a
-// publication ("cannot change table to unlogged because it is part of a
-// publication"), and a single rewrite cannot have made it so and undone it.
+// logged reports whether the table, which is logged now and was logged before,
+// cannot have been UNLOGGED in between. The server refuses to make a table
+// UNLOGGED that has an entry in a publication ("cannot change table to unlogged
+// because it is part of a publication"). A single rewrite cannot make a table
+// UNLOGGED and undo that.
 func (f footing) logged(now footing, table uint32) bool {
 	return f.Rewritten[table] == now.Rewritten[table] || f.storage[table].passesTo(now.storage[table]) ||
 		table == now.Table && f.Table == now.Table && f.Entry.passesTo(now.Entry)
 }
 
-// givenAway reports whether a change of the owner explains that v became w.
+// givenAway reports whether a change of owner explains that v became w.
 func givenAway(v, w version) bool {
 	return v.OID == w.OID && v.XMax == 0 && v.Owner != 0 && w.Owner != 0 && v.Owner != w.Owner
 }
 
-// swapped reports whether one transaction gave the name of the one table to the
-// other, which was published from then on, and the one until then.
+// swapped reports whether one transaction moved the name from the former table
+// to the new one. The former table must have been published until then and the
+// new one from then on.
 func (f footing) swapped(now footing) bool {
-	at := now.Type.XMin // when the other got its name
+	at := now.Type.XMin // when the new table got its name
 	former, still := now.types[f.Table]
 	if f.Type.XMax != at && (!still || former.XMin != at) {
 		return false

@@ -6,26 +6,27 @@ import (
 	"io"
 )
 
-// frameHeader is a type byte and a length that counts itself.
+// frameHeader is a type byte and a length that includes itself.
 const frameHeader = 5
 
 // frames cuts the server's byte stream into protocol messages without copying
 // them. It exists because pgconn watches a context per message and cannot say
-// whether the next message is already here, which is when batches must leave.
+// whether the next message is already here. When no message is here, batches
+// must leave.
 type frames struct {
 	r          io.Reader
 	buf        []byte
 	start, end int // buf[start:end] has been read and not yet handed out
-	initial    int // capacity to come back to after a large message
+	initial    int // capacity to return to after a large message
 	max        int // largest message body accepted, in bytes
-	lastRead   int // bytes that the last read brought
+	lastRead   int // number of bytes in the last read
 }
 
 const (
-	// flowing is how many bytes one read must bring for more to be expected at
+	// flowing is how many bytes one read must return for more to be expected at
 	// once: several of the pieces that a walsender sends.
 	flowing = 8 << 10
-	// bulk is how many bytes one read brings when the server sends as fast as it
+	// bulk is how many bytes one read returns when the server sends as fast as it
 	// can.
 	bulk = 64 << 10
 )
@@ -57,9 +58,9 @@ func (f *frames) next() (kind byte, body []byte, ok bool, err error) {
 }
 
 // fill reads once. It makes room for the message that next found incomplete,
-// and gives a large buffer back when a large message has passed.
+// and releases a large buffer after a large message.
 func (f *frames) fill() error {
-	want := min(f.pending(), f.max+frameHeader) // next refuses what is larger
+	want := min(f.pending(), f.max+frameHeader) // next refuses larger messages
 	switch {
 	case f.start == f.end && len(f.buf) > f.initial && want <= f.initial:
 		f.buf, f.start, f.end = make([]byte, f.initial), 0, 0
@@ -92,14 +93,18 @@ func (f *frames) pending() int {
 	return int(binary.BigEndian.Uint32(f.buf[f.start+1:])) + 1
 }
 
-// TooLargeError is a protocol message above the configured limit. It is found
-// from the message's header, before any memory is taken for it.
+// TooLargeError reports a protocol message above the configured limit. It is
+// detected from the message's header, before any memory is allocated for the
+// message.
 type TooLargeError struct {
 	Size, Limit int64 // bytes
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("row of %d bytes is larger than outbox.max_row_bytes (%d): raise the limit, or keep the value elsewhere and publish a reference to it", e.Size, e.Limit)
+	return fmt.Sprintf(
+		"row of %d bytes is larger than outbox.max_row_bytes (%d): raise the limit, or keep the value elsewhere and publish a reference to it",
+		e.Size, e.Limit,
+	)
 }
 
 // handshake lets pgconn read through frames while the connection is being set

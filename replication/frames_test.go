@@ -32,7 +32,7 @@ func wire(all ...frame) (stream []byte) {
 	return stream
 }
 
-// pieces is a reader whose reads bring one piece each.
+// pieces is a reader that returns one piece per read.
 type pieces [][]byte
 
 func (p *pieces) Read(b []byte) (int, error) {
@@ -46,7 +46,7 @@ func (p *pieces) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// cut makes pieces of these sizes, over and over.
+// cut makes pieces of these sizes, cyclically.
 func cut(stream []byte, sizes ...int) *pieces {
 	var p pieces
 	for i := 0; len(stream) > 0; i++ {
@@ -146,8 +146,8 @@ func TestFramesBadLength(t *testing.T) {
 	}
 }
 
-// Whoever waits for more before looking at what is here takes no memory for an
-// unchecked length either.
+// A caller that waits for more before it looks at what is here allocates no
+// memory for an unchecked length either.
 func TestFillBeforeNext(t *testing.T) {
 	t.Parallel()
 	f := newFrames(iotest.OneByteReader(bytes.NewReader([]byte{'d', 0xff, 0xff, 0xff, 0xff, 'x', 'x', 'x'})), 16, 100)
@@ -186,8 +186,8 @@ func TestFramesGiveMemoryBack(t *testing.T) {
 	})
 }
 
-// A stream flows as long as a read brings much, and not because of what is left
-// of an earlier one.
+// A stream counts as flowing as long as a read returns much, not because of
+// what is left of an earlier read.
 func TestFramesFlowing(t *testing.T) {
 	t.Parallel()
 	reads := []int{10, bulk, bulk - 1, 3 * bulk, 0}
@@ -221,7 +221,7 @@ func TestFramesReadErrors(t *testing.T) {
 		require.ErrorIs(t, err, iotest.ErrTimeout)
 		got, err := readFrames(f)
 		require.ErrorIs(t, err, io.EOF)
-		assert.Equal(t, []frame{{'d', "hello"}}, got, "what came before the error is kept")
+		assert.Equal(t, []frame{{'d', "hello"}}, got, "the part before the error is kept")
 	})
 	t.Run("wait for the bytes that came with them", func(t *testing.T) {
 		t.Parallel()
@@ -242,7 +242,7 @@ func TestFramesReadErrors(t *testing.T) {
 	})
 }
 
-// After the handshake, whatever has been read beyond the last message it
+// After the handshake, everything that was read beyond the last message it
 // handed out is still there for the stream.
 func TestHandshakeStopsAtMessages(t *testing.T) {
 	t.Parallel()
@@ -266,8 +266,8 @@ func TestHandshakeStopsAtMessages(t *testing.T) {
 	}
 }
 
-// FuzzFrames cuts any bytes at any sizes: messages and error do not depend on
-// how they are cut, and no more memory is taken than the limit allows.
+// FuzzFrames cuts arbitrary bytes at arbitrary sizes. Messages and error do not
+// depend on the cuts, and no more memory is allocated than the limit allows.
 func FuzzFrames(f *testing.F) {
 	f.Add(wire(frame{'d', "hello"}, frame{'c', ""}, frame{'d', string(make([]byte, 50))}), []byte{1, 7, 30})
 	f.Add(wire(frame{'d', string(make([]byte, 300))}), []byte{100})

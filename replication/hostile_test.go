@@ -10,7 +10,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// No setting of role or database ends a session, keeps it from doing what the
+// No setting of a role or database ends a session, keeps it from doing what the
 // user of the connection string may do, or hides what the server says.
 func TestHostileSettings(t *testing.T) {
 	t.Parallel()
@@ -33,7 +33,7 @@ func TestHostileSettings(t *testing.T) {
 	}
 }
 
-// slowly reads one transaction for longer than one may take.
+// slowly reads one transaction for longer than a transaction may take.
 func (f *fixture) slowly(t *testing.T, start LSN) {
 	t.Helper()
 	server, _ := f.identify()
@@ -44,7 +44,8 @@ func (f *fixture) slowly(t *testing.T, start LSN) {
 		m, err = nextNudging(stream)
 		require.NoError(t, err)
 	}
-	// The server cannot send more, and waits for us within the transaction.
+	// The server cannot send more, and waits for the reader within the
+	// transaction.
 	<-time.After(600 * time.Millisecond)
 	ids, _ := readRows(t, stream, 100_000)
 	assert.Len(t, ids, 100_000)
@@ -69,7 +70,8 @@ func (f *fixture) catches(t *testing.T, start LSN) LSN {
 	return end
 }
 
-// advances moves the slot on a session that has waited for longer than one may.
+// advances moves the slot on a session that has been idle for longer than a
+// session may be.
 func (f *fixture) advances(t *testing.T, at LSN) {
 	t.Helper()
 	a, err := newAdvancer(t.Context(), f.config)
@@ -83,7 +85,8 @@ func (f *fixture) advances(t *testing.T, at LSN) {
 	assert.Greater(t, f.slot().Confirmed, at)
 }
 
-// hears that the publication is gone, which PostgreSQL 18 says in a warning.
+// hears notices that the publication is gone, which PostgreSQL 18 reports in a
+// warning.
 func (f *fixture) hears(t *testing.T) {
 	t.Helper()
 	stream := f.open()

@@ -14,27 +14,27 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// lane is an SQL session with a temporary copy of the slot, which is read a
-// stretch of the log at a time. The copy, and whatever it holds back, ends with
-// the session; any error ends both.
+// lane is an SQL session with a temporary copy of the slot, which is read one
+// stretch of the WAL at a time. The copy, and everything it holds back, ends
+// with the session. Any error ends both.
 type lane struct {
 	feed
 	copy string // name of the temporary slot
-	at   LSN    // up to where the copy has been read
-	busy bool   // a stretch has been asked for and not been handed out completely
+	at   LSN    // how far the copy has been read
+	busy bool   // a stretch has been asked for and is not completely handed out
 	end  LSN    // of that stretch
-	rows bool   // it has brought rows
+	rows bool   // the stretch has returned rows
 }
 
-// place is where a copy stands after a stretch.
+// place is the position of a copy after a stretch.
 type place struct {
-	restart   LSN // from where the next stretch must be decoded again
+	restart   LSN // where decoding of the next stretch must begin
 	confirmed LSN // every commit below it has been handed out
-	flushed   LSN // end of the server's log
+	flushed   LSN // end of the server's WAL
 }
 
-// openLane copies the slot and moves the copy to start: it begins where the
-// slot was last confirmed, which may be earlier.
+// openLane copies the slot and moves the copy to start. The copy begins where
+// the slot was last confirmed, which may be earlier.
 func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error) {
 	l := &lane{feed: feed{config: c}, at: start}
 	config, err := parse(c)
@@ -55,7 +55,7 @@ func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error)
 
 const copySuffix = "_catch_up_"
 
-// copyName names the copy after the slot and the session that owns it: slot
+// copyName names the copy after the slot and the session that owns it. Slot
 // names have at most 63 characters.
 func copyName(slot string, pid uint32) string {
 	return suffixed(slot, fmt.Sprintf("%s%d", copySuffix, pid))
@@ -63,7 +63,7 @@ func copyName(slot string, pid uint32) string {
 
 // copiesOf is a LIKE pattern for the names of a slot's copies.
 func copiesOf(slot string) string {
-	const room = longestName - len(copySuffix) - len("4194304") // the highest process id there is
+	const room = longestName - len(copySuffix) - len("4194304") // the highest possible process ID
 	quoted := strings.NewReplacer("_", `\_`)
 	if len(slot) > room {
 		return quoted.Replace(slot[:room]) + "%" + quoted.Replace(copySuffix) + "%"
@@ -87,9 +87,9 @@ func (l *lane) advance(to LSN) string {
 	return fmt.Sprintf("SELECT FROM pg_replication_slot_advance(%s, %s)", quoteLiteral(l.copy), quoteLiteral(to.String()))
 }
 
-// ask asks for the transactions whose commit records begin in [from, to), and
-// then for where the copy stands. The server handles one statement after the
-// other while we read, each in a transaction of its own. messages bounds the
+// ask requests the transactions whose commit records begin in [from, to), and
+// then the position of the copy. The server handles one statement after the
+// other while the lane reads, each in its own transaction. messages bounds the
 // answer, which the server prepares as a whole, but never cuts a transaction.
 func (l *lane) ask(from, to LSN, messages int) error {
 	var statements []string
@@ -98,8 +98,12 @@ func (l *lane) ask(from, to LSN, messages int) error {
 	}
 	statements = append(
 		statements,
-		fmt.Sprintf("COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, 'proto_version', '1', 'publication_names', %s, 'binary', '%t')) TO STDOUT (FORMAT binary)",
-			quoteLiteral(l.copy), quoteLiteral(to.String()), messages, quoteLiteral(quoteIdentifier(l.config.Publication)), l.config.Binary),
+		fmt.Sprintf(
+			"COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, "+
+				"'proto_version', '1', 'publication_names', %s, 'binary', '%t')) TO STDOUT (FORMAT binary)",
+			quoteLiteral(l.copy), quoteLiteral(to.String()), messages,
+			quoteLiteral(quoteIdentifier(l.config.Publication)), l.config.Binary,
+		),
 		"SELECT restart_lsn, confirmed_flush_lsn, pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = "+quoteLiteral(l.copy),
 	)
 	if err := l.net().SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
@@ -115,8 +119,8 @@ func (l *lane) ask(from, to LSN, messages int) error {
 	return nil
 }
 
-// next returns the next message of the stretch, or where the copy stands when
-// that was all. Neither means that more must be read.
+// next returns the next message of the stretch, or the copy's position at its
+// end. If it returns neither, more must be read.
 func (l *lane) next() (m Message, done *place, err error) {
 	for {
 		if l.notice != nil {
@@ -146,7 +150,7 @@ func (l *lane) next() (m Message, done *place, err error) {
 	}
 }
 
-// copySignature begins what COPY sends in binary format, followed by flags and
+// copySignature is the beginning of COPY's binary format, followed by flags and
 // by an extension, which is empty.
 const copySignature = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00"
 
@@ -155,8 +159,8 @@ const (
 	rowHeader = lsnField + 4
 )
 
-// row cuts one message out of COPY's binary format, which PostgreSQL sends row
-// by row, the signature together with the first.
+// row cuts one message out of COPY's binary format. PostgreSQL sends it row by
+// row, the signature together with the first row.
 func (l *lane) row(body []byte) (Message, error) {
 	body = bytes.TrimPrefix(body, []byte(copySignature)) // a row begins with the number of its fields
 	switch {
@@ -193,7 +197,7 @@ func (l *lane) stands(body []byte) (*place, error) {
 	return &p, nil
 }
 
-// control handles what is neither a row of the log nor a position.
+// control handles messages that are neither a row of the WAL nor a position.
 func (l *lane) control(kind byte, body []byte) error {
 	switch kind {
 	case 'E':
@@ -210,7 +214,7 @@ func (l *lane) control(kind byte, body []byte) error {
 	return fmt.Errorf("unexpected message of type %q while reading slot %q", kind, l.config.Slot)
 }
 
-// explain tells errors that streaming would not meet from others.
+// explain distinguishes errors that streaming would not meet from others.
 func (l *lane) explain(err *pgconn.PgError) error {
 	switch {
 	case strings.HasPrefix(err.Code, "57P"), strings.HasPrefix(err.Code, "08"): // the session was ended
@@ -221,13 +225,13 @@ func (l *lane) explain(err *pgconn.PgError) error {
 	return &NoCatchUpError{Reason: fmt.Sprintf("%s (SQLSTATE %s)", err.Message, err.Code)}
 }
 
-// leave ends the session. A stretch that is being decoded is cancelled: the
-// server would notice only afterwards that nobody listens.
+// leave ends the session. It cancels a stretch that is being decoded: otherwise
+// the server would notice only afterwards that its client is gone.
 func (l *lane) leave() {
 	if l.busy {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		_ = l.conn.CancelRequest(ctx) // it ends later then
+		_ = l.conn.CancelRequest(ctx) // on error the session just ends later
 	}
 	l.close()
 }

@@ -6,22 +6,24 @@ import (
 )
 
 const (
-	// lateAfter is how long after its commit a transaction may be sent before it
-	// is late: the server is behind, and more is waiting.
+	// lateAfter is the delay between a transaction's commit and its sending above
+	// which the server is late: it lags behind, and more is waiting.
 	lateAfter = 5 * time.Millisecond
-	// catchBreath is how long a server that is late is left alone.
+	// catchBreath is how long a late server is left alone.
 	catchBreath = time.Millisecond
 )
 
-// lateness notices a walsender that cannot keep up on a busy machine. It sends
-// message by message, and each wakes us, Kafka and whoever consumes, which take
-// turns with it for the processor: it may be held at a third of what it can do
-// for seconds, while every batch has a single event. Not being woken for a
-// moment lets it send what it has, and what is late already loses nothing.
+// lateness notices a walsender that cannot keep up on a busy machine.
+//
+// The walsender sends message by message. Each message wakes the streamer,
+// Kafka and the consumers, which compete with the walsender for the processor.
+// That can hold it at a third of its capacity for seconds, while every batch
+// has a single event. A moment without being woken lets the walsender send what
+// it has. Events that are late already lose nothing by it.
 type lateness struct{ late bool }
 
-// begun looks at the Begin message of a transaction, which says when it was
-// committed, and at when it was sent; both are the server's time in microseconds.
+// begun compares the commit time in the Begin message of a transaction with the
+// time at which it was sent. Both are the server's, in microseconds.
 func (l *lateness) begun(sent, message []byte) {
 	const commitTime = 1 + 8 // after the type and the LSN of the commit
 	if len(message) >= commitTime+8 && message[0] == 'B' {
@@ -30,8 +32,8 @@ func (l *lateness) begun(sent, message []byte) {
 	}
 }
 
-// rest waits a moment if the server is late, once for each time that this is
-// seen, unless much comes at once anyway.
+// rest waits a moment if the server is late, once for each late transaction
+// seen, unless much is arriving at once anyway.
 func (l *lateness) rest(lastRead int) {
 	if l.late && lastRead < flowing {
 		time.Sleep(catchBreath) //nolint:forbidigo // not to be woken is the point

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sentAfter is a stream with one message in it, sent so long after the moment
+// sentAfter is a stream with one message, sent the given delay after the moment
 // that a Begin message names.
 func sentAfter(delay time.Duration, kind byte) *Stream {
 	const commit = 800_000_000_000_000 // microseconds since 2000
@@ -24,7 +24,7 @@ func sentAfter(delay time.Duration, kind byte) *Stream {
 	return s
 }
 
-// A server that is late is left alone for a moment, once.
+// A late server is left alone for a moment, once.
 func TestLateServer(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -66,7 +66,7 @@ func TestLateServer(t *testing.T) {
 	}
 }
 
-// Nothing is made of a message that is too short.
+// A message that is too short is ignored.
 func TestLateShortMessage(t *testing.T) {
 	t.Parallel()
 	var l lateness

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// patience is how long a test waits for what should happen at once.
+// patience is how long a test waits for something that should happen at once.
 const patience = 20 * time.Second
 
 // fixture is a database with an outbox, a publication and a slot.
@@ -26,7 +26,7 @@ type fixture struct {
 	t      *testing.T
 	server *pgtest.Server
 	config Config
-	conn   *pgx.Conn // of the application
+	conn   *pgx.Conn // the application's
 }
 
 func newFixture(t *testing.T, server *pgtest.Server) *fixture {
@@ -90,7 +90,7 @@ func (f *fixture) control() *Control {
 	return control
 }
 
-// identify asks over a control connection of its own.
+// identify asks over its own control connection.
 func (f *fixture) identify() (Server, Slot) {
 	f.t.Helper()
 	control := f.control()
@@ -117,7 +117,8 @@ func (f *fixture) open() *Stream {
 	return stream
 }
 
-// next returns the next message that is one, answering the server's questions.
+// next returns the next message other than None, and answers the server's reply
+// requests.
 func next(stream *Stream, limit time.Duration) (Message, error) {
 	for deadline := time.Now().Add(limit); time.Now().Before(deadline); {
 		m, err := stream.Next()
@@ -133,7 +134,7 @@ func next(stream *Stream, limit time.Duration) (Message, error) {
 
 // nextNudging is next with a status update every second, as a streamer sends
 // them. Since version 16 a walsender looks for new WAL, and only then prepares
-// to be woken by it: a commit in between is noticed at the next status update,
+// to be woken by it. It notices a commit in between at the next status update,
 // or at half of wal_sender_timeout.
 func nextNudging(stream *Stream) (m Message, err error) {
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
@@ -163,8 +164,8 @@ func nextError(t *testing.T, stream *Stream) error {
 	return nil
 }
 
-// readRows reads until n rows and their commit have come, and returns their
-// first columns and the last commit's end.
+// readRows reads until n rows and their commit have arrived. It returns their
+// first columns and the end of the last commit.
 func readRows(t *testing.T, stream *Stream, n int) (ids []string, end LSN) {
 	t.Helper()
 	for {

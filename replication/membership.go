@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// Membership identifies what it rests on that the table is published. While it
+// Membership identifies the basis on which the table is published. While it
 // stays the same, no row can have been left out (P-25).
 func (t Table) Membership() string { return t.footing.String() }
 
-// After is the table as it is for a stream that goes on from where it had another
-// membership. If it was another table then, this one has not always had its name.
+// After returns the table for a stream that continues from a point where the
+// table had another membership. If it was another table then, this one has not
+// always had its name.
 func (t Table) After(before string) Table {
 	var then footing
 	switch {
 	case json.Unmarshal([]byte(before), &then) != nil || then.Table == 0:
-		t.footing.Since = 0 // not known
+		t.footing.Since = 0 // unknown
 	case then.Table == t.OID:
 		t.footing.Since = then.Since
 	default:
@@ -26,27 +27,27 @@ func (t Table) After(before string) Table {
 	return t
 }
 
-// Since is from where in the log on rows of this table are rows of the outbox
-// whatever the table was called when they were committed. Before, a table that was
-// prepared to take its place had another name, and so had the rows that were copied
-// into it.
+// Since is the position in the WAL from which rows of this table are outbox
+// rows, whatever the table was called when they were committed. Before it, a
+// table that was prepared to take the outbox table's place had another name,
+// and so had the rows that were copied into it.
 func (t Table) Since() LSN { return t.footing.Since }
 
-// CheckMembership says if rows may have been left out of the stream since the
-// table had another membership, as far as the catalog tells.
+// CheckMembership reports whether rows may have been left out of the stream
+// since the table had another membership, as far as the catalog shows.
 func CheckMembership(before string, now Table, c Config) []Finding {
 	var then footing
 	switch {
 	case before == "" || now.footing.Publication.OID == 0 || !now.Exists:
-		return nil // not known, or for CheckTable to say
+		return nil // unknown, or for CheckTable to report
 	case json.Unmarshal([]byte(before), &then) != nil:
 		return checkFormerMembership(before, now, c)
 	}
 	return left(then.gap(now.footing), c)
 }
 
-// checkFormerMembership is about what earlier versions have stored: the OIDs of
-// the publication and of the table's entry in it, with a slash between them.
+// checkFormerMembership handles what earlier versions stored: the OIDs of the
+// publication and of the table's entry in it, separated by a slash.
 func checkFormerMembership(before string, now Table, c Config) []Finding {
 	publication, entry, _ := strings.Cut(before, "/")
 	f := now.footing
@@ -63,7 +64,10 @@ func left(why string, c Config) []Finding {
 		return nil
 	}
 	return []Finding{{
-		true, fmt.Sprintf("table %s may have been out of publication %q for a while (%s): rows committed meanwhile are in no stream", c.Table, c.Publication, why),
-		"compare the outbox table with Kafka (`streamer verify`), accept the gap with `streamer checkpoint set`, start `streamer run`, and publish what is missing with `streamer replay --missing`",
+		true,
+		fmt.Sprintf("table %s may have been out of publication %q for a while (%s): rows committed meanwhile are in no stream",
+			c.Table, c.Publication, why),
+		"compare the outbox table with Kafka (`streamer verify`), accept the gap with `streamer checkpoint set`, " +
+			"start `streamer run`, and publish what is missing with `streamer replay --missing`",
 	}}
 }

@@ -8,28 +8,28 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Observer looks at the outbox table again and again. From one look to the next it
-// keeps a snapshot, on a session of its own: that shows which transaction has
-// ended a version of a catalog row, and if it is the one that made the next, the
-// table was never without. One goroutine owns it.
+// Observer looks at the outbox table repeatedly. Between looks it keeps a
+// snapshot, on its own session. The snapshot shows which transaction ended a
+// version of a catalog row. If the same transaction created the next version,
+// the table was never without one. One goroutine owns an Observer.
 type Observer struct {
 	control *Control
 	last    Table
-	conn    *pgx.Conn // in a transaction that sees what the last look has seen; or nil
+	conn    *pgx.Conn // in a transaction that sees what the last look saw; or nil
 }
 
-// heldAtMost is how long the server keeps the snapshot of an instance that is
-// frozen: it holds back vacuum.
+// heldAtMost is how long the server keeps the snapshot of a frozen instance:
+// the snapshot holds back vacuum.
 const heldAtMost = 30 * time.Second
 
-// Observe begins where the table was last looked at.
+// Observe begins with the result of the last look at the table.
 func (c *Control) Observe(last Table) *Observer { return &Observer{control: c, last: last} }
 
-// Table is what the last look has seen and found in order.
+// Table is the last description that was found free of problems.
 func (o *Observer) Table() Table { return o.last }
 
-// Look describes the table, and says what is wrong with it or may have been since
-// the last look.
+// Look describes the table. It reports what is wrong with it, or may have been
+// since the last look.
 func (o *Observer) Look(ctx context.Context) (Table, []Finding, error) {
 	now, err := o.control.DescribeTable(ctx)
 	if err != nil {
@@ -48,8 +48,8 @@ func (o *Observer) Look(ctx context.Context) (Table, []Finding, error) {
 	return now, found, nil
 }
 
-// before is what the last look has seen and, if the snapshot was kept, what has
-// ended it since.
+// before is what the last look saw and, if the snapshot was kept, which
+// transactions have ended it since.
 func (o *Observer) before(ctx context.Context) footing {
 	if o.conn != nil {
 		if was, err := o.read(ctx); err == nil && was.same(o.last.footing) {
@@ -64,15 +64,15 @@ func (o *Observer) read(ctx context.Context) (footing, error) {
 	return readFooting(ctx, o.conn, o.conn.PgConn().ParameterStatus("server_version"), o.control.config)
 }
 
-// hold takes a snapshot that sees what the last look has seen. Without one the
-// next look knows less, and refuses where it cannot tell.
+// hold takes a snapshot that sees what the last look saw. Without a snapshot
+// the next look knows less, and refuses where it cannot tell.
 func (o *Observer) hold(ctx context.Context) {
 	if err := o.begin(ctx); err != nil {
 		o.Close()
 		return
 	}
 	seen, err := o.read(ctx)
-	if err == nil { // which lets the locks on the catalog go, and keeps the snapshot
+	if err == nil { // releases the locks on the catalog and keeps the snapshot
 		_, err = o.conn.Exec(ctx, "rollback to look")
 	}
 	if err != nil || !seen.same(o.last.footing) {
@@ -99,7 +99,7 @@ func (o *Observer) begin(ctx context.Context) error {
 	return err
 }
 
-// Close lets the snapshot go.
+// Close releases the snapshot.
 func (o *Observer) Close() {
 	if o.conn != nil {
 		closeQuietly(o.conn)

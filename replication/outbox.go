@@ -15,58 +15,60 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// OutboxQuery says what ReadOutbox reads of the outbox table.
+// OutboxQuery selects what ReadOutbox reads of the outbox table.
 type OutboxQuery struct {
-	Columns []string // in this order; the configuration's if it is empty
-	// TimeColumn tells when a row was written: a timestamptz, a timestamp in UTC
-	// or a bigint of milliseconds. It may be empty.
+	Columns []string // in this order; the configuration's if empty
+	// TimeColumn holds the time when a row was written: a timestamptz, a timestamp
+	// in UTC or a bigint of milliseconds. It may be empty.
 	TimeColumn string
-	// From and To limit TimeColumn: at or after the one, before the other. Zero
-	// times are no limits.
+	// From and To limit TimeColumn: at or after From, before To. Zero times are no
+	// limits.
 	From, To time.Time
-	// Undated says that rows whose TimeColumn holds no time, NULL or infinity, come
-	// as well.
+	// Undated includes rows whose TimeColumn holds no time: NULL or infinity.
 	Undated bool
 	// IDs limits the column IDColumn to these values; nil is no limit. Where the
-	// server cannot choose, more rows may come.
+	// server cannot filter, more rows may be returned.
 	IDColumn string
 	IDs      []string
 	// OrderBy is a column to sort by; empty for no order.
 	OrderBy string
-	// AsWritten sorts by when the transactions began that wrote the rows, which is
-	// about the order of their commits.
+	// AsWritten sorts by the beginning of the transactions that wrote the rows,
+	// which is roughly the order of their commits.
 	AsWritten bool
 }
 
-// OutboxSnapshot is what ReadOutbox sees of the table.
+// OutboxSnapshot describes the snapshot that ReadOutbox sees.
 type OutboxSnapshot struct {
-	// Opened is the end of the log just before the snapshot: rows that commit
-	// at or above it may be missing from it.
+	// Opened is the end of the WAL just before the snapshot: rows that commit at
+	// or above it may be missing from the snapshot.
 	Opened LSN
-	// Settled is the end of the log just after: every row that is seen has its
-	// commit record below it.
+	// Settled is the end of the WAL just after the snapshot: every visible row has
+	// its commit record below it.
 	Settled LSN
-	// Rows is what the server believes the table to hold; it may be far off.
+	// Rows is the server's estimate of the number of rows; it may be far off.
 	Rows int64
-	// Types are the OIDs of the columns' types, those of domains resolved.
+	// Types are the OIDs of the columns' types, with domains resolved.
 	Types []uint32
 }
 
-// OutboxRow is a row as ReadOutbox hands it out, valid during the call only.
+// OutboxRow is a row as ReadOutbox hands it out. It is valid during the call
+// only.
 type OutboxRow struct {
 	// Values are the columns in PostgreSQL's text form; nil is NULL.
 	Values [][]byte
-	// Time is that of TimeColumn in microseconds since the Unix epoch, 0 if it
-	// is NULL, infinite or not asked for.
+	// Time is the value of TimeColumn in microseconds since the Unix epoch, 0 if
+	// it is NULL, infinite or not asked for.
 	Time int64
 }
 
-// outboxLockTimeout is how long reading waits for someone who alters the table.
+// outboxLockTimeout is how long reading waits for a session that is altering
+// the table.
 const outboxLockTimeout = 10 * time.Second
 
-// ReadOutbox hands every row of the outbox table, as of one moment, to visit. It
-// is one sequential read that is sent as it goes: nothing is collected on either
-// side, no row is locked, and vacuum cannot clean up behind it until it ends.
+// ReadOutbox hands every row of the outbox table, as of one moment, to visit.
+// It is one sequential read that is sent as it goes. Nothing is collected on
+// either side and no row is locked. Until the read ends, vacuum cannot remove
+// rows that have died since it began.
 func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(OutboxSnapshot) error, visit func(OutboxRow) error) error {
 	table, err := c.DescribeTable(ctx)
 	if err != nil {
@@ -97,11 +99,15 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 	return c.readRows(ctx, statement, parameters, q.TimeColumn != "", snapshot, open, visit)
 }
 
-// openSnapshot fixes what is seen; only then the log's end is asked for.
+// openSnapshot takes the snapshot, and only then asks for the end of the WAL.
 func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, oid uint32, s *OutboxSnapshot) error {
 	_, err := tx.Exec(ctx, "set local lock_timeout = "+strconv.FormatInt(outboxLockTimeout.Milliseconds(), 10))
 	if err == nil {
-		err = tx.QueryRow(ctx, "select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class where relkind = 'r' and oid in ("+storage+")", oid).Scan(&s.Rows)
+		err = tx.QueryRow(
+			ctx,
+			"select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class where relkind = 'r' and oid in ("+storage+")",
+			oid,
+		).Scan(&s.Rows)
 	}
 	if err != nil {
 		return fmt.Errorf("read table %s: %w", c.config.Table, err)
@@ -110,16 +116,20 @@ func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, oid uint32, s *Ou
 	return err
 }
 
-// logEnd is where the next commit record would go at the earliest.
+// logEnd is the earliest position at which the next commit record could go.
 func (c *Control) logEnd(ctx context.Context) (LSN, error) {
 	var text string
-	err := c.conn.QueryRow(ctx, "select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text").Scan(&text)
+	err := c.conn.QueryRow(
+		ctx,
+		"select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text",
+	).Scan(&text)
 	if err != nil {
 		return 0, fmt.Errorf("end of the log: %w", err)
 	}
 	lsn, err := ParseLSN(text)
-	// At a page's end the insert position is behind the next page's header, where
-	// no record ends and which nobody would ever confirm on an idle server.
+	// At the end of a page the insert position is after the next page's header. No
+	// record ends there, and on an idle server that position would never be
+	// confirmed.
 	const page, header = 8192, 40
 	if rest := lsn % page; rest <= header {
 		lsn -= rest
@@ -136,8 +146,11 @@ func ParseLSN(text string) (LSN, error) {
 	return lsn, nil
 }
 
-func (c *Control) readRows(ctx context.Context, statement string, parameters [][]byte, timed bool, s OutboxSnapshot, open func(OutboxSnapshot) error, visit func(OutboxRow) error) error {
-	// Below pgx, because values are wanted as the server prints them.
+func (c *Control) readRows(
+	ctx context.Context, statement string, parameters [][]byte, timed bool, s OutboxSnapshot,
+	open func(OutboxSnapshot) error, visit func(OutboxRow) error,
+) error {
+	// pgx is bypassed because values are wanted as the server prints them.
 	result := c.conn.PgConn().ExecParams(ctx, statement, parameters, nil, nil, nil)
 	opened := false
 	for result.NextRow() {
@@ -181,7 +194,10 @@ func (c *Control) explainOutbox(err error) error {
 	described := fmt.Errorf("read table %s: %w", c.config.Table, err)
 	switch sqlState(err) {
 	case "42501":
-		return explainDenied(described, err, "GRANT SELECT ON "+QuoteTable(c.config.Table)+" TO this user, or name one that may read it in postgres.dsn")
+		return explainDenied(
+			described, err,
+			"GRANT SELECT ON "+QuoteTable(c.config.Table)+" TO this user, or name one that may read it in postgres.dsn",
+		)
 	case "42703":
 		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
 	case "55P03":
@@ -205,7 +221,9 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	case q.AsWritten:
 		order = " order by age(xmin) desc, ctid"
 	case q.OrderBy != "" && columnType(t, q.OrderBy) == "uuid":
-		return "", nil, failure.Misconfigure(fmt.Errorf("column %q of %s is uuid, which is in no order: name one that grows with time", q.OrderBy, c.Table))
+		return "", nil, failure.Misconfigure(
+			fmt.Errorf("column %q of %s is uuid, which is in no order: name one that grows with time", q.OrderBy, c.Table),
+		)
 	case q.OrderBy != "":
 		order = " order by " + quoteIdentifier(q.OrderBy)
 	}
@@ -240,13 +258,13 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	return statement + order, parameters, nil
 }
 
-// mostIDs is how many the server is asked for by name.
+// mostIDs is how many IDs the server is asked for individually.
 const mostIDs = 100_000
 
-// plainIDs are types whose text is the id of the event.
+// plainIDs are types whose text is the ID of the event.
 var plainIDs = []string{"uuid", "text", "bigint", "integer"}
 
-// escaped is for elements of arrays within quotes.
+// escaped escapes elements of arrays within quotes.
 var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
 // arrayOf is the text of an array.
@@ -261,8 +279,9 @@ func arrayOf(values []string) []byte {
 	return append(text, '}')
 }
 
-// timeExpressions are a column's time in microseconds since the Unix epoch, and
-// what to compare the column with for a parameter whose number is left open.
+// timeExpressions returns a column's time in microseconds since the Unix epoch,
+// and the expression to compare the column with, for a parameter whose number
+// is left open.
 func timeExpressions(c Config, t Table, column string) (micro, limit string, err error) {
 	at := slices.IndexFunc(t.Columns, func(have Column) bool { return have.Name == column })
 	if at < 0 {
@@ -274,20 +293,23 @@ func timeExpressions(c Config, t Table, column string) (micro, limit string, err
 	case typ == "bigint":
 		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
 	case !strings.HasPrefix(typ, "timestamp"):
-		return "", "", failure.Misconfigure(fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, typ))
+		return "", "", failure.Misconfigure(
+			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, typ),
+		)
 	case !strings.HasSuffix(typ, "with time zone"):
 		limit = "($%d::timestamptz at time zone 'UTC')"
 	}
 	return micro, limit, nil
 }
 
-// errNoCopy explains why a copy of the slot could not be had.
+// errNoCopy explains why the slot could not be copied.
 var errNoCopy = errors.New("temporary copy of the slot")
 
-// PeekWaiting hands the pgoutput messages of what the configured slot has not
-// confirmed to visit, from a temporary copy of the slot: whoever streams from the
-// slot is not disturbed. It takes one of the server's replication slots for as
-// long as it runs. The data is valid during the call of visit only.
+// PeekWaiting hands the pgoutput messages that the configured slot has not
+// confirmed to visit. It reads a temporary copy of the slot, so a client that
+// streams from the slot is not disturbed. The copy takes one of the server's
+// replication slots while PeekWaiting runs. The data is valid during the call
+// of visit only.
 func (c *Control) PeekWaiting(ctx context.Context, s Server, visit func(at LSN, data []byte) error) error {
 	name := suffixed(c.config.Slot, "_verify_"+strconv.FormatUint(uint64(c.conn.PgConn().PID()), 10))
 	if _, err := c.conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, true)", c.config.Slot, name); err != nil {

@@ -60,8 +60,7 @@ func TestReadOutbox(t *testing.T) {
 	assert.Equal(t, []uint32{23, 25}, snapshot.Types)
 	require.NoError(t, tx.Commit(t.Context()))
 
-	// Everything that was seen commits below Settled, what comes later above
-	// Opened.
+	// All visible rows commit below Settled, later ones above Opened.
 	f.exec("select pg_replication_slot_advance('" + f.config.Slot + "', '" + snapshot.Settled.String() + "')")
 	inserts, _, err := peek(t, f, 100, nil)
 	require.NoError(t, err)
@@ -79,13 +78,16 @@ func TestReadOutboxByID(t *testing.T) {
 		"text":   {[]string{odd, "b"}, []string{odd, "b"}},
 		"bigint": {[]string{"-7", "none"}, []string{"-7"}},
 		"uuid":   {[]string{"0af76519-16cd-43dd-8448-eb211c80319c"}, []string{"0af76519-16cd-43dd-8448-eb211c80319c"}},
-		"bytea":  {[]string{"x"}, []string{`\x01`, `\x02`}}, // is no text: the caller chooses
+		"bytea":  {[]string{"x"}, []string{`\x01`, `\x02`}}, // has no text form: the caller chooses
 	} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			f := newEmptyFixture(t, pgtest.Shared(t))
 			f.exec("create table outbox (id " + typ + ")")
-			for _, id := range append(c.want, map[string]string{"text": "other", "bigint": "7", "uuid": "1bf76519-16cd-43dd-8448-eb211c80319c"}[typ]) {
+			for _, id := range append(
+				c.want,
+				map[string]string{"text": "other", "bigint": "7", "uuid": "1bf76519-16cd-43dd-8448-eb211c80319c"}[typ],
+			) {
 				_, err := f.conn.Exec(t.Context(), "insert into outbox select $1::text::"+typ+" where $1 <> ''", id)
 				require.NoError(t, err)
 			}
@@ -100,7 +102,7 @@ func TestReadOutboxByID(t *testing.T) {
 	}
 }
 
-// Without a column that tells, the transactions do.
+// Without a column to sort by, the transactions decide.
 func TestReadOutboxAsWritten(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
@@ -144,7 +146,10 @@ func TestReadOutboxByTime(t *testing.T) {
 			_, rows, err = readOutbox(f, OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second)})
 			require.NoError(t, err)
 			assert.Equal(t, []string{row(1), row(2)}, rows)
-			_, rows, err = readOutbox(f, OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second), Undated: true})
+			_, rows, err = readOutbox(
+				f,
+				OutboxQuery{TimeColumn: "created at", From: at.Add(time.Second), To: at.Add(3 * time.Second), Undated: true},
+			)
 			require.NoError(t, err)
 			assert.Equal(t, []string{row(1), row(2), "9|0"}, rows)
 		})
@@ -192,15 +197,20 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 func TestReadOutboxPartitioned(t *testing.T) {
 	t.Parallel()
 	f := newEmptyFixture(t, pgtest.Shared(t))
-	f.exec("create table outbox (id int, payload text) partition by range (id)", "create table low partition of outbox for values from (0) to (10)",
-		"create table high partition of outbox for values from (10) to (100)", "insert into outbox select n, n from generate_series(1, 50) n", "analyze")
+	f.exec(
+		"create table outbox (id int, payload text) partition by range (id)",
+		"create table low partition of outbox for values from (0) to (10)",
+		"create table high partition of outbox for values from (10) to (100)",
+		"insert into outbox select n, n from generate_series(1, 50) n",
+		"analyze",
+	)
 	snapshot, rows, err := readOutbox(f, OutboxQuery{})
 	require.NoError(t, err)
 	assert.Len(t, rows, 50)
 	assert.GreaterOrEqual(t, snapshot.Rows, int64(50))
 }
 
-// A slot that is in use is looked into as well, and is left as it was.
+// A slot that is in use can be inspected as well, and stays unchanged.
 func TestPeekWaiting(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))

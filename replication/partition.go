@@ -8,16 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// PartitionKey is what decides in which partition a row of the outbox table is.
+// PartitionKey decides in which partition a row of the outbox table is stored.
 type PartitionKey struct {
-	Key string // as pg_get_partkeydef prints it; empty where nothing is partitioned
+	Key string // as pg_get_partkeydef prints it; empty if the table is not partitioned
 	// Updaters are roles, other than superusers, that can log in and may change
-	// the key of a row. Whether they do is not in the catalog.
+	// the key of a row. The catalog does not say whether they do.
 	Updaters []string
 }
 
-// PartitionKey asks for the key. The partitions may be partitioned themselves. Of
-// an expression the catalog does not list the columns, so any column may be one.
+// PartitionKey asks for the key. The partitions may be partitioned themselves.
+// For an expression the catalog does not list the columns, so any column may be
+// part of the key.
 func (c *Control) PartitionKey(ctx context.Context, t Table) (k PartitionKey, err error) {
 	if t.Kind != "p" {
 		return k, nil
@@ -30,7 +31,8 @@ func (c *Control) PartitionKey(ctx context.Context, t Table) (k PartitionKey, er
 				left join pg_attribute a on a.attrelid = p.partrelid and a.attnum = key.attnum and key.attnum > 0
 			where p.partrelid in (`+storage+`))
 		select rolname::text from pg_roles r where rolcanlogin and not rolsuper and exists (select from keys
-			where case when attname is null then has_any_column_privilege(r.oid, $1::oid, 'UPDATE') else has_column_privilege(r.oid, $1::oid, attname, 'UPDATE') end)
+			where case when attname is null then has_any_column_privilege(r.oid, $1::oid, 'UPDATE')
+				else has_column_privilege(r.oid, $1::oid, attname, 'UPDATE') end)
 		order by 1`, t.OID)
 	if err == nil {
 		k.Updaters, err = pgx.CollectRows(rows, pgx.RowTo[string])
@@ -41,7 +43,8 @@ func (c *Control) PartitionKey(ctx context.Context, t Table) (k PartitionKey, er
 	return k, nil
 }
 
-// CheckPartitionKey looks for roles that could publish events again.
+// CheckPartitionKey looks for roles that could cause events to be published
+// again.
 func CheckPartitionKey(k PartitionKey, c Config) []Finding {
 	if len(k.Updaters) == 0 {
 		return nil
@@ -55,7 +58,11 @@ func CheckPartitionKey(k PartitionKey, c Config) []Finding {
 		quoted[i] = quoteIdentifier(role)
 	}
 	return []Finding{{
-		false, fmt.Sprintf("outbox table %s is partitioned by %s, and %s may change that in an UPDATE: one that moves a row to another partition publishes its event again", c.Table, k.Key, who),
-		fmt.Sprintf("never change it in an UPDATE; to make sure of that, REVOKE UPDATE ON %s FROM %s", QuoteTable(c.Table), strings.Join(quoted, ", ")),
+		false, fmt.Sprintf("outbox table %s is partitioned by %s, and %s may change that in an UPDATE: "+
+			"one that moves a row to another partition publishes its event again", c.Table, k.Key, who),
+		fmt.Sprintf(
+			"never change it in an UPDATE; to make sure of that, REVOKE UPDATE ON %s FROM %s",
+			QuoteTable(c.Table), strings.Join(quoted, ", "),
+		),
 	}}
 }

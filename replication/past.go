@@ -7,44 +7,43 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// longestName is NAMEDATALEN - 1, in bytes; PostgreSQL cuts longer names.
+// longestName is NAMEDATALEN - 1, in bytes; PostgreSQL truncates longer names.
 const longestName = 63
 
-// RewindSlot is the name of the slot that stays behind a slot on purpose, so
-// that the log of the time in between can be read again.
+// RewindSlot is the name of the slot that lags behind a slot on purpose, so
+// that the WAL in between can be read again.
 func RewindSlot(slot string) string { return suffixed(slot, "_rewind") }
 
 // ReplaySlot is the name of the slot that a replay reads.
 func ReplaySlot(slot string) string { return suffixed(slot, "_replay") }
 
-// suffixed cuts a slot's name where the suffix would not fit.
+// suffixed truncates a slot's name where the suffix would not fit.
 func suffixed(slot, suffix string) string {
 	return slot[:min(len(slot), longestName-len(suffix))] + suffix
 }
 
-// Of asks about another slot, over the same connection.
+// Of returns a Control for another slot, over the same connection.
 func (c *Control) Of(slot string) *Control {
 	config := c.config
 	config.Slot = slot
 	return c.With(config)
 }
 
-// With asks with another configuration, over the same connection.
+// With returns a Control with another configuration, over the same connection.
 func (c *Control) With(config Config) *Control { return &Control{conn: c.conn, config: config} }
 
-// Config is what the connection was opened with.
+// Config is the configuration with which the connection was opened.
 func (c *Control) Config() Config { return c.config }
 
-// SlotName is the slot that is asked about.
+// SlotName is the name of the configured slot.
 func (c *Control) SlotName() string { return c.config.Slot }
 
-// CopySlotSQL makes a slot that stands where another stands.
+// CopySlotSQL creates a slot at the position of another one.
 func CopySlotSQL(from, to string) string {
 	return "SELECT pg_copy_logical_replication_slot(" + quoteLiteral(from) + ", " + quoteLiteral(to) + ")"
 }
 
-// CopySlot makes a slot that stands where this one stands; somebody may be
-// reading this one.
+// CopySlot creates a slot at the position of this one, which may be in use.
 func (c *Control) CopySlot(ctx context.Context, to string) error {
 	if _, err := c.conn.Exec(ctx, CopySlotSQL(c.config.Slot, to)); err != nil {
 		return explainCopy(fmt.Errorf("copy slot %q to %q: %w", c.config.Slot, to, err))
@@ -62,8 +61,9 @@ func explainCopy(err error) error {
 	return err
 }
 
-// AdvanceSlot moves the slot forward; what lies below cannot be read through it
-// any more. The server reads the log in between for that.
+// AdvanceSlot moves the slot forward. The WAL below the new position can no
+// longer be read through the slot. The server reads the WAL in between for the
+// move.
 func (c *Control) AdvanceSlot(ctx context.Context, to LSN) error {
 	if _, err := c.conn.Exec(ctx, "select from pg_replication_slot_advance($1, $2::text::pg_lsn)", c.config.Slot, to.String()); err != nil {
 		return fmt.Errorf("move %w", c.explainInUse(err))
@@ -71,8 +71,8 @@ func (c *Control) AdvanceSlot(ctx context.Context, to LSN) error {
 	return nil
 }
 
-// explainInUse names the slot, and tells that waiting helps where somebody uses
-// it.
+// explainInUse adds the slot's name, and says that waiting helps if the slot is
+// in use.
 func (c *Control) explainInUse(err error) error {
 	switch sqlState(err) {
 	case "55006":
@@ -83,7 +83,7 @@ func (c *Control) explainInUse(err error) error {
 	return fmt.Errorf("slot %q: %w", c.config.Slot, err)
 }
 
-// DropSlot drops the slot, and frees the log that it keeps.
+// DropSlot drops the slot and frees the WAL that it retains.
 func (c *Control) DropSlot(ctx context.Context) error {
 	if _, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", c.config.Slot); err != nil {
 		return fmt.Errorf("drop %w", c.explainInUse(err))

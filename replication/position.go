@@ -12,9 +12,9 @@ import (
 type LSN = pglogrepl.LSN
 
 // Position is the place of an outbox row in commit order, the only order that
-// logical decoding keeps: row LSNs go backwards when transactions interleave,
+// logical decoding keeps. Row LSNs go backwards when transactions interleave,
 // and all rows of one COPY share a single LSN. Positions grow strictly along
-// the stream and are the same each time the log is read.
+// the stream and are the same each time the WAL is read.
 type Position struct {
 	// Commit is the LSN at which the transaction's commit record starts, as
 	// its Begin message announces it. The server sends a transaction again

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy is a network that can fail between us and the server.
+// proxy is a network that can fail between the client and the server.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -76,7 +76,7 @@ func (p *proxy) copy(to, from net.Conn) {
 	}
 }
 
-// freeze keeps everything back, as a network does that drops packets.
+// freeze holds everything back, like a network that drops packets.
 func (p *proxy) freeze(frozen bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,7 +3,7 @@ package replication
 import "strings"
 
 // Replication commands take no parameters, and pglogrepl splices its arguments
-// as they are, so names are quoted here (S-01).
+// unquoted, so names are quoted here (S-01).
 
 func quoteIdentifier(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
@@ -19,8 +19,8 @@ func QuoteTable(name string) string {
 	return quoteIdentifier(schema) + "." + quoteIdentifier(table)
 }
 
-// SplitTable splits a schema-qualified name at its first dot. A name without
-// one is in schema public.
+// SplitTable splits a schema-qualified name at its first dot. A name without a
+// dot is in schema public.
 func SplitTable(name string) (schema, table string) {
 	if schema, table, ok := strings.Cut(name, "."); ok {
 		return schema, table

@@ -9,8 +9,8 @@ import (
 const sampled = 64 << 20
 
 // LargestValue is the size in bytes that the longest value of a column has in
-// the stream, in a sample of the table t. It needs SELECT. size is what the table
-// takes on disk, as in Condition.
+// the stream, in a sample of the table t. It needs SELECT. size is the table's
+// size on disk, as in Condition.
 func (c *Control) LargestValue(ctx context.Context, t Table, column string, size int64) (largest int64, err error) {
 	value := quoteIdentifier(column) + "::text"
 	if columnType(t, column) == "bytea" {
@@ -20,7 +20,10 @@ func (c *Control) LargestValue(ctx context.Context, t Table, column string, size
 	if size > sampled {
 		percent *= sampled / float64(size)
 	}
-	err = c.conn.QueryRow(ctx, fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, t.source(c.config), percent)).Scan(&largest)
+	err = c.conn.QueryRow(
+		ctx,
+		fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, t.source(c.config), percent),
+	).Scan(&largest)
 	if err != nil {
 		return 0, c.explainOutbox(err)
 	}

@@ -15,10 +15,11 @@ func TestLargestValue(t *testing.T) {
 		table, value string
 		want         int64
 	}{
-		"text":        {"CREATE TABLE outbox (id int PRIMARY KEY, payload text)", "'größer'", 8},
-		"jsonb":       {"CREATE TABLE outbox (id int PRIMARY KEY, payload jsonb)", `'{"a":1}'`, 8}, // a space after the colon
-		"bytea":       {"CREATE TABLE outbox (id int PRIMARY KEY, payload bytea)", "'12345'", 5},
-		"partitioned": {"CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox DEFAULT", "repeat('x', 100000)", 100000},
+		"text":  {"CREATE TABLE outbox (id int PRIMARY KEY, payload text)", "'größer'", 8},
+		"jsonb": {"CREATE TABLE outbox (id int PRIMARY KEY, payload jsonb)", `'{"a":1}'`, 8}, // a space after the colon
+		"bytea": {"CREATE TABLE outbox (id int PRIMARY KEY, payload bytea)", "'12345'", 5},
+		"partitioned": {"CREATE TABLE outbox (id int, payload text) PARTITION BY RANGE (id); CREATE TABLE part PARTITION OF outbox " +
+			"DEFAULT", "repeat('x', 100000)", 100000},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -34,7 +35,7 @@ func TestLargestValue(t *testing.T) {
 			assert.Equal(t, c.want, largest)
 			largest, err = control.LargestValue(t.Context(), table, "payload", 1<<40)
 			require.NoError(t, err)
-			assert.LessOrEqual(t, largest, c.want, "of a large table only a part is looked at")
+			assert.LessOrEqual(t, largest, c.want, "only part of a large table is read")
 		})
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Server is what identifies a PostgreSQL server and what it can do.
+// Server identifies a PostgreSQL server and its capabilities.
 type Server struct {
 	SystemID  string // from initdb; the same on a primary and its standbys
 	Timeline  int32
@@ -25,7 +25,7 @@ type Server struct {
 	Encoding  string // of the database
 	Flushed   LSN    // end of the WAL that is safely on disk
 	InStandby bool   // the server is in recovery
-	Started   string // when this run of the server began, as it says itself
+	Started   string // when this run of the server began, by its own account
 	WALLevel  string
 	// SynchronousStandbyNames as configured; see checkSynchronous.
 	SynchronousStandbyNames string
@@ -34,9 +34,9 @@ type Server struct {
 	SynchronizedStandbySlots string
 }
 
-// Control is an SQL connection to the server: for questions, and for the lock
-// that keeps a second instance waiting. Losing it must end the session. It is
-// not for concurrent use.
+// Control is an SQL connection to the server, for questions and for the lock
+// that keeps a second instance waiting. Losing the connection must end the
+// session. A Control is not for concurrent use.
 type Control struct {
 	conn   *pgx.Conn
 	config Config
@@ -51,17 +51,18 @@ func Connect(ctx context.Context, c Config) (*Control, error) {
 	return &Control{conn: conn, config: c}, nil
 }
 
-// Close ends the connection, and with it the lock.
+// Close ends the connection and, with it, releases the lock.
 func (c *Control) Close() { closeQuietly(c.conn) }
 
 // Conn is the connection itself, for the commands that set things up.
 func (c *Control) Conn() *pgx.Conn { return c.conn }
 
-// lockClass is the first key of our advisory locks, "strm" in ASCII.
+// lockClass is the first key of the streamer's advisory locks, "strm" in ASCII.
 const lockClass = 0x7374726d
 
-// TryLock takes the session lock of the slot, or reports that another instance
-// holds it. The lock belongs to the connection and dies with it.
+// TryLock takes the session lock of the slot. It reports whether it got the
+// lock; if not, another instance holds it. The lock belongs to the connection
+// and ends with it.
 func (c *Control) TryLock(ctx context.Context) (bool, error) {
 	hash := fnv.New32a()
 	hash.Write([]byte(c.config.Slot))
@@ -74,7 +75,7 @@ func (c *Control) TryLock(ctx context.Context) (bool, error) {
 	return locked, nil
 }
 
-// Identify asks the server who it is. It uses a short-lived replication
+// Identify asks the server for its identity. It uses a short-lived replication
 // connection, because only IDENTIFY_SYSTEM is open to every replication role.
 func (c *Control) Identify(ctx context.Context) (Server, error) {
 	var s Server
@@ -101,7 +102,7 @@ func (c *Control) Identify(ctx context.Context) (Server, error) {
 }
 
 // Slot is the state of a replication slot, from pg_replication_slots. Fields
-// that a server version does not have stay at their zero value.
+// that a server version does not have keep their zero value.
 type Slot struct {
 	Name               string    `json:"slot_name"`
 	Plugin             string    `json:"plugin"`
@@ -117,32 +118,33 @@ type Slot struct {
 	Conflicting        bool      `json:"conflicting"`
 	InvalidationReason string    `json:"invalidation_reason"`
 	Failover           bool      `json:"failover"`
-	Synced             bool      `json:"synced"` // kept by a standby as a copy of the primary's
+	Synced             bool      `json:"synced"` // kept by a standby as a copy of the primary's slot
 	TwoPhase           bool      `json:"two_phase"`
-	RetainedWAL        int64     `json:"-"` // bytes the slot keeps on disk
-	Lag                int64     `json:"-"` // bytes between the confirmed position and the end of the log
-	Flushed            LSN       `json:"-"` // end of the log when asked
+	RetainedWAL        int64     `json:"-"` // bytes that the slot retains on disk
+	Lag                int64     `json:"-"` // bytes between the confirmed position and the end of the WAL
+	Flushed            LSN       `json:"-"` // end of the WAL when asked
 	Restart            LSN       `json:"-"`
 	Confirmed          LSN       `json:"-"`
 	At                 time.Time `json:"-"` // when the server was asked
 	// Copies is the number of copies through which a streamer is catching up.
 	Copies int `json:"-"`
-	// NextTransaction is the ID that the next transaction gets which writes.
+	// NextTransaction is the ID that the next transaction that writes will get.
 	NextTransaction int64 `json:"-"`
-	// InStandby tells that the server is in recovery.
+	// InStandby reports whether the server is in recovery.
 	InStandby bool `json:"-"`
 }
 
-// Lost tells that the slot can never be read again: the server has removed
-// WAL that it needed.
+// Lost reports whether the slot can never be read again because the server has
+// removed WAL that it needed.
 func (s Slot) Lost() bool {
 	return s.WALStatus == "lost" || s.InvalidationReason != "" || s.Conflicting
 }
 
-// InUse tells that a client reads the slot, itself or through copies.
+// InUse reports whether a client reads the slot, directly or through copies.
 func (s Slot) InUse() bool { return s.Active || s.Copies > 0 }
 
-// Slot reads the state of the configured slot. A missing slot is ErrSlotMissing.
+// Slot reads the state of the configured slot. A missing slot is
+// ErrSlotMissing.
 func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var text []byte
 	var flushed string
@@ -154,7 +156,8 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
 		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2),
 		pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_is_in_recovery()
-		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).Scan(&text, &flushed, &copies, &next, &standby)
+		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).
+		Scan(&text, &flushed, &copies, &next, &standby)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Slot{}, c.slotMissing()
 	}
@@ -184,7 +187,14 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 }
 
 func (c *Control) slotMissing() error {
-	return failure.Refuse(fmt.Errorf("%w: slot %q does not exist: create it with `streamer setup`; if it existed before, accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, and publish what was committed in between from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)", ErrSlotMissing, c.config.Slot))
+	return failure.Refuse(
+		fmt.Errorf(
+			"%w: slot %q does not exist: create it with `streamer setup`; if it existed before, "+
+				"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, "+
+				"and publish what was committed in between from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
+			ErrSlotMissing, c.config.Slot,
+		),
+	)
 }
 
 // Ping proves that the connection, and with it the lock, is alive.
@@ -196,9 +206,9 @@ func (c *Control) Ping(ctx context.Context) error {
 }
 
 var (
-	// ErrSlotMissing tells that there is no slot of the configured name.
+	// ErrSlotMissing reports that no slot of the configured name exists.
 	ErrSlotMissing = errors.New("replication slot is missing")
-	// ErrSlotActive tells that another client is streaming from the slot.
+	// ErrSlotActive reports that another client is streaming from the slot.
 	// Waiting helps.
 	ErrSlotActive = errors.New("replication slot is in use by another client")
 )
@@ -223,8 +233,8 @@ func (c *Control) SwitchPoint(ctx context.Context, s Server, timeline int32) (at
 	return at, ok, nil
 }
 
-// switchPoint reads a timeline history file: lines of timeline, the LSN at
-// which it was left, and a reason.
+// switchPoint reads a timeline history file. Its lines hold a timeline, the LSN
+// at which it was left, and a reason.
 func switchPoint(history string, timeline int32) (LSN, bool) {
 	for line := range strings.Lines(history) {
 		fields := strings.Fields(line)

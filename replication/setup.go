@@ -24,10 +24,11 @@ func TableSQL(table string, columns []Column) string {
 	return "CREATE TABLE " + QuoteTable(table) + " (\n" + strings.Join(lines, ",\n") + "\n)"
 }
 
-// PublicationSQL creates the publication of the outbox table. Only inserts are
-// published, so that the application's own clean-up needs no replica identity;
-// the partitions of a partitioned table appear under its own name. Of a shard it
-// has the rows. Of the table only the columns are looked at.
+// PublicationSQL creates the publication of the outbox table. It publishes only
+// inserts, so that the application's own clean-up needs no replica identity.
+// The partitions of a partitioned table appear under the table's name. A
+// shard's publication has only the rows of the shard. Only the columns of t are
+// used.
 func PublicationSQL(c Config, t Table) (string, error) {
 	where, err := c.Shard.where(t)
 	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + " FOR TABLE " + QuoteTable(c.Table) + where +
@@ -35,7 +36,7 @@ func PublicationSQL(c Config, t Table) (string, error) {
 }
 
 // SlotSQL creates the slot. failover lets standbys of PostgreSQL 17 and later
-// keep a copy of it; earlier releases know no such argument.
+// keep a copy of it; earlier releases do not have that argument.
 func SlotSQL(c Config, failover bool) string {
 	options := ""
 	if failover {
@@ -51,13 +52,14 @@ func GrantTableSQL(table, role string) string {
 		"GRANT SELECT, INSERT, UPDATE ON " + QuoteTable(table) + " TO " + quoteIdentifier(role)
 }
 
-// SlotExists tells whether there is a slot of the configured name, of whatever
+// SlotExists reports whether there is a slot of the configured name, of any
 // kind.
 func (c *Control) SlotExists(ctx context.Context) (bool, error) {
 	return c.exists(ctx, "slot "+c.config.Slot, "select from pg_replication_slots where slot_name = $1", c.config.Slot)
 }
 
-// TableExists tells whether there is a table, view or the like of this name.
+// TableExists reports whether there is a table, view or similar relation of
+// this name.
 func (c *Control) TableExists(ctx context.Context, table string) (bool, error) {
 	schema, name := SplitTable(table)
 	return c.exists(ctx, "table "+table, `select from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -76,8 +78,8 @@ func (c *Control) exists(ctx context.Context, what, query string, arguments ...a
 	return found, nil
 }
 
-// Setting is a server setting as new sessions of this role in this database
-// have it.
+// Setting is the value of a server setting in new sessions of this role in this
+// database.
 func (c *Control) Setting(ctx context.Context, name string) (value string, err error) {
 	if err := c.conn.QueryRow(ctx, "select reset_val from pg_settings where name = $1", name).Scan(&value); err != nil {
 		return "", fmt.Errorf("setting %s: %w", name, err)
@@ -85,8 +87,8 @@ func (c *Control) Setting(ctx context.Context, name string) (value string, err e
 	return value, nil
 }
 
-// Limit bounds every further statement of this connection. Those that create
-// things wait for locks and for other transactions.
+// Limit bounds every further statement of this connection. Statements that
+// create objects wait for locks and for other transactions.
 func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
 	_, err := c.conn.Exec(ctx, "select set_config('statement_timeout', $1, false)", fmt.Sprintf("%dms", timeout.Milliseconds()))
 	if err != nil {
@@ -95,7 +97,7 @@ func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// CreateTable runs what TableSQL made.
+// CreateTable runs the statement that TableSQL returned.
 func (c *Control) CreateTable(ctx context.Context, sql string) error {
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
 		return explainCreate("table "+c.config.Table, "a role that may CREATE in its schema", err)
@@ -103,8 +105,8 @@ func (c *Control) CreateTable(ctx context.Context, sql string) error {
 	return nil
 }
 
-// CreatePublication publishes the outbox table. It must come before the slot:
-// what a slot decodes from before its publication existed cannot be decoded.
+// CreatePublication publishes the outbox table. It must come before the slot: a
+// slot cannot decode WAL from before its publication existed.
 func (c *Control) CreatePublication(ctx context.Context, t Table) error {
 	if err := Refusal(checkStrays(t, c.config)); err != nil {
 		return err
@@ -114,12 +116,15 @@ func (c *Control) CreatePublication(ctx context.Context, t Table) error {
 		return err
 	}
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
-		return explainCreate("publication "+c.config.Publication, "the owner of table "+c.config.Table+", who also needs CREATE on the database", err)
+		return explainCreate(
+			"publication "+c.config.Publication,
+			"the owner of table "+c.config.Table+", who also needs CREATE on the database", err,
+		)
 	}
 	return nil
 }
 
-// explainCreate adds the remedy where a person has to run the statement.
+// explainCreate adds the remedy where the operator has to run the statement.
 func explainCreate(what, who string, err error) error {
 	err = fmt.Errorf("create %s: %w", what, err)
 	switch sqlState(err) {
@@ -128,14 +133,16 @@ func explainCreate(what, who string, err error) error {
 	case canceled:
 		return fmt.Errorf("%w: another session has a lock that this waits for: end it or wait for it, then run `streamer setup` again", err)
 	case "25006":
-		return failure.Misconfigure(fmt.Errorf("%w: the server is a standby or read-only: name the primary in postgres.dsn, or add target_session_attrs=read-write", err))
+		return failure.Misconfigure(
+			fmt.Errorf("%w: the server is a standby or read-only: name the primary in postgres.dsn, or add target_session_attrs=read-write", err),
+		)
 	case "3F000":
 		return failure.Refuse(fmt.Errorf("%w: create the schema, or correct outbox.table", err))
 	}
 	return err
 }
 
-// canceled is the SQLSTATE of a statement that the Limit has ended.
+// canceled is the SQLSTATE of a statement that Limit has ended.
 const canceled = "57014"
 
 func sqlState(err error) string {
@@ -150,9 +157,9 @@ func sqlState(err error) string {
 // told what it waits for.
 const waitNotice = time.Second
 
-// CreateSlot creates the slot, which waits for all transactions that are
-// writing, until the Limit. waiting is called, once a second, with the oldest of
-// them.
+// CreateSlot creates the slot. It waits for all transactions that are writing,
+// until the Limit. It calls waiting once a second with the oldest of these
+// transactions.
 func (c *Control) CreateSlot(ctx context.Context, failover bool, waiting func(Transaction)) error {
 	started := time.Now()
 	pid := c.conn.PgConn().PID()
@@ -179,7 +186,10 @@ func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err err
 		if t, found, lookErr := oldestTransaction(ctx, c, c.conn.PgConn().PID()); lookErr == nil && found {
 			oldest = "the oldest is " + t.String()
 		}
-		return fmt.Errorf("create slot %q: waited %s for running transactions to end: %s: end it or wait for it, then run `streamer setup` again", c.config.Slot, waited.Round(time.Second), oldest)
+		return fmt.Errorf(
+			"create slot %q: waited %s for running transactions to end: %s: end it or wait for it, then run `streamer setup` again",
+			c.config.Slot, waited.Round(time.Second), oldest,
+		)
 	case "42501":
 		return failure.Refuse(fmt.Errorf("%w: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)", described))
 	case "53400":
@@ -187,13 +197,15 @@ func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err err
 	case "42883":
 		return failure.Refuse(fmt.Errorf("%w: a failover slot needs PostgreSQL 17 or later", described))
 	case "55000":
-		return failure.Refuse(fmt.Errorf("%w: a slot needs wal_level = 'logical': ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL", described))
+		return failure.Refuse(
+			fmt.Errorf("%w: a slot needs wal_level = 'logical': ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL", described),
+		)
 	}
 	return described
 }
 
-// watchCreation looks, on a connection of its own, at what the creation of the
-// slot by pid waits for. Errors only cost the notice.
+// watchCreation uses its own connection to find out what the creation of the
+// slot by pid waits for. An error costs only the notice.
 func (c *Control) watchCreation(ctx context.Context, pid uint32, waiting func(Transaction)) {
 	ticker := time.NewTicker(waitNotice)
 	defer ticker.Stop()
@@ -221,14 +233,15 @@ func (c *Control) watchCreation(ctx context.Context, pid uint32, waiting func(Tr
 	}
 }
 
-// Transaction is one that writes, and that the creation of a slot waits for.
+// Transaction is a transaction that writes and for which the creation of a slot
+// waits.
 type Transaction struct {
 	PID         int // 0: a prepared transaction
 	Prepared    string
 	User        string
 	Database    string
 	Application string
-	// Age is how long it has been running; 0 where we may not see that.
+	// Age is how long it has been running; 0 where the role may not see that.
 	Age time.Duration
 }
 
@@ -243,7 +256,7 @@ func (t Transaction) String() string {
 	return fmt.Sprintf("a transaction %s, running for %s", who, t.Age.Round(time.Second))
 }
 
-// oldestTransaction finds writers by the lock that each has on its own
+// oldestTransaction finds writers by the lock that each holds on its own
 // transaction ID, because pg_stat_activity hides backend_xid from most roles.
 func oldestTransaction(ctx context.Context, c *Control, but uint32) (oldest Transaction, found bool, err error) {
 	var seconds float64

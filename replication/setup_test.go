@@ -63,7 +63,7 @@ func TestSetting(t *testing.T) {
 	require.ErrorContains(t, err, "not_there")
 }
 
-// restricted is a control connection of a role that may do nothing but log in.
+// restricted is a control connection of a role that may only log in.
 func restricted(t *testing.T, f *fixture) *Control {
 	t.Helper()
 	role := f.config.Slot
@@ -136,8 +136,8 @@ func TestSetupErrors(t *testing.T) {
 	})
 }
 
-// The creation of a slot waits for writers, and says for which. It must be a
-// server of its own: other tests write as well.
+// The creation of a slot waits for writers, and names them. It needs its own
+// server: other tests write as well.
 func TestCreateSlotWaits(t *testing.T) {
 	t.Parallel()
 	f := newEmptyFixture(t, pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_prepared_transactions": "5"}}))
@@ -158,7 +158,7 @@ func TestCreateSlotWaits(t *testing.T) {
 	}
 	exists, err := control.SlotExists(t.Context())
 	require.NoError(t, err)
-	assert.False(t, exists, "nothing is left of the attempt")
+	assert.False(t, exists, "the attempt leaves nothing behind")
 
 	// A prepared transaction holds it up as well, and has no process.
 	f.exec("PREPARE TRANSACTION 'held'")

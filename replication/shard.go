@@ -9,8 +9,8 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Shard is a part of the outbox table: the rows whose Column hashes to Index of
-// Count. A Count of 0 or 1 is the whole table.
+// Shard is a part of the outbox table: the rows whose Column hashes to Index
+// out of Count. A Count of 0 or 1 is the whole table.
 type Shard struct {
 	Index, Count int
 	Column       string // the aggregate ID's
@@ -18,26 +18,30 @@ type Shard struct {
 
 func (s Shard) whole() bool { return s.Count <= 1 }
 
-// hashes are the server's own hash functions, by what format_type calls the
-// types that they take. Row filters allow built-in, immutable functions only;
-// these are the same in every version, or hash partitioning would break.
+// hashes are the server's own hash functions, keyed by format_type's names of
+// their argument types. Row filters allow built-in, immutable functions only.
+// These functions are the same in every version, or hash partitioning would
+// break.
 var hashes = map[string]string{
 	"text": "hashtext", "character varying": "hashtext", "character": "hashbpchar",
 	"uuid": "uuid_hash", "bigint": "hashint8", "integer": "hashint4", "smallint": "hashint2",
 }
 
 // filter is the condition for the rows of the shard. NULL, which no event may
-// have as aggregate ID, is in the first, so that it is noticed.
+// have as aggregate ID, is in the first shard, so that it is noticed.
 func (s Shard) filter(t Table) (string, error) {
 	typ, _, _ := strings.Cut(columnType(t, s.Column), "(")
 	hash := hashes[typ]
 	if hash == "" {
-		return "", failure.Refuse(fmt.Errorf("column %q is %s, which cannot be sharded by: it must be text, varchar, char, uuid or an integer", s.Column, columnType(t, s.Column)))
+		return "", failure.Refuse(fmt.Errorf(
+			"column %q is %s, which cannot be sharded by: it must be text, varchar, char, uuid or an integer",
+			s.Column, columnType(t, s.Column),
+		))
 	}
 	return fmt.Sprintf("coalesce((%s(%s) & 2147483647) %% %d, 0) = %d", hash, quoteIdentifier(s.Column), s.Count, s.Index), nil
 }
 
-// where is the condition as a clause, or nothing for the whole table.
+// where is the condition as a clause, empty for the whole table.
 func (s Shard) where(t Table) (string, error) {
 	if s.whole() {
 		return "", nil
@@ -46,8 +50,8 @@ func (s Shard) where(t Table) (string, error) {
 	return " WHERE (" + filter + ")", err
 }
 
-// matches compares the filter of a publication, as the catalog prints it, with
-// what it must be.
+// matches reports whether the filter of a publication, as the catalog prints
+// it, is the shard's.
 func (s Shard) matches(rowFilter string, t Table) bool {
 	if s.whole() {
 		return rowFilter == ""
@@ -56,13 +60,13 @@ func (s Shard) matches(rowFilter string, t Table) bool {
 	return err == nil && essence(rowFilter) == essence(filter)
 }
 
-// essence is a condition without what the catalog prints in its own way.
+// essence is a condition without the catalog's peculiarities of printing.
 func essence(condition string) string {
 	condition = strings.NewReplacer("::text", "", "::bpchar", "", "(", "", ")", "", " ", "", `"`, "").Replace(condition)
 	return strings.ToLower(condition)
 }
 
-// checkShard tells what keeps a server from filtering rows.
+// checkShard reports what keeps a server from filtering rows.
 func checkShard(s Server, c Config) []Finding {
 	if c.Shard.whole() || s.Version >= 150000 {
 		return nil
@@ -73,29 +77,37 @@ func checkShard(s Server, c Config) []Finding {
 	}}
 }
 
-// shardSuffix is what follows the slot's name where there are several.
+// shardSuffix is the suffix of the slot's name where there are several shards.
 var shardSuffix = regexp.MustCompile(`_[0-9]+_of_([0-9]+)$`)
 
-// Succession is where a streamer goes on beside slots of another number of shards.
+// Succession is where a streamer goes on alongside slots of another number of
+// shards.
 type Succession struct {
 	From  LSN
 	First bool // nothing was published from this slot before
 	Until LSN  // where it ends; 0 if it does not
 }
 
-// CheckFormerSlots looks for slots of another number of shards that do not fit: those
-// that have not come to where this one begins, because what they still have to publish
-// would come behind later events of the same aggregate ID, and those that have gone
-// further than this one, because it would publish again what they have published. A
-// slot that was left behind when the number was changed fits.
+// CheckFormerSlots looks for slots of another number of shards that do not fit.
+// There are two kinds. One has not reached the position at which this slot
+// begins: what it still has to publish would come after later events of the
+// same aggregate ID. The other is ahead of this slot, which would publish again
+// what the other has published. A slot that was left over when the number
+// changed fits.
 func (c *Control) CheckFormerSlots(ctx context.Context, s Succession) ([]Finding, error) {
 	base, own := c.config.Slot, ""
 	if suffix := shardSuffix.FindStringSubmatch(base); suffix != nil && !c.config.Shard.whole() {
 		base, own = strings.TrimSuffix(base, suffix[0]), suffix[1]
 	}
-	rows, err := c.conn.Query(ctx, `select slot_name, confirmed_flush_lsn::text, confirmed_flush_lsn < $2::pg_lsn from pg_catalog.pg_replication_slots
-		where database = current_database() and slot_name ~ $1 and (confirmed_flush_lsn < $2::pg_lsn and $3 or confirmed_flush_lsn > greatest($2::pg_lsn, $4::pg_lsn))
-		order by confirmed_flush_lsn, slot_name`, "^"+base+"(_[0-9]+_of_[0-9]+)?$", s.From.String(), s.First, s.Until.String())
+	rows, err := c.conn.Query(
+		ctx,
+		`select slot_name, confirmed_flush_lsn::text, confirmed_flush_lsn < $2::pg_lsn from pg_catalog.pg_replication_slots
+		where database = current_database() and slot_name ~ $1
+			and (confirmed_flush_lsn < $2::pg_lsn and $3 or confirmed_flush_lsn > greatest($2::pg_lsn, $4::pg_lsn))
+		order by confirmed_flush_lsn, slot_name`,
+		"^"+base+"(_[0-9]+_of_[0-9]+)?$",
+		s.From.String(), s.First, s.Until.String(),
+	)
 	if err != nil {
 		return nil, fmt.Errorf("slots of another number of shards: %w", err)
 	}
@@ -119,14 +131,23 @@ func (c *Control) CheckFormerSlots(ctx context.Context, s Succession) ([]Finding
 
 func (s Succession) tooEarly(name, confirmed string) Finding {
 	return Finding{
-		true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: later events would overtake those in between", name, confirmed, s.From),
-		fmt.Sprintf("run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)", s.From, quoteLiteral(name)),
+		true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: "+
+			"later events would overtake those in between", name, confirmed, s.From),
+		fmt.Sprintf(
+			"run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)",
+			s.From, quoteLiteral(name),
+		),
 	}
 }
 
 func (s Succession) tooLate(name, confirmed string) Finding {
 	return Finding{
-		true, fmt.Sprintf("slot %q, of another number of shards, is at %s, and this one goes on from %s: what was published from that slot in between would be published again", name, confirmed, s.From),
-		fmt.Sprintf("if it was only set up and nothing was published from it, start with `--until %s`, or SELECT pg_drop_replication_slot(%s); if this number of shards was used before, follow \"Back to a former number\" in docs/how-to/shards.md", confirmed, quoteLiteral(name)),
+		true, fmt.Sprintf("slot %q, of another number of shards, is at %s, and this one goes on from %s: "+
+			"what was published from that slot in between would be published again", name, confirmed, s.From),
+		fmt.Sprintf(
+			"if it was only set up and nothing was published from it, start with `--until %s`, or SELECT pg_drop_replication_slot(%s); "+
+				"if this number of shards was used before, follow \"Back to a former number\" in docs/how-to/shards.md",
+			confirmed, quoteLiteral(name),
+		),
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Kind tells what a Message carries.
+// Kind says what a Message carries.
 type Kind uint8
 
 const (
@@ -23,15 +23,15 @@ const (
 	// Data is one pgoutput message.
 	Data
 	// Keepalive is a position up to which the server has decoded and sent
-	// everything; every commit below it came earlier in the stream.
+	// everything. Every commit below it came earlier in the stream.
 	Keepalive
 )
 
 // Message is one item of the stream.
 type Message struct {
 	Kind Kind
-	// LSN is the position of a Keepalive. For Data it is the WAL position in
-	// the header, which is not in stream order: for error messages only.
+	// LSN is the position of a Keepalive. For Data it is the WAL position in the
+	// header, which is not in stream order: for error messages only.
 	LSN LSN
 	// ReplyRequested is set on a Keepalive that the server wants answered.
 	ReplyRequested bool
@@ -42,17 +42,17 @@ type Message struct {
 
 const (
 	sendTime        = 1 + 8 + 8     // in 'w', after WAL start and WAL end
-	xlogDataHeader  = sendTime + 8  // and what follows is the message
+	xlogDataHeader  = sendTime + 8  // the message follows
 	keepaliveLength = 1 + 8 + 8 + 1 // 'k', WAL end, send time, reply
 	messageOverhead = 64 << 10      // what a row's message holds besides the row
 )
 
 var (
 	// ErrServerSilent ends a session whose server has sent neither data nor
-	// keepalives for longer than wal_sender_timeout: the connection is half
-	// open, and only a new one can tell (P-15).
+	// keepalives for longer than wal_sender_timeout. The connection is half open,
+	// and only a new one can tell (P-15).
 	ErrServerSilent = errors.New("server has been silent for longer than wal_sender_timeout")
-	// ErrServerStopped is the server ending the stream in good order.
+	// ErrServerStopped reports that the server ended the stream cleanly.
 	ErrServerStopped = errors.New("server ended the replication stream")
 )
 
@@ -66,7 +66,7 @@ type Stream struct {
 }
 
 // Open connects a walsender and starts the stream at start, which must be the
-// position of the caller's checkpoint: the server silently begins at the slot's
+// position of the caller's checkpoint. The server silently begins at the slot's
 // own position if that is later, so the slot must have been checked.
 func Open(ctx context.Context, c Config, server Server, start LSN) (*Stream, error) {
 	s := &Stream{feed: feed{config: c}, horizon: horizonAt(start)}
@@ -88,8 +88,11 @@ func (s *Stream) start(ctx context.Context, server Server, start LSN) error {
 		return fmt.Errorf("identify system: %w", err)
 	}
 	if here.SystemID != server.SystemID || here.Timeline != server.Timeline {
-		return fmt.Errorf("replication connection reached system %s timeline %d, the SQL connection system %s timeline %d: name a single server in postgres.dsn or set target_session_attrs=read-write",
-			here.SystemID, here.Timeline, server.SystemID, server.Timeline)
+		return fmt.Errorf(
+			"replication connection reached system %s timeline %d, the SQL connection system %s timeline %d: "+
+				"name a single server in postgres.dsn or set target_session_attrs=read-write",
+			here.SystemID, here.Timeline, server.SystemID, server.Timeline,
+		)
 	}
 	arguments := []string{"proto_version '1'", "publication_names " + quoteLiteral(quoteIdentifier(s.config.Publication))}
 	if s.config.Binary {
@@ -157,7 +160,7 @@ func (s *Stream) copyData(body []byte) (Message, error) {
 	return Message{}, fmt.Errorf("unknown copy data message %q of %d bytes from the server", body[0], len(body))
 }
 
-// control handles what is not copy data.
+// control handles messages other than copy data.
 func (s *Stream) control(kind byte, body []byte) error {
 	switch kind {
 	case 'E':
@@ -176,8 +179,8 @@ func (s *Stream) control(kind byte, body []byte) error {
 	return fmt.Errorf("unexpected message of type %q in the replication stream", kind)
 }
 
-// Wait blocks until more has been received, Wake is called or the time until
-// has come, whichever is first.
+// Wait blocks until more has been received, Wake is called or until has passed,
+// whichever comes first.
 func (s *Stream) Wait(until time.Time) error {
 	if s.config.BulkReads {
 		s.rest(s.frames.lastRead)
@@ -215,10 +218,10 @@ func (s *Stream) Confirm(lsn LSN, ping bool) error {
 	return nil
 }
 
-// Finish ends the stream in good order: it tells the server that we are done
-// and waits, until the deadline, for its answer, so that the last confirmation
-// has been processed when it returns. What the server sent meanwhile is
-// dropped: it lies above the confirmed position and comes again.
+// Finish ends the stream cleanly. It tells the server that the streamer is done
+// and waits, until the deadline, for the answer, so that the last confirmation
+// has been processed when Finish returns. What the server sent in the meantime
+// is dropped: it is above the confirmed position and will be sent again.
 func (s *Stream) Finish(deadline time.Time) error {
 	conn := s.conn.Conn()
 	if err := conn.SetDeadline(deadline); err != nil {
@@ -234,10 +237,10 @@ func (s *Stream) Finish(deadline time.Time) error {
 			return fmt.Errorf("finish replication stream: %w", err)
 		}
 		if ok && kind == 'E' {
-			return s.control(kind, body) // it has not read what we sent
+			return s.control(kind, body) // the server has not read what was sent
 		}
 		if ok && kind == 'Z' {
-			return nil // only now the slot is free again
+			return nil // only now is the slot free again
 		}
 		if ok {
 			continue

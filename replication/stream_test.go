@@ -20,7 +20,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// numbers are from … to as readRows gives them.
+// numbers are from … to in the form that readRows returns.
 func numbers(from, to int) (all []string) {
 	for n := from; n <= to; n++ {
 		all = append(all, strconv.Itoa(n))
@@ -46,7 +46,7 @@ func TestStream(t *testing.T) { //nolint:tparallel // one slot or schema, one af
 	assert.Equal(t, end, f.slot().Confirmed, "the confirmation arrives before Finish returns")
 	stream.Close()
 	require.Eventually(t, func() bool { return !f.slot().Active }, patience, 20*time.Millisecond)
-	stream.Close() // again
+	stream.Close() // a second time
 
 	t.Run("the next session goes on behind it", func(t *testing.T) {
 		f.insert(5, 5)
@@ -54,7 +54,7 @@ func TestStream(t *testing.T) { //nolint:tparallel // one slot or schema, one af
 		ids, _ := readRows(t, next, 1)
 		assert.Equal(t, []string{"5"}, ids)
 		require.NoError(t, next.Finish(time.Now().Add(patience)))
-		assert.Equal(t, end, f.slot().Confirmed, "what was not confirmed comes again")
+		assert.Equal(t, end, f.slot().Confirmed, "unconfirmed events come again")
 	})
 }
 
@@ -91,8 +91,8 @@ func TestNextDoesNotBlock(t *testing.T) {
 	}
 }
 
-// timed runs Wait and says how long it took, not counting what the server says
-// meanwhile about what others do.
+// timed runs Wait and returns how long it took, not counting the server's
+// messages about other sessions.
 func timed(t *testing.T, stream *Stream, until time.Time) time.Duration {
 	t.Helper()
 	handOut(t, stream)
@@ -117,7 +117,7 @@ func handOut(t *testing.T, stream *Stream) {
 	}
 }
 
-// quiet waits until the server has nothing more to say.
+// quiet waits until the server has nothing more to send.
 func quiet(t *testing.T, stream *Stream) {
 	t.Helper()
 	for {
@@ -220,7 +220,7 @@ func TestKeepalive(t *testing.T) { //nolint:tparallel // one slot or schema, one
 	assert.Empty(t, m.Data)
 
 	t.Run("may be confirmed", func(t *testing.T) {
-		f.exec("CREATE TABLE other AS SELECT 1") // the log goes on without us
+		f.exec("CREATE TABLE other AS SELECT 1") // grows the WAL with nothing for this stream
 		end := query[string](f, "SELECT pg_current_wal_flush_lsn()::text")
 		want, err := pglogrepl.ParseLSN(end)
 		require.NoError(t, err)
@@ -239,8 +239,8 @@ func TestKeepalive(t *testing.T) { //nolint:tparallel // one slot or schema, one
 	})
 }
 
-// A server that wants an answer within wal_sender_timeout says so, and with
-// the answers the connection lives on.
+// A server that wants an answer within wal_sender_timeout says so, and with the
+// answers the connection stays alive.
 func TestReplyRequested(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
@@ -275,7 +275,7 @@ func TestConfirmRules(t *testing.T) {
 	require.NoError(t, stream.Confirm(end, false))
 	require.NoError(t, stream.Confirm(start, true), "an old position may be repeated")
 	stream.Received(end - 1)
-	require.NoError(t, stream.Confirm(end, false), "received never goes back")
+	require.NoError(t, stream.Confirm(end, false), "received never decreases")
 	require.NoError(t, stream.Finish(time.Now().Add(patience)))
 	assert.Equal(t, end, f.slot().Confirmed, "the server does not go back")
 	stream.Close()
@@ -302,7 +302,7 @@ func TestSilentServer(t *testing.T) {
 			if err := stream.Wait(time.Now().Add(interval)); err != nil {
 				return err
 			}
-			require.NoError(t, stream.Confirm(start, true), "writes go into the void")
+			require.NoError(t, stream.Confirm(start, true), "writes are swallowed")
 			_, err := stream.Next()
 			require.NoError(t, err)
 		}
@@ -344,7 +344,10 @@ func TestConnectionLost(t *testing.T) {
 		stream := f.open()
 		f.insert(1, 1)
 		_, end := readRows(t, stream, 1)
-		require.True(t, query[bool](f, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = $1", f.config.Slot))
+		require.True(
+			t,
+			query[bool](f, "SELECT pg_terminate_backend(active_pid, 10000) FROM pg_replication_slots WHERE slot_name = $1", f.config.Slot),
+		)
 		require.Error(t, stream.Finish(time.Now().Add(patience)), "nothing sent from now on is processed")
 		assert.Less(t, f.slot().Confirmed, end)
 	})
@@ -386,7 +389,7 @@ func testStoppedInGoodOrder(t *testing.T, f *fixture) {
 			require.ErrorIs(t, err, ErrServerStopped)
 			break
 		}
-		if m.ReplyRequested { // it waits until we have everything
+		if m.ReplyRequested { // it waits until everything has been received
 			require.NoError(t, stream.Confirm(m.LSN, false))
 		}
 	}
@@ -452,7 +455,7 @@ func TestTooLargeRow(t *testing.T) {
 	tooLarge, ok := errors.AsType[*TooLargeError](err)
 	require.True(t, ok, "%v", err)
 	assert.Greater(t, tooLarge.Size, int64(size))
-	assert.Equal(t, failure.Refused, failure.ClassOf(err), "it will be as large the next time")
+	assert.Equal(t, failure.Refused, failure.ClassOf(err), "it will be just as large the next time")
 	assert.Less(t, len(stream.frames.buf), 1<<20)
 }
 
@@ -465,10 +468,10 @@ func TestLargeRows(t *testing.T) {
 	ids, _ := readRows(t, stream, 6)
 	assert.Equal(t, numbers(1, 6), ids)
 	quiet(t, stream)
-	assert.Len(t, stream.frames.buf, connectionBuffer, "the memory is given back")
+	assert.Len(t, stream.frames.buf, connectionBuffer, "the memory is released")
 }
 
-// The walsender decodes with the catalog as of each point of the log, so the
+// The walsender decodes with the catalog as of each point of the WAL, so the
 // publication must have existed before the slot (P-24).
 func TestPublicationSkipped(t *testing.T) {
 	t.Parallel()
@@ -488,7 +491,7 @@ func testPublicationSkipped(t *testing.T, server *pgtest.Server) {
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, "publication")
 
-	// Dropped and made again while we are connected.
+	// Dropped and created again while the stream is connected.
 	g := newFixture(t, server)
 	stream := g.open()
 	g.insert(1, 1)
@@ -500,7 +503,7 @@ func testPublicationSkipped(t *testing.T, server *pgtest.Server) {
 	require.ErrorIs(t, nextError(t, stream), ErrPublicationSkipped)
 }
 
-// scripted is a stream from a server that says what it is told to.
+// scripted is a stream from a server that sends what it is told to.
 func scripted(stream []byte) *Stream {
 	return &Stream{feed: feed{frames: newFrames(cut(stream, 7), 64, 1000), config: Config{Slot: "s", Publication: "p"}}}
 }
@@ -515,25 +518,39 @@ func TestStreamMessages(t *testing.T) {
 		err    string
 		class  failure.Class
 	}{
-		"data":                           {frames: []frame{data}, want: []Message{{Kind: Data, LSN: 9, Data: []byte("row")}}},
-		"empty data":                     {frames: []frame{{'d', data.body[:25]}}, want: []Message{{Kind: Data, LSN: 9, Data: []byte{}}}},
-		"keepalive":                      {frames: []frame{keepalive}, want: []Message{{Kind: Keepalive, LSN: 100, ReplyRequested: true}}},
-		"parameter status, notification": {frames: []frame{{'S', "TimeZone\x00UTC\x00"}, {'A', ""}, data}, want: []Message{{Kind: Data, LSN: 9, Data: []byte("row")}}},
-		"a notice":                       {frames: []frame{{'N', "SNOTICE\x00C00000\x00Mhello\x00\x00"}, data}, want: []Message{{Kind: Data, LSN: 9, Data: []byte("row")}}},
-		"skipped publication":            {frames: []frame{{'N', "SWARNING\x00C55000\x00Mskipped loading publication\x00\x00"}, data}, err: "publication \"p\"", class: failure.Refused},
-		"publication does not exist":     {frames: []frame{{'E', "SERROR\x00C42704\x00Mpublication \"p\" does not exist\x00\x00"}}, err: "42704", class: failure.Refused},
-		"another undefined object":       {frames: []frame{{'E', "SERROR\x00C42704\x00Mtype is missing\x00\x00"}}, err: "type is missing"},
-		"end":                            {frames: []frame{{'c', ""}}, err: ErrServerStopped.Error()},
-		"command complete":               {frames: []frame{{'C', "START\x00"}}, err: ErrServerStopped.Error()},
-		"ready for query":                {frames: []frame{{'Z', "I"}}, err: ErrServerStopped.Error()},
-		"empty copy data":                {frames: []frame{{'d', ""}}, err: "empty copy data"},
-		"short data":                     {frames: []frame{{'d', data.body[:24]}}, err: "unknown copy data message 'w' of 24 bytes"},
-		"short keepalive":                {frames: []frame{{'d', keepalive.body[:17]}}, err: "unknown copy data message 'k'"},
-		"long keepalive":                 {frames: []frame{{'d', keepalive.body + "\x00"}}, err: "unknown copy data message 'k'"},
-		"unknown copy data":              {frames: []frame{{'d', "x" + data.body}}, err: "unknown copy data message 'x'"},
-		"unknown message":                {frames: []frame{{'T', ""}}, err: "unexpected message of type 'T'"},
-		"broken error":                   {frames: []frame{{'E', "S"}}, err: "error response"},
-		"broken notice":                  {frames: []frame{{'N', "S"}}, err: "notice of the server"},
+		"data":       {frames: []frame{data}, want: []Message{{Kind: Data, LSN: 9, Data: []byte("row")}}},
+		"empty data": {frames: []frame{{'d', data.body[:25]}}, want: []Message{{Kind: Data, LSN: 9, Data: []byte{}}}},
+		"keepalive":  {frames: []frame{keepalive}, want: []Message{{Kind: Keepalive, LSN: 100, ReplyRequested: true}}},
+		"parameter status, notification": {
+			frames: []frame{{'S', "TimeZone\x00UTC\x00"}, {'A', ""}, data},
+			want:   []Message{{Kind: Data, LSN: 9, Data: []byte("row")}},
+		},
+		"a notice": {
+			frames: []frame{{'N', "SNOTICE\x00C00000\x00Mhello\x00\x00"}, data},
+			want:   []Message{{Kind: Data, LSN: 9, Data: []byte("row")}},
+		},
+		"skipped publication": {
+			frames: []frame{{'N', "SWARNING\x00C55000\x00Mskipped loading publication\x00\x00"}, data},
+			err:    "publication \"p\"",
+			class:  failure.Refused,
+		},
+		"publication does not exist": {
+			frames: []frame{{'E', "SERROR\x00C42704\x00Mpublication \"p\" does not exist\x00\x00"}},
+			err:    "42704",
+			class:  failure.Refused,
+		},
+		"another undefined object": {frames: []frame{{'E', "SERROR\x00C42704\x00Mtype is missing\x00\x00"}}, err: "type is missing"},
+		"end":                      {frames: []frame{{'c', ""}}, err: ErrServerStopped.Error()},
+		"command complete":         {frames: []frame{{'C', "START\x00"}}, err: ErrServerStopped.Error()},
+		"ready for query":          {frames: []frame{{'Z', "I"}}, err: ErrServerStopped.Error()},
+		"empty copy data":          {frames: []frame{{'d', ""}}, err: "empty copy data"},
+		"short data":               {frames: []frame{{'d', data.body[:24]}}, err: "unknown copy data message 'w' of 24 bytes"},
+		"short keepalive":          {frames: []frame{{'d', keepalive.body[:17]}}, err: "unknown copy data message 'k'"},
+		"long keepalive":           {frames: []frame{{'d', keepalive.body + "\x00"}}, err: "unknown copy data message 'k'"},
+		"unknown copy data":        {frames: []frame{{'d', "x" + data.body}}, err: "unknown copy data message 'x'"},
+		"unknown message":          {frames: []frame{{'T', ""}}, err: "unexpected message of type 'T'"},
+		"broken error":             {frames: []frame{{'E', "S"}}, err: "error response"},
+		"broken notice":            {frames: []frame{{'N', "S"}}, err: "notice of the server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,8 +10,8 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// What differs between versions of PostgreSQL, on those that differ most from
-// the installed one.
+// Differences between versions of PostgreSQL, tested on those that differ most
+// from the installed one.
 func TestVersions(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -38,7 +38,10 @@ func TestVersions(t *testing.T) {
 			t.Run("slot", func(t *testing.T) { testSlot(t, server) })
 			t.Run("failover slot", func(t *testing.T) {
 				f := newFixture(t, server)
-				f.exec("SELECT pg_drop_replication_slot('"+f.config.Slot+"')", "SELECT pg_create_logical_replication_slot('"+f.config.Slot+"', 'pgoutput', failover => true)")
+				f.exec(
+					"SELECT pg_drop_replication_slot('"+f.config.Slot+"')",
+					"SELECT pg_create_logical_replication_slot('"+f.config.Slot+"', 'pgoutput', failover => true)",
+				)
 				assert.True(t, f.slot().Failover)
 			})
 			t.Run("publication skipped", func(t *testing.T) { testPublicationSkipped(t, server) })

@@ -1,8 +1,8 @@
-// Baseline is the obvious way to write an outbox relay in Go: pglogrepl reads
-// the slot, sarama's AsyncProducer writes to Kafka, and positions are confirmed
-// when everything before them is acknowledged. It is what the benchmark compares
-// the streamer with, and does none of the rest: no fence, no stored checkpoint,
-// no order after a failed record; the first error ends it.
+// Baseline is the obvious way to write an outbox relay in Go. pglogrepl reads
+// the slot, sarama's AsyncProducer writes to Kafka, and a position is confirmed
+// when everything before it is acknowledged. The benchmark compares the
+// streamer with it. Baseline does nothing else: no fence, no stored checkpoint,
+// no order after a failed record. The first error ends it.
 package main
 
 import (
@@ -121,7 +121,8 @@ func (r *relay) run(ctx context.Context) error {
 	}
 }
 
-// receive waits for a message until the time is over: then there is none.
+// receive waits for a message until the given time and returns none if that
+// passes.
 func (r *relay) receive(ctx context.Context, until time.Time) (*pgproto3.CopyData, error) {
 	ctx, cancel := context.WithDeadline(ctx, until)
 	defer cancel()

@@ -19,7 +19,7 @@ type transaction struct {
 type pending struct {
 	mu           sync.Mutex
 	transactions []*transaction
-	position     pglogrepl.LSN // the end of the last transaction that is done
+	position     pglogrepl.LSN // the end of the last completed transaction
 }
 
 // add counts a record of the transaction.
@@ -29,7 +29,7 @@ func (p *pending) add(t *transaction) {
 	t.open++
 }
 
-// end says that all records of the transaction have been added.
+// end records that all records of the transaction have been added.
 func (p *pending) end(t *transaction, end pglogrepl.LSN) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,8 +48,8 @@ func (p *pending) confirmed() pglogrepl.LSN {
 	return p.position
 }
 
-// collect takes the answers of the producer until it is closed. The first
-// failure ends the program.
+// collect takes the producer's results until it is closed. The first failure
+// ends the program.
 func (p *pending) collect(producer sarama.AsyncProducer, fail context.CancelCauseFunc) {
 	failures := producer.Errors()
 	for successes := producer.Successes(); successes != nil; {

@@ -14,11 +14,12 @@ import (
 	"github.com/outboxstream/streamer/bench/internal/workload"
 )
 
-// perBatch is the number of records of each batch: some 400 KB of usual events.
+// perBatch is the number of records of each batch: some 400 KB of typical
+// events.
 const perBatch = 1_000
 
-// produceBatches sends ready-made batches, one at a time to each partition: what
-// is left is compression, the wire and the broker.
+// produceBatches sends ready-made batches, one at a time to each partition.
+// What remains is compression, the wire and the broker.
 func produceBatches(ctx context.Context, o options) (err error) {
 	config := broker.Config()
 	config.Net.MaxOpenRequests = 64 // all partitions at the same time
@@ -88,7 +89,7 @@ func fillPartition(ctx context.Context, client sarama.Client, p broker.Partition
 	return context.Cause(ctx)
 }
 
-// ready makes the records of a batch, as many as a broker accepts at once.
+// ready creates the records of a batch, as many as a broker accepts at once.
 func ready(payload int) ([]*sarama.Record, error) {
 	const accepted = 700_000 // bytes, before compression
 	made := broker.NewRecords("", 1, payload)

@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// copySlot lets the server decode the log in SQL and throws away what it sends.
+// copySlot lets the server decode the WAL in SQL and discards what it sends.
 func copySlot(ctx context.Context, o options) (err error) {
 	conn, err := pgconn.Connect(ctx, o.dsn)
 	if err != nil {
@@ -34,7 +34,7 @@ func copySlot(ctx context.Context, o options) (err error) {
 	}
 }
 
-// nothing is io.Discard without its detour over a pool of buffers.
+// nothing is io.Discard without the detour over a pool of buffers.
 type nothing struct{}
 
 func (nothing) Write(p []byte) (int, error) { return len(p), nil }

@@ -1,5 +1,5 @@
-// Raw is the limits that the benchmark compares with: reading a slot into
-// nothing, and producing into Kafka from nothing.
+// Raw implements the limits with which the benchmark compares: reading a slot
+// into nothing, and producing into Kafka from nothing.
 package main
 
 import (
@@ -22,7 +22,7 @@ func main() {
 	}
 }
 
-// options are those of all limits.
+// options are the options of all limits.
 type options struct {
 	dsn, slot, publication, end string
 	changes                     int

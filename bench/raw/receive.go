@@ -11,7 +11,7 @@ import (
 )
 
 // receive reads the stream of a slot the plain way, message after message, and
-// throws it away: what pg_recvlogical does, for machines without it.
+// discards it: what pg_recvlogical does, for machines without it.
 func receive(ctx context.Context, o options) (err error) {
 	end, err := pglogrepl.ParseLSN(o.end)
 	if err != nil {
@@ -52,7 +52,8 @@ func receive(ctx context.Context, o options) (err error) {
 	}
 }
 
-// position is that of a row of the log, or the end of the log in a keepalive.
+// position is the position of a row of the WAL, or the end of the WAL in a
+// keepalive.
 func position(data []byte) (pglogrepl.LSN, error) {
 	switch data[0] {
 	case pglogrepl.XLogDataByteID:

@@ -21,7 +21,7 @@ type Config struct {
 	FromBeginning bool     // where a group without committed offsets starts: true: oldest record, false: after the newest
 }
 
-// Delivery is one record with what is known of it.
+// Delivery is one record with its evaluation.
 type Delivery struct {
 	Record  *sarama.ConsumerMessage
 	Event   event.Event // the zero value if Err is set
@@ -29,9 +29,9 @@ type Delivery struct {
 	Err     error       // why the record is not a CloudEvent
 }
 
-// Handler does something with a delivery. Deliveries of one partition come one
-// after the other, those of different partitions at the same time. An error ends
-// [Run]; the record comes again next time.
+// Handler handles a delivery. Deliveries of one partition arrive one after the
+// other, those of different partitions concurrently. An error ends [Run]; the
+// record is delivered again next time.
 type Handler func(ctx context.Context, d Delivery) error
 
 const (
@@ -39,11 +39,11 @@ const (
 	inboxCapacity = 100_000         // events remembered per partition
 )
 
-// Run reads until ctx ends, which is no error, or something fails for good.
+// Run reads until ctx ends, which is no error, or something fails permanently.
 func Run(ctx context.Context, cfg Config, handle Handler) (err error) {
 	config := sarama.NewConfig()
 	config.ClientID = "example-consumer"
-	config.Metadata.AllowAutoTopicCreation = false // asking for a topic must not make it
+	config.Metadata.AllowAutoTopicCreation = false // asking for a topic must not create it
 	config.Consumer.Offsets.Initial = sarama.OffsetNewest
 	if cfg.FromBeginning {
 		config.Consumer.Offsets.Initial = sarama.OffsetOldest
@@ -67,8 +67,8 @@ func Run(ctx context.Context, cfg Config, handle Handler) (err error) {
 	return nil
 }
 
-// session consumes from the topics there are now. It ends when ctx ends, when
-// the group shares out its partitions anew, or when the set of topics changes.
+// session consumes from the existing topics. It ends when ctx ends, when the
+// group rebalances, or when the set of topics changes.
 func session(ctx context.Context, cfg Config, client sarama.Client, group sarama.ConsumerGroup, handle Handler) error {
 	topics, err := waitForTopics(ctx, cfg, client, nil)
 	if err != nil || len(topics) == 0 {
@@ -78,7 +78,7 @@ func session(ctx context.Context, cfg Config, client sarama.Client, group sarama
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		// A failed look is no reason to stop reading: Consume reports what matters.
+		// A failed check is no reason to stop reading: Consume reports what matters.
 		_, _ = waitForTopics(ctx, cfg, client, topics)
 		end(nil)
 	}()
@@ -96,8 +96,8 @@ func session(ctx context.Context, cfg Config, client sarama.Client, group sarama
 	return nil
 }
 
-// waitForTopics returns the topics to read as soon as there are any other than
-// the current ones, and none when ctx ends.
+// waitForTopics returns the topics to read as soon as they differ from the
+// current ones, and none when ctx ends.
 func waitForTopics(ctx context.Context, cfg Config, client sarama.Client, current []string) ([]string, error) {
 	again := time.NewTicker(topicsEvery)
 	defer again.Stop()
@@ -125,23 +125,24 @@ func waitForTopics(ctx context.Context, cfg Config, client sarama.Client, curren
 	}
 }
 
-// claimHandler is what sarama calls for each partition that is assigned to us.
+// claimHandler is what sarama calls for each assigned partition.
 type claimHandler struct {
 	handle Handler
 	fail   context.CancelCauseFunc // ends the session
 }
 
-// handlerError tells an error of the handler from other reasons to end a session.
+// handlerError distinguishes an error of the handler from other reasons to end
+// a session.
 type handlerError struct{ error }
 
-// Setup does nothing; sarama wants it.
+// Setup does nothing; sarama requires it.
 func (*claimHandler) Setup(sarama.ConsumerGroupSession) error { return nil }
 
-// Cleanup does nothing; sarama wants it.
+// Cleanup does nothing; sarama requires it.
 func (*claimHandler) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 
 // ConsumeClaim handles the records of one partition. It returns soon after the
-// session ends, as the group waits for it before partitions are shared out anew.
+// session ends, because the group waits for it before it reassigns partitions.
 func (h *claimHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	inbox := NewInbox(inboxCapacity)
 	for {
@@ -154,8 +155,8 @@ func (h *claimHandler) ConsumeClaim(session sarama.ConsumerGroupSession, claim s
 				h.fail(&handlerError{fmt.Errorf("handle record %s: %w", place(record), err)})
 				return nil
 			}
-			// Only now. Marked before it is handled, a record would be lost in a crash;
-			// marked after, it may come again, and then the inbox knows it.
+			// Only now. If it were marked before it is handled, a record would be lost
+			// in a crash. Marked after, it may come again, and then the inbox knows it.
 			session.MarkMessage(record, "")
 		case <-session.Context().Done():
 			return nil

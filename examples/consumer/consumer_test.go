@@ -19,7 +19,7 @@ import (
 
 const orderPlaced = `{"version": 1, "order_id": "order-1"}`
 
-// header makes a record header from text.
+// header creates a record header from text.
 func header(key, value string) *sarama.RecordHeader {
 	return &sarama.RecordHeader{Key: []byte(key), Value: []byte(value)}
 }
@@ -164,7 +164,10 @@ func TestInbox(t *testing.T) {
 			[]consumer.Verdict{consumer.New, consumer.New, consumer.Repeated},
 		},
 		"what is older than the memory is out of order": {
-			[]event.Event{from("/a", "1", "1"), from("/a", "2", "2"), from("/a", "3", "3"), from("/a", "4", "4"), from("/a", "1", "1"), from("/a", "4", "4")},
+			[]event.Event{
+				from("/a", "1", "1"), from("/a", "2", "2"), from("/a", "3", "3"), from("/a", "4", "4"),
+				from("/a", "1", "1"), from("/a", "4", "4"),
+			},
 			[]consumer.Verdict{consumer.New, consumer.New, consumer.New, consumer.New, consumer.OutOfOrder, consumer.Repeated},
 		},
 	} {
@@ -192,7 +195,8 @@ func TestLine(t *testing.T) {
 	assert.Equal(t, "not a CloudEvent: torn", consumer.Delivery{Record: record, Err: errors.New("torn")}.Line())
 }
 
-// broker starts a Kafka cluster in this process and returns a function that appends records to a topic.
+// broker starts a Kafka cluster in this process and returns a function that
+// appends records to a topic.
 func broker(t *testing.T) (brokers []string, send func(topic string, records ...*sarama.ConsumerMessage)) {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DefaultNumPartitions(1), kfake.AllowAutoTopicCreation())
@@ -292,7 +296,7 @@ func TestRun(t *testing.T) {
 	})
 }
 
-// identify says which event came and what the inbox thinks of it.
+// identify names the event and the inbox's verdict on it.
 func identify(d consumer.Delivery) string {
 	if d.Err != nil {
 		return "no event"

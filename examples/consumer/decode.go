@@ -20,8 +20,8 @@ func Decode(record *sarama.ConsumerMessage) (event.Event, error) {
 	if err != nil {
 		return event.Event{}, fmt.Errorf("decode record %s: %w", place(record), err)
 	}
-	// In binary mode the SDK adds where it found the record. These are no
-	// attributes of the event: it would not be the same in another topic.
+	// In binary mode the SDK adds the record's place. This is not part of the
+	// event: the event would not be the same in another topic.
 	for _, name := range []string{"kafkatopic", "kafkapartition", "kafkaoffset"} {
 		decoded.SetExtension(name, nil)
 	}

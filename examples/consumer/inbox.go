@@ -4,24 +4,24 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 )
 
-// Verdict is what an [Inbox] says about an event.
+// Verdict is an [Inbox]'s judgement of an event.
 type Verdict string
 
 // The verdicts of an [Inbox].
 const (
 	New        Verdict = "new"          // handle it
 	Repeated   Verdict = "repeated"     // handled before: skip it
-	OutOfOrder Verdict = "out of order" // a new event behind a later one: something is wrong
+	OutOfOrder Verdict = "out of order" // a new event after a later one: something is wrong
 )
 
 // Inbox remembers the events of one partition. It is not safe for concurrent
 // use; give each partition its own.
 //
-// This one keeps its memory in the process, which is enough to see how it works
-// and not enough for a real consumer: that one stores source and id in its own
+// This one keeps its memory in the process. That shows how it works but is not
+// enough for a real consumer. A real consumer stores source and ID in its own
 // database, under a unique constraint and in the transaction that stores the
 // effect of the event. Then a repeated event finds its row and changes nothing,
-// even when the consumer was restarted in between.
+// even if the consumer was restarted in between.
 type Inbox struct {
 	capacity int
 	known    map[identity]struct{}
@@ -31,8 +31,8 @@ type Inbox struct {
 	highest map[string]string // sequence of the latest event, by source
 }
 
-// identity is what makes an event the same event. The id alone is not enough:
-// two services may number their events alike.
+// identity identifies an event. The ID alone is not enough: two services may
+// number their events alike.
 type identity struct {
 	source string
 	id     string
@@ -50,7 +50,7 @@ func NewInbox(capacity int) *Inbox {
 // Check says what to do with an event, and remembers it.
 //
 // A repetition that is older than the inbox's memory is reported as out of
-// order: its sequence tells that it is not news.
+// order: its sequence shows that it is not new.
 func (i *Inbox) Check(e event.Event) Verdict {
 	who := identity{source: e.Source(), id: e.ID()}
 	if _, found := i.known[who]; found {
@@ -60,7 +60,7 @@ func (i *Inbox) Check(e event.Event) Verdict {
 
 	sequence, present := e.Extensions()["sequence"].(string)
 	if !present {
-		return New // written by somebody else; there is no order to check
+		return New // written by another program; there is no order to check
 	}
 	// The text has a fixed width, so comparing text compares positions. Gaps are
 	// normal: the numbers in between went to other partitions.

@@ -26,7 +26,7 @@ type demo struct {
 // steps is the number of steps that show announces.
 const steps = 6
 
-// show is the whole performance: it sets the stage, plays, and clears it away.
+// show is the whole performance: it sets the stage, plays, and clears up.
 func show(ctx context.Context, o options, s *screen) error {
 	d := &demo{options: o, screen: s}
 	s.title("An outbox in PostgreSQL becomes CloudEvents in Kafka")
@@ -61,7 +61,7 @@ func (d *demo) perform(ctx context.Context) (err error) {
 	return nil
 }
 
-// errCleanUp is wrapped by an error that means that something is left behind.
+// errCleanUp is wrapped by an error when something is left over.
 var errCleanUp = errors.New("clean up")
 
 // close ends the servers and removes everything.

@@ -22,7 +22,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// setStage makes a folder for everything the demo leaves while it runs.
+// setStage creates a folder for everything that the demo leaves while it runs.
 func setStage(t *testing.T) (folder string) {
 	t.Helper()
 	if testing.Short() {
@@ -33,7 +33,7 @@ func setStage(t *testing.T) (folder string) {
 	return folder
 }
 
-// recording is an output that calls a function when it has a certain text.
+// recording is an output that calls a function once it contains a certain text.
 type recording struct {
 	mutex sync.Mutex
 	text  bytes.Buffer
@@ -98,7 +98,7 @@ func TestDemoWithAGivenKafka(t *testing.T) {
 	defer admin.Close()
 	topics, err := admin.ListTopics()
 	require.NoError(t, err)
-	delete(topics, "__consumer_offsets") // of the cluster
+	delete(topics, "__consumer_offsets") // the cluster's own
 	assert.Empty(t, topics, "left behind")
 	groups, err := admin.ListConsumerGroups()
 	require.NoError(t, err)
@@ -171,7 +171,7 @@ func TestWithLog(t *testing.T) {
 	got := d.withLog(broken)
 	require.ErrorIs(t, got, broken)
 	assert.Contains(t, got.Error(), "last")
-	assert.NotContains(t, got.Error(), "first", "the end is enough")
+	assert.NotContains(t, got.Error(), "first", "the end alone is enough")
 }
 
 func TestScreen(t *testing.T) {
@@ -210,7 +210,7 @@ func TestStreamerDoesNotLinkTestServers(t *testing.T) {
 	output, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "github.com/outboxstream/streamer/cmd/streamer").Output()
 	require.NoError(t, err)
 	linked := strings.Fields(string(output))
-	require.Contains(t, linked, "github.com/IBM/sarama", "the list is that of the binary")
+	require.Contains(t, linked, "github.com/IBM/sarama", "the list is the binary's")
 	for _, path := range linked {
 		for _, foreign := range []string{
 			"testing", "github.com/stretchr/testify", "github.com/twmb/franz-go", "github.com/xi2/xz",

@@ -20,8 +20,8 @@ const (
 )
 
 func main() {
-	// SIGPIPE is among them so that "make demo | head" cleans up as well. The
-	// first signal cleans up, a second one ends us at once.
+	// SIGPIPE is included so that "make demo | head" cleans up as well. The first
+	// signal cleans up, a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
@@ -40,7 +40,8 @@ func main() {
 	}
 }
 
-// errUsage is a mistake on the command line, which the flag set has explained already.
+// errUsage is a mistake on the command line, which the flag set has already
+// explained.
 var errUsage = errors.New("wrong usage")
 
 // options are what the command line can change.

@@ -10,13 +10,13 @@ import (
 const (
 	rollbackShare = 0.1
 	statusEvery   = 2 * time.Second
-	deadFor       = time.Second      // how long nobody starts the killed streamer again
+	deadFor       = time.Second      // how long the killed streamer stays dead
 	catchUpLimit  = 20 * time.Second // without any progress
 )
 
-// play opens the shop, with the streamer beside it and a consumer behind it. It
-// kills the streamer half way, starts it again, waits until everything has
-// arrived, and stops it in good order.
+// play opens the shop, with the streamer alongside it and a consumer after it.
+// It kills the streamer half way, starts it again, waits until everything has
+// arrived, and stops it cleanly.
 func (d *demo) play(ctx context.Context) (err error) {
 	defer func() { err = d.withLog(err) }()
 	ctx, cancel := context.WithCancel(ctx)
@@ -28,7 +28,7 @@ func (d *demo) play(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { running.process.Kill() }() // whichever it is by then; nothing happens to one that has ended
+	defer func() { running.process.Kill() }() // whichever it is by then; no effect on one that has ended
 	d.screen.event(bold, "streamer run: process %d streams from the slot", running.process.PID())
 
 	sales := d.openShop(ctx)
@@ -69,11 +69,14 @@ func (d *demo) crash(ctx context.Context, sales *sales, viewer *viewer, running 
 	if err != nil {
 		return running, err
 	}
-	d.screen.event(bold+";"+green, "streamer run: process %d takes up at the checkpoint; %s events were waiting", next.process.PID(), grouped(missed))
+	d.screen.event(
+		bold+";"+green, "streamer run: process %d takes up at the checkpoint; %s events were waiting",
+		next.process.PID(), grouped(missed),
+	)
 	return next, nil
 }
 
-// watch tells from time to time how it goes, until the time is over.
+// watch reports progress at intervals until the duration has passed.
 func (d *demo) watch(ctx context.Context, sales *sales, viewer *viewer, running *streamer, duration time.Duration) error {
 	tick := time.NewTicker(statusEvery)
 	defer tick.Stop()
@@ -98,7 +101,7 @@ func (d *demo) watch(ctx context.Context, sales *sales, viewer *viewer, running 
 }
 
 // catchUp waits until the consumer has seen as many events as were committed.
-// If that does not come true, the audit says what is missing.
+// If that does not happen, the audit says what is missing.
 func (d *demo) catchUp(ctx context.Context, sales *sales, viewer *viewer, running *streamer) error {
 	began := time.Now()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -107,7 +110,10 @@ func (d *demo) catchUp(ctx context.Context, sales *sales, viewer *viewer, runnin
 	for {
 		events, repeated := viewer.published()
 		if events >= sales.now().Events {
-			d.screen.event(bold, "everything has arrived %d ms later: %s events, %s repeated", time.Since(began).Milliseconds(), grouped(events), grouped(repeated))
+			d.screen.event(
+				bold, "everything has arrived %d ms later: %s events, %s repeated",
+				time.Since(began).Milliseconds(), grouped(events), grouped(repeated),
+			)
 			return nil
 		}
 		if events > progress {
@@ -129,12 +135,15 @@ func (d *demo) catchUp(ctx context.Context, sales *sales, viewer *viewer, runnin
 	}
 }
 
-// stop stops the streamer in good order.
+// stop stops the streamer cleanly.
 func (d *demo) stop(running *streamer) error {
 	began := time.Now()
 	if err := running.terminate(); err != nil {
 		return err
 	}
-	d.screen.event(bold, "SIGTERM: the streamer has drained, saved and confirmed its position, exit code 0 after %d ms", time.Since(began).Milliseconds())
+	d.screen.event(
+		bold, "SIGTERM: the streamer has drained, saved and confirmed its position, exit code 0 after %d ms",
+		time.Since(began).Milliseconds(),
+	)
 	return nil
 }

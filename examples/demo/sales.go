@@ -18,7 +18,7 @@ type sales struct {
 	err    error
 }
 
-// openShop opens the shop until it is closed.
+// openShop opens the shop, which stays open until it is closed.
 func (d *demo) openShop(ctx context.Context) *sales {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &sales{cancel: cancel, ended: make(chan struct{})}
@@ -27,7 +27,11 @@ func (d *demo) openShop(ctx context.Context) *sales {
 		DSN: d.dsn, Connections: d.connections, Rate: d.rate, RollbackShare: rollbackShare,
 		Progress: func(p shop.Progress) { s.progress.Store(&p) },
 	}
-	d.screen.event(bold, "the shop is open: %d connections commit orders together with their outbox rows, and roll back one in ten", d.connections)
+	d.screen.event(
+		bold,
+		"the shop is open: %d connections commit orders together with their outbox rows, and roll back one in ten",
+		d.connections,
+	)
 	go func() {
 		defer close(s.ended)
 		s.ledger, s.err = shop.Run(ctx, cfg)

@@ -23,7 +23,7 @@ const (
 	cyan   = "36"
 )
 
-// screen is where the demo is seen. It is safe for concurrent use.
+// screen is where the demo is shown. It is safe for concurrent use.
 type screen struct {
 	mutex    sync.Mutex
 	out      io.Writer
@@ -31,13 +31,13 @@ type screen struct {
 	width    int // of a line, in characters
 	began    time.Time
 	number   int       // of the step under way
-	stepTook time.Time // when the step, or the part of it that was done last, began
+	stepTook time.Time // when the step, or its last finished part, began
 	lastLine time.Time
 }
 
 const (
 	defaultWidth = 120
-	silence      = 5 * time.Second // the longest without a line
+	silence      = 5 * time.Second // the longest time without a line
 )
 
 func newScreen(out io.Writer) *screen {
@@ -84,16 +84,16 @@ func (s *screen) step(title string) {
 	s.line("\n" + s.paint(bold+";"+cyan, fmt.Sprintf("%d/%d  %s", s.number, steps, title)))
 }
 
-// progress tells about something that takes its time.
+// progress announces something that takes time.
 func (s *screen) progress(text string) { s.note("%s …", text) }
 
-// note is something to know by the way.
+// note is incidental information.
 func (s *screen) note(format string, args ...any) {
 	s.line(s.paint(dim, s.cut("     "+fmt.Sprintf(format, args...))))
 }
 
-// keepCompany does something that may take minutes without a word, as a download
-// over a slow line does, and says now and then that it is still going on.
+// keepCompany runs something that may be silent for minutes, such as a download
+// over a slow line, and says at intervals that it is still going on.
 func (s *screen) keepCompany(do func() error) error {
 	began := time.Now()
 	done := make(chan struct{})
@@ -136,7 +136,8 @@ func (s *screen) event(look, format string, args ...any) {
 	s.line(s.paint(dim, at) + s.paint(look, fmt.Sprintf(format, args...)))
 }
 
-// done is the good end of a step, or of a part of it, with the time that took.
+// done reports the successful end of a step, or of a part of it, with the time
+// it took.
 func (s *screen) done(format string, args ...any) {
 	took := time.Since(s.stepTook)
 	s.stepTook = time.Now()

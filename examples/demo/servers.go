@@ -16,13 +16,13 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// startPostgres starts a server that has nothing in it.
+// startPostgres starts an empty server.
 func (d *demo) startPostgres(ctx context.Context) (err error) {
 	d.postgres, err = pgtest.Start(ctx, pgtest.Options{Progress: d.screen.progress})
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
-	// As version numbers are since PostgreSQL 10.
+	// The format of version numbers since PostgreSQL 10.
 	version := d.postgres.Version()
 	d.screen.done("PostgreSQL %d.%d on port %d, wal_level=logical", version/10_000, version%10_000, d.postgres.Port())
 	return nil
@@ -42,7 +42,7 @@ type broker struct {
 	close     func() error // nil: nothing to close
 }
 
-// startKafka gets the most real Kafka there is, and says which.
+// startKafka starts the most realistic Kafka available, and says which.
 func (d *demo) startKafka(ctx context.Context) error {
 	if d.broker == brokerFake {
 		return d.startFake()
@@ -78,7 +78,7 @@ func (d *demo) useGiven() bool {
 	return true
 }
 
-// startFake starts a broker in our own process.
+// startFake starts a broker in this process.
 func (d *demo) startFake() error {
 	cluster, err := fake.New(kfake.NumBrokers(1))
 	if err != nil {

@@ -16,10 +16,11 @@ import (
 
 const database = "shop"
 
-// partitions of each topic of events: enough to see that keys are spread.
+// partitions is the number of partitions of each topic of events: enough to see
+// that keys are spread.
 const partitions = 3
 
-// setUp does what comes before the first "streamer run".
+// setUp does everything that comes before the first "streamer run".
 func (d *demo) setUp(ctx context.Context) error {
 	if err := d.createDatabase(ctx); err != nil {
 		return err
@@ -85,7 +86,10 @@ func (d *demo) writeConfiguration() (string, error) {
 	fmt.Fprintf(&text, "postgres:    {dsn: %q}\n", d.dsn)
 	fmt.Fprintf(&text, "outbox:      {table: public.outbox, columns: {traceparent: traceparent}}\n")
 	fmt.Fprintf(&text, "cloudevents: {source: /shop}\n")
-	fmt.Fprintf(&text, "kafka:       {brokers: %s, topic: %q, topics: {partitions: %d}}\n", brokers, d.topics.prefix+"{aggregate_type}", partitions)
+	fmt.Fprintf(
+		&text, "kafka:       {brokers: %s, topic: %q, topics: {partitions: %d}}\n", brokers,
+		d.topics.prefix+"{aggregate_type}", partitions,
+	)
 	if d.kafka.given {
 		fmt.Fprintf(&text, "checkpoint:  {kafka: {topic: %s}}\n", d.topics.checkpoint)
 	}

@@ -29,9 +29,13 @@ func (d *demo) logFile() string       { return filepath.Join(d.folder.Path, "str
 // build builds the binary as users get it.
 func (d *demo) build(ctx context.Context) error {
 	d.screen.progress("go build ./cmd/streamer")
-	// Without VCS information, which git refuses to give in a folder of somebody else.
+	// Without VCS information, which git refuses to provide in a folder of another
+	// user.
 	goCommand := cmp.Or(os.Getenv("GO"), "go") // as in the Makefile
-	cmd := exec.CommandContext(ctx, goCommand, "build", "-trimpath", "-buildvcs=false", "-o", d.binary(), "github.com/outboxstream/streamer/cmd/streamer")
+	cmd := exec.CommandContext(
+		ctx, goCommand, "build", "-trimpath", "-buildvcs=false", "-o", d.binary(),
+		"github.com/outboxstream/streamer/cmd/streamer",
+	)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	var output strings.Builder
 	cmd.Stdout, cmd.Stderr = &output, &output
@@ -46,8 +50,8 @@ func (d *demo) build(ctx context.Context) error {
 	return nil
 }
 
-// command prepares a command of the streamer. What the environment says about
-// another streamer or another database is not for this one.
+// command prepares a command of the streamer. It drops environment variables
+// for another streamer or another database.
 func (d *demo) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, d.binary(), append([]string{"--config", d.configuration()}, args...)...)
 	cmd.Dir = d.folder.Path
@@ -70,7 +74,7 @@ func (d *demo) startStreamer(ctx context.Context) (*streamer, error) {
 		return nil, fmt.Errorf("open the log of the streamer: %w", err)
 	}
 	defer log.Close() // the child has its own descriptor
-	// How it ends is said by a signal of ours, not by a context.
+	// The demo ends the process by a signal, not by a context.
 	s := &streamer{cmd: d.command(context.WithoutCancel(ctx), "run")}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	if s.process, err = testserver.StartProcess(s.cmd, syscall.SIGKILL); err != nil {
@@ -83,7 +87,7 @@ func (d *demo) startStreamer(ctx context.Context) (*streamer, error) {
 	return s, nil
 }
 
-// awaitReady asks the streamer's endpoint until it says that it streams.
+// awaitReady polls the streamer's endpoint until it says that it is streaming.
 func (d *demo) awaitReady(ctx context.Context, s *streamer) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, readyLimit, fmt.Errorf("the streamer is not ready after %v", readyLimit))
 	defer cancel()
@@ -114,12 +118,12 @@ func (d *demo) ready(ctx context.Context) bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// ended says how the process ended although nobody told it to.
+// ended says how the process ended although it was not told to.
 func (s *streamer) ended() error {
 	return fmt.Errorf("the streamer ended by itself: %v", s.cmd.ProcessState)
 }
 
-// terminate stops the streamer in good order, which must end with exit code 0.
+// terminate stops the streamer cleanly, which must end with exit code 0.
 func (s *streamer) terminate() error {
 	if !s.process.Running() {
 		return s.ended()

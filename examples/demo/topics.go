@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 )
 
-// topics are the names of what the demo writes to Kafka.
+// topics are the names that the demo uses in Kafka.
 type topics struct {
 	prefix     string // of the topics of events; the aggregate type follows
 	checkpoint string
@@ -16,7 +16,7 @@ type topics struct {
 }
 
 // topicNames returns the streamer's usual names, or, on a cluster that others
-// use as well, names nobody else has.
+// use as well, unique names.
 func topicNames(shared bool) topics {
 	if !shared {
 		return topics{prefix: "outbox.event.", checkpoint: "streamer-checkpoints", group: "demo"}
@@ -28,8 +28,8 @@ func topicNames(shared bool) topics {
 // events returns the topics of events, one for each aggregate type of the shop.
 func (t topics) events() []string { return []string{t.prefix + "customer", t.prefix + "order"} }
 
-// nameTopics chooses the names. On a cluster that others use as well, everything
-// of the demo is removed at the end.
+// nameTopics chooses the names. On a cluster that others use as well,
+// everything that belongs to the demo is removed at the end.
 func (d *demo) nameTopics() {
 	d.topics = topicNames(d.kafka.given)
 	if d.kafka.given {
@@ -37,7 +37,7 @@ func (d *demo) nameTopics() {
 	}
 }
 
-// removeTopics removes what the demo made, as far as it came to make it.
+// removeTopics removes what the demo created, as far as it got.
 func (d *demo) removeTopics() error {
 	config := sarama.NewConfig()
 	config.ClientID = "streamer-demo"

@@ -10,8 +10,8 @@ import (
 	"github.com/outboxstream/streamer/internal/audit"
 )
 
-// audit reads the topics once more, from the beginning, and compares them with
-// what the shop knows.
+// audit reads the topics again, from the beginning, and compares them with what
+// the shop knows.
 func (d *demo) audit(ctx context.Context) error {
 	messages, err := audit.Read(ctx, d.kafka.addresses, d.topics.events()...)
 	if err != nil {
@@ -65,9 +65,21 @@ func (d *demo) showReport(report *audit.Report, waiting int) {
 	row(plain, " ", "committed", report.Committed, fmt.Sprintf("events, in %s transactions", grouped(len(d.ledger.Committed))))
 	row(plain, " ", "published", report.Published, fmt.Sprintf("found in %s records", grouped(report.Records)))
 	mustBeZero("lost", report.Count[audit.Lost], "committed, and not published")
-	mustBeZero("out of order", report.Count[audit.OutOfOrder]+report.Count[audit.Scattered]+report.Count[audit.Torn], "per customer and order, by version; one partition each")
-	mustBeZero("rolled back but published", report.Count[audit.Phantom], fmt.Sprintf("of %s events in %s transactions", grouped(report.RolledBack), grouped(len(d.ledger.RolledBack))))
-	mustBeZero("altered or unknown", report.Count[audit.Altered]+report.Count[audit.Unknown]+report.Count[audit.Invalid], "type, subject, key and payload are what the shop wrote")
+	mustBeZero(
+		"out of order",
+		report.Count[audit.OutOfOrder]+report.Count[audit.Scattered]+report.Count[audit.Torn],
+		"per customer and order, by version; one partition each",
+	)
+	mustBeZero(
+		"rolled back but published",
+		report.Count[audit.Phantom],
+		fmt.Sprintf("of %s events in %s transactions", grouped(report.RolledBack), grouped(len(d.ledger.RolledBack))),
+	)
+	mustBeZero(
+		"altered or unknown",
+		report.Count[audit.Altered]+report.Count[audit.Unknown]+report.Count[audit.Invalid],
+		"type, subject, key and payload are what the shop wrote",
+	)
 	mustBeZero("left in the slot", waiting, "a graceful stop repeats nothing")
 	mustBeZero("repeated", report.Repeated, "kill -9 included: what was there was read back and passed over")
 }

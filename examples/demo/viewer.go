@@ -10,7 +10,7 @@ import (
 	"github.com/outboxstream/streamer/examples/consumer"
 )
 
-// viewer reads the topics as any consumer would, shows some of the events and
+// viewer reads the topics like any consumer, shows some of the events and
 // counts all of them.
 type viewer struct {
 	screen *screen
@@ -19,12 +19,12 @@ type viewer struct {
 	err    error // why it could not go on; read only after ended is closed
 
 	mutex    sync.Mutex
-	seen     map[string]struct{} // event ids
+	seen     map[string]struct{} // event IDs
 	repeated int
 	atOnce   int       // this many of the next events are shown
-	next     time.Time // from here on another one is shown
+	next     time.Time // from this time on, another event is shown
 
-	// Closed as soon as there is an event, and then no more.
+	// Closed with the first event.
 	first chan struct{}
 }
 
@@ -48,7 +48,7 @@ func (d *demo) view(ctx context.Context) *viewer {
 	return v
 }
 
-// close stops reading and waits for the end of it.
+// close stops reading and waits until it has ended.
 func (v *viewer) close() error {
 	v.cancel()
 	<-v.ended
@@ -70,7 +70,7 @@ func (v *viewer) showNext(events int) {
 	v.atOnce = events
 }
 
-// receive is told every record, by one goroutine for each partition.
+// receive is called for every record, by one goroutine for each partition.
 func (v *viewer) receive(_ context.Context, d consumer.Delivery) error {
 	v.mutex.Lock()
 	defer v.mutex.Unlock()
@@ -115,8 +115,8 @@ func (v *viewer) showWhole(d consumer.Delivery) {
 	}
 }
 
-// show shows an event in two lines: where it is and what happened to whom, then
-// its identity and the payload.
+// show shows an event in two lines: where it is and what happened to which
+// aggregate, then its identity and the payload.
 func (v *viewer) show(d consumer.Delivery, repeated bool) {
 	mark := ""
 	if repeated {

@@ -15,7 +15,7 @@ const (
 	statusCancelled = "cancelled"
 )
 
-// kind says what a task is.
+// kind is the kind of a task.
 type kind int
 
 const (
@@ -33,14 +33,14 @@ type task struct {
 	customerIDs []string // only for registering
 }
 
-// board is where the connections find out what to do next. It is safe for
-// concurrent use. Two connections may well work on the same order: the row lock
-// decides who is first, and the status in the row says what is to be done.
+// board tells connections what to do next. It is safe for concurrent use. Two
+// connections may work on the same order: the row lock decides which is first,
+// and the status in the row says what is to be done.
 type board struct {
 	mutex     sync.Mutex
-	run       string // part of all identifiers; tells this run's orders from those of other runs
+	run       string // part of all identifiers; distinguishes this run's orders from those of other runs
 	customers []string
-	toPlace   int // orders still to be placed; negative: without end
+	toPlace   int // orders still to be placed; negative: endless
 	placed    int // order numbers given out
 	open      []task
 	maxOpen   int
@@ -62,7 +62,8 @@ func (b *board) registration() task {
 	return task{kind: registering, customerIDs: b.customers}
 }
 
-// next returns a task, or false when there is nothing left that somebody else is not doing already.
+// next returns a task, or false if nothing is left that no other connection is
+// doing already.
 func (b *board) next(random *rand.Rand) (task, bool) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -85,8 +86,8 @@ func (b *board) next(random *rand.Rand) (task, bool) {
 	}, true
 }
 
-// done tells the board how a task ended: with the order in this status, or, if
-// committed is false, with nothing changed.
+// done reports to the board how a task ended: with the order in this status,
+// or, if committed is false, with nothing changed.
 func (b *board) done(t task, status string, committed bool) {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()
@@ -96,13 +97,13 @@ func (b *board) done(t task, status string, committed bool) {
 		t.kind = advancing
 		b.open = append(b.open, t)
 	case t.kind == placing && b.toPlace >= 0:
-		b.toPlace++ // somebody places another one instead
+		b.toPlace++ // another order is placed instead
 	case committed && (status == statusShipped || status == statusCancelled):
 		b.open = slices.DeleteFunc(b.open, func(o task) bool { return o.orderID == t.orderID })
 	}
 }
 
-// unfinished tells whether there are orders to place or to bring to their end.
+// unfinished reports whether there are orders to place or to complete.
 func (b *board) unfinished() bool {
 	b.mutex.Lock()
 	defer b.mutex.Unlock()

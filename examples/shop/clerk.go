@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// transactionLimit ends a transaction that got stuck, for instance behind a lock.
+// transactionLimit ends a transaction that is stuck, for instance on a lock.
 const transactionLimit = 30 * time.Second
 
-// clerk does one transaction after the other over a connection of its own.
-// Not for concurrent use.
+// clerk does one transaction after the other over its own connection. It is not
+// for concurrent use.
 type clerk struct {
 	connConfig    *pgx.ConnConfig
 	conn          *pgx.Conn // nil before the first transaction
@@ -24,8 +24,8 @@ type clerk struct {
 	book          *book
 }
 
-// registerCustomers inserts the customers of this run. They must be there
-// before the first order, so nothing is abandoned here.
+// registerCustomers inserts the customers of this run. They must exist before
+// the first order, so nothing is abandoned here.
 func (c *clerk) registerCustomers(ctx context.Context) error {
 	for {
 		if err := c.ensureConnected(ctx); err != nil {
@@ -38,8 +38,8 @@ func (c *clerk) registerCustomers(ctx context.Context) error {
 	}
 }
 
-// work does what the board says until there is nothing left or ctx ends. A
-// pace, if there is one, allows each transaction to begin.
+// work does what the board says until nothing is left or ctx ends. If there is
+// a pace, each transaction waits for it before it begins.
 func (c *clerk) work(ctx context.Context, pace <-chan time.Time) error {
 	for mayBegin(ctx, pace) {
 		if err := c.ensureConnected(ctx); err != nil {
@@ -56,7 +56,8 @@ func (c *clerk) work(ctx context.Context, pace <-chan time.Time) error {
 	return nil
 }
 
-// unlessClosed forgets why there is no connection when none is needed any more.
+// unlessClosed drops the reason for a missing connection when none is needed
+// any more.
 func unlessClosed(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // closing time is no problem
@@ -64,7 +65,8 @@ func unlessClosed(ctx context.Context, err error) error {
 	return err
 }
 
-// mayBegin waits for the pace, if there is one, and is false when ctx has ended.
+// mayBegin waits for the pace, if there is one, and returns false when ctx has
+// ended.
 func mayBegin(ctx context.Context, pace <-chan time.Time) bool {
 	if pace != nil {
 		select {
@@ -75,11 +77,11 @@ func mayBegin(ctx context.Context, pace <-chan time.Time) bool {
 	return ctx.Err() == nil
 }
 
-// do performs a task over the open connection, finds out how it ended, and books
-// that. An error means that this clerk cannot go on; what it did is booked all
-// the same.
+// do performs a task over the open connection, finds out how it ended, and
+// books the outcome. An error means that this clerk cannot go on; what it did
+// is booked nevertheless.
 func (c *clerk) do(ctx context.Context, t task, abandon bool) (outcome, error) {
-	// What has begun is finished, even when the shop closes meanwhile.
+	// A transaction that has begun is finished, even if the shop closes meanwhile.
 	limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactionLimit)
 	defer cancel()
 	done, err := perform(limited, c.conn, t, c.random, abandon)
@@ -118,7 +120,7 @@ func (c *clerk) resolve(ctx context.Context, events []Event) (outcome, error) {
 	}
 }
 
-// insertable says whether the outbox has no row with the id of the event.
+// insertable reports whether the outbox has no row with the ID of the event.
 func insertable(ctx context.Context, conn *pgx.Conn, event Event) (bool, error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {

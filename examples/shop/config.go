@@ -16,7 +16,8 @@ const (
 	defaultConnections = 4
 	defaultCustomers   = 10
 
-	// maxRate is where the interval between two transactions gets shorter than a timer can tell.
+	// maxRate is the rate above which the interval between two transactions is
+	// shorter than a timer can measure.
 	maxRate = 1e6
 )
 
@@ -26,12 +27,13 @@ type Config struct {
 	Connections int    // transactions at a time; 0: four
 	Customers   int    // who place the orders; fewer mean more waiting for row locks; 0: ten
 
-	Orders        int     // how many orders to place and bring to their end; 0: until the context ends
+	Orders        int     // how many orders to place and complete; 0: until the context ends
 	Rate          float64 // transactions per second over all connections; 0: as fast as possible
 	RollbackShare float64 // share of transactions rolled back on purpose, from 0 to below 1
 	Seed          uint64  // repeats the random choices of each connection, not how connections interleave
 
-	// CountOnly keeps no events, for a shop that stays open: the lists of the ledger stay empty.
+	// CountOnly keeps no events, for a shop that stays open: the lists of the
+	// ledger stay empty.
 	CountOnly bool
 
 	// Progress, if set, is called after every transaction, by one goroutine at a

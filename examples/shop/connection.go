@@ -13,7 +13,8 @@ import (
 const (
 	applicationName = "shop"
 
-	// Within patience a server can be restarted; a longer absence is for a person to look at.
+	// A server can be restarted within patience. A longer absence is for the
+	// operator to look at.
 	patience      = 30 * time.Second
 	redialEvery   = 200 * time.Millisecond
 	hangUpLimit   = 5 * time.Second
@@ -37,7 +38,7 @@ func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 
 // ensureConnected dials if there is no usable connection. The first time it
 // tries once, because a mistake in the DSN is most likely then. Later it keeps
-// trying, because the server was there.
+// trying, because the server has been reachable before.
 func (c *clerk) ensureConnected(ctx context.Context) error {
 	if c.conn != nil && !c.conn.IsClosed() {
 		return nil
@@ -64,7 +65,7 @@ func (c *clerk) ensureConnected(ctx context.Context) error {
 	}
 }
 
-// hangUp closes the connection, also when ctx has ended.
+// hangUp closes the connection, even if ctx has ended.
 func (c *clerk) hangUp(ctx context.Context) error {
 	if c.conn == nil || c.conn.IsClosed() {
 		return nil
@@ -77,7 +78,8 @@ func (c *clerk) hangUp(ctx context.Context) error {
 	return nil
 }
 
-// curable tells whether the server refused something it will allow another time.
+// curable reports whether the server refused something that it will allow
+// another time.
 func curable(err error) bool {
 	refusal, ok := errors.AsType[*pgconn.PgError](err)
 	if !ok {
@@ -95,7 +97,7 @@ func curable(err error) bool {
 	}
 }
 
-// permanent tells whether the server itself said no, for a reason that stays.
+// permanent reports whether the server itself refused, for a reason that stays.
 func permanent(err error) bool {
 	_, refused := errors.AsType[*pgconn.PgError](err)
 	return refused && !curable(err)
@@ -112,7 +114,7 @@ func CheckHealth(ctx context.Context, dsn string) error {
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
 	}
-	// A role may always see the activity of its own sessions.
+	// A role can always see the activity of its own sessions.
 	var active bool
 	err = conn.QueryRow(ctx, `
 		SELECT EXISTS (

@@ -10,7 +10,7 @@ import (
 
 // Event is one row of the outbox, as the shop wrote it.
 type Event struct {
-	ID            uuid.UUID // column id, made by the shop; the id of the CloudEvent
+	ID            uuid.UUID // column id, created by the shop; the ID of the CloudEvent
 	AggregateType string    // "order" or "customer"
 	AggregateID   string
 	Type          string // such as "order.placed"
@@ -33,14 +33,16 @@ type Transaction struct {
 // order, except among transactions that share an aggregate: for them, the
 // versions are the order.
 //
-// A commit counts when the server says so. With synchronous_commit=off a
-// crashing server forgets commits it has answered, and the ledger is wrong.
+// A commit counts when the server reports it. With synchronous_commit=off a
+// crashing server forgets commits that it has reported, and the ledger is
+// wrong.
 type Ledger struct {
 	Committed  []Transaction
 	RolledBack []Transaction // on purpose, or because the server or the connection ended them
 
 	// Unresolved are transactions whose COMMIT was sent, was not answered, and
-	// could not be looked up before Run returned. Run reports an error then.
+	// could not be looked up before Run returned. In that case Run reports an
+	// error.
 	Unresolved []Transaction
 }
 

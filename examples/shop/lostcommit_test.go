@@ -17,7 +17,7 @@ import (
 )
 
 // TestRunResolvesLostCommits puts a relay between the shop and the server that
-// loses connections in the moment of a COMMIT, before or after it is delivered.
+// loses connections at the moment of a COMMIT, before or after it is delivered.
 func TestRunResolvesLostCommits(t *testing.T) {
 	t.Parallel()
 
@@ -45,7 +45,7 @@ func TestRunResolvesLostCommits(t *testing.T) {
 
 // relay passes connections on to PostgreSQL and loses every tenth COMMIT.
 type relay struct {
-	dsn     string // of the server behind it
+	dsn     string // of the server after it
 	server  string // host:port
 	deliver bool   // lose the answer, not the COMMIT
 
@@ -79,7 +79,8 @@ func startRelay(t *testing.T, dsn string, deliver bool) *relay {
 	return r
 }
 
-// pass carries bytes both ways until one side is gone or a COMMIT is to be lost.
+// pass carries bytes both ways until one side has ended or a COMMIT is to be
+// lost.
 func (r *relay) pass(t *testing.T, client net.Conn) {
 	t.Helper()
 	defer client.Close()

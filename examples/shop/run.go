@@ -11,15 +11,16 @@ import (
 	"github.com/google/uuid"
 )
 
-// Run keeps the shop open: until cfg.Orders orders are placed and brought to
-// their end, or, if that is 0, until ctx ends. The tables of [Schema] must
-// exist. When ctx ends, transactions that have begun are finished first.
+// Run keeps the shop open until cfg.Orders orders are placed and completed, or,
+// if that is 0, until ctx ends. The tables of [Schema] must exist. When ctx
+// ends, transactions that have begun are finished first.
 //
-// A lost connection is replaced, and the ledger tells what became of its
-// transaction. Run gives up, with an error beside the ledger so far, when the
-// server cannot be reached at first or for 30 seconds later, when it answers
-// with an error that trying again does not cure, or when ctx ends before all
-// orders are done.
+// A lost connection is replaced, and the ledger records what became of its
+// transaction. Run gives up, with an error and the ledger so far, in these
+// cases:
+//   - The server cannot be reached at first, or for 30 seconds later.
+//   - The server answers with an error that retrying does not cure.
+//   - ctx ends before all orders are done.
 func Run(ctx context.Context, cfg Config) (Ledger, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {

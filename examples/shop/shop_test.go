@@ -29,7 +29,7 @@ func connect(t *testing.T, dsn string) *pgx.Conn {
 	return conn
 }
 
-// database makes a database with the tables of the shop.
+// database creates a database with the tables of the shop.
 func database(t *testing.T, server *pgtest.Server) (string, *pgx.Conn) {
 	t.Helper()
 	dsn := server.CreateDatabase(t)
@@ -80,7 +80,7 @@ func TestRun(t *testing.T) {
 		var open int
 		require.NoError(t, conn.QueryRow(t.Context(),
 			`SELECT count(*) FROM orders WHERE status NOT IN ('shipped', 'cancelled')`).Scan(&open))
-		assert.Zero(t, open, "every order is brought to its end")
+		assert.Zero(t, open, "every order is completed")
 		assert.NotEmpty(t, ledger.RolledBack)
 		assert.Equal(t, shop.Progress{
 			Placed: 60, Committed: len(ledger.Committed), RolledBack: len(ledger.RolledBack), Events: rowCount(t, conn),
@@ -99,8 +99,8 @@ func TestRun(t *testing.T) {
 			last := -1
 			for _, event := range events {
 				at, found := position[event.ID]
-				require.True(t, found, "event %s of %v is in the log", event.ID, aggregate)
-				require.Greater(t, at, last, "version %d of %v comes after the one before it", event.Version, aggregate)
+				require.True(t, found, "event %s of %v is in the WAL", event.ID, aggregate)
+				require.Greater(t, at, last, "version %d of %v comes after the previous version", event.Version, aggregate)
 				last = at
 			}
 		}
@@ -237,7 +237,8 @@ func rowCount(t *testing.T, conn *pgx.Conn) (count int) {
 }
 
 // recordCommitOrder starts to record, through logical decoding, the order in
-// which outbox rows are committed. The returned function tells each row's position.
+// which outbox rows are committed. The returned function returns each row's
+// position.
 func recordCommitOrder(t *testing.T, conn *pgx.Conn) func() map[uuid.UUID]int {
 	t.Helper()
 	_, err := conn.Exec(t.Context(), `CREATE PUBLICATION recorder FOR TABLE outbox`)
@@ -258,7 +259,7 @@ func recordCommitOrder(t *testing.T, conn *pgx.Conn) func() map[uuid.UUID]int {
 		require.NoError(t, err)
 		position := make(map[uuid.UUID]int)
 		for n, message := range messages {
-			if message[0] == 'I' { // the id is the first column, in text form
+			if message[0] == 'I' { // the ID is the first column, in text form
 				position[uuid.MustParse(string(uuidPattern.Find(message)))] = n
 			}
 		}

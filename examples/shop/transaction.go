@@ -20,10 +20,10 @@ const (
 	rolledBack outcome = iota
 	committed
 	unknown  // COMMIT was sent and not answered
-	needless // another connection had brought the order to its end; nothing was written
+	needless // another connection had completed the order; nothing was written
 )
 
-// result is what is known of one transaction.
+// result is what is known about one transaction.
 type result struct {
 	Transaction
 
@@ -31,7 +31,8 @@ type result struct {
 	status  string // of the order, if committed or needless
 }
 
-// payload is what the events tell. Version lets a consumer check the order.
+// payload is the content of the events. Version lets a consumer check the
+// order.
 type payload struct {
 	Version     int64  `json:"version"`
 	OrderID     string `json:"order_id,omitempty"`
@@ -40,7 +41,8 @@ type payload struct {
 	AmountCents int64  `json:"amount_cents,omitempty"`
 }
 
-// writer is one transaction at work: the changes go to the tables, the events to the outbox.
+// writer is one transaction in progress: the changes go to the tables, the
+// events to the outbox.
 type writer struct {
 	tx          pgx.Tx
 	random      *mathrand.Rand
@@ -49,7 +51,7 @@ type writer struct {
 }
 
 // perform does a task in one transaction, which is rolled back at the end if
-// abandon is set. The error, if any, is why the outcome is not the wanted one.
+// abandon is set. The error, if any, is why the outcome is not the desired one.
 func perform(ctx context.Context, conn *pgx.Conn, t task, random *mathrand.Rand, abandon bool) (result, error) {
 	tx, err := conn.Begin(ctx)
 	if err != nil {
@@ -65,7 +67,8 @@ func perform(ctx context.Context, conn *pgx.Conn, t task, random *mathrand.Rand,
 		err = w.advance(ctx, t)
 	}
 	if err != nil || abandon || w.result.outcome == needless {
-		// Without an answer to the ROLLBACK the connection is given up, and the server rolls back.
+		// Without an answer to the ROLLBACK the connection is abandoned, and the
+		// server rolls back.
 		return w.result, errors.Join(err, tx.Rollback(ctx))
 	}
 	w.result.outcome = committed
@@ -111,7 +114,7 @@ func (w *writer) place(ctx context.Context, task task) error {
 	return w.customerEvent(ctx, task, "customer.order_placed", customerVersion)
 }
 
-// advance brings an order one step further, whatever its status is by now.
+// advance takes an order one step further, whatever its current status.
 func (w *writer) advance(ctx context.Context, task task) error {
 	var told payload
 	err := w.tx.QueryRow(ctx, `SELECT status, version, amount_cents FROM orders WHERE id = $1 FOR UPDATE`, task.orderID).
@@ -159,7 +162,7 @@ func (w *writer) nextStatus() (next string, open bool) {
 }
 
 // nextCustomerVersion counts the customer's events. Like SELECT … FOR UPDATE,
-// the UPDATE takes the row lock before it reads the version it adds one to.
+// the UPDATE takes the row lock before it reads the version that it increments.
 func (w *writer) nextCustomerVersion(ctx context.Context, customerID string) (int64, error) {
 	var version int64
 	err := w.tx.QueryRow(ctx, `UPDATE customers SET version = version + 1 WHERE id = $1 RETURNING version`, customerID).
@@ -180,8 +183,8 @@ func (w *writer) customerEvent(ctx context.Context, task task, eventType string,
 	return w.tell(ctx, Aggregate{Type: "customer", ID: task.customerID}, eventType, told)
 }
 
-// tell inserts an outbox row. The shop makes the id, so that it knows it even
-// when the transaction's outcome is unknown.
+// tell inserts an outbox row. The shop creates the ID, so that it knows the ID
+// even when the transaction's outcome is unknown.
 func (w *writer) tell(ctx context.Context, aggregate Aggregate, eventType string, told payload) error {
 	id, err := uuid.NewRandom()
 	if err != nil {
@@ -203,8 +206,8 @@ func (w *writer) tell(ctx context.Context, aggregate Aggregate, eventType string
 	return nil
 }
 
-// newTraceparent makes the trace context (W3C Trace Context, version 00,
-// sampled) that a real service would take from the request it serves.
+// newTraceparent creates the trace context (W3C Trace Context, version 00,
+// sampled) that a real service would take from the request that it serves.
 func newTraceparent() string {
 	var id [24]byte
 	_, _ = rand.Read(id[:]) // never fails, as its documentation promises

@@ -26,7 +26,7 @@ func written(n int) shop.Event {
 	}
 }
 
-// transaction holds the events with these numbers.
+// transaction holds the events with the given numbers.
 func transaction(numbers ...int) (t shop.Transaction) {
 	for _, n := range numbers {
 		t.Events = append(t.Events, written(n))
@@ -34,7 +34,8 @@ func transaction(numbers ...int) (t shop.Transaction) {
 	return t
 }
 
-// record is the record of event n in its place; the position in the log gives the sequence.
+// record is the record of event n in its place; its WAL position gives the
+// sequence.
 func record(n, sequence int) *sarama.ConsumerMessage {
 	e := written(n)
 	m := &sarama.ConsumerMessage{
@@ -80,7 +81,8 @@ func header(name, value string) func(*sarama.ConsumerMessage) {
 
 func TestCompare(t *testing.T) {
 	t.Parallel()
-	// Events 11, 12, 13 of order-1 and 21, 22 of order-2 were committed; 14 was rolled back.
+	// Events 11, 12, 13 of order-1 and 21, 22 of order-2 were committed; 14 was
+	// rolled back.
 	ledger := shop.Ledger{
 		Committed:  []shop.Transaction{transaction(13), transaction(11), transaction(12, 21), transaction(22)},
 		RolledBack: []shop.Transaction{transaction(14)},

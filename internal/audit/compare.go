@@ -17,7 +17,7 @@ import (
 // [Read] returns them.
 //
 // The events of an aggregate were committed in the order of their versions, so
-// that is the order in which they must have been published first.
+// they must first have been published in that order.
 func Compare(ledger shop.Ledger, messages []*sarama.ConsumerMessage) Report {
 	c := comparison{
 		report:     Report{Records: len(messages), Count: make(map[Kind]int)},
@@ -48,12 +48,12 @@ func eventsByID(transactions []shop.Transaction) map[string]shop.Event {
 	return events
 }
 
-// comparison is the work of [Compare].
+// comparison is the state of [Compare].
 type comparison struct {
 	report     Report
 	committed  map[string]shop.Event
 	rolledBack map[string]shop.Event
-	first      map[string]publication // of each event id
+	first      map[string]publication // of each event ID
 	latest     map[shop.Aggregate]publication
 	partitions []partition
 	byPlace    map[place]int // index among partitions
@@ -71,7 +71,7 @@ type publication struct {
 	version int64
 }
 
-// record looks at the next record of a partition.
+// record processes the next record of a partition.
 func (c *comparison) record(message *sarama.ConsumerMessage) {
 	decoded, err := consumer.Decode(message)
 	if err != nil {
@@ -112,12 +112,12 @@ func (c *comparison) partitionOf(message *sarama.ConsumerMessage) *partition {
 	return &c.partitions[i]
 }
 
-// faithful checks that the record tells what the shop wrote.
+// faithful checks that the record says what the shop wrote.
 func (c *comparison) faithful(written shop.Event, decoded event.Event, message *sarama.ConsumerMessage) {
 	var payload struct {
 		Version int64 `json:"version"`
 	}
-	// What is no JSON has no version, and that is reported.
+	// Invalid JSON has no version, and that is reported.
 	_ = json.Unmarshal(decoded.Data(), &payload)
 	for _, field := range []struct{ name, got, want string }{
 		{"type", decoded.Type(), written.Type},
@@ -131,8 +131,8 @@ func (c *comparison) faithful(written shop.Event, decoded event.Event, message *
 	}
 }
 
-// inOrder checks a first publication against those before it: of its aggregate
-// by version, of its partition by the extension sequence.
+// inOrder checks a first publication against earlier ones: those of its
+// aggregate by version, those of its partition by the extension sequence.
 func (c *comparison) inOrder(p *partition, written shop.Event, decoded event.Event, published publication) {
 	aggregate := shop.Aggregate{Type: written.AggregateType, ID: written.AggregateID}
 	before, found := c.latest[aggregate]
@@ -143,7 +143,10 @@ func (c *comparison) inOrder(p *partition, written shop.Event, decoded event.Eve
 		c.report.found(Scattered, "event %s of %s is at %s, the one before at %s",
 			written.ID, aggregate.ID, position(message), position(before.message))
 	case found && before.version > written.Version:
-		c.report.found(OutOfOrder, "version %d of %s at %s comes after version %d", written.Version, aggregate.ID, position(message), before.version)
+		c.report.found(
+			OutOfOrder, "version %d of %s at %s comes after version %d", written.Version, aggregate.ID,
+			position(message), before.version,
+		)
 	case !p.ascends(decoded):
 		c.report.found(OutOfOrder, "sequence of event %s at %s is not above the one before it", written.ID, position(message))
 	}

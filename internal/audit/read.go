@@ -8,8 +8,8 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// Read returns all records of the topics, from the oldest to those that are
-// there now: partition after partition, each in order.
+// Read returns all records that the topics hold now, oldest first: partition
+// after partition, each in order.
 func Read(ctx context.Context, brokers []string, topics ...string) ([]*sarama.ConsumerMessage, error) {
 	var all []*sarama.ConsumerMessage
 	for _, topic := range topics {

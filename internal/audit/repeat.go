@@ -12,12 +12,12 @@ import (
 //
 // After a crash the streamer goes back to its checkpoint: it repeats the last
 // records of the partition, in the same order, and only then goes on. next is
-// where in the first records such a repetition has come to; it is their number
-// when none is under way.
+// the index among the first records that such a repetition has reached. If no
+// repetition is under way, it is the number of first records.
 type partition struct {
 	first    []*sarama.ConsumerMessage
 	next     int
-	sequence string // of the last first record
+	sequence string // of the latest first record
 }
 
 // append adds a first record and returns its index.
@@ -27,8 +27,8 @@ func (p *partition) append(message *sarama.ConsumerMessage) int {
 	return p.next - 1
 }
 
-// ascends tells whether the sequence of the event is above all before it.
-// Its text has a fixed width, so comparing text compares positions.
+// ascends reports whether the sequence of the event is above all before it. Its
+// text has a fixed width, so comparing text compares positions.
 func (p *partition) ascends(decoded event.Event) bool {
 	sequence, _ := decoded.Extensions()["sequence"].(string)
 	above := sequence > p.sequence
@@ -36,7 +36,7 @@ func (p *partition) ascends(decoded event.Event) bool {
 	return above
 }
 
-// repetition checks a record whose event has a record already.
+// repetition checks a record whose event already has a record.
 func (c *comparison) repetition(p *partition, earlier publication, message *sarama.ConsumerMessage) {
 	c.report.Repeated++
 	switch {
@@ -49,11 +49,11 @@ func (c *comparison) repetition(p *partition, earlier publication, message *sara
 		c.report.found(Torn, "record %s repeats %s and leaves out %d records before it",
 			position(message), position(earlier.message), earlier.index-p.next)
 	}
-	// Anything further back is the next crash's repetition.
+	// A record further back belongs to the next crash's repetition.
 	p.next = earlier.index + 1
 }
 
-// endOf checks that a repetition has come to the end of the first records.
+// endOf checks that a repetition has reached the end of the first records.
 func (c *comparison) endOf(p *partition) {
 	if left := len(p.first) - p.next; left > 0 {
 		c.report.found(Torn, "the repetition ends %d records before %s", left, position(p.first[len(p.first)-1]))
@@ -61,7 +61,7 @@ func (c *comparison) endOf(p *partition) {
 	p.next = len(p.first)
 }
 
-// same tells whether two records differ in their offsets only.
+// same reports whether two records differ in their offsets only.
 func same(a, b *sarama.ConsumerMessage) bool {
 	return bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Value, b.Value) && a.Timestamp.Equal(b.Timestamp) &&
 		slices.EqualFunc(a.Headers, b.Headers, func(x, y *sarama.RecordHeader) bool {

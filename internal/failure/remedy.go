@@ -79,7 +79,7 @@ func Fix(err error) string {
 }
 
 func collect(err error, into *[]string) {
-	if advised, ok := err.(interface{ Fix() string }); ok { //nolint:errorlint // the tree is walked
+	if advised, ok := err.(interface{ Fix() string }); ok {
 		if remedy := advised.Fix(); remedy != "" && !slices.Contains(*into, remedy) {
 			*into = append(*into, remedy)
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// DeleteTopic deletes a topic and returns when no running broker knows it any
+// DeleteTopic deletes a topic and returns once no running broker knows it any
 // more, so that one of the same name can be created.
 func (c *Cluster) DeleteTopic(ctx context.Context, topic string) error {
 	if err := c.withAdmin(func(admin sarama.ClusterAdmin) error { return admin.DeleteTopic(topic) }); err != nil {
@@ -32,7 +32,7 @@ func (c *Cluster) DeleteTopic(ctx context.Context, topic string) error {
 	return nil
 }
 
-// AddPartitions lets a topic grow to a number of partitions and returns when
+// AddPartitions increases the number of partitions of a topic and returns once
 // every running broker knows their leaders.
 func (c *Cluster) AddPartitions(ctx context.Context, topic string, partitions int) error {
 	err := c.withAdmin(func(admin sarama.ClusterAdmin) error {
@@ -48,8 +48,8 @@ func (c *Cluster) AddPartitions(ctx context.Context, topic string, partitions in
 	return nil
 }
 
-// SetTopic changes one setting of a topic and returns when every running
-// broker shows it. An empty value takes the setting back to its default.
+// SetTopic changes one setting of a topic and returns once every running broker
+// shows it. An empty value resets the setting to its default.
 func (c *Cluster) SetTopic(ctx context.Context, topic, setting, value string) error {
 	entry := sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value}
 	if value == "" {
@@ -67,8 +67,8 @@ func (c *Cluster) SetTopic(ctx context.Context, topic, setting, value string) er
 	return nil
 }
 
-// hasSetting asks a broker for a topic's setting; an empty value stands for
-// any that is not set on the topic.
+// hasSetting checks a topic's setting at a broker. An empty value means that
+// the setting must not be set on the topic.
 func hasSetting(broker *sarama.Broker, topic, setting, value string) error {
 	answer, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
 		{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{setting}},

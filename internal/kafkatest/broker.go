@@ -27,7 +27,7 @@ type broker struct {
 	launcher launcher
 	process  *testserver.Process // nil: never started
 	proxied  string              // address of its proxy, "": none
-	mounted  bool                // it has a disk of its own
+	mounted  bool                // it has its own disk
 }
 
 type brokerPorts struct {
@@ -43,8 +43,13 @@ func (c *Cluster) newBrokers(ctx context.Context) error {
 	c.brokers = make([]*broker, c.options.Brokers)
 	for i := range c.brokers {
 		c.brokers[i] = &broker{
-			node:     i + 1,
-			ports:    brokerPorts{client: ports[portsEach*i], internal: ports[portsEach*i+1], controller: ports[portsEach*i+2], proxied: ports[portsEach*i+3]},
+			node: i + 1,
+			ports: brokerPorts{
+				client:     ports[portsEach*i],
+				internal:   ports[portsEach*i+1],
+				controller: ports[portsEach*i+2],
+				proxied:    ports[portsEach*i+3],
+			},
 			folder:   filepath.Join(c.folder.Path, fmt.Sprintf("broker-%d-%d", i, ports[portsEach*i])),
 			launcher: c.launcher,
 		}
@@ -60,9 +65,9 @@ func (c *Cluster) newBrokers(ctx context.Context) error {
 	return nil
 }
 
-// properties returns the settings of a broker: few and small internal topics,
-// so that it starts quickly, and short timeouts, so that its end is noticed
-// quickly.
+// properties returns the settings of a broker. Internal topics are few and
+// small, so that it starts quickly. Timeouts are short, so that its end is
+// noticed quickly.
 func (c *Cluster) properties(b *broker) map[string]string {
 	voters := make([]string, len(c.brokers))
 	for i, other := range c.brokers {
@@ -71,12 +76,15 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	replicas := min(3, len(c.brokers))
 	replication, inSync := strconv.Itoa(replicas), strconv.Itoa(max(1, replicas-1))
 	properties := map[string]string{
-		"process.roles":                  "broker,controller",
-		"node.id":                        strconv.Itoa(b.node),
-		"controller.quorum.voters":       strings.Join(voters, ","),
-		"controller.listener.names":      "CONTROLLER",
-		"inter.broker.listener.name":     "INTERNAL",
-		"listeners":                      fmt.Sprintf("CLIENT://127.0.0.1:%d,INTERNAL://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d", b.ports.client, b.ports.internal, b.ports.controller),
+		"process.roles":              "broker,controller",
+		"node.id":                    strconv.Itoa(b.node),
+		"controller.quorum.voters":   strings.Join(voters, ","),
+		"controller.listener.names":  "CONTROLLER",
+		"inter.broker.listener.name": "INTERNAL",
+		"listeners": fmt.Sprintf(
+			"CLIENT://127.0.0.1:%d,INTERNAL://127.0.0.1:%d,CONTROLLER://127.0.0.1:%d",
+			b.ports.client, b.ports.internal, b.ports.controller,
+		),
 		"advertised.listeners":           fmt.Sprintf("CLIENT://127.0.0.1:%d,INTERNAL://127.0.0.1:%d", b.ports.client, b.ports.internal),
 		"listener.security.protocol.map": "CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT",
 		"log.dirs":                       b.dataDir(),
@@ -128,7 +136,7 @@ func (b *broker) dataDir() string        { return filepath.Join(b.folder, "data"
 func (b *broker) propertiesFile() string { return filepath.Join(b.folder, "server.properties") }
 func (b *broker) logFile() string        { return filepath.Join(b.folder, "log") }
 
-// format writes the metadata a new broker needs in its data directory.
+// format writes the metadata that a new broker needs in its data directory.
 func (b *broker) format(ctx context.Context, clusterID string) error {
 	cmd := b.launcher.command(ctx, b, "kafka.tools.StorageTool", nil, "format", "-t", clusterID, "-c", b.propertiesFile())
 	err := b.withLog(cmd, func() error { return testserver.RunProcess(cmd) })
@@ -224,7 +232,7 @@ func (b *broker) stop() error {
 	if !b.running() {
 		return nil
 	}
-	// A paused broker does not hear the other signal.
+	// A paused broker does not receive the other signal.
 	if err := errors.Join(b.resume(), b.launcher.signal(b, syscall.SIGTERM)); err != nil {
 		return fmt.Errorf("stop broker %d: %w", b.node, err)
 	}
@@ -241,7 +249,7 @@ func (b *broker) kill() {
 	if !b.running() {
 		return
 	}
-	// It may end on its own meanwhile; then Done tells.
+	// It may end on its own meanwhile; then Done is closed.
 	_ = b.launcher.signal(b, syscall.SIGKILL)
 	<-b.process.Done()
 }
@@ -260,7 +268,7 @@ func (b *broker) resume() error {
 	return nil
 }
 
-// withLog runs with the output of the command going to the log.
+// withLog calls run with the output of the command redirected to the log.
 func (b *broker) withLog(cmd *exec.Cmd, run func() error) error {
 	log, err := os.OpenFile(b.logFile(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

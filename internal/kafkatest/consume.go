@@ -11,9 +11,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Consume returns all messages of a topic, from the oldest to those that are
-// there now: partition after partition, each in order. Messages of aborted
-// transactions are among them.
+// Consume returns all messages that a topic holds now, oldest first: partition
+// after partition, each in order. It includes messages of aborted transactions.
 func Consume(ctx context.Context, brokers []string, topic string) ([]*sarama.ConsumerMessage, error) {
 	return (&Cluster{configured: brokers}).Consume(ctx, topic)
 }
@@ -39,9 +38,11 @@ func (c *Cluster) Consume(ctx context.Context, topic string) (messages []*sarama
 	return messages, nil
 }
 
-// consumeWithRetry starts the partition again while its leader moves, for 30 s
-// at most: tests look into topics whose brokers they have just killed.
-func consumeWithRetry(ctx context.Context, client sarama.Client, topic string, partition int32) (messages []*sarama.ConsumerMessage, err error) {
+// consumeWithRetry starts reading the partition again while its leader moves,
+// for 30 s at most: tests read topics whose brokers they have just killed.
+func consumeWithRetry(
+	ctx context.Context, client sarama.Client, topic string, partition int32,
+) (messages []*sarama.ConsumerMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	var permanent error
@@ -52,23 +53,25 @@ func consumeWithRetry(ctx context.Context, client sarama.Client, topic string, p
 			return nil
 		}
 		if err != nil {
-			_ = client.RefreshMetadata(topic) // or else the next attempt fails
+			_ = client.RefreshMetadata(topic) // otherwise the next attempt fails
 		}
 		return err
 	})
 	return messages, errors.Join(permanent, err)
 }
 
-// leaderMoves are the errors that go away by themselves.
+// leaderMoves are the errors that go away without intervention.
 var leaderMoves = []sarama.KError{
 	sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable,
 	sarama.ErrBrokerNotAvailable, sarama.ErrReplicaNotAvailable,
 }
 
 // consumePartition fetches batch after batch instead of using sarama's
-// consumer, which does not tell when it has passed the end: the last offsets
+// consumer, which does not report when it has passed the end. The last offsets
 // may belong to transaction markers or to compacted messages.
-func consumePartition(ctx context.Context, client sarama.Client, topic string, partition int32) (messages []*sarama.ConsumerMessage, err error) {
+func consumePartition(
+	ctx context.Context, client sarama.Client, topic string, partition int32,
+) (messages []*sarama.ConsumerMessage, err error) {
 	offset, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
 	if err != nil {
 		return nil, err
@@ -123,7 +126,10 @@ func fetchBatches(client sarama.Client, topic string, partition int32, offset in
 
 // appendMessages adds the messages of a batch with offsets from start to
 // before end.
-func appendMessages(messages []*sarama.ConsumerMessage, batch *sarama.RecordBatch, topic string, partition int32, start, end int64) []*sarama.ConsumerMessage {
+func appendMessages(
+	messages []*sarama.ConsumerMessage, batch *sarama.RecordBatch, topic string, partition int32,
+	start, end int64,
+) []*sarama.ConsumerMessage {
 	if batch.Control {
 		return messages
 	}
@@ -144,8 +150,8 @@ func appendMessages(messages []*sarama.ConsumerMessage, batch *sarama.RecordBatc
 	return messages
 }
 
-// String returns a message as text for the messages of tests: where it is, its
-// key, its headers in their order, its value.
+// String renders a message for test output: its place, its key, its headers in
+// their order, its value.
 func String(message *sarama.ConsumerMessage) string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "%s/%d@%d key=%s", message.Topic, message.Partition, message.Offset, quoted(message.Key))
@@ -165,7 +171,7 @@ func Dump(messages []*sarama.ConsumerMessage) string {
 	return text.String()
 }
 
-// quoted tells a missing value from an empty one.
+// quoted distinguishes a missing value from an empty one.
 func quoted(value []byte) string {
 	if value == nil {
 		return "null"

@@ -8,7 +8,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// LiftDenial removes what [Cluster.Deny] has added and returns when no running
+// LiftDenial removes what [Cluster.Deny] added and returns once no running
 // broker has it any more.
 func (c *Cluster) LiftDenial(ctx context.Context, user string, resource sarama.Resource, operations ...sarama.AclOperation) error {
 	for _, operation := range operations {

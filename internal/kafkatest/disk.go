@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// A broker's own disk is a file system in memory. Mounting one takes root.
+// A broker's separate disk is a file system in memory. Mounting one needs root.
 
 // mount gives a new broker the disk of [Options].DiskBytes.
 func (c *Cluster) mount(ctx context.Context, b *broker) error {
@@ -29,15 +29,16 @@ func (c *Cluster) mount(ctx context.Context, b *broker) error {
 	}
 	output, err := run(ctx, "mount", "-t", "tmpfs", "-o", fmt.Sprintf("size=%d", c.options.DiskBytes), "streamer-test", b.dataDir())
 	if err != nil {
-		// A container may forbid root as well.
+		// A container may forbid mounting even to root.
 		return fmt.Errorf("mount a disk for broker %d: %w: %w: %s", b.node, testserver.ErrMissing, err, output)
 	}
 	b.mounted = true
 	return nil
 }
 
-// unmountAbandoned removes the disks of processes that were killed. Their
-// folders have lost their locks when ours was made; it does what it can.
+// unmountAbandoned removes the disks of processes that were killed. When this
+// process's folder was created, the locks of their folders were removed. It
+// does what it can.
 func (c *Cluster) unmountAbandoned(ctx context.Context) {
 	disks, _ := filepath.Glob(filepath.Join(filepath.Dir(c.folder.Path), "streamer-test-kafka-*", "broker-*", "data"))
 	for _, disk := range disks {
@@ -63,8 +64,8 @@ func (b *broker) unmount() error {
 	return nil
 }
 
-// FillDisk leaves nothing free on the disk of broker i, which must have one of
-// its own: see [Options].DiskBytes.
+// FillDisk leaves nothing free on the disk of broker i, which must have its own
+// disk: see [Options].DiskBytes.
 func (c *Cluster) FillDisk(i int) error {
 	ballast, err := c.ballast(i)
 	if err != nil {
@@ -81,7 +82,7 @@ func (c *Cluster) FillDisk(i int) error {
 	return nil
 }
 
-// FreeDisk takes back what FillDisk has done.
+// FreeDisk reverts FillDisk.
 func (c *Cluster) FreeDisk(i int) error {
 	ballast, err := c.ballast(i)
 	if err != nil {
@@ -104,7 +105,7 @@ func (c *Cluster) ballast(i int) (string, error) {
 	return filepath.Join(b.dataDir(), "ballast"), nil
 }
 
-// zeros reads as zeros without end.
+// zeros is an endless reader of zeros.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {

@@ -18,7 +18,7 @@ import (
 const image = "apache/kafka:" + Version
 
 // dockerLauncher runs Kafka from its image, on the network of the host. Unlike
-// a process, a container outlives us if we are killed.
+// a process, a container outlives this process if this process is killed.
 type dockerLauncher struct{}
 
 func newDockerLauncher(ctx context.Context, progress func(string)) (*dockerLauncher, error) {

@@ -1,8 +1,8 @@
-// Package kafkatest runs real Apache Kafka clusters for tests and for the demo:
-// KRaft brokers (each a controller as well) from the jars of Maven Central,
-// without containers, with data in a temporary folder, on free ports of
-// 127.0.0.1. Java 17 and Maven are needed, or Docker, or a cluster given in
-// STREAMER_TEST_KAFKA_BROKERS.
+// Package kafkatest runs real Apache Kafka clusters for tests and for the demo.
+// KRaft brokers (each a controller as well) run from the jars of Maven Central,
+// without containers. Their data is in a temporary folder, their ports are free
+// ones of 127.0.0.1. The package needs Java 17 and Maven, or Docker, or a
+// cluster given in STREAMER_TEST_KAFKA_BROKERS.
 //
 //	func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m)) }
 //
@@ -10,8 +10,8 @@
 //		cluster := kafkatest.Shared(t)
 //		topic := cluster.NewTopic(t, 3, nil)
 //
-// A test that kills or pauses brokers starts a cluster of its own with [New].
-// The sub-package fake is a broker in our process, for scripted faults.
+// A test that kills or pauses brokers starts a separate cluster with [New]. The
+// sub-package fake is a broker in this process, for scripted faults.
 package kafkatest
 
 import (
@@ -40,20 +40,20 @@ type Options struct {
 	Brokers int
 	// Settings override the settings of server.properties on every broker.
 	Settings map[string]string
-	// Authorizer turns ACLs on: what is not allowed is denied, except to
-	// [Admin]. Clients must authenticate.
+	// Authorizer enables ACLs: what is not allowed is denied, except to [Admin].
+	// Clients must authenticate.
 	Authorizer bool
 	// Users and their passwords. If there are any, or with Authorizer, clients
 	// authenticate with SASL/PLAIN; [Admin] is added if it is not among them.
 	Users map[string]string
-	// DiskBytes gives each broker a disk of its own of this size, for
-	// [Cluster.FillDisk]; 0: the disk of the temporary folder. Only root on Linux
-	// can have that; else errors wrap [testserver.ErrMissing].
+	// DiskBytes gives each broker a separate disk of this size, for
+	// [Cluster.FillDisk]; 0: the disk of the temporary folder. This needs root on
+	// Linux; otherwise errors wrap [testserver.ErrMissing].
 	DiskBytes int64
-	// Proxied makes a proxy for a listener of broker i (from 0) and returns the
-	// address that [Cluster.ProxiedBrokers] and the broker give to clients. It
-	// may be called again for a broker whose ports were taken by others, and must
-	// not wait for the broker. May be nil.
+	// Proxied creates a proxy for a listener of broker i (from 0) and returns the
+	// address that [Cluster.ProxiedBrokers] and the broker give to clients. It may
+	// be called again for a broker whose ports were taken by others, and must not
+	// wait for the broker. May be nil.
 	Proxied func(i int, listener string) (address string, err error)
 	// JVMOptions are added to those of the brokers, for example "-Xmx1g".
 	JVMOptions []string
@@ -69,14 +69,14 @@ type Cluster struct {
 	folder     *testserver.Folder
 	id         string
 	brokers    []*broker
-	configured []string // addresses of a cluster that is not ours
+	configured []string // addresses of an existing cluster
 }
 
-// Start starts a cluster and waits until its brokers answer. It ends with our
-// process; Close ends it before. If STREAMER_TEST_KAFKA_BROKERS is set
-// ("host:port,host:port") and the options ask for nothing special, that
+// Start starts a cluster and waits until its brokers answer. The cluster ends
+// with this process, or earlier with Close. If STREAMER_TEST_KAFKA_BROKERS is
+// set ("host:port,host:port") and the options ask for nothing special, that
 // cluster is returned, and stopping or closing it does nothing. Errors wrap
-// [testserver.ErrMissing] if Kafka cannot be had.
+// [testserver.ErrMissing] if Kafka is not available.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	addresses := os.Getenv("STREAMER_TEST_KAFKA_BROKERS")
 	special := options.Brokers > 1 || len(options.Settings) > 0 || options.sasl() || options.DiskBytes > 0 || options.Proxied != nil
@@ -130,8 +130,8 @@ func (c *Cluster) startNew(ctx context.Context) error {
 	return c.StartAgain(ctx)
 }
 
-// StartAgain starts all brokers that do not run, on the same data and ports,
-// and waits until they answer and know each other.
+// StartAgain starts all brokers that are not running, on the same data and
+// ports, and waits until they answer and know each other.
 func (c *Cluster) StartAgain(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("not ready after %v", startTimeout))
 	defer cancel()
@@ -166,7 +166,8 @@ func sideBySide(ctx context.Context, brokers []*broker, do func(context.Context,
 	return errors.Join(errs...)
 }
 
-// Brokers returns the addresses clients connect to first, in order of node id.
+// Brokers returns the addresses to which clients connect first, in order of
+// node ID.
 func (c *Cluster) Brokers() []string {
 	if c.configured != nil {
 		return c.configured
@@ -193,7 +194,7 @@ func (c *Cluster) StartBroker(ctx context.Context, i int) error {
 	return c.startBroker(ctx, b)
 }
 
-// StopBroker shuts broker i down in order: it hands its leaderships over first.
+// StopBroker shuts broker i down cleanly: it hands over its leaderships first.
 // A broker that does not end within 10 s is killed, and an error says so.
 func (c *Cluster) StopBroker(i int) error {
 	b, err := c.broker(i)
@@ -214,7 +215,7 @@ func (c *Cluster) KillBroker(i int) error {
 }
 
 // PauseBroker stops broker i with SIGSTOP: its connections stay open and
-// nobody answers.
+// nothing answers.
 func (c *Cluster) PauseBroker(i int) error {
 	b, err := c.broker(i)
 	if err != nil {
@@ -223,7 +224,7 @@ func (c *Cluster) PauseBroker(i int) error {
 	return b.pause()
 }
 
-// ResumeBroker lets a paused broker go on.
+// ResumeBroker lets a paused broker continue.
 func (c *Cluster) ResumeBroker(i int) error {
 	b, err := c.broker(i)
 	if err != nil {
@@ -232,7 +233,7 @@ func (c *Cluster) ResumeBroker(i int) error {
 	return b.resume()
 }
 
-// Log returns what broker i has written so far, over restarts; nothing after
+// Log returns the output of broker i so far, across restarts; nothing after
 // Close.
 func (c *Cluster) Log(i int) string {
 	b, err := c.broker(i)
@@ -242,7 +243,7 @@ func (c *Cluster) Log(i int) string {
 	return b.log()
 }
 
-// PID returns the process id of broker i, 0 if it was never started.
+// PID returns the process ID of broker i, 0 if it was never started.
 func (c *Cluster) PID(i int) int {
 	b, err := c.broker(i)
 	if err != nil || b.process == nil {
@@ -270,10 +271,10 @@ func (c *Cluster) broker(i int) (*broker, error) {
 	return c.brokers[i], nil
 }
 
-// Stop shuts all brokers down in order; the data stays for
-// [Cluster.StartAgain]. Several brokers take about 6 s, because the last have
-// no majority any more to report to; a broker that does not end within 10 s is
-// killed, and an error says so.
+// Stop shuts all brokers down cleanly; the data stays for [Cluster.StartAgain].
+// Several brokers take about 6 s, because the last have no majority to report
+// to any more. A broker that does not end within 10 s is killed, and an error
+// says so.
 func (c *Cluster) Stop() error {
 	return sideBySide(context.Background(), c.brokers, func(_ context.Context, b *broker) error { return b.stop() })
 }
@@ -303,7 +304,7 @@ func (c *Cluster) kill() {
 	}
 }
 
-// newClusterID returns a random id in Kafka's notation.
+// newClusterID returns a random ID in Kafka's notation.
 func newClusterID() string {
 	var bytes [16]byte
 	rand.Read(bytes[:])

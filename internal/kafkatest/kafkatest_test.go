@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(kafkatest.Main(m))
 }
 
-// startAndWait is the process TestBrokerEndsWithItsParent kills.
+// startAndWait is the process that TestBrokerEndsWithItsParent kills.
 func startAndWait() {
 	cluster, err := kafkatest.Start(context.Background(), kafkatest.Options{})
 	if err != nil {
@@ -72,8 +72,8 @@ func values(messages []*sarama.ConsumerMessage) (values []string) {
 	return values
 }
 
-// runs reports whether the process is there and no zombie, which in a
-// container nobody may collect.
+// runs reports whether the process exists and is no zombie. In a container
+// nothing may collect zombies.
 func runs(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(status), ") Z ")
@@ -103,8 +103,8 @@ func TestConsume(t *testing.T) {
 	require.ErrorIs(t, err, sarama.ErrUnknownTopicOrPartition)
 }
 
-// The last offset of such a partition belongs to a marker, which no consumer
-// is given.
+// The last offset of such a partition belongs to a marker, which is never
+// delivered to a consumer.
 func TestConsumeBehindTransactionMarkers(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	topic := cluster.NewTopic(t, 1, nil)
@@ -150,7 +150,7 @@ func TestOneBroker(t *testing.T) {
 
 	folder, pid := clusterFolder(cluster), cluster.PID(0)
 	require.NoError(t, cluster.PauseBroker(0))
-	require.NoError(t, cluster.Close(), "a paused one too")
+	require.NoError(t, cluster.Close(), "a paused one as well")
 	assert.False(t, runs(pid))
 	assert.NoDirExists(t, folder)
 }
@@ -238,7 +238,7 @@ func TestBrokerEndsWithItsParent(t *testing.T) {
 	require.Error(t, parent.Wait())
 	assert.Eventually(t, func() bool { return !runs(pid) }, 10*time.Second, 20*time.Millisecond)
 
-	// The next cluster uses the cache and removes what the killed one left.
+	// The next cluster uses the cache and removes the leftovers of the killed one.
 	kafkatest.New(t, kafkatest.Options{Progress: func(line string) { t.Errorf("progress: %s", line) }})
 	assert.NoDirExists(t, folder)
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// Version of Apache Kafka that is run.
+// Version is the version of Apache Kafka that is run.
 const Version = "4.1.2"
 
 // launcher runs the classes of Kafka.
 type launcher interface {
-	// command prepares to run a class for the broker.
+	// command prepares a command that runs a class for the broker.
 	command(ctx context.Context, b *broker, class string, jvmOptions []string, args ...string) *exec.Cmd
 	// signal sends a signal to the running broker.
 	signal(b *broker, signal syscall.Signal) error
@@ -36,19 +36,19 @@ func findLauncher(ctx context.Context, progress func(string)) (launcher, error) 
 		testserver.ErrMissing, errors.Join(javaErr, dockerErr))
 }
 
-// jvmOptions make a small broker that starts quickly: the first compiler only,
-// and no threads for the garbage collector.
+// jvmOptions are for a small broker that starts quickly: the first compiler
+// only, and no threads for the garbage collector.
 func jvmOptions(b *broker, more []string) []string {
 	return append([]string{
 		"-Xms256m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC",
-		// Files a killed broker would leave in the folder of everybody.
+		// Files that a killed broker would leave in the shared temporary folder.
 		"-XX:-UsePerfData", "-Djava.io.tmpdir=" + b.folder,
 		"-Dorg.slf4j.simpleLogger.showDateTime=true",
 		"-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 	}, more...)
 }
 
-// run returns what a program prints on either output.
+// run returns what a program prints to either output.
 func run(ctx context.Context, name string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, name, args...)
 	var output strings.Builder

@@ -10,16 +10,16 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Partition is where a partition is. Brokers are counted from 0, as everywhere
-// in this package.
+// Partition describes the replicas of a partition. Brokers are counted from 0,
+// as everywhere in this package.
 type Partition struct {
 	Leader   int // -1: none
 	Replicas []int
 	InSync   []int
 }
 
-// Partitions tells where the partitions of a topic are, in their order, as the
-// first running broker that answers knows it.
+// Partitions describes the partitions of a topic, in their order, as the first
+// running broker that answers knows them.
 func (c *Cluster) Partitions(topic string) (partitions []Partition, err error) {
 	var errs []error
 	for i, address := range c.Brokers() {
@@ -67,9 +67,8 @@ func partitionsOf(topics []*sarama.TopicMetadata) ([]Partition, error) {
 	return partitions, nil
 }
 
-// MoveLeader makes broker i the leader of a partition, which becomes its
-// preferred leader as well; all its replicas must be running. It returns when every running
-// broker knows.
+// MoveLeader makes broker i the leader of a partition and its preferred leader.
+// All replicas must be running. It returns once every running broker knows.
 func (c *Cluster) MoveLeader(ctx context.Context, topic string, partition, i int) error {
 	if err := c.prefer(ctx, topic, partition, i); err != nil {
 		return err
@@ -80,10 +79,10 @@ func (c *Cluster) MoveLeader(ctx context.Context, topic string, partition, i int
 	return c.awaitLeader(ctx, topic, partition, func(leader int) bool { return leader == i })
 }
 
-// ElectUnclean waits until Kafka has noticed that a partition has no leader,
-// and gives it one that may lack acknowledged records, as an operator does who
-// prefers that to waiting. It returns when every running broker knows the
-// leader.
+// ElectUnclean waits until Kafka has noticed that a partition has no leader.
+// Then it elects a leader that may lack acknowledged records, as an operator
+// does who prefers that to waiting. It returns once every running broker knows
+// the leader.
 func (c *Cluster) ElectUnclean(ctx context.Context, topic string, partition int) error {
 	if err := c.awaitLeader(ctx, topic, partition, func(leader int) bool { return leader < 0 }); err != nil {
 		return fmt.Errorf("partition %d of topic %q still has a leader: %w", partition, topic, err)
@@ -95,7 +94,7 @@ func (c *Cluster) ElectUnclean(ctx context.Context, topic string, partition int)
 }
 
 // Reassign gives a partition these replicas, the preferred leader first. It
-// returns when they are in sync; all must be running.
+// returns once they are in sync; all must be running.
 func (c *Cluster) Reassign(ctx context.Context, topic string, partition int, brokers ...int) error {
 	all, err := c.Partitions(topic)
 	if err != nil {
@@ -149,7 +148,7 @@ func (c *Cluster) prefer(ctx context.Context, topic string, partition, i int) er
 	return c.Reassign(ctx, topic, partition, append([]int{i}, others[:len(replicas)-1]...)...)
 }
 
-// elect asks for an election until it has an answer that is final.
+// elect requests an election until the answer is final.
 func (c *Cluster) elect(ctx context.Context, how sarama.ElectionType, topic string, partition int) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
@@ -162,7 +161,7 @@ func (c *Cluster) elect(ctx context.Context, how sarama.ElectionType, topic stri
 			result := results[topic][int32(partition)]
 			switch {
 			case result == nil:
-				return nil // nothing to do: Kafka leaves it out of the answer
+				return nil // nothing to do: Kafka omits it from the answer
 			case result.ErrorCode == sarama.ErrNoError, result.ErrorCode == sarama.ErrElectionNotNeeded:
 				return nil
 			default:

@@ -78,7 +78,8 @@ func TestLeaders(t *testing.T) { //nolint:tparallel // one after the other, on o
 	})
 }
 
-// through is a proxy of one connection after the other that counts them.
+// through is a proxy that serves one connection after the other and counts
+// them.
 func through(t *testing.T, target string) (address string, connections func() int) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -172,7 +173,7 @@ func TestOperator(t *testing.T) { //nolint:tparallel // as above
 		require.NoError(t, err)
 		assert.Equal(t, first, same)
 		assert.EqualValues(t, 1, epoch)
-		// Asking keeps it alive, so the pauses are longer than it lives.
+		// Polling keeps it alive, so the pauses are longer than its lifetime.
 		require.Eventually(t, func() bool {
 			other, epoch, err := cluster.TakeOver(t.Context(), "idle", 1)
 			return err == nil && other != first && epoch == 0
@@ -182,7 +183,7 @@ func TestOperator(t *testing.T) { //nolint:tparallel // as above
 		topic := cluster.NewTopic(t, 1, nil)
 		require.NoError(t, produce(t, cluster, "alice", message(topic, 0, "kept")))
 		require.NoError(t, cluster.FillDisk(0))
-		for range 100 { // until what is left of the last block is written
+		for range 100 { // until the rest of the last block is written
 			if produce(t, cluster, "alice", message(topic, 0, strings.Repeat("y", 10_000))) != nil {
 				break
 			}
@@ -196,7 +197,8 @@ func TestOperator(t *testing.T) { //nolint:tparallel // as above
 	})
 }
 
-// throttled sends 10 kB and reports whether the answer names a pause.
+// throttled sends 10 kB and reports whether the answer contains a throttle
+// time.
 func throttled(t *testing.T, cluster *kafkatest.Cluster, config *sarama.Config, topic string) bool {
 	t.Helper()
 	config.Producer.Return.Successes = true

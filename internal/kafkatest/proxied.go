@@ -5,7 +5,7 @@ import (
 	"strconv"
 )
 
-// proxiedListener is for clients that reach a broker through something else.
+// proxiedListener is for clients that reach a broker through a proxy.
 const proxiedListener = "PROXIED"
 
 // proxy asks [Options].Proxied for the address of a new broker.
@@ -20,7 +20,7 @@ func (c *Cluster) proxy(b *broker) (err error) {
 }
 
 // addProxied adds the listener to the settings of a broker that has a proxy.
-// Its clients authenticate as those of the others do.
+// Its clients authenticate like those of the other listeners.
 func (b *broker) addProxied(properties map[string]string, sasl bool) {
 	if b.proxied == "" {
 		return
@@ -36,7 +36,7 @@ func (b *broker) addProxied(properties map[string]string, sasl bool) {
 }
 
 // ProxiedBrokers returns the addresses of the proxies of [Options].Proxied, in
-// order of node id. A client that begins there is told of no other address.
+// order of node ID. A client that begins there learns no other address.
 func (c *Cluster) ProxiedBrokers() []string {
 	addresses := make([]string, len(c.brokers))
 	for i, b := range c.brokers {

@@ -6,9 +6,9 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// ThrottleProducers sets how many bytes a second each broker takes from a
-// client before it makes it wait; 0 ends that. Brokers learn of it within a
-// moment.
+// ThrottleProducers sets how many bytes per second each broker accepts from a
+// client before it makes the client wait; 0 removes the limit. Brokers learn of
+// it within a moment.
 func (c *Cluster) ThrottleProducers(bytesPerSecond int) error {
 	anyClient := []sarama.QuotaEntityComponent{{EntityType: sarama.QuotaEntityClientID, MatchType: sarama.QuotaMatchDefault}}
 	quota := sarama.ClientQuotasOp{Key: "producer_byte_rate", Value: float64(bytesPerSecond), Remove: bytesPerSecond == 0}

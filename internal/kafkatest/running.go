@@ -1,6 +1,6 @@
 package kafkatest
 
-// Running tells whether the process of broker i is there; a full disk, for
+// Running reports whether the process of broker i is running; a full disk, for
 // example, ends it.
 func (c *Cluster) Running(i int) bool {
 	b, err := c.broker(i)

@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Admin is the user to whom everything is allowed.
+// Admin is the user who is allowed everything.
 const Admin = "admin"
 
 const adminPassword = "admin-secret"
@@ -43,7 +43,7 @@ func (o Options) securityProperties() map[string]string {
 	}
 	if o.Authorizer {
 		properties["authorizer.class.name"] = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-		// Brokers are anonymous to each other, on listeners no test uses.
+		// Brokers are anonymous to each other, on listeners that no test uses.
 		properties["super.users"] = "User:" + Admin + ";User:ANONYMOUS"
 	}
 	return properties
@@ -78,13 +78,13 @@ func (c *Cluster) Config(user string) *sarama.Config {
 //		ResourcePatternType: sarama.AclPatternLiteral,
 //	}, sarama.AclOperationWrite, sarama.AclOperationDescribe)
 //
-// and returns when every running broker has it.
+// and returns once every running broker has it.
 func (c *Cluster) Allow(ctx context.Context, user string, resource sarama.Resource, operations ...sarama.AclOperation) error {
 	return c.createACL(ctx, user, resource, sarama.AclPermissionAllow, operations)
 }
 
 // Deny adds an ACL that denies a user the operations on a resource, whatever
-// else is allowed, and returns when every running broker has it.
+// else is allowed, and returns once every running broker has it.
 func (c *Cluster) Deny(ctx context.Context, user string, resource sarama.Resource, operations ...sarama.AclOperation) error {
 	return c.createACL(ctx, user, resource, sarama.AclPermissionDeny, operations)
 }
@@ -105,7 +105,10 @@ func (c *Cluster) AllowAll(ctx context.Context, user string) error {
 	return nil
 }
 
-func (c *Cluster) createACL(ctx context.Context, user string, resource sarama.Resource, permission sarama.AclPermissionType, operations []sarama.AclOperation) error {
+func (c *Cluster) createACL(
+	ctx context.Context, user string, resource sarama.Resource, permission sarama.AclPermissionType,
+	operations []sarama.AclOperation,
+) error {
 	acls := &sarama.ResourceAcls{Resource: resource}
 	for _, operation := range operations {
 		acls.Acls = append(acls.Acls, &sarama.Acl{Principal: "User:" + user, Host: "*", Operation: operation, PermissionType: permission})
@@ -117,7 +120,7 @@ func (c *Cluster) createACL(ctx context.Context, user string, resource sarama.Re
 	return c.onEachBroker(ctx, func(broker *sarama.Broker) error { return hasACLs(broker, acls) })
 }
 
-// hasACLs asks a broker for the ACLs; brokers learn of them one by one.
+// hasACLs checks the ACLs at a broker; brokers learn of them one by one.
 func hasACLs(broker *sarama.Broker, acls *sarama.ResourceAcls) error {
 	for _, acl := range acls.Acls {
 		response, err := broker.DescribeAcls(&sarama.DescribeAclsRequest{Version: 1, AclFilter: sarama.AclFilter{

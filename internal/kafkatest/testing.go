@@ -12,12 +12,12 @@ import (
 
 var (
 	shared testserver.Shared[*Cluster]
-	topics atomic.Int64 // number of topic names given out
+	topics atomic.Int64 // number of topic names handed out
 )
 
-// Main runs the tests of a package that uses [Shared] and returns the exit
-// code; it stops the shared cluster. A package that uses other servers as well
-// calls [testserver.Main] with the CloseShared of each.
+// Main runs the tests of a package that uses [Shared], stops the shared cluster
+// and returns the exit code. A package that uses other servers as well calls
+// [testserver.Main] with the CloseShared of each.
 func Main(m *testing.M) int {
 	return testserver.Main(m, CloseShared)
 }
@@ -31,9 +31,9 @@ func CloseShared() {
 	})
 }
 
-// Shared returns the one cluster of this test process: one broker without
-// authentication, or the one of STREAMER_TEST_KAFKA_BROKERS. Without Kafka the
-// test is skipped, or fails where CI is true.
+// Shared returns the single cluster that all tests of this process share: one
+// broker without authentication, or the one of STREAMER_TEST_KAFKA_BROKERS.
+// Without Kafka the test is skipped, or fails where CI is true.
 func Shared(t testing.TB) *Cluster {
 	t.Helper()
 	cluster, err := shared.Get(func() (*Cluster, error) {
@@ -44,7 +44,7 @@ func Shared(t testing.TB) *Cluster {
 }
 
 // New starts a cluster for this test, never a configured one, and closes it at
-// the test's end. The logs of the brokers are shown if the test fails.
+// the end of the test. The logs of the brokers are shown if the test fails.
 func New(t testing.TB, options Options) *Cluster {
 	t.Helper()
 	if options.Progress == nil {
@@ -65,12 +65,12 @@ func New(t testing.TB, options Options) *Cluster {
 	return cluster
 }
 
-// printProgress shows a download at once; the log of a test would show it at
-// the end.
+// printProgress shows a download at once; the log of a test would show it only
+// at the end.
 func printProgress(line string) { fmt.Println("kafkatest:", line) }
 
-// NewTopic creates a topic for this test and returns its name. It is deleted
-// at the test's end.
+// NewTopic creates a topic for this test and returns its name. The topic is
+// deleted at the end of the test.
 func (c *Cluster) NewTopic(t testing.TB, partitions int, config map[string]string) string {
 	t.Helper()
 	name := TopicName(t)
@@ -79,7 +79,7 @@ func (c *Cluster) NewTopic(t testing.TB, partitions int, config map[string]strin
 	}
 	t.Cleanup(func() {
 		if c.configured == nil {
-			return // goes with the cluster, which may be stopped by now
+			return // deleted with the cluster, which may be stopped by now
 		}
 		admin, err := c.Admin()
 		if err != nil {
@@ -96,8 +96,8 @@ func (c *Cluster) NewTopic(t testing.TB, partitions int, config map[string]strin
 
 var notInTopicNames = regexp.MustCompile(`[^a-zA-Z0-9._-]+`)
 
-// TopicName returns a topic name with the test's name in it that no other test
-// gets, not even in another run against the same cluster.
+// TopicName returns a topic name that contains the test's name. No other test
+// gets it, not even in another run against the same cluster.
 func TopicName(t testing.TB) string {
 	t.Helper()
 	name := notInTopicNames.ReplaceAllString(t.Name(), "-")

@@ -9,9 +9,9 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// CreateTopic creates a topic with the cluster's default replication factor
-// and the given configuration (may be nil), and returns when every running
-// broker knows the leaders of its partitions.
+// CreateTopic creates a topic with the cluster's default replication factor and
+// the given configuration (may be nil), and returns once every running broker
+// knows the leaders of its partitions.
 func (c *Cluster) CreateTopic(ctx context.Context, name string, partitions int, config map[string]string) error {
 	detail := &sarama.TopicDetail{NumPartitions: int32(partitions), ReplicationFactor: -1, ConfigEntries: map[string]*string{}}
 	for key, value := range config {
@@ -50,7 +50,7 @@ func hasLeaders(broker *sarama.Broker, topic string, partitions int) error {
 }
 
 // Admin returns a client of the administration interface, which the caller
-// closes. On a cluster with users it is that of the user [Admin].
+// closes. On a cluster with users it acts as the user [Admin].
 func (c *Cluster) Admin() (sarama.ClusterAdmin, error) {
 	admin, err := sarama.NewClusterAdmin(c.Brokers(), c.Config(Admin))
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *Cluster) onEachBroker(ctx context.Context, check func(*sarama.Broker) e
 	}
 	defer client.Close()
 	for _, broker := range client.Brokers() {
-		// The others know a broker for a while that has just been killed.
+		// For a while the others still list a broker that has just been killed.
 		if c.configured == nil && !c.Running(int(broker.ID())-1) {
 			continue
 		}

@@ -13,12 +13,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// transactionTopic is where coordinators keep what they know of producers.
+// transactionTopic is where coordinators keep what they know about producers.
 const transactionTopic = "__transaction_state"
 
-// ForgetfulSettings lets brokers forget an idle transactional id and an idle
-// producer of a partition after a time, instead of 7 days and 24 hours. They
-// look often enough to do it within a second more.
+// ForgetfulSettings make brokers forget an idle transactional ID and an idle
+// producer of a partition after the given time, instead of 7 days and 24 hours.
+// The brokers check often enough to do so within one more second.
 func ForgetfulSettings(after time.Duration) map[string]string {
 	milliseconds := strconv.FormatInt(after.Milliseconds(), 10)
 	return map[string]string{
@@ -29,8 +29,8 @@ func ForgetfulSettings(after time.Duration) map[string]string {
 	}
 }
 
-// Coordinator returns the broker, from 0, that coordinates a transactional id,
-// which is the leader of its partition of an internal topic.
+// Coordinator returns the broker, from 0, that coordinates a transactional ID:
+// the leader of its partition of an internal topic.
 func (c *Cluster) Coordinator(transactionalID string) (int, error) {
 	partitions, err := c.Partitions(transactionTopic)
 	if err != nil {
@@ -39,7 +39,7 @@ func (c *Cluster) Coordinator(transactionalID string) (int, error) {
 	return partitions[coordinatedBy(transactionalID, len(partitions))].Leader, nil
 }
 
-// MoveCoordinator makes broker i the coordinator of a transactional id.
+// MoveCoordinator makes broker i the coordinator of a transactional ID.
 func (c *Cluster) MoveCoordinator(ctx context.Context, transactionalID string, i int) error {
 	partitions, err := c.Partitions(transactionTopic)
 	if err != nil {
@@ -49,7 +49,7 @@ func (c *Cluster) MoveCoordinator(ctx context.Context, transactionalID string, i
 }
 
 // coordinatedBy is Java's String.hashCode, without its sign, modulo partitions.
-// Transactional ids of tests are ASCII.
+// Transactional IDs of tests are ASCII.
 func coordinatedBy(transactionalID string, partitions int) int {
 	var hash int32
 	for _, char := range []byte(transactionalID) {
@@ -58,9 +58,9 @@ func coordinatedBy(transactionalID string, partitions int) int {
 	return int(hash&math.MaxInt32) % partitions
 }
 
-// TakeOver is what a new instance of a transactional producer does first: it
-// gets the producer id, with the next epoch, and whoever had it is fenced.
-// It does it n times in a row and returns the last answer.
+// TakeOver is the first step of a new instance of a transactional producer: it
+// gets the producer ID with the next epoch, and its predecessor is fenced.
+// TakeOver does this n times in a row and returns the last answer.
 func (c *Cluster) TakeOver(ctx context.Context, transactionalID string, n int) (producerID int64, epoch int16, err error) {
 	client, err := sarama.NewClient(c.Brokers(), c.Config(Admin))
 	if err != nil {
@@ -100,7 +100,7 @@ func takeOver(ctx context.Context, client sarama.Client, transactionalID string)
 	return producerID, epoch, err
 }
 
-// TransactionalIDs are those that the brokers remember.
+// TransactionalIDs returns those that the brokers remember.
 func (c *Cluster) TransactionalIDs(ctx context.Context) ([]string, error) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
 	if err != nil {

@@ -2,7 +2,7 @@
 
 package mutation
 
-// Active tells whether the streamer is broken in this way: never.
+// Active reports whether the streamer is broken in this way: never.
 func Active(Name) bool { return false }
 
 // PauseBeforeWriting does nothing.

@@ -10,12 +10,12 @@ import (
 
 var active = Name(os.Getenv("MUTATE_STREAMER"))
 
-// Active tells whether the streamer is broken in this way.
+// Active reports whether the streamer is broken in this way.
 func Active(n Name) bool { return n == active }
 
-// PauseBeforeWriting widens, for as long as MUTATE_STREAMER_PAUSE says, the
-// moment between what a start learns and its first write, in which only the
-// fence keeps a predecessor out.
+// PauseBeforeWriting widens the interval between what a start learns and its
+// first write by MUTATE_STREAMER_PAUSE. In that interval only the fence keeps a
+// predecessor out.
 func PauseBeforeWriting() {
 	if d, err := time.ParseDuration(os.Getenv("MUTATE_STREAMER_PAUSE")); err == nil && d > 0 {
 		fmt.Fprintln(os.Stderr, "pausing before the first write")

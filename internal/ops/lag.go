@@ -6,17 +6,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// lag is asked when metrics are read, so that it is true while nothing happens.
-// Where it is not known, as on an instance that stands by, there is no metric.
+// lag is computed when metrics are read, so that it is correct while nothing
+// happens. Where it is unknown, as on a standby instance, there is no metric.
 type lag struct {
 	about *prometheus.Desc
 	ask   func() (behind time.Duration, known bool)
 }
 
-// WatchLag adds the metric of what ask tells. Any goroutine may call ask.
+// WatchLag adds the lag metric, whose value ask returns. Any goroutine may call
+// ask.
 func (m *Metrics) WatchLag(ask func() (behind time.Duration, known bool)) {
-	m.registry.MustRegister(&lag{ask: ask, about: prometheus.NewDesc("streamer_lag_seconds",
-		"How long ago the oldest commit was made that is not yet in Kafka; 0 when nothing is waiting. It grows while the server or Kafka is away. Only an instance that streams has it.", nil, nil)})
+	m.registry.MustRegister(&lag{ask: ask, about: prometheus.NewDesc(
+		"streamer_lag_seconds",
+		"How long ago the oldest commit was made that is not yet in Kafka; 0 when nothing is waiting. "+
+			"It grows while the server or Kafka is away. Only an instance that streams has it.",
+		nil, nil,
+	)})
 }
 
 func (l *lag) Describe(to chan<- *prometheus.Desc) { to <- l.about }

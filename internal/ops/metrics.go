@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// Metrics is everything measured, in a registry of its own. Its methods are
+// Metrics holds all measurements, in a separate registry. Its methods are
 // called once per batch or tick, never per event.
 type Metrics struct {
 	registry *prometheus.Registry
@@ -41,7 +41,7 @@ type Metrics struct {
 	removed    prometheus.Counter
 }
 
-// NewMetrics registers everything.
+// NewMetrics registers all metrics.
 func NewMetrics(version string) *Metrics {
 	m := &Metrics{registry: prometheus.NewRegistry()}
 	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
@@ -62,16 +62,35 @@ func NewMetrics(version string) *Metrics {
 	m.inEvents = gauge("in_flight_events", "Events not yet acknowledged.").WithLabelValues()
 	m.lastAck = gauge("last_ack_timestamp_seconds", "When the broker last acknowledged a batch.").WithLabelValues()
 	m.letters = counter("dead_letters_total", "Rows that could not be published and went to the dead letter topic.", "class")
-	m.exactly = gauge("exactly_once", "1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.").WithLabelValues()
+	m.exactly = gauge(
+		"exactly_once",
+		"1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.",
+	).WithLabelValues()
 	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
-	m.safe = gauge("slot_safe_wal_bytes", "WAL that can still be written before the slot is lost; there is none where max_slot_wal_keep_size sets no limit.", "slot")
+	m.safe = gauge(
+		"slot_safe_wal_bytes",
+		"WAL that can still be written before the slot is lost; there is none where max_slot_wal_keep_size sets no limit.",
+		"slot",
+	)
 	m.seen = gauge("slot_seen_timestamp_seconds", "When the server was last asked about the slot: what is said of it is as old.", "slot")
-	m.removed = counter("rows_removed_total", "Rows of the outbox table that were removed after they had been published (outbox.cleanup).").WithLabelValues()
+	m.removed = counter(
+		"rows_removed_total",
+		"Rows of the outbox table that were removed after they had been published (outbox.cleanup).",
+	).WithLabelValues()
 	m.rewind = gauge("rewind_retained_wal_bytes", "WAL that the rewind slot keeps on the server's disk, so that it can be replayed.", "slot")
 	m.saved = gauge("checkpoint_timestamp_seconds", "When a checkpoint was last stored.").WithLabelValues()
-	m.state = gauge("state", "1 for what the instance is doing: starting, standby, streaming, blocked (Kafka does not acknowledge), waiting (before it tries again), draining.", "state")
-	m.refusals = counter("produce_errors_total", "Batches that a partition did not take; they are sent again, in order, where that can help.", "topic")
+	m.state = gauge(
+		"state",
+		"1 for what the instance is doing: starting, standby, streaming, blocked (Kafka does not acknowledge), "+
+			"waiting (before it tries again), draining.",
+		"state",
+	)
+	m.refusals = counter(
+		"produce_errors_total",
+		"Batches that a partition did not take; they are sent again, in order, where that can help.",
+		"topic",
+	)
 	m.active = gauge("slot_active", "1 while a client reads the slot, itself or through copies.", "slot")
 	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind, through copies of the slot.").WithLabelValues()
 	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
@@ -80,13 +99,13 @@ func NewMetrics(version string) *Metrics {
 		Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	})
 	for _, class := range router.PoisonClasses() {
-		m.letters.WithLabelValues(string(class)) // is 0, so that the first shows as an increase
+		m.letters.WithLabelValues(string(class)) // starts at 0, so that the first shows as an increase
 	}
 	m.registry.MustRegister(m.latency, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
 
-// Gatherer gives what is measured, to export it in other ways.
+// Gatherer returns the metrics, to export them in other ways.
 func (m *Metrics) Gatherer() prometheus.Gatherer { return m.registry }
 
 // Published counts an acknowledged batch.
@@ -104,10 +123,10 @@ func (m *Metrics) Reconnected() { m.reconnects.Inc() }
 // Skipped counts an event that was not published again.
 func (m *Metrics) Skipped() { m.skipped.Inc() }
 
-// DeadLetter counts a row that went to the dead letters.
+// DeadLetter counts a row that went to the dead-letter topic.
 func (m *Metrics) DeadLetter(class string) { m.letters.WithLabelValues(class).Inc() }
 
-// CatchingUp notes how the log is read.
+// CatchingUp records how the WAL is read.
 func (m *Metrics) CatchingUp(yes bool) {
 	m.catchUp.Set(0)
 	if yes {
@@ -115,7 +134,7 @@ func (m *Metrics) CatchingUp(yes bool) {
 	}
 }
 
-// Resuming notes whether a crash would repeat anything.
+// Resuming records whether a crash would repeat anything.
 func (m *Metrics) Resuming(exactlyOnce bool) {
 	m.exactly.Set(0)
 	if exactlyOnce {
@@ -123,10 +142,10 @@ func (m *Metrics) Resuming(exactlyOnce bool) {
 	}
 }
 
-// Failed counts a batch that was not taken.
+// Failed counts a batch that a partition did not take.
 func (m *Metrics) Failed(topic string) { m.refusals.WithLabelValues(topic).Inc() }
 
-// Phase notes what the instance is doing.
+// Phase records what the instance is doing.
 func (m *Metrics) Phase(now pipeline.Phase) {
 	for _, phase := range pipeline.Phases() {
 		value := 0.0
@@ -137,14 +156,14 @@ func (m *Metrics) Phase(now pipeline.Phase) {
 	}
 }
 
-// Position notes the checkpoint and what is in flight.
+// Position records the checkpoint and what is in flight.
 func (m *Metrics) Position(saved time.Time, inFlightBytes, inFlightEvents int) {
 	m.saved.Set(float64(saved.UnixMilli()) / 1000)
 	m.inBytes.Set(float64(inFlightBytes))
 	m.inEvents.Set(float64(inFlightEvents))
 }
 
-// Slot notes the slot as the server sees it.
+// Slot records the slot as the server sees it.
 func (m *Metrics) Slot(s replication.Slot) {
 	m.lag.WithLabelValues(s.Name).Set(float64(s.Lag))
 	m.retained.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
@@ -164,7 +183,7 @@ func (m *Metrics) Slot(s replication.Slot) {
 // Removed counts rows that were removed.
 func (m *Metrics) Removed(rows int) { m.removed.Add(float64(rows)) }
 
-// Rewind notes the rewind slot as the server sees it.
+// Rewind records the rewind slot as the server sees it.
 func (m *Metrics) Rewind(s replication.Slot) {
 	m.rewind.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-// NotifySupervisor tells systemd that the process has started, what it is doing,
-// and, as often as WatchdogSec asks for, that it is alive. It returns when ctx is
-// done, after it has said that the process is stopping. Without systemd
-// (NOTIFY_SOCKET) it does nothing.
+// NotifySupervisor tells systemd that the process has started, what it is
+// doing, and, at the interval that WatchdogSec requires, that it is alive. It
+// returns when ctx is done, after it has said that the process is stopping.
+// Without systemd (NOTIFY_SOCKET) it does nothing.
 func NotifySupervisor(ctx context.Context, status func() pipeline.Status) {
 	if told, err := daemon.SdNotify(false, daemon.SdNotifyReady); !told || err != nil {
 		return
@@ -29,7 +29,7 @@ func NotifySupervisor(ctx context.Context, status func() pipeline.Status) {
 	for {
 		now := describe(status())
 		if now != last {
-			_, _ = daemon.SdNotify(false, "STATUS="+now) // it is asked again in a moment
+			_, _ = daemon.SdNotify(false, "STATUS="+now) // repeated a moment later
 			last = now
 		}
 		if watchdog > 0 {
@@ -44,7 +44,7 @@ func NotifySupervisor(ctx context.Context, status func() pipeline.Status) {
 	}
 }
 
-// describe is a status on one line.
+// describe renders a status on one line.
 func describe(s pipeline.Status) string {
 	text := string(s.Phase)
 	if s.Detail != "" {

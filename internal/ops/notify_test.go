@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-// supervisor is what systemd hears.
+// supervisor receives what systemd would.
 func supervisor(t *testing.T) *net.UnixConn {
 	t.Helper()
 	address := &net.UnixAddr{Net: "unixgram", Name: filepath.Join(t.TempDir(), "notify")}

@@ -60,7 +60,8 @@ func TestReadiness(t *testing.T) {
 	t.Parallel()
 	for phase, want := range map[pipeline.Phase]int{
 		pipeline.Streaming: http.StatusOK, pipeline.Standby: http.StatusOK, pipeline.Starting: http.StatusServiceUnavailable,
-		pipeline.Blocked: http.StatusServiceUnavailable, pipeline.Waiting: http.StatusServiceUnavailable, pipeline.Draining: http.StatusServiceUnavailable,
+		pipeline.Blocked: http.StatusServiceUnavailable, pipeline.Waiting: http.StatusServiceUnavailable,
+		pipeline.Draining: http.StatusServiceUnavailable,
 	} {
 		t.Run(string(phase), func(t *testing.T) {
 			t.Parallel()
@@ -69,9 +70,12 @@ func TestReadiness(t *testing.T) {
 			assert.Equal(t, want, code)
 			var health Health
 			require.NoError(t, json.Unmarshal([]byte(body), &health))
-			assert.Equal(t, Health{Ready: want == http.StatusOK, Phase: phase, Detail: "why", Since: time.Unix(1, 0)}, Health{health.Ready, health.Phase, health.Detail, health.Since.Local()})
+			assert.Equal(
+				t, Health{Ready: want == http.StatusOK, Phase: phase, Detail: "why", Since: time.Unix(1, 0)},
+				Health{health.Ready, health.Phase, health.Detail, health.Since.Local()},
+			)
 			code, _ = get(t, address+"/healthz")
-			assert.Equal(t, http.StatusOK, code, "alive, whatever it waits for")
+			assert.Equal(t, http.StatusOK, code, "alive, regardless of what it waits for")
 		})
 	}
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// names are those of our own metrics that are registered, with a value or not.
+// names are those of the streamer's registered metrics, with a value or not.
 func names(m *Metrics) []string {
 	descriptions := make(chan *prometheus.Desc, 1000)
 	m.registry.Describe(descriptions)
@@ -38,7 +38,7 @@ func file(t *testing.T, elements ...string) string {
 	return string(text)
 }
 
-// used are the metrics that a text names, without what a histogram appends.
+// used are the metrics that a text names, without the suffixes of a histogram.
 func used(text string) []string {
 	var found []string
 	for _, name := range regexp.MustCompile(`streamer_\w+`).FindAllString(text, -1) {
@@ -54,13 +54,13 @@ func all() *Metrics {
 	return m
 }
 
-// The reference names every metric there is, and no other.
+// The reference names all existing metrics, and no other.
 func TestReferenceIsComplete(t *testing.T) {
 	t.Parallel()
 	assert.Equal(t, names(all()), used(file(t, "docs", "reference", "metrics.md")))
 }
 
-// Alerts and dashboards use only metrics that exist, and the reference tells
+// Alerts and dashboards use only metrics that exist, and the reference says
 // which alert each metric is for.
 func TestAlertsAndDashboardUseWhatThereIs(t *testing.T) {
 	t.Parallel()
@@ -94,8 +94,8 @@ func TestAlertsAndDashboardUseWhatThereIs(t *testing.T) {
 	}
 }
 
-// What an alert counts is there from the beginning: a counter that appears with
-// its first event has not increased, for Prometheus.
+// A counter that an alert watches exists from the beginning: for Prometheus, a
+// counter that appears with its first event has not increased.
 func TestCountersBeginAtZero(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("test")
@@ -120,7 +120,7 @@ func TestCountersBeginAtZero(t *testing.T) {
 	}
 }
 
-// The lag is asked for when it is read, and is not there while it is not known.
+// The lag is computed when it is read, and is absent while it is unknown.
 func TestLagMetric(t *testing.T) {
 	t.Parallel()
 	m := NewMetrics("test")

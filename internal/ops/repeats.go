@@ -10,17 +10,16 @@ import (
 )
 
 const (
-	// quietFor is how long a warning or an error that was written is only counted
-	// when it comes again.
+	// quietFor is how long repeats of a written warning or error are only counted.
 	quietFor = time.Minute
-	// mostRepeats bounds how many different ones are remembered.
+	// mostRepeats bounds how many different records are remembered.
 	mostRepeats = 100
 )
 
 // CountRepeats returns a handler that writes a warning or an error once, and
-// counts what is the same within the next minute: an outage of an hour shall not
-// bury its beginning. The next time that it is written it says how often it was
-// not. What is below a warning is written always.
+// only counts its repeats within the next minute. Otherwise an outage of an
+// hour would bury its beginning. When the record is next written, it says how
+// many repeats were not. Records below a warning are always written.
 func CountRepeats(next slog.Handler) slog.Handler {
 	return &repeats{next: next, seen: &sightings{of: map[string]*sighting{}}}
 }
@@ -41,7 +40,7 @@ type sighting struct {
 	held    int // since then
 }
 
-// Enabled is the next handler's business.
+// Enabled is decided by the next handler.
 func (h *repeats) Enabled(ctx context.Context, level slog.Level) bool {
 	return h.next.Enabled(ctx, level)
 }
@@ -62,8 +61,8 @@ func (h *repeats) Handle(ctx context.Context, r slog.Record) error {
 	return h.next.Handle(ctx, r)
 }
 
-// note counts a record, and tells whether it is to be written, and how many like
-// it were not.
+// note counts a record. It reports whether the record is to be written, and how
+// many like it were not.
 func (s *sightings) note(key string, now time.Time) (held int, write bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,7 +80,7 @@ func (s *sightings) note(key string, now time.Time) (held int, write bool) {
 	return held, true
 }
 
-// forget drops what has not come again, or everything if all of it has.
+// forget drops records that have not recurred, or all records if all have.
 func (s *sightings) forget(now time.Time) {
 	for key, one := range s.of {
 		if now.Sub(one.written) >= quietFor {
@@ -93,8 +92,8 @@ func (s *sightings) forget(now time.Time) {
 	}
 }
 
-// key is what makes two records the same: everything but times and numbers,
-// which grow from one to the next.
+// key identifies equal records. It leaves out times and numbers, which grow
+// from one record to the next.
 func (h *repeats) key(r slog.Record) string {
 	var key strings.Builder
 	fmt.Fprintf(&key, "%d %s %s", r.Level, h.about, r.Message)
@@ -110,7 +109,7 @@ func (h *repeats) key(r slog.Record) string {
 	return key.String()
 }
 
-// pause is the attribute that tells how long is waited before the next attempt.
+// pause is the attribute with the waiting time before the next attempt.
 const pause = "pause"
 
 // WithAttrs returns a handler for a logger with attributes.

@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logged are the lines of a log without their times.
+// logged returns the lines of a log without their times.
 func logged(text *bytes.Buffer) []string {
 	lines := strings.Split(strings.TrimSpace(text.String()), "\n")
 	text.Reset()
@@ -29,7 +29,7 @@ func logged(text *bytes.Buffer) []string {
 	return lines
 }
 
-// An error that comes again and again is written once a minute, with a count.
+// A recurring error is written once a minute, with a count.
 func TestRepeatsAreCounted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -49,11 +49,14 @@ func TestRepeatsAreCounted(t *testing.T) {
 		assert.Equal(t, []string{`level=WARN msg="session ended" err="connection refused" attempt=7 pause=7s not_repeated=5`}, logged(&text))
 		<-time.After(time.Hour)
 		fail(8)
-		assert.Equal(t, []string{`level=WARN msg="session ended" err="connection refused" attempt=8 pause=8s`}, logged(&text), "nothing was left out before this one")
+		assert.Equal(
+			t, []string{`level=WARN msg="session ended" err="connection refused" attempt=8 pause=8s`},
+			logged(&text), "nothing was left out before this one",
+		)
 	})
 }
 
-// What differs in what it says is written.
+// Records with different content are written.
 func TestDifferentRecordsAreWritten(t *testing.T) {
 	t.Parallel()
 	var text bytes.Buffer
@@ -73,7 +76,7 @@ func TestDifferentRecordsAreWritten(t *testing.T) {
 	assert.Empty(t, logged(&text))
 }
 
-// However many different errors there are, what is remembered is bounded.
+// However many different errors there are, the memory for them is bounded.
 func TestRepeatsAreBounded(t *testing.T) {
 	t.Parallel()
 	handler, ok := CountRepeats(slog.DiscardHandler).(*repeats)

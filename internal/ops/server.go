@@ -16,8 +16,8 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-// Server answers /healthz (the process is alive), /readyz (it streams or stands
-// by), /metrics, and /debug/pprof if asked to.
+// Server answers /healthz (the process is alive), /readyz (it streams or is on
+// standby), /metrics, and, if enabled, /debug/pprof.
 type Server struct {
 	http     http.Server
 	listener net.Listener
@@ -31,7 +31,7 @@ type Health struct {
 	Since  time.Time      `json:"since,omitzero"`
 }
 
-// Listen opens the port, so that a port in use is found before streaming
+// Listen opens the port, so that a port in use is detected before streaming
 // starts.
 func Listen(address string, profiles bool, m *Metrics, status func() pipeline.Status) (*Server, error) {
 	listener, err := net.Listen("tcp", address)

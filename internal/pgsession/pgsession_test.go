@@ -16,8 +16,8 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
-// What role and database say changes no session of ours, of either kind and on
-// any server.
+// Settings of the role and database change no session of the streamer, of
+// either kind and on any server.
 func TestSet(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"14", "15", "16", "17", "18"} {
@@ -56,7 +56,7 @@ func TestSet(t *testing.T) {
 	}
 }
 
-// A setting that is pinned stands alone, however the connection string spells it.
+// A pinned setting appears only once, however the connection string spells it.
 func TestPin(t *testing.T) {
 	t.Parallel()
 	config := &pgconn.Config{RuntimeParams: map[string]string{"timezone": "Asia/Tokyo", "TIMEZONE": "Asia/Kolkata", "other": "1"}}

@@ -14,7 +14,7 @@ import (
 )
 
 // Backup is a copy of the data directory of a server that was shut down, with
-// its replication slots, as a snapshot of its disk would be.
+// its replication slots, like a snapshot of its disk.
 type Backup struct {
 	folder *testserver.Folder
 	owner  *owner
@@ -47,8 +47,8 @@ func (b *Backup) data() string { return filepath.Join(b.folder.Path, "data") }
 // Remove removes the copy.
 func (b *Backup) Remove() error { return b.folder.Remove() }
 
-// Restore ends the server the hard way, puts the copy in the place of its
-// data, and starts it: it has forgotten everything since.
+// Restore kills the server, replaces its data by the copy, and starts it: it
+// has forgotten everything since the backup.
 func (s *Server) Restore(ctx context.Context, b *Backup) error {
 	if err := s.StopImmediate(); err != nil {
 		return err
@@ -62,8 +62,8 @@ func (s *Server) Restore(ctx context.Context, b *Backup) error {
 	return s.StartAgain(ctx)
 }
 
-// copyTree copies a data directory for the same owner. Files that belong to a
-// running server are left out.
+// copyTree copies a data directory for the same owner. It leaves out files that
+// belong to a running server.
 func copyTree(from, to string, who *owner) error {
 	return filepath.WalkDir(from, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -103,8 +103,8 @@ func copyContent(from, to string) error {
 	return errors.Join(err, target.Close())
 }
 
-// WriteData writes a file into the data directory, readable by the server
-// only, such as a certificate's key.
+// WriteData writes a file, such as a certificate's key, into the data
+// directory. Only the server can read it.
 func (s *Server) WriteData(name string, content []byte) error {
 	path := filepath.Join(s.DataDir(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -113,8 +113,8 @@ func (s *Server) WriteData(name string, content []byte) error {
 	return s.owner.own(path)
 }
 
-// MoveWAL restarts the server with its log in a folder below another one, which
-// must be on the same machine; it is given to the server's user.
+// MoveWAL restarts the server with its WAL in a folder below to. That parent
+// folder must be on the same machine; it is given to the server's user.
 func (s *Server) MoveWAL(ctx context.Context, to string) error {
 	if err := s.Stop(); err != nil {
 		return err
@@ -135,5 +135,5 @@ func (s *Server) MoveWAL(ctx context.Context, to string) error {
 	return s.StartAgain(ctx)
 }
 
-// Running tells whether the postmaster runs.
+// Running reports whether the postmaster is running.
 func (s *Server) Running() bool { return s.process != nil && s.process.Running() }

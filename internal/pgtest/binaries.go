@@ -39,7 +39,7 @@ func findBinaries(ctx context.Context, options Options) (string, error) {
 	return bin, nil
 }
 
-// installedBinaries returns the folder of the system's binaries, or nothing.
+// installedBinaries returns the folder of the system's binaries, or "".
 func installedBinaries(ctx context.Context) string {
 	var candidates []string
 	if dir, err := exec.CommandContext(ctx, "pg_config", "--bindir").Output(); err == nil {

@@ -16,9 +16,9 @@ import (
 // command prepares a program of PostgreSQL to run as the owner of the data.
 func (s *Server) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, program), args...)
-	// The folder we are in may be closed to the owner.
+	// The current folder may be closed to the owner.
 	cmd.Dir = s.folder.Path
-	// PGDATA, PGPORT, PGOPTIONS and so on are about another server.
+	// PGDATA, PGPORT, PGOPTIONS and so on concern another server.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "PG")
 	})

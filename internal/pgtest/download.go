@@ -29,8 +29,8 @@ const DefaultVersion = "17"
 // repository holds the artifacts of github.com/zonkyio/embedded-postgres-binaries.
 const repository = "https://repo1.maven.org/maven2/io/zonky/test/postgres"
 
-// The exact version that stands for a major version; fixed, so that two runs
-// test the same thing.
+// The exact version for each major version; fixed, so that two runs test the
+// same thing.
 var exactVersions = map[string]string{
 	"14": "14.18.0",
 	"15": "15.13.0",
@@ -40,7 +40,7 @@ var exactVersions = map[string]string{
 }
 
 // downloadedBinaries returns the bin folder of a downloaded version, which is
-// kept in the cache folder of the user.
+// kept in the user's cache folder.
 func downloadedBinaries(ctx context.Context, version string, progress func(string)) (string, error) {
 	if exact, ok := exactVersions[version]; ok {
 		version = exact
@@ -64,7 +64,7 @@ func downloadedBinaries(ctx context.Context, version string, progress func(strin
 	return filepath.Join(folder, "bin"), err
 }
 
-// platform returns this system's name in the names of the artifacts.
+// platform is the name of this system in artifact names.
 func platform() string {
 	arch := runtime.GOARCH
 	if arch == "arm64" {

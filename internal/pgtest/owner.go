@@ -13,8 +13,9 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// owner is the user that owns the data and runs the server when we are root,
-// because PostgreSQL refuses to run as root. A nil owner is ourselves.
+// owner is the user that owns the data and runs the server when this process
+// runs as root, because PostgreSQL refuses to run as root. A nil owner is the
+// user of this process.
 type owner struct {
 	uid, gid int
 }
@@ -29,7 +30,10 @@ func findOwner() (*owner, error) {
 		account, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user postgres or nobody: run as another user: %w: %w", err, testserver.ErrMissing)
+		return nil, fmt.Errorf(
+			"PostgreSQL does not run as root and there is no user postgres or nobody: run as another user: %w: %w",
+			err, testserver.ErrMissing,
+		)
 	}
 	uid, uidErr := strconv.Atoi(account.Uid)
 	gid, gidErr := strconv.Atoi(account.Gid)
@@ -46,7 +50,7 @@ func (o *owner) credential() *syscall.Credential {
 	return &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid)}
 }
 
-// own gives a file or folder, not what is in it, to the owner.
+// own gives a file or folder, but not its contents, to the owner.
 func (o *owner) own(path string) error {
 	if o == nil {
 		return nil
@@ -64,11 +68,13 @@ func (o *owner) tempDir() (string, error) {
 			return dir, nil
 		}
 	}
-	return "", fmt.Errorf("no temporary folder that another user can enter: make %s and its parents accessible (chmod o+x) or run as another user than root: %w",
-		os.TempDir(), testserver.ErrMissing)
+	return "", fmt.Errorf(
+		"no temporary folder that another user can enter: make %s and its parents accessible (chmod o+x) or run as another user than root: %w",
+		os.TempDir(), testserver.ErrMissing,
+	)
 }
 
-// canReach reports whether everybody may enter the folder and its parents.
+// canReach reports whether every user may enter the folder and its parents.
 func (o *owner) canReach(dir string) bool {
 	if o == nil {
 		return true
@@ -87,8 +93,8 @@ func (o *owner) canReach(dir string) bool {
 }
 
 // reachable returns bin if the owner can reach it. Otherwise (a cache in the
-// home of root) it links the distribution bin belongs to into the folder dist,
-// or copies it where linking does not work.
+// home of root) it links the distribution to which bin belongs into the folder
+// dist, or copies it if linking fails.
 func (o *owner) reachable(bin, dist string) (string, error) {
 	if o.canReach(bin) {
 		return bin, nil

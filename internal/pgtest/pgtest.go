@@ -1,15 +1,15 @@
 // Package pgtest runs real PostgreSQL servers for tests and for the demo,
-// without containers: from the binaries of the system or from downloaded ones,
+// without containers. It uses the binaries of the system or downloaded ones,
 // with data in a temporary folder, on a free port of 127.0.0.1.
 //
-// A test takes a database of its own from the server of its package:
+// A test takes its own database from its package's server:
 //
 //	func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 //
 //	func TestSomething(t *testing.T) {
 //		dsn := pgtest.Shared(t).CreateDatabase(t)
 //
-// or, to stop and restart it, a server of its own with [New].
+// A test that stops and restarts its server starts a separate one with [New].
 //
 // The binaries are those of the bin folder STREAMER_TEST_PG_BIN, of the version
 // STREAMER_TEST_PG_VERSION (downloaded once), of the system, or downloaded, in
@@ -65,7 +65,7 @@ type Options struct {
 }
 
 // Server is a PostgreSQL server. Starting and stopping are not for concurrent
-// use; everything else is, while it runs.
+// use; everything else is, while the server runs.
 type Server struct {
 	options   Options
 	bin       string
@@ -77,9 +77,9 @@ type Server struct {
 	process   *testserver.Process
 }
 
-// Start makes a database cluster, starts a server on it and waits until it
-// accepts connections. The server ends with our process; Close ends it before.
-// Errors wrap [testserver.ErrMissing] if there are no binaries.
+// Start creates a database cluster, starts a server on it and waits until it
+// accepts connections. The server ends with this process, or earlier with
+// Close. Errors wrap [testserver.ErrMissing] if there are no binaries.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	bin, err := findBinaries(ctx, options)
 	if err != nil {
@@ -195,8 +195,8 @@ func (s *Server) writeSettings() error {
 		"max_wal_senders":         "20",
 		"max_replication_slots":   "20",
 		"max_connections":         "200",
-		// So that a test of a lagging or silent streamer sees the same times
-		// in every time zone and log.
+		// So that a test of a lagging or silent streamer sees the same times in every
+		// time zone and log.
 		"timezone":     "UTC",
 		"log_timezone": "UTC",
 	}
@@ -243,15 +243,15 @@ func (s *Server) Restart(ctx context.Context) error {
 }
 
 // Stop is a fast shutdown (as pg_ctl stop): it ends all connections, writes a
-// checkpoint and waits for the walsenders to be done. A server that does not
-// end within 10 s is ended the hard way, and an error says so. The data stays
-// for [Server.StartAgain].
+// checkpoint and waits for the walsenders to finish. A server that does not end
+// within 10 s is killed, and an error says so. The data stays for
+// [Server.StartAgain].
 func (s *Server) Stop() error {
 	return s.stop(syscall.SIGINT, syscall.SIGQUIT)
 }
 
-// StopImmediate is a shutdown without a checkpoint: the next start goes
-// through crash recovery. The data stays.
+// StopImmediate is a shutdown without a checkpoint: the next start goes through
+// crash recovery. The data stays.
 func (s *Server) StopImmediate() error {
 	return s.stop(syscall.SIGQUIT)
 }
@@ -300,7 +300,7 @@ func (s *Server) awaitReady(ctx context.Context) error {
 }
 
 func (s *Server) askVersion(ctx context.Context) (version int, err error) {
-	// By the socket, because on the port another server may answer.
+	// By the socket, because another server may answer on the port.
 	conn, err := pgx.Connect(ctx, s.SocketDSN(superuser))
 	if err != nil {
 		return 0, err
@@ -348,10 +348,10 @@ func (s *Server) dsn(database, host string, query url.Values) string {
 	return (&url.URL{Scheme: "postgres", User: user, Host: host, Path: "/" + database, RawQuery: query.Encode()}).String()
 }
 
-// Port returns the port on 127.0.0.1; it stays the same over restarts.
+// Port returns the port on 127.0.0.1; it stays the same across restarts.
 func (s *Server) Port() int { return s.port }
 
-// PID returns the process id of the postmaster.
+// PID returns the process ID of the postmaster.
 func (s *Server) PID() int { return s.process.PID() }
 
 // Version returns server_version_num, for example 150013.
@@ -371,7 +371,7 @@ func (s *Server) SocketDir() string {
 	return s.folder.Path
 }
 
-// Log returns what initdb and the server have written so far, over restarts;
+// Log returns the output of initdb and the server so far, across restarts;
 // nothing after Close.
 func (s *Server) Log() string {
 	text, err := os.ReadFile(s.logFile())

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(pgtest.Main(m))
 }
 
-// startAndWait is the process TestServerEndsWithItsParent kills.
+// startAndWait is the process that TestServerEndsWithItsParent kills.
 func startAndWait() {
 	server, err := pgtest.Start(context.Background(), pgtest.Options{})
 	if err != nil {
@@ -192,14 +192,15 @@ func TestServerEndsWithItsParent(t *testing.T) {
 	require.Error(t, parent.Wait())
 	assert.Eventually(t, func() bool { return !runs(pid) }, 10*time.Second, 20*time.Millisecond)
 
-	// The next server removes what the killed one left.
+	// The next server removes the leftovers of the killed one.
 	server, err := pgtest.Start(t.Context(), pgtest.Options{})
 	require.NoError(t, err)
 	require.NoError(t, server.Close())
 	assert.NoDirExists(t, folder)
 }
 
-// runs is alive without the zombies, which in a container nobody may collect.
+// runs reports whether a process is alive. Zombies do not count: in a container
+// nothing may collect them.
 func runs(pid int) bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(status), ") Z ")

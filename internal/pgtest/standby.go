@@ -15,11 +15,11 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// StandbySlot is the physical replication slot a standby of [Server.Standby]
-// uses on its primary.
+// StandbySlot is the physical replication slot that a standby of
+// [Server.Standby] uses on its primary.
 const StandbySlot = "standby"
 
-// NewStandby is [Server.Standby] for a test: the standby ends with it.
+// NewStandby is [Server.Standby] for a test: the standby ends with the test.
 func (s *Server) NewStandby(t testing.TB, database string, settings map[string]string) *Server {
 	t.Helper()
 	standby, err := s.Standby(t.Context(), database, settings)
@@ -36,9 +36,9 @@ func (s *Server) NewStandby(t testing.TB, database string, settings map[string]s
 }
 
 // Standby starts a physical standby of the server and waits until it follows.
-// The primary is stopped for the moment of the copy. Logical slots are not
-// copied, as with pg_basebackup; from PostgreSQL 17 on the standby synchronises
-// those of the database that were created with failover.
+// The primary is stopped while it is copied. Logical slots are not copied, as
+// with pg_basebackup. From PostgreSQL 17 on the standby synchronises those of
+// the database that were created with failover.
 func (s *Server) Standby(ctx context.Context, database string, settings map[string]string) (*Server, error) {
 	backup, err := s.Backup(ctx)
 	if err != nil {
@@ -49,7 +49,11 @@ func (s *Server) Standby(ctx context.Context, database string, settings map[stri
 }
 
 func (s *Server) standbyOf(ctx context.Context, backup *Backup, database string, settings map[string]string) (*Server, error) {
-	if err := s.execute(ctx, "SELECT pg_create_physical_replication_slot('"+StandbySlot+"', true) WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '"+StandbySlot+"')"); err != nil {
+	if err := s.execute(
+		ctx,
+		"SELECT pg_create_physical_replication_slot('"+StandbySlot+"', true) "+
+			"WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '"+StandbySlot+"')",
+	); err != nil {
 		return nil, fmt.Errorf("slot of the standby: %w", err)
 	}
 	bin, err := findBinaries(ctx, s.options)
@@ -72,7 +76,10 @@ func (s *Server) standbySettings(database string, settings map[string]string) ma
 	if all == nil {
 		all = map[string]string{}
 	}
-	all["primary_conninfo"] = fmt.Sprintf("host=127.0.0.1 port=%d user=%s dbname=%s application_name=%s", s.port, superuser, database, StandbySlot)
+	all["primary_conninfo"] = fmt.Sprintf(
+		"host=127.0.0.1 port=%d user=%s dbname=%s application_name=%s",
+		s.port, superuser, database, StandbySlot,
+	)
 	all["primary_slot_name"] = StandbySlot
 	all["hot_standby_feedback"] = "on"
 	if s.version >= 170000 {
@@ -115,10 +122,11 @@ func (s *Server) openCopy(ctx context.Context, backup *Backup) error {
 	return s.StartAgain(ctx)
 }
 
-// CopySlot gives a standby of the server a logical slot as it is here, as Patroni does
-// it where standbys do not synchronise slots. The standby is stopped meanwhile.
+// CopySlot copies a logical slot of the server, in its current state, to a
+// standby. Patroni does this where standbys do not synchronise slots. The
+// standby is stopped meanwhile.
 func (s *Server) CopySlot(ctx context.Context, standby *Server, name string) error {
-	if err := s.execute(ctx, "CHECKPOINT"); err != nil { // it writes the slot's state
+	if err := s.execute(ctx, "CHECKPOINT"); err != nil { // writes the slot's state
 		return fmt.Errorf("copy slot: %w", err)
 	}
 	if err := standby.Stop(); err != nil {
@@ -140,8 +148,8 @@ func (s *Server) awaitStandby(ctx context.Context) error {
 		"SELECT EXISTS (SELECT FROM pg_stat_replication WHERE application_name = '"+StandbySlot+"' AND state = 'streaming')")
 }
 
-// Promote makes a standby a primary and waits until it takes writes. It is on
-// the next timeline then.
+// Promote makes a standby a primary and waits until it accepts writes. It is
+// then on the next timeline.
 func (s *Server) Promote(ctx context.Context) error {
 	if err := s.execute(ctx, "SELECT pg_promote(false)"); err != nil {
 		return fmt.Errorf("promote standby: %w", err)
@@ -149,7 +157,7 @@ func (s *Server) Promote(ctx context.Context) error {
 	return s.await(ctx, "the standby is promoted", "SELECT NOT pg_is_in_recovery()")
 }
 
-// await polls a question of yes or no.
+// await polls a yes-or-no question.
 func (s *Server) await(ctx context.Context, what, question string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("waited %v in vain until %s", startTimeout, what))
 	defer cancel()

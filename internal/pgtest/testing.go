@@ -17,12 +17,12 @@ import (
 
 var (
 	shared    testserver.Shared[*Server]
-	databases atomic.Int64 // number of databases made, for their names
+	databases atomic.Int64 // number of databases created, for their names
 )
 
-// Main runs the tests of a package that uses [Shared] and returns the exit
-// code; it stops the shared server. A package that uses other servers as well
-// calls [testserver.Main] with the CloseShared of each.
+// Main runs the tests of a package that uses [Shared], stops the shared server
+// and returns the exit code. A package that uses other servers as well calls
+// [testserver.Main] with the CloseShared of each.
 func Main(m *testing.M) int {
 	return testserver.Main(m, CloseShared)
 }
@@ -36,8 +36,8 @@ func CloseShared() {
 	})
 }
 
-// Shared returns the one server of this test process. Without PostgreSQL the
-// test is skipped, or fails where CI is true.
+// Shared returns the single server that all tests of this process share.
+// Without PostgreSQL the test is skipped, or fails where CI is true.
 func Shared(t testing.TB) *Server {
 	t.Helper()
 	server, err := shared.Get(func() (*Server, error) {
@@ -47,8 +47,8 @@ func Shared(t testing.TB) *Server {
 	return server
 }
 
-// New starts a server for this test and closes it at the test's end. The log
-// of the server is shown if the test fails.
+// New starts a server for this test and closes it at the end of the test. The
+// server's log is shown if the test fails.
 func New(t testing.TB, options Options) *Server {
 	t.Helper()
 	if options.Progress == nil {
@@ -67,13 +67,13 @@ func New(t testing.TB, options Options) *Server {
 	return server
 }
 
-// printProgress shows a download at once; the log of a test would show it at
-// the end.
+// printProgress shows a download at once; the log of a test would show it only
+// at the end.
 func printProgress(line string) { fmt.Println("pgtest:", line) }
 
-// CreateDatabase makes a database for this test and returns its DSN over TCP.
-// At the test's end it is dropped, with its replication slots and whoever is
-// connected.
+// CreateDatabase creates a database for this test and returns its DSN over TCP.
+// The database is dropped at the end of the test, with its replication slots
+// and open connections.
 func (s *Server) CreateDatabase(t testing.TB) (dsn string) {
 	t.Helper()
 	name := s.databaseName(t)
@@ -118,14 +118,14 @@ func (s *Server) execute(ctx context.Context, statement string) error {
 }
 
 // dropDatabase drops the slots first, because a database with a logical slot
-// cannot be dropped, by force neither.
+// cannot be dropped, not even by force.
 func (s *Server) dropDatabase(ctx context.Context, name string) error {
 	conn, err := pgx.Connect(ctx, s.DSN(superuser))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(ctx)
-	// Nobody can take a slot again after this.
+	// No client can take a slot again after this.
 	if _, err := conn.Exec(ctx, "ALTER DATABASE "+pgx.Identifier{name}.Sanitize()+" ALLOW_CONNECTIONS false"); err != nil {
 		return err
 	}
@@ -149,15 +149,19 @@ func (s *Server) dropDatabase(ctx context.Context, name string) error {
 	return err
 }
 
-// dropSlots drops the slots of the database nobody uses, ends the users of
-// the others and of temporary slots, and returns how many slots are left.
+// dropSlots drops the unused slots of the database, ends the users of the other
+// slots and of temporary ones, and returns how many slots are left.
 func dropSlots(ctx context.Context, conn *pgx.Conn, database string) (left int, err error) {
 	_, err = conn.Exec(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
 	if err != nil {
 		return 0, fmt.Errorf("end connections: %w", err)
 	}
-	_, err = conn.Exec(ctx, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1 AND NOT active", database)
-	// A temporary slot goes away with its connection, perhaps just now.
+	_, err = conn.Exec(
+		ctx,
+		"SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE database = $1 AND NOT active",
+		database,
+	)
+	// A temporary slot goes away with its connection, perhaps at this moment.
 	if failed, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || failed.Code != "42704" && failed.Code != "55006") {
 		return 0, fmt.Errorf("drop replication slots: %w", err)
 	}

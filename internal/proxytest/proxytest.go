@@ -32,10 +32,10 @@ type Proxy struct {
 	bytes    atomic.Int64 // forwarded, both directions
 }
 
-// weather is what the network is like.
+// weather is the state of the network.
 type weather struct {
 	stalled  bool          // nothing moves, nothing is lost
-	hole     bool          // what is sent disappears; nobody is told
+	hole     bool          // data disappears silently
 	refusing bool          // new connections are closed at once
 	drip     time.Duration // pause after each byte; 0: none
 	reset    int64         // bytes a connection may still carry until it is reset; 0: no limit
@@ -65,11 +65,11 @@ func New(t testing.TB, target string) *Proxy {
 	return p
 }
 
-// Address is where clients connect to.
+// Address is the address to which clients connect.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
-// Through returns the URL of a server with the proxy's address in the place of
-// the server's.
+// Through returns the URL of a server with the proxy's address in place of the
+// server's.
 func (p *Proxy) Through(server string) (string, error) {
 	u, err := url.Parse(server)
 	if err != nil {
@@ -80,7 +80,7 @@ func (p *Proxy) Through(server string) (string, error) {
 }
 
 // Retarget sends new connections to another address, as the address of a
-// service does after a fail-over. Those there are stay where they are.
+// service does after a fail-over. Existing connections stay where they are.
 func (p *Proxy) Retarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -93,11 +93,11 @@ func (p *Proxy) forwardsTo() string {
 	return p.target
 }
 
-// Accepted is the number of connections there have been.
+// Accepted is the number of connections so far.
 func (p *Proxy) Accepted() int64 { return p.accepted.Load() }
 
-// Bytes is how much was forwarded, both directions together, what is being
-// written at this moment included.
+// Bytes is how much was forwarded in both directions together, including what
+// is being written at this moment.
 func (p *Proxy) Bytes() int64 { return p.bytes.Load() }
 
 func (p *Proxy) accept() {
@@ -112,7 +112,7 @@ func (p *Proxy) accept() {
 }
 
 // serve connects to the target and copies until either side ends. In a hole,
-// the connection is accepted by the kernel and then nobody answers.
+// the kernel accepts the connection and nothing answers.
 func (p *Proxy) serve(client net.Conn) {
 	if !p.adopt(client) {
 		return
@@ -133,7 +133,7 @@ func (p *Proxy) serve(client net.Conn) {
 	both.Wait()
 }
 
-// adopt remembers a connection, or closes it when there shall be none.
+// adopt registers a connection, or closes it if there must be none.
 func (p *Proxy) adopt(c net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -189,7 +189,7 @@ func (p *Proxy) forward(to, from net.Conn, data []byte, carried *atomic.Int64) e
 			part = part[:min(int64(len(part)), left)]
 		}
 		carried.Add(int64(len(part)))
-		p.bytes.Add(int64(len(part))) // before: who has received it may ask
+		p.bytes.Add(int64(len(part))) // counted before the write: the receiver may ask at once
 		if _, err := to.Write(part); err != nil {
 			return err
 		}
@@ -211,8 +211,8 @@ func (p *Proxy) settled() (now weather, open bool) {
 	return p.weather, !p.closed
 }
 
-// wait is the pause after a byte; a change of the weather does not shorten it,
-// because it is short.
+// wait is the pause after a byte. A change of the weather does not cut it
+// short, because it is short already.
 func (p *Proxy) wait(pause time.Duration) {
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
@@ -235,12 +235,11 @@ func (p *Proxy) change(change func(*weather)) {
 }
 
 // Stall holds everything back, in both directions and on new connections too;
-// nothing is lost. [Proxy.Clear] lets it go on.
+// nothing is lost. [Proxy.Clear] lets it continue.
 func (p *Proxy) Stall() { p.change(func(w *weather) { w.stalled = true }) }
 
-// Swallow makes connections half open: what is sent disappears and nobody is
-// told. A connection that lost something is of no use afterwards, so
-// [Proxy.Clear] resets it.
+// Swallow makes connections half open: data disappears silently. A connection
+// that lost data is useless afterwards, so [Proxy.Clear] resets it.
 func (p *Proxy) Swallow() { p.change(func(w *weather) { w.hole = true }) }
 
 // Refuse resets all connections and closes new ones at once.

@@ -15,13 +15,14 @@ import (
 	"github.com/outboxstream/streamer/internal/proxytest"
 )
 
-// patience bounds waits for what must happen; moment is how long nothing must.
+// patience bounds waits for what must happen; moment is how long nothing may
+// happen.
 const (
 	patience = 30 * time.Second
 	moment   = 100 * time.Millisecond
 )
 
-// echo is a server that sends back what it gets, after a greeting.
+// echo is a server that sends back what it receives, after a greeting.
 func echo(t *testing.T, greeting string) (address string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -73,7 +74,7 @@ func receive(t *testing.T, conn net.Conn, n int) string {
 }
 
 // silent requires that nothing arrives for a moment, and that the connection
-// is open.
+// stays open.
 func silent(t *testing.T, conn net.Conn) {
 	t.Helper()
 	require.NoError(t, conn.SetReadDeadline(time.Now().Add(moment)))
@@ -123,7 +124,7 @@ func TestProxy(t *testing.T) {
 		send(t, conn, "b")
 		silent(t, conn)
 		p.Clear()
-		_ = broken(t, conn) // the way it ends depends on what is on its way
+		_ = broken(t, conn) // how it ends depends on what is in transit
 		again := dial(t, p)
 		send(t, again, "c")
 		assert.Equal(t, "c", receive(t, again, 1))
@@ -144,7 +145,7 @@ func TestProxy(t *testing.T) {
 		p.ResetAfter(4)
 		conn, err := net.Dial("tcp", p.Address())
 		var got []byte
-		if err == nil { // else it was reset before we had noticed that we were connected
+		if err == nil { // otherwise it was reset before the client noticed that it was connected
 			defer conn.Close()
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(patience)))
 			got, err = io.ReadAll(conn)
@@ -160,7 +161,7 @@ func TestProxy(t *testing.T) {
 		conn := dial(t, p)
 		require.Equal(t, "hello", receive(t, conn, 5))
 		p.Refuse()
-		_ = broken(t, conn) // it ends, in one way or the other
+		_ = broken(t, conn) // it ends, one way or another
 		refused := dial(t, p)
 		require.NoError(t, refused.SetReadDeadline(time.Now().Add(patience)))
 		_, err := refused.Read(make([]byte, 1))

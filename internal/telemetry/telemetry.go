@@ -1,5 +1,6 @@
 // Package telemetry sends traces and metrics to an OpenTelemetry collector, by
-// OTLP over HTTP. What cannot be sent is dropped and said; the stream goes on.
+// OTLP over HTTP. What cannot be sent is dropped and logged; the stream goes
+// on.
 package telemetry
 
 import (
@@ -26,16 +27,16 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// Config says where to send what.
+// Config says what to send and where.
 type Config struct {
-	Endpoint string // base URL of the collector, as http://127.0.0.1:4318
-	// Headers gives key=value pairs, separated by commas; it may hold secrets.
+	Endpoint string // base URL of the collector, such as http://127.0.0.1:4318
+	// Headers returns key=value pairs, separated by commas; it may return secrets.
 	Headers  func() (string, error)
 	Traces   bool
 	Metrics  bool
 	Interval time.Duration // between two exports of metrics
 	Gatherer prometheus.Gatherer
-	// Service, Version and Slot tell this streamer from others.
+	// Service, Version and Slot distinguish this streamer from others.
 	Service, Version, Slot string
 	Log                    *slog.Logger
 }
@@ -48,7 +49,7 @@ type Telemetry struct {
 	stops  []func(context.Context) error
 }
 
-// Start connects nothing yet: a collector that is away is no reason not to
+// Start does not connect yet: an unreachable collector is no reason not to
 // stream.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	headers, err := parseHeaders(c.Headers)
@@ -116,13 +117,17 @@ func (t *Telemetry) startMetrics(ctx context.Context, c Config, headers map[stri
 	if err != nil {
 		return fmt.Errorf("exporter of metrics: %w", err)
 	}
-	reader := metric.NewPeriodicReader(exporter, metric.WithInterval(c.Interval), metric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(c.Gatherer))))
+	reader := metric.NewPeriodicReader(
+		exporter, metric.WithInterval(c.Interval),
+		metric.WithProducer(bridge.NewMetricProducer(bridge.WithGatherer(c.Gatherer))),
+	)
 	t.stops = append(t.stops, metric.NewMeterProvider(metric.WithReader(reader), metric.WithResource(about)).Shutdown)
 	return nil
 }
 
-// Published makes a span of a batch that holds sampled events, from its first
-// event to the broker's acknowledgement, linked to where they come from.
+// Published creates a span for a batch that holds sampled events, from its
+// first event to the broker's acknowledgement. The span is linked to the
+// origins of the events.
 func (t *Telemetry) Published(p router.Publication) {
 	if t.tracer == nil || len(p.Traces) == 0 {
 		return
@@ -133,13 +138,21 @@ func (t *Telemetry) Published(p router.Publication) {
 			TraceID: from.TraceID, SpanID: from.SpanID, TraceFlags: trace.FlagsSampled, Remote: true,
 		})})
 	}
-	// Names by the semantic conventions for messaging.
-	_, span := t.tracer.Start(context.Background(), "send "+p.Topic, trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(p.Opened),
-		trace.WithLinks(t.links...), trace.WithAttributes(
-			attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.type", "send"), attribute.String("messaging.operation.name", "send"),
-			attribute.String("messaging.destination.name", p.Topic), attribute.Int("messaging.destination.partition.id", int(p.Partition)),
-			attribute.Int("messaging.batch.message_count", p.Events), attribute.Int("messaging.message.body.size", p.Bytes),
-			attribute.Float64("streamer.oldest_commit_age", time.Since(p.OldestCommit).Seconds())))
+	// Names follow the semantic conventions for messaging.
+	_, span := t.tracer.Start(
+		context.Background(), "send "+p.Topic, trace.WithNewRoot(),
+		trace.WithSpanKind(trace.SpanKindProducer), trace.WithTimestamp(p.Opened),
+		trace.WithLinks(t.links...),
+		trace.WithAttributes(
+			attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.type", "send"),
+			attribute.String("messaging.operation.name", "send"),
+			attribute.String("messaging.destination.name", p.Topic),
+			attribute.Int("messaging.destination.partition.id", int(p.Partition)),
+			attribute.Int("messaging.batch.message_count", p.Events),
+			attribute.Int("messaging.message.body.size", p.Bytes),
+			attribute.Float64("streamer.oldest_commit_age", time.Since(p.OldestCommit).Seconds()),
+		),
+	)
 	span.End()
 }
 

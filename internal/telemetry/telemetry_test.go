@@ -23,7 +23,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// collector takes what is exported.
+// collector receives what is exported.
 type collector struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -70,7 +70,8 @@ func newCollector(t *testing.T) *collector {
 func config(endpoint string) Config {
 	return Config{
 		Endpoint: endpoint, Headers: func() (string, error) { return "x-key = canary", nil },
-		Interval: time.Hour, Gatherer: prometheus.NewRegistry(), Service: "streamer", Version: "test", Slot: "s", Log: slog.New(slog.DiscardHandler),
+		Interval: time.Hour, Gatherer: prometheus.NewRegistry(), Service: "streamer", Version: "test", Slot: "s",
+		Log: slog.New(slog.DiscardHandler),
 	}
 }
 
@@ -91,8 +92,10 @@ func TestSpanOfABatch(t *testing.T) {
 	require.NoError(t, err)
 	opened := time.Now().Add(-time.Second)
 	from := []router.Trace{{TraceID: [16]byte{1}, SpanID: [8]byte{2}}, {TraceID: [16]byte{3}, SpanID: [8]byte{4}}}
-	telemetry.Published(router.Publication{Topic: "orders", Partition: 7, Events: 3, Bytes: 100, Opened: opened, OldestCommit: opened, Traces: from})
-	telemetry.Published(router.Publication{Topic: "orders", Partition: 8, Events: 1, Opened: opened}) // nothing of it is sampled
+	telemetry.Published(
+		router.Publication{Topic: "orders", Partition: 7, Events: 3, Bytes: 100, Opened: opened, OldestCommit: opened, Traces: from},
+	)
+	telemetry.Published(router.Publication{Topic: "orders", Partition: 8, Events: 1, Opened: opened}) // none of its events is sampled
 	require.NoError(t, telemetry.Stop(t.Context()))
 
 	require.Len(t, at.traces, 1)
@@ -136,7 +139,7 @@ func TestMetricsAreExported(t *testing.T) {
 	assert.Empty(t, at.traces)
 }
 
-// A collector that is away costs nothing but a word.
+// An unreachable collector costs nothing but a log message.
 func TestCollectorIsAway(t *testing.T) {
 	t.Parallel()
 	at := newCollector(t)
@@ -149,7 +152,7 @@ func TestCollectorIsAway(t *testing.T) {
 	for range 10_000 {
 		telemetry.Published(router.Publication{Topic: "orders", Traces: make([]router.Trace, 1)})
 	}
-	assert.Less(t, time.Since(began), 5*time.Second, "nothing is waited for")
+	assert.Less(t, time.Since(began), 5*time.Second, "it waits for nothing")
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	assert.Error(t, telemetry.Stop(ctx))

@@ -15,15 +15,15 @@ const (
 	lockFile     = "lock"
 )
 
-// Folder is a temporary folder. A folder whose process was killed before it
-// could remove it is removed by the next [NewFolder]: a lock on a file in it,
-// which ends with the process, tells the two apart.
+// Folder is a temporary folder. If its process is killed before it can remove
+// the folder, the next [NewFolder] removes it. A lock on a file in the folder,
+// which ends with the process, shows whether the process is still there.
 type Folder struct {
 	Path string
 	lock *os.File
 }
 
-// NewFolder makes a folder inside parent, or inside [os.TempDir] if parent is
+// NewFolder creates a folder inside parent, or inside [os.TempDir] if parent is
 // empty.
 func NewFolder(parent, name string) (*Folder, error) {
 	if parent == "" {
@@ -34,7 +34,8 @@ func NewFolder(parent, name string) (*Folder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a temporary folder: %w", err)
 	}
-	// Locked before it gets its name, so that a sweep never sees it unlocked.
+	// The file is locked before it gets its name, so that a sweep never sees it
+	// unlocked.
 	unnamed := filepath.Join(path, lockFile+".new")
 	lock, err := openLocked(unnamed, syscall.LOCK_EX)
 	if err == nil {
@@ -55,8 +56,8 @@ func (f *Folder) Remove() error {
 	return errors.Join(os.RemoveAll(f.Path), closed)
 }
 
-// sweep removes the folders nobody holds the lock of. It does what it can:
-// folders of other users stay.
+// sweep removes the folders whose lock is free. It does what it can: folders of
+// other users stay.
 func sweep(parent string) {
 	locks, _ := filepath.Glob(filepath.Join(parent, folderPrefix+"*", lockFile))
 	for _, path := range locks {
@@ -71,7 +72,7 @@ func sweep(parent string) {
 	}
 }
 
-// openLocked opens or makes the file and locks it; how is as in flock(2).
+// openLocked opens or creates the file and locks it; how is as in flock(2).
 // Closing the file releases the lock.
 func openLocked(path string, how int) (*os.File, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
@@ -84,10 +85,10 @@ func openLocked(path string, how int) (*os.File, error) {
 	return file, nil
 }
 
-// Cached returns the folder name of the cache, which is shared by all
-// processes of the user. If it is not there, fill puts the contents into a
-// new folder, which gets its name when fill has returned without an error;
-// meanwhile other processes wait. Progress may be nil.
+// Cached returns the folder name of the cache, which is shared by all processes
+// of the user. If the folder does not exist, fill puts the contents into a new
+// folder, which gets its name once fill has returned without an error. Other
+// processes wait in the meantime. progress may be nil.
 func Cached(ctx context.Context, name string, progress func(string), fill func(folder string) error) (string, error) {
 	base, err := os.UserCacheDir()
 	if err != nil {
@@ -106,7 +107,7 @@ func Cached(ctx context.Context, name string, progress func(string), fill func(f
 	}
 	defer lock.Close()
 	if _, err := os.Stat(folder); err == nil {
-		return folder, nil // another process has filled it while we waited
+		return folder, nil // another process filled it in the meantime
 	}
 
 	partial := folder + ".partial"

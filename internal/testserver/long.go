@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// Long skips a test that takes long, unless STREAMER_LONG is set, as `make long`
-// does.
+// Long skips a slow test unless STREAMER_LONG is set, as `make long` does.
 func Long(t testing.TB) {
 	t.Helper()
 	if os.Getenv("STREAMER_LONG") == "" {

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// claims are the ports that this process has given out.
+// claims are the ports that this process has handed out.
 var (
 	claimsMu sync.Mutex
 	claims   = map[int]net.Listener{}
 )
 
-// claim makes a port this process's own among all that ask here, as long as the
-// process lives: a server that is stopped for a while wants its port again. The
-// claim is a name of the kernel's, which leaves nothing behind.
+// claim reserves a port for this process among all that use this function, for
+// the lifetime of the process. A server that is stopped for a while needs its
+// port again. The claim is a name in the kernel, which leaves nothing behind.
 func claim(port int) bool {
 	claimsMu.Lock()
 	defer claimsMu.Unlock()

@@ -15,9 +15,9 @@ type Process struct {
 	err  error // how it ended; read only after done is closed
 }
 
-// StartProcess starts cmd in a process group of its own, so that a Ctrl-C in
-// the terminal reaches us and not the server. On Linux the kernel sends
-// deathSignal to the server when our process ends, however it ends.
+// StartProcess starts cmd in a separate process group, so that a Ctrl-C in the
+// terminal reaches this process and not the server. On Linux the kernel sends
+// deathSignal to the server when this process ends, however it ends.
 func StartProcess(cmd *exec.Cmd, deathSignal syscall.Signal) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -28,9 +28,8 @@ func StartProcess(cmd *exec.Cmd, deathSignal syscall.Signal) (*Process, error) {
 	p := &Process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// Linux sends the death signal when the *thread* that started the
-		// child ends, so this goroutine keeps its thread as long as the child
-		// lives.
+		// Linux sends the death signal when the *thread* that started the child ends,
+		// so this goroutine keeps its thread as long as the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
@@ -46,7 +45,7 @@ func StartProcess(cmd *exec.Cmd, deathSignal syscall.Signal) (*Process, error) {
 	return p, nil
 }
 
-// RunProcess starts cmd like [StartProcess] and waits for its end.
+// RunProcess starts cmd like [StartProcess] and waits until it ends.
 func RunProcess(cmd *exec.Cmd) error {
 	p, err := StartProcess(cmd, syscall.SIGKILL)
 	if err != nil {
@@ -56,7 +55,7 @@ func RunProcess(cmd *exec.Cmd) error {
 	return p.err
 }
 
-// PID returns the process id.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Done is closed when the process has ended.
@@ -79,11 +78,11 @@ func (p *Process) Signal(signal syscall.Signal) error {
 }
 
 // Stop sends the signals one after the other, waits up to patience after each
-// for the end, and kills the process at last. It returns nil if the first
+// for the process to end, and finally kills it. It returns nil if the first
 // signal was enough or if the process had ended before.
 func (p *Process) Stop(patience time.Duration, signals ...syscall.Signal) error {
 	for i, signal := range signals {
-		// The process may end on its own; then done tells.
+		// The process may end on its own; then done is closed.
 		_ = p.Signal(signal)
 		select {
 		case <-p.done:
@@ -98,7 +97,7 @@ func (p *Process) Stop(patience time.Duration, signals ...syscall.Signal) error 
 	return fmt.Errorf("process %d did not end within %v of %v: killed", p.PID(), patience, signals)
 }
 
-// Kill ends the process with SIGKILL and waits for the end.
+// Kill ends the process with SIGKILL and waits until it has ended.
 func (p *Process) Kill() {
 	_ = p.Signal(syscall.SIGKILL)
 	<-p.done

@@ -4,6 +4,6 @@ package testserver
 
 import "syscall"
 
-// Other systems have no death signal: there a server survives when our process
+// Other systems have no death signal: there a server survives when this process
 // is killed.
 func setDeathSignal(*syscall.SysProcAttr, syscall.Signal) {}

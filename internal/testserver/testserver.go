@@ -1,7 +1,10 @@
 // Package testserver holds what the real servers of the tests and of the demo
-// have in common: a child process that dies with us, a temporary folder that
-// does not outlive us for long, a cache for what was downloaded, free ports,
-// and what a test does when a server cannot be had.
+// have in common:
+//   - a child process that ends with this process
+//   - a temporary folder that does not outlive this process for long
+//   - a cache for downloads
+//   - free ports
+//   - what a test does when a server is not available
 package testserver
 
 import (
@@ -15,9 +18,8 @@ import (
 	"testing"
 )
 
-// ErrMissing is wrapped by the errors that say that this machine has no such
-// server and cannot get one. A server that is there but does not start is
-// another error.
+// ErrMissing is wrapped by errors that say that this machine has no such server
+// and cannot get one. A server that exists but does not start is another error.
 var ErrMissing = errors.New("server not available")
 
 // Require fails or skips the test if err is not nil. Without a server
@@ -46,8 +48,7 @@ func Main(m *testing.M, stops ...func()) int {
 	return code
 }
 
-// Shared is one server for all tests of the process, started when it is first
-// asked for.
+// Shared is one server for all tests of the process, started on first use.
 type Shared[S any] struct {
 	mu      sync.Mutex
 	started bool
@@ -55,8 +56,8 @@ type Shared[S any] struct {
 	err     error
 }
 
-// Get returns the server. The first call starts it; when that failed, every
-// later call returns the same error at once.
+// Get returns the server. The first call starts it. If that fails, every later
+// call returns the same error at once.
 func (s *Shared[S]) Get(start func() (S, error)) (S, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -79,13 +80,13 @@ func (s *Shared[S]) Close(stop func(S)) {
 	s.started, s.server, s.err = false, none, nil
 }
 
-// Ports are taken from below the range from which systems take the source
-// ports of connections, so that a server that is stopped finds its port still
-// free when it starts again.
+// Ports are below the range from which systems take the source ports of
+// connections. So a stopped server finds its port still free when it starts
+// again.
 const lowestPort, highestPort = 20000, 32000
 
-// FreePorts returns n different TCP ports of 127.0.0.1 nobody listens on. They
-// are not reserved: a caller that finds one taken asks again.
+// FreePorts returns n different TCP ports of 127.0.0.1 on which nothing
+// listens. They are not reserved: a caller that finds one taken asks again.
 func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	var last error

@@ -21,7 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// recorder is a test that only notes how it would end.
+// recorder is a test that only records how it would end.
 type recorder struct {
 	testing.TB
 	skipped, failed bool
@@ -29,7 +29,7 @@ type recorder struct {
 
 func (r *recorder) Helper() {}
 
-// Skip and Fatal end the test, as those of a real one do.
+// Skip and Fatal end the test, like those of a real test.
 func (r *recorder) Skip(...any)  { r.skipped = true; runtime.Goexit() }
 func (r *recorder) Fatal(...any) { r.failed = true; runtime.Goexit() }
 
@@ -157,7 +157,7 @@ func TestFolder(t *testing.T) {
 	assert.Len(t, entries, 1)
 }
 
-// started starts a shell script that says when it is ready.
+// started starts a shell script that reports when it is ready.
 func started(t *testing.T, script string) *testserver.Process {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "sh", "-c", script)

@@ -43,9 +43,15 @@ func BenchmarkRecord(b *testing.B) {
 func sampleRules() Rules {
 	return Rules{
 		Columns: []string{"aggregateid", "aggregatetype", "id", "payload", "type"}, Types: []uint32{25, 25, 2950, typeJSONB, 25},
-		Attributes: map[string]string{"id": "id", "aggregate_type": "aggregatetype", "aggregate_id": "aggregateid", "type": "type", "payload": "payload"},
-		Constants:  map[string]string{"table": "public.outbox", "schema": "public", "database": "shop"},
-		Topic:      "outbox.event.{aggregate_type}", Key: "{aggregate_id}", Type: "{type}", Source: "/outbox/{database}/{table}",
+		Attributes: map[string]string{
+			"id":             "id",
+			"aggregate_type": "aggregatetype",
+			"aggregate_id":   "aggregateid",
+			"type":           "type",
+			"payload":        "payload",
+		},
+		Constants: map[string]string{"table": "public.outbox", "schema": "public", "database": "shop"},
+		Topic:     "outbox.event.{aggregate_type}", Key: "{aggregate_id}", Type: "{type}", Source: "/outbox/{database}/{table}",
 		NullPayload: "json_null",
 	}
 }
@@ -53,16 +59,23 @@ func sampleRules() Rules {
 func sampleID(n int) string { return fmt.Sprintf("1f8c0c95-814c-46ff-a761-%012d", n) }
 
 func sampleValues(n int, pad string) [][]byte {
-	return [][]byte{[]byte("order-42"), []byte("order"), []byte(sampleID(n)), []byte(`{"n": "` + pad + `"}`), []byte("com.example.order.placed")}
+	return [][]byte{
+		[]byte("order-42"), []byte("order"), []byte(sampleID(n)), []byte(`{"n": "` + pad + `"}`),
+		[]byte("com.example.order.placed"),
+	}
 }
 
-// sampleRecord is what sampleValues become.
+// sampleRecord is the record of sampleValues.
 func sampleRecord(n int, pad string) *kafka.LogRecord {
 	return &kafka.LogRecord{
-		Offset: int64(n), Time: time.UnixMilli(1_700_000_000_000 + int64(n)).UTC(), Key: []byte("order-42"), Value: []byte(`{"n": "` + pad + `"}`),
-		Headers: headers("ce_specversion", "1.0", "ce_id", sampleID(n), "ce_source", "/outbox/shop/public.outbox", "ce_type", "com.example.order.placed",
-			"ce_time", "2026-11-21T11:33:26.155535Z", "ce_subject", "order-42", "ce_sequence", fmt.Sprintf("%016x-%08x", 0x1000+n, 1),
-			"ce_partitionkey", "order-42", "content-type", "application/json", "streamer-stream", "s"),
+		Offset: int64(n), Time: time.UnixMilli(1_700_000_000_000 + int64(n)).UTC(), Key: []byte("order-42"),
+		Value: []byte(`{"n": "` + pad + `"}`),
+		Headers: headers(
+			"ce_specversion", "1.0", "ce_id", sampleID(n), "ce_source", "/outbox/shop/public.outbox",
+			"ce_type", "com.example.order.placed", "ce_time", "2026-11-21T11:33:26.155535Z", "ce_subject", "order-42",
+			"ce_sequence", fmt.Sprintf("%016x-%08x", 0x1000+n, 1), "ce_partitionkey", "order-42",
+			"content-type", "application/json", "streamer-stream", "s",
+		),
 	}
 }
 
@@ -79,7 +92,10 @@ func headers(namesAndValues ...string) []kafka.LogHeader {
 func BenchmarkComparison(b *testing.B) {
 	e, err := NewExpectation(sampleRules())
 	require.NoError(b, err)
-	c := New(Options{TempDir: b.TempDir(), Expect: 2 * int64(b.N), Streams: []string{"s"}, Limit: 10}, func(f Finding) error { return fmt.Errorf("found %s", f) })
+	c := New(
+		Options{TempDir: b.TempDir(), Expect: 2 * int64(b.N), Streams: []string{"s"}, Limit: 10},
+		func(f Finding) error { return fmt.Errorf("found %s", f) },
+	)
 	defer c.Close()
 	values, record := sampleValues(0, "x"), sampleRecord(0, "x")
 	id, sequence := values[2], record.Headers[6].Value
@@ -106,7 +122,7 @@ func BenchmarkComparison(b *testing.B) {
 	if status, err := os.ReadFile("/proc/self/status"); err == nil {
 		_, peak, _ := strings.Cut(string(status), "VmHWM:")
 		var kilobytes float64
-		_, _ = fmt.Sscan(peak, &kilobytes) // 0 where it is not told
+		_, _ = fmt.Sscan(peak, &kilobytes) // 0 where it is not available
 		b.ReportMetric(kilobytes/1024, "peak-MiB")
 	}
 }

@@ -2,10 +2,10 @@ package verify
 
 import "container/heap"
 
-// collector keeps the first findings of each kind, in the order of the stream,
-// and counts them all.
+// collector keeps the first findings of each kind, in stream order, and counts
+// them all.
 type collector struct {
-	limit  int // of each kind; 0: all, passed on as they come
+	limit  int // of each kind; 0: all, passed on as they arrive
 	report func(Finding) error
 	kept   [kindCount]latest
 	counts [kindCount]int64

@@ -75,7 +75,7 @@ func (b *bench) compare() Counts {
 	return counts
 }
 
-// told is each finding in short: kind, event and offset.
+// told abbreviates each finding: kind, event and offset.
 func (b *bench) told() []string {
 	var all []string
 	for _, f := range b.findings {
@@ -99,19 +99,40 @@ func TestComparison(t *testing.T) {
 		options       func(*Options)
 		want          []string
 	}{
-		"nothing at all":                       {},
-		"everything is there":                  {rows: []int{1, 2, 3}, records: []int{1, 2, 3}},
-		"gaps are normal":                      {rows: []int{1, 5, 9}, records: []int{1, 5, 9}},
-		"a row without a record":               {rows: []int{1, 2, 3}, records: []int{1, 3}, want: []string{"missing 2"}},
-		"a deleted row":                        {rows: []int{1}, records: []int{1, 2}},
-		"a phantom":                            {rows: []int{1}, records: []int{1, 2}, options: strict, want: []string{"phantom 2 @1"}},
-		"a phantom twice is one":               {rows: []int{1}, records: []int{1, 2, 2}, options: strict, want: []string{"repeated 2 @2 after @1", "phantom 2 @1"}},
-		"a record younger than the rows":       {rows: []int{1}, records: []int{1, 2}, options: func(o *Options) { o.Strict, o.Opened = true, 0x1002 }},
-		"a repeat":                             {rows: []int{1, 2}, records: []int{1, 2, 1}, want: []string{"repeated 1 @2 after @0"}},
-		"a repeated suffix":                    {rows: []int{1, 2, 3, 4}, records: []int{1, 2, 3, 2, 3, 4}, want: []string{"repeated 2 @3 after @1", "repeated 3 @4 after @2"}},
-		"an event behind a later one":          {rows: []int{1, 2, 3}, records: []int{1, 3, 2}, want: []string{"out of order 2 @2 after @1"}},
-		"a repeat is not out of order as well": {rows: []int{1, 2, 3}, records: []int{2, 3, 2, 1}, want: []string{"out of order 1 @3 after @1", "repeated 2 @2 after @0"}},
-		"only the earliest are told":           {rows: []int{5, 1, 4, 2, 3}, options: func(o *Options) { o.Limit = 2 }, want: []string{"missing 1", "missing 2"}},
+		"nothing at all":         {},
+		"everything is there":    {rows: []int{1, 2, 3}, records: []int{1, 2, 3}},
+		"gaps are normal":        {rows: []int{1, 5, 9}, records: []int{1, 5, 9}},
+		"a row without a record": {rows: []int{1, 2, 3}, records: []int{1, 3}, want: []string{"missing 2"}},
+		"a deleted row":          {rows: []int{1}, records: []int{1, 2}},
+		"a phantom":              {rows: []int{1}, records: []int{1, 2}, options: strict, want: []string{"phantom 2 @1"}},
+		"a phantom twice is one": {
+			rows:    []int{1},
+			records: []int{1, 2, 2},
+			options: strict,
+			want:    []string{"repeated 2 @2 after @1", "phantom 2 @1"},
+		},
+		"a record younger than the rows": {
+			rows:    []int{1},
+			records: []int{1, 2},
+			options: func(o *Options) { o.Strict, o.Opened = true, 0x1002 },
+		},
+		"a repeat": {rows: []int{1, 2}, records: []int{1, 2, 1}, want: []string{"repeated 1 @2 after @0"}},
+		"a repeated suffix": {
+			rows:    []int{1, 2, 3, 4},
+			records: []int{1, 2, 3, 2, 3, 4},
+			want:    []string{"repeated 2 @3 after @1", "repeated 3 @4 after @2"},
+		},
+		"an event behind a later one": {rows: []int{1, 2, 3}, records: []int{1, 3, 2}, want: []string{"out of order 2 @2 after @1"}},
+		"a repeat is not out of order as well": {
+			rows:    []int{1, 2, 3},
+			records: []int{2, 3, 2, 1},
+			want:    []string{"out of order 1 @3 after @1", "repeated 2 @2 after @0"},
+		},
+		"only the earliest are told": {
+			rows:    []int{5, 1, 4, 2, 3},
+			options: func(o *Options) { o.Limit = 2 },
+			want:    []string{"missing 1", "missing 2"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -207,9 +228,14 @@ func TestExcuses(t *testing.T) {
 		b.row(1, nil)
 		log := b.c.OpenLog(kafka.Log{Topic: "dead"}, false)
 		for range 2 {
-			require.NoError(t, log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "too_large", "streamer-event-id", sampleID(1))}))
+			require.NoError(t, log.Add(
+				&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "too_large", "streamer-event-id", sampleID(1))},
+			))
 		}
-		require.NoError(t, log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "invalid_row", "streamer-event-id", "")}))
+		require.NoError(
+			t,
+			log.Add(&kafka.LogRecord{Headers: headers("streamer-stream", "s", "streamer-dead-letter", "invalid_row", "streamer-event-id", "")}),
+		)
 		counts := b.compare()
 		assert.Empty(t, b.findings)
 		assert.EqualValues(t, 1, counts.DeadLettered)
@@ -279,12 +305,18 @@ func TestExpired(t *testing.T) {
 		expired   int64
 		missing   []string
 	}{
-		"a whole log":                        {kafka.Log{}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
-		"older than what is left":            {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, written, 1, []string{"missing 20"}},
-		"by position":                        {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, position, 1, []string{"missing 20"}},
-		"of unknown age":                     {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, nil, 2, nil},
-		"nothing is left":                    {kafka.Log{Start: 9, From: 9, End: 9}, false, false, nil, written, 2, nil},
-		"begun behind the start":             {kafka.Log{Start: 9, From: 10}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
+		"a whole log":             {kafka.Log{}, false, false, []int{10}, written, 0, []string{"missing 1", "missing 20"}},
+		"older than what is left": {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, written, 1, []string{"missing 20"}},
+		"by position":             {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, position, 1, []string{"missing 20"}},
+		"of unknown age":          {kafka.Log{Start: 9, From: 9}, false, false, []int{10}, nil, 2, nil},
+		"nothing is left":         {kafka.Log{Start: 9, From: 9, End: 9}, false, false, nil, written, 2, nil},
+		"begun behind the start": {
+			kafka.Log{Start: 9, From: 10},
+			false, false,
+			[]int{10},
+			written, 0,
+			[]string{"missing 1", "missing 20"},
+		},
 		"retention overtakes the scan":       {kafka.Log{}, false, true, []int{5, 15}, written, 1, []string{"missing 20"}},
 		"compacted":                          {kafka.Log{}, true, true, []int{5, 15}, written, 2, nil},
 		"a compacted log that lost its head": {kafka.Log{Start: 9, From: 9}, true, false, []int{10}, written, 2, nil},
@@ -432,14 +464,18 @@ func TestMalformed(t *testing.T) {
 	assert.Len(t, b.findings, keptMalformed)
 }
 
-// In structured mode the same event must have the same facts.
+// In structured mode the same event must yield the same facts.
 func TestStructured(t *testing.T) {
 	t.Parallel()
 	document := func(id int, contentType, member, data string) *kafka.LogRecord {
 		r := sampleRecord(id, "x")
 		quoted, err := json.Marshal(contentType)
 		require.NoError(t, err)
-		text := fmt.Sprintf(`{"specversion":"1.0","id":%q,"source":"/outbox/shop/public.outbox","type":"com.example.order.placed","time":"2026-11-21T11:33:26Z","subject":"order-42","sequence":"%016x-00000001","tenant":7,"partitionkey":"order-42"`, sampleID(id), 0x1000+id)
+		text := fmt.Sprintf(
+			`{"specversion":"1.0","id":%q,"source":"/outbox/shop/public.outbox","type":"com.example.order.placed","time":"2026-11-21T11:33:26Z",`+
+				`"subject":"order-42","sequence":"%016x-00000001","tenant":7,"partitionkey":"order-42"`,
+			sampleID(id), 0x1000+id,
+		)
 		if member != "" {
 			text += `,"datacontenttype":` + string(quoted) + `,"` + member + `":` + data
 		}
@@ -461,8 +497,10 @@ func TestStructured(t *testing.T) {
 			b := newBench(t, func(o *Options) { o.Attributes = []string{"tenant"} })
 			hash := HashPayload(c.payload, c.payload != nil)
 			row := Row{
-				ID: []byte(sampleID(1)), Topic: []byte(sampleTopic), Key: []byte("order-42"), Type: []byte("com.example.order.placed"), Subject: []byte("order-42"),
-				Source: []byte("/outbox/shop/public.outbox"), Time: []byte("2026-11-21T11:33:26Z"), Payload: &hash, HasAttributes: true, Attributes: []Attribute{{"tenant", []byte("7")}},
+				ID: []byte(sampleID(1)), Topic: []byte(sampleTopic), Key: []byte("order-42"),
+				Type: []byte("com.example.order.placed"), Subject: []byte("order-42"),
+				Source: []byte("/outbox/shop/public.outbox"), Time: []byte("2026-11-21T11:33:26Z"), Payload: &hash,
+				HasAttributes: true, Attributes: []Attribute{{"tenant", []byte("7")}},
 			}
 			if c.contentType != "" {
 				row.ContentType = []byte(c.contentType)
@@ -482,8 +520,8 @@ func TestStructured(t *testing.T) {
 	}
 }
 
-// The comparison must find exactly what a simple one finds that keeps everything
-// in memory, whether it spills or not.
+// The comparison, whether it spills or not, must find exactly what a simple one
+// finds that keeps everything in memory.
 func TestComparisonAgainstModel(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(60) {
@@ -524,7 +562,7 @@ func TestComparisonAgainstModel(t *testing.T) {
 	}
 }
 
-// model counts findings by looking at everything.
+// model counts findings by examining everything.
 func model(rows, records []int) map[Kind]int64 {
 	found := map[Kind]int64{}
 	for _, n := range rows {
@@ -550,7 +588,16 @@ func model(rows, records []int) map[Kind]int64 {
 }
 
 func FuzzEntry(f *testing.F) {
-	e := entry{kind: entryRecord, flags: behind | inRange, id: []byte("id"), place: 3, offset: 500, position: replication.Position{Commit: 77, Ordinal: 2}, time: -5, ahead: 9}
+	e := entry{
+		kind:     entryRecord,
+		flags:    behind | inRange,
+		id:       []byte("id"),
+		place:    3,
+		offset:   500,
+		position: replication.Position{Commit: 77, Ordinal: 2},
+		time:     -5,
+		ahead:    9,
+	}
 	e.facts[factKey] = 17
 	f.Add(e.append(nil))
 	f.Add((&entry{kind: entryExcuse, id: []byte("x"), excuse: InFlight}).append(nil))

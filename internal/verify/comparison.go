@@ -13,27 +13,27 @@ import (
 
 // Options of a comparison.
 type Options struct {
-	// TempDir is where the temporary file goes; empty is the system's choice.
+	// TempDir is the folder for the temporary file; empty is the system's choice.
 	TempDir string
-	// Expect is about how many rows and records will come.
+	// Expect is roughly how many rows and records there will be.
 	Expect int64
 	// Attributes are the extensions that are compared.
 	Attributes []string
-	// Streams are the identities under which we have published.
+	// Streams are the identities under which the streamer published.
 	Streams []string
-	// Strict takes a record without a row for a finding. Else it is counted:
-	// rows may be deleted from an outbox at any time.
+	// Strict reports a record without a row as a finding. Otherwise it is only
+	// counted: rows may be deleted from an outbox at any time.
 	Strict bool
-	// Union takes rows that are the same for one row: of recordings that overlap.
+	// Union treats equal rows, from overlapping recordings, as one row.
 	Union bool
-	// Opened is the log's end just before the rows were read: a record at or
-	// above it may be of a row that was not seen. 0 is no limit.
+	// Opened is the end of the WAL just before the rows were read: a record at or
+	// above it may belong to a row that was not seen. 0 is no limit.
 	Opened replication.LSN
-	// Span limits what is reported of records, Written what is reported of rows:
-	// the same in times.
+	// Span limits what is reported about records. Written is the same span in
+	// times, and limits what is reported about rows.
 	Span, Written Span
-	// Undecided takes all rows without a record for rows in flight, because
-	// nobody knows what is.
+	// Undecided treats all rows without a record as in flight, because it is
+	// unknown which rows are.
 	Undecided bool
 	// Limit is how many findings of each kind are reported; 0 is all, in no
 	// particular order.
@@ -51,21 +51,21 @@ const (
 	DeadLettered
 )
 
-// Counts is what was compared.
+// Counts says what was compared.
 type Counts struct {
 	Rows      int64 `json:"rows"`
 	Published int64 `json:"published"` // rows with a record
-	Records   int64 `json:"records"`   // of our stream, repeats included
-	Replays   int64 `json:"replays"`   // of our stream, published again on purpose
-	Foreign   int64 `json:"foreign"`   // records of others in the same topics
-	Unmatched int64 `json:"unmatched"` // records of ours without a row, no finding unless strict
-	Newer     int64 `json:"newer"`     // records of ours that may be younger than the rows read
+	Records   int64 `json:"records"`   // of the given streams, repeats included
+	Replays   int64 `json:"replays"`   // of the given streams, published again on purpose
+	Foreign   int64 `json:"foreign"`   // other records in the same topics
+	Unmatched int64 `json:"unmatched"` // records of the given streams without a row, no finding unless strict
+	Newer     int64 `json:"newer"`     // records of the given streams that may be younger than the rows read
 	// Rows without a record for which there is a reason:
 	InFlight     int64 `json:"in_flight"`     // not confirmed yet
 	DeadLettered int64 `json:"dead_lettered"` // in the dead-letter topic
-	Expired      int64 `json:"expired"`       // deleted by Kafka's retention or compaction, or missing before: not to be told apart
-	Outside      int64 `json:"outside"`       // of the span
-	Undated      int64 `json:"undated"`       // not known whether in the span
+	Expired      int64 `json:"expired"`       // deleted by Kafka's retention or compaction, or missing before: indistinguishable
+	Outside      int64 `json:"outside"`       // outside the span
+	Undated      int64 `json:"undated"`       // unknown whether in the span
 	Unreadable   int64 `json:"unreadable"`    // tombstones in structured mode
 
 	Findings map[Kind]int64 `json:"findings"`
@@ -79,7 +79,7 @@ func (c Counts) Total() (n int64) {
 	return n
 }
 
-// Comparison takes rows and records and tells what is wrong.
+// Comparison takes rows and records and reports what is wrong.
 type Comparison struct {
 	options    Options
 	seed       maphash.Seed
@@ -90,7 +90,7 @@ type Comparison struct {
 	counts     Counts
 	scratch    []byte // of AddRow and Excuse
 
-	mu     sync.Mutex // guards what follows while logs are read
+	mu     sync.Mutex // guards the fields below while partitions are read
 	places []place
 	byName map[placeName]uint32
 	logs   []*Log
@@ -101,7 +101,8 @@ type placeName struct {
 	partition int32
 }
 
-// place is a partition, or a topic of which no more is known (partition -1).
+// place is a partition, or a topic where the partition is unknown (partition
+// -1).
 type place struct {
 	placeName
 	log *Log
@@ -131,10 +132,16 @@ func (c *Comparison) SpilledBytes() int64 { return c.spill.bytes() }
 // Undecided sets Options.Undecided.
 func (c *Comparison) Undecided() { c.options.Undecided = true }
 
-// AddRow takes an event that should be in Kafka. partition is the one its key
-// belongs to, -1 if that is not known. It is not for concurrent use.
+// AddRow takes an event that should be in Kafka. partition is the one to which
+// its key belongs, -1 if unknown. AddRow is not for concurrent use.
 func (c *Comparison) AddRow(r *Row, partition int32) error {
-	e := entry{kind: entryRow, id: r.ID, facts: r.facts(c.seed, c.attributes), place: c.place(string(r.Topic), partition), position: r.Position}
+	e := entry{
+		kind:     entryRow,
+		id:       r.ID,
+		facts:    r.facts(c.seed, c.attributes),
+		place:    c.place(string(r.Topic), partition),
+		position: r.Position,
+	}
 	if !r.Written.IsZero() {
 		e.time = r.Written.UnixMicro()
 	}
@@ -151,7 +158,7 @@ func (e *entry) mark(f entryFlags, on bool) {
 	}
 }
 
-// Excuse tells that the row with this id may have no record. It is not for
+// Excuse records that the row with this ID may have no record. It is not for
 // concurrent use.
 func (c *Comparison) Excuse(id []byte, why Excuse) error {
 	return c.add(&entry{kind: entryExcuse, id: id, excuse: why})
@@ -175,8 +182,8 @@ func (c *Comparison) place(topic string, partition int32) uint32 {
 	return i
 }
 
-// Compare judges everything that has come in. progress may be nil; it is told
-// the share that is done.
+// Compare judges everything that was added. progress may be nil; it is called
+// with the share that is done.
 func (c *Comparison) Compare(ctx context.Context, progress func(done, of int)) (Counts, error) {
 	for _, log := range c.logs {
 		c.counts.Records += log.records

@@ -7,15 +7,15 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// entryKind tells what an entry of the spill stands for.
+// entryKind is the kind of an entry of the spill.
 type entryKind uint8
 
 const (
 	entryRow    entryKind = iota
-	entryRecord           // of our stream
-	entryReplay           // of our stream, published again on purpose
+	entryRecord           // of the given streams
+	entryReplay           // of the given streams, published again on purpose
 	entryExcuse           // why a row may have no record
-	entryKey              // a key and a partition it was seen in; its id is a hash
+	entryKey              // a key and a partition in which it was seen; its ID is a hash
 )
 
 // entry is a row, a record or a key, reduced to what is compared.
@@ -24,28 +24,28 @@ type entry struct {
 	flags entryFlags
 	id    []byte
 	facts facts
-	// place is where the record is or the row's record should be; see
+	// place is where the record is, or where the row's record should be; see
 	// Comparison.places.
 	place    uint32
 	offset   int64
-	position replication.Position // of a row only if the truth knows it
-	// time is when the row was written, 0 if that is not known, or when the
-	// record was committed; microseconds since the Unix epoch.
+	position replication.Position // set for a row only if the truth file has it
+	// time is when the row was written, 0 if unknown, or when the record was
+	// committed; microseconds since the Unix epoch.
 	time int64
-	// The record with the highest position before this one, if that is higher
-	// than ours.
+	// The highest position among the records before this one, if that is higher
+	// than its own.
 	overtaken replication.Position
-	ahead     int64 // its offset
+	ahead     int64 // the offset of that record
 	excuse    Excuse
 }
 
 type entryFlags uint8
 
 const (
-	inRange    entryFlags = 1 << iota // of what is asked about
+	inRange    entryFlags = 1 << iota // in the span asked about
 	behind                            // overtaken by a record before it
-	unreadable                        // a row whose record would not tell its id
-	undated                           // a row that cannot be told to be in range
+	unreadable                        // a row whose record would not tell its ID
+	undated                           // a row that may or may not be in range
 )
 
 func (e *entry) has(f entryFlags) bool { return e.flags&f != 0 }
@@ -80,7 +80,7 @@ func appendPosition(b []byte, p replication.Position) []byte {
 
 var errEntry = errors.New("temporary file for the comparison: an entry is not what was written")
 
-// decode reads an entry. Its id is a view.
+// decode reads an entry. Its ID is a view.
 func (e *entry) decode(b []byte) error {
 	*e = entry{}
 	r := reader{rest: b}
@@ -111,7 +111,7 @@ func (e *entry) decode(b []byte) error {
 	return r.err()
 }
 
-// reader takes an entry apart.
+// reader parses an entry.
 type reader struct {
 	rest []byte
 	bad  bool

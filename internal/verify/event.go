@@ -12,12 +12,12 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// deadLetterID is the header of a dead letter that tells the row's id.
+// deadLetterID is the header of a dead letter that holds the row's ID.
 const deadLetterID = "streamer-event-id"
 
 // event is a record as a consumer reads it. Its slices are views.
 type event struct {
-	stream, replay, deadLetter bool // the headers are there
+	stream, replay, deadLetter bool // whether the headers are present
 
 	streamID, rowID []byte // rowID is that of a dead letter
 
@@ -25,17 +25,18 @@ type event struct {
 
 	data       []byte
 	hasData    bool
-	tombstone  bool // structured mode without a value: it has no id
+	tombstone  bool // structured mode without a value: it has no ID
 	structured bool
 }
 
-// late is by how much a record is later than its event, at least, where it was
-// published late.
+// late is the minimum by which the record of an event that was published late
+// is later than the event.
 const late = time.Minute
 
-// committed is when the event was committed, about, given the time of its record.
-// What was published late has a later record (docs/adr/0010); then the event's own
-// time tells, which is that of the commit, or of the row.
+// committed is roughly when the event was committed, given the time of its
+// record. An event that was published late has a later record (docs/adr/0010).
+// Then the event's own time is used, which is that of the commit, or of the
+// row.
 func (e *event) committed(recorded time.Time) time.Time {
 	var own time.Time
 	if own.UnmarshalText(e.time) != nil || recorded.Sub(own) < late {
@@ -46,12 +47,12 @@ func (e *event) committed(recorded time.Time) time.Time {
 
 var errNoEvent = errors.New("record carries our stream's identity, but is no CloudEvent")
 
-// readHeaders takes what headers tell; that is everything but the data in binary
-// mode. Extensions are added to others.
+// readHeaders reads the headers, which in binary mode hold everything but the
+// data. Extensions are added to others.
 func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 	*e = event{}
 	for _, h := range headers {
-		switch name := string(h.Key); name { // no copy: the compiler sees to that
+		switch name := string(h.Key); name { // no copy: the compiler takes care of that
 		case "ce_id":
 			e.id = h.Value
 		case "ce_type":
@@ -64,7 +65,7 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 			e.time = h.Value
 		case "ce_sequence":
 			e.sequence = h.Value
-		case "ce_" + wire.ReplayExtension: // the header says so as well
+		case "ce_" + wire.ReplayExtension: // the replay header says so as well
 		case "content-type":
 			e.contentType = h.Value
 		case wire.StreamHeader:
@@ -84,7 +85,7 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 	e.structured = bytes.HasPrefix(e.contentType, []byte("application/cloudevents"))
 }
 
-// read takes the rest from the value.
+// read reads the rest from the value.
 func (e *event) read(value []byte, others *attributeSet) error {
 	if !e.structured {
 		e.data, e.hasData = value, value != nil
@@ -137,7 +138,7 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 	return e.readData(members)
 }
 
-// readData undoes what structured mode does to a payload.
+// readData reverts the encoding of a payload in structured mode.
 func (e *event) readData(members map[string]json.RawMessage) error {
 	if raw, ok := members["data_base64"]; ok {
 		decoded, err := base64.StdEncoding.DecodeString(string(plain(raw)))
@@ -158,7 +159,7 @@ func (e *event) readData(members map[string]json.RawMessage) error {
 	return nil
 }
 
-// plain is the text of a JSON string, and any other value as it is written.
+// plain is the text of a JSON string, and any other value as written.
 func plain(raw json.RawMessage) []byte {
 	var text string
 	if len(raw) > 0 && raw[0] == '"' && json.Unmarshal(raw, &text) == nil {

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// Rules say what a row of the outbox table becomes, in the words of the
+// Rules say what a row of the outbox table becomes, in terms of the
 // configuration.
 type Rules struct {
 	// Columns are the columns that are read, Types the OIDs of their types.
 	Columns []string
 	Types   []uint32
-	// Attributes maps the names under outbox.columns to columns, Extensions
-	// those of extensions.
+	// Attributes maps the names under outbox.columns to columns. Extensions does
+	// the same for the names of extensions.
 	Attributes, Extensions map[string]string
 	// Constants are the placeholders database, schema and table.
 	Constants map[string]string
@@ -32,17 +32,18 @@ type Rules struct {
 	Routes                   []Route
 }
 
-// Route is an exception for some aggregate types; what is empty falls back.
+// Route is an exception for some aggregate types; empty fields fall back.
 type Route struct {
 	AggregateType     string
 	Topic, Key        string
 	Mode, NullPayload string
 }
 
-// The attributes that are compared beyond the core of an event.
+// The attributes that are compared in addition to the core of an event.
 var optional = []string{"traceparent", "tracestate", "correlationid", "causationid"}
 
-// Expectation makes rows of the values of a table. It is not for concurrent use.
+// Expectation builds rows from the values of a table. It is not for concurrent
+// use.
 type Expectation struct {
 	rules  Rules
 	index  map[string]int // of columns
@@ -50,10 +51,10 @@ type Expectation struct {
 	typ    []piece
 	source []piece
 	row    Row
-	// Of the row at hand, in canonical form:
+	// Of the current row, in canonical form:
 	text       map[string][]byte // attributes by name
 	extensions map[string][]byte
-	json       map[string]bool // media types met so far
+	json       map[string]bool // media types seen so far
 	names      []string        // of compared extensions
 	payload    PayloadHash
 }
@@ -85,7 +86,13 @@ func NewExpectation(r Rules) (*Expectation, error) {
 	}
 	e.typ, e.source = split(r.Type), split(r.Source)
 	for _, route := range append(slices.Clip(r.Routes), Route{AggregateType: "*"}) {
-		ready := expectedRoute{pattern: route.AggregateType, topic: split(r.Topic), key: split(r.Key), structured: r.Structured, nullPayload: r.NullPayload}
+		ready := expectedRoute{
+			pattern:     route.AggregateType,
+			topic:       split(r.Topic),
+			key:         split(r.Key),
+			structured:  r.Structured,
+			nullPayload: r.NullPayload,
+		}
 		if route.Topic != "" {
 			ready.topic = split(route.Topic)
 		}
@@ -119,7 +126,7 @@ func (r Rules) AttributeNames() []string {
 	return names
 }
 
-// split takes a template apart. The configuration has been checked before.
+// split parses a template. The configuration has been checked before.
 func split(template string) []piece {
 	var pieces []piece
 	for template != "" {
@@ -138,7 +145,7 @@ func split(template string) []piece {
 }
 
 // Row is what the values of a row should become. It is valid until the next
-// call. Of a row that cannot become an event, only the id is known.
+// call. For a row that cannot become an event, only the ID is known.
 func (e *Expectation) Row(values [][]byte) (*Row, error) {
 	if len(values) != len(e.rules.Columns) {
 		return nil, fmt.Errorf("row of %d values where %d were asked for", len(values), len(e.rules.Columns))
@@ -214,7 +221,7 @@ func (e *Expectation) match() *expectedRoute {
 	return &e.routes[last]
 }
 
-// expandOwn is the row's own value, or what the template makes.
+// expandOwn is the row's own value, or the expansion of the template.
 func (e *Expectation) expandOwn(name string, template []piece) []byte {
 	if value := e.text[name]; len(value) > 0 {
 		return value
@@ -244,7 +251,8 @@ func (e *Expectation) placeholder(name string) []byte {
 	return e.text[name]
 }
 
-// expectedSource is nil, not known, where the streamer would have to escape.
+// expectedSource is nil, meaning unknown, where the streamer would have to
+// escape.
 func (e *Expectation) expectedSource() []byte {
 	if own := e.text["source"]; len(own) > 0 {
 		return own
@@ -263,7 +271,7 @@ func plainURI(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '.' || c == '_' || c == '~'
 }
 
-// data works out payload and media type.
+// data derives payload and media type.
 func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
 	column, at := e.rules.Attributes["payload"], -1
 	if column != "" {
@@ -377,7 +385,7 @@ func parseTime(text string) (string, error) {
 	return at.Format(time.RFC3339Nano), nil
 }
 
-// attributeTime also takes a bigint of milliseconds.
+// attributeTime also accepts a bigint of milliseconds.
 func (e *Expectation) attributeTime(column string, text []byte) ([]byte, error) {
 	if e.rules.Types[e.index[column]] != typeInt8 {
 		return text, nil
@@ -389,5 +397,6 @@ func (e *Expectation) attributeTime(column string, text []byte) ([]byte, error) 
 	return []byte(time.UnixMilli(milli).UTC().Format(time.RFC3339Nano)), nil
 }
 
-// blank tells what CloudEvents takes for empty: such an attribute is left out.
+// blank reports whether CloudEvents takes a value for empty: such an attribute
+// is left out.
 func blank(value []byte) bool { return len(bytes.TrimSpace(value)) == 0 }

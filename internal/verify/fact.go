@@ -9,7 +9,7 @@ import (
 // fact names a part of an event that is compared.
 type fact int
 
-// The parts, in the order in which differences are told.
+// The parts, in the order in which differences are listed.
 const (
 	factPayload fact = iota
 	factTopic
@@ -25,11 +25,11 @@ const (
 
 var factNames = [factCount]string{"payload", "topic", "key", "type", "subject", "source", "time", "datacontenttype", "extensions"}
 
-// facts are hashes of the parts; 0 is a part that is not known. A difference
+// facts are hashes of the parts; 0 means that the part is unknown. A difference
 // goes unnoticed with a probability of 1 in 4 billion.
 type facts [factCount]uint32
 
-// differs lists the parts that both sides know and that are not the same.
+// differs lists the parts that both sides know and that differ.
 func (f *facts) differs(g *facts) []string {
 	var names []string
 	for i := range f {
@@ -49,7 +49,7 @@ func (f *facts) sameAs(g *facts) bool {
 	return true
 }
 
-// set hashes a part; nil is not known.
+// set hashes a part; nil means unknown.
 func (f *facts) set(i fact, seed maphash.Seed, value []byte) {
 	if value != nil {
 		f[i] = known(uint32(maphash.Bytes(seed, value)))
@@ -65,17 +65,17 @@ type PayloadHash [sha256.Size]byte
 // value and for an event without data, which is not the same as empty data.
 func HashPayload(data []byte, present bool) PayloadHash {
 	if !present {
-		return PayloadHash{} // which nothing hashes to
+		return PayloadHash{} // to which nothing hashes
 	}
 	return sha256.Sum256(data)
 }
 
 func (h *PayloadHash) fact() uint32 { return known(binary.BigEndian.Uint32(h[:])) }
 
-// attributeSet hashes named values whatever their order.
+// attributeSet hashes named values regardless of their order.
 type attributeSet struct {
 	seed  maphash.Seed
-	names map[string]bool // that are compared
+	names map[string]bool // those that are compared
 	sum   uint32
 }
 

@@ -8,26 +8,27 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Kind is what is wrong.
+// Kind is the kind of a finding.
 type Kind uint8
 
 // The kinds of findings, worst first.
 const (
-	// Missing is a row that is published by its position and has no record.
+	// Missing is a row that is published, judging by its position, and has no
+	// record.
 	Missing Kind = iota
 	// Altered is a record that does not say what its row says, or a repeat that
-	// is not the same as the first.
+	// differs from the first record.
 	Altered
-	// OutOfOrder is the first record of an event, behind one that was committed
+	// OutOfOrder is the first record of an event, after one that was committed
 	// later.
 	OutOfOrder
 	// Scattered is a key with records in several partitions of a topic.
 	Scattered
 	// Repeated is a second record of an event.
 	Repeated
-	// Phantom is a record of our stream without a row.
+	// Phantom is a record of the given streams without a row.
 	Phantom
-	// Malformed is a record of our stream that is no event.
+	// Malformed is a record of the given streams that is no event.
 	Malformed
 	kindCount
 )
@@ -55,7 +56,7 @@ func Kinds() []Kind {
 
 func (k Kind) String() string { return kindNames[k] }
 
-// Meaning is a sentence for whoever is on call.
+// Meaning is a sentence for the operator on call.
 func (k Kind) Meaning() string { return kindMeanings[k] }
 
 // MarshalText is the name with underscores.
@@ -94,18 +95,18 @@ type Finding struct {
 	Sequence string `json:"sequence,omitempty"`
 	// Committed is the record's timestamp, or when the row was written.
 	Committed time.Time `json:"committed,omitzero"`
-	// Other is the record that At contradicts: the first one of the event, or
-	// the one that overtook it.
+	// Other is the record that At contradicts: the first one of the event, or the
+	// one that overtook it.
 	Other         *Place `json:"other,omitempty"`
 	OtherPosition string `json:"other_position,omitempty"`
 	// Topic and Partition are where a missing record should be.
 	Topic     string `json:"topic,omitempty"`
 	Partition *int32 `json:"partition,omitempty"`
-	// Differs are the parts that are not as they should be.
+	// Differs are the parts that differ from what they should be.
 	Differs []string `json:"differs,omitempty"`
 }
 
-// String is the finding as one line.
+// String renders the finding on one line.
 func (f Finding) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%-12s", f.Kind)
@@ -148,12 +149,12 @@ func (f Finding) because(b *strings.Builder) {
 	}
 }
 
-// sequence is a position as the CloudEvents attribute has it.
+// sequence is a position in the form of the CloudEvents attribute.
 func sequence(p replication.Position) string {
 	return fmt.Sprintf("%016x-%08x", uint64(p.Commit), p.Ordinal)
 }
 
-// less puts findings into the order in which they are shown.
+// less orders findings as they are shown.
 func (f Finding) less(g Finding) bool {
 	if f.Sequence != g.Sequence {
 		return f.Sequence < g.Sequence

@@ -12,7 +12,7 @@ import (
 
 func hashID(seed maphash.Seed, id []byte) uint64 { return maphash.Bytes(seed, id) }
 
-// judge looks at one bucket after the other. Its memory is used again.
+// judge examines one bucket after the other. Its memory is reused.
 type judge struct {
 	comparison *Comparison
 	buffer     []byte
@@ -31,7 +31,7 @@ type ref struct {
 	size int
 }
 
-// bucket judges all events whose ids are in it.
+// bucket judges all events whose IDs are in it.
 func (j *judge) bucket(i int) (err error) {
 	if j.buffer, err = j.comparison.spill.read(i, j.buffer); err != nil {
 		return err
@@ -52,7 +52,7 @@ func (j *judge) bucket(i int) (err error) {
 	return nil
 }
 
-// index finds the entries and sorts them by their ids' hashes.
+// index finds the entries and sorts them by the hashes of their IDs.
 func (j *judge) index() error {
 	j.refs = j.refs[:0]
 	var e entry
@@ -67,7 +67,7 @@ func (j *judge) index() error {
 		}
 		hash := hashID(j.comparison.seed, e.id)
 		if e.kind == entryKey {
-			hash = ^binary.BigEndian.Uint64(e.id) // not among ids
+			hash = ^binary.BigEndian.Uint64(e.id) // not among IDs
 		}
 		j.refs = append(j.refs, ref{hash, at, int(size)})
 		at += int(size)
@@ -76,7 +76,7 @@ func (j *judge) index() error {
 	return nil
 }
 
-// same judges entries whose ids have the same hash: of one id nearly always.
+// same judges entries whose IDs have the same hash: nearly always of one ID.
 func (j *judge) same(refs []ref) error {
 	j.group = slices.Grow(j.group[:0], len(refs))[:len(refs)]
 	for i, r := range refs {
@@ -108,7 +108,7 @@ func compareIDs(a, b entry) int {
 	return bytes.Compare(a.id, b.id)
 }
 
-// event judges all that there is about one event, or about one key.
+// event judges all entries of one event, or of one key.
 func (j *judge) event(group []entry) error {
 	j.sort(group)
 	if len(j.keys) > 0 {
@@ -190,14 +190,14 @@ func (j *judge) absent() error {
 	return nil
 }
 
-// expired tells that Kafka may have deleted the row's record: it is not surely
-// younger than the oldest record that is left.
+// expired reports whether Kafka may have deleted the row's record: the row is
+// not certainly younger than the oldest remaining record.
 func (c *Comparison) expired(row *entry) bool {
 	at := &c.places[row.place]
 	if at.log != nil {
 		return at.log.forgot(row)
 	}
-	for _, log := range c.logs { // the partition is not known
+	for _, log := range c.logs { // the partition is unknown
 		if log.name.topic == at.topic && log.forgot(row) {
 			return true
 		}
@@ -261,9 +261,9 @@ func (j *judge) unmatched() error {
 	return nil
 }
 
-// repeated judges records after the first; the first of each position must not
-// have been overtaken. A table without a unique id may hold several events of
-// one id: as many positions as there are rows are no repeats.
+// repeated judges records after the first. The first of each position must not
+// have been overtaken. A table without a unique ID may hold several events of
+// one ID: up to as many positions as there are rows are no repeats.
 func (j *judge) repeated() error {
 	c := j.comparison
 	positions, first := 0, 0

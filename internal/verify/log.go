@@ -16,10 +16,10 @@ type Log struct {
 	place      uint32
 	name       placeName
 	compacted  bool
-	begins     bool // the next record of ours is the first that is left
+	begins     bool // the next record of the streams is the first that is left
 
 	// complete is the time from which on nothing was deleted, in microseconds;
-	// completeFrom the position. Both are 0 where everything is still there.
+	// completeFrom is the position. Both are 0 where everything is still there.
 	complete     int64
 	completeFrom replication.Position
 
@@ -27,7 +27,7 @@ type Log struct {
 
 	records, replays, foreign int64
 	malformed                 []Finding
-	unshown                   int64 // malformed ones beyond those
+	unshown                   int64 // further malformed records
 
 	event   event
 	others  attributeSet
@@ -36,26 +36,26 @@ type Log struct {
 }
 
 const (
-	// seenKeys is how many keys a log remembers, so that a key that comes often
-	// takes little room. It must be a power of two.
+	// seenKeys is how many keys a log remembers, so that a frequent key takes
+	// little room. It must be a power of two.
 	seenKeys = 1024
-	// keptMalformed bounds what a log remembers of records that are no events.
+	// keptMalformed bounds how many records that are no events a log remembers.
 	keptMalformed = 100
 )
 
-// OpenLog begins a partition. compacted tells that the topic forgets records at
-// any place. It may be called from several goroutines.
+// OpenLog begins a partition. compacted says that the topic may drop records at
+// any place. OpenLog may be called from several goroutines.
 func (c *Comparison) OpenLog(l kafka.Log, compacted bool) *Log {
 	log := &Log{
 		comparison: c, name: placeName{l.Topic, l.Partition}, compacted: compacted,
-		// Who begins behind the start does not ask about what was there.
+		// A log that begins after the start is not about what was there before.
 		begins:  l.Start > 0 && l.From == l.Start,
 		others:  attributeSet{seed: c.seed, names: c.attributes},
 		highest: map[string]*summit{},
 	}
 	log.place = c.place(l.Topic, l.Partition)
 	if log.begins || compacted {
-		log.complete = never // until a record tells
+		log.complete = never // until a record shows the time
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,7 +82,7 @@ func (l *Log) Add(r *kafka.LogRecord) error {
 		return nil
 	}
 	var position replication.Position
-	if wrong == nil && len(l.event.sequence) > 0 { // what was replayed from the table has none
+	if wrong == nil && len(l.event.sequence) > 0 { // a record replayed from the table has none
 		position, wrong = wire.ParseSequence(string(l.event.sequence))
 	}
 	if wrong != nil {
@@ -116,8 +116,8 @@ func (l *Log) add(r *kafka.LogRecord, position replication.Position) error {
 	return l.addKey(r.Key, &e)
 }
 
-// bury notes a row that went to the dead letters. One without an id excuses the
-// rows without one.
+// bury records a row that went to the dead letters. A dead letter without an ID
+// excuses the rows without one.
 func (l *Log) bury() error {
 	e := entry{kind: entryExcuse, id: l.event.rowID, excuse: DeadLettered}
 	l.scratch = e.append(l.scratch[:0])
@@ -126,10 +126,10 @@ func (l *Log) bury() error {
 
 func (l *Log) hash(id []byte) uint64 { return hashID(l.comparison.seed, id) }
 
-// noteStart remembers from where on the log is whole.
+// noteStart records from where on the partition is complete.
 func (l *Log) noteStart(e *entry) {
 	if l.begins && !l.compacted {
-		// Timestamps of records lack what is below a millisecond.
+		// Timestamps of records are truncated to milliseconds.
 		l.complete, l.completeFrom = e.time+time.Millisecond.Microseconds(), e.position
 	}
 	l.begins = false
@@ -141,9 +141,9 @@ type summit struct {
 	offset   int64
 }
 
-// order compares with what came before in the same stream.
+// order compares a record with earlier ones of the same stream.
 func (l *Log) order(e *entry) {
-	highest := l.highest[string(l.event.streamID)] // no copy: the compiler sees to that
+	highest := l.highest[string(l.event.streamID)] // no copy: the compiler takes care of that
 	if highest == nil {
 		highest = &summit{}
 		l.highest[string(l.event.streamID)] = highest
@@ -174,7 +174,7 @@ func (l *Log) facts(r *kafka.LogRecord, f *facts) {
 	f[factAttributes] = l.others.fact()
 }
 
-// addKey notes that the key was seen here, once for a while.
+// addKey records that the key was seen here, not necessarily each time.
 func (l *Log) addKey(key []byte, e *entry) (err error) {
 	hash := l.comparison.keyHash(l.name.topic, key)
 	seen := &l.seen[hash&(seenKeys-1)]
@@ -186,7 +186,7 @@ func (l *Log) addKey(key []byte, e *entry) (err error) {
 	return err
 }
 
-// malform notes a record of ours that is no event.
+// malform records that a record of the streams is no event.
 func (l *Log) malform(r *kafka.LogRecord) {
 	l.records++
 	if !l.comparison.options.Span.time(r.Time) {

@@ -7,8 +7,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Row is an event that should be in Kafka. Parts that are nil are not known and
-// not compared. Slices are read during the call only that takes the row.
+// Row is an event that should be in Kafka. Parts that are nil are unknown and
+// not compared. Slices are read only during the call that takes the row.
 type Row struct {
 	ID      []byte
 	Topic   []byte
@@ -23,13 +23,13 @@ type Row struct {
 	// Attributes are the extensions, if HasAttributes.
 	Attributes    []Attribute
 	HasAttributes bool
-	// Written is when the row was inserted, zero if that is not known. It must
-	// not be later than the commit.
+	// Written is when the row was inserted, zero if unknown. It must not be later
+	// than the commit.
 	Written time.Time
-	// Position is in commit order, zero if it is not known.
+	// Position is in commit order, zero if unknown.
 	Position replication.Position
-	// Unreadable rows become records without an id, of which nothing can be
-	// told: tombstones in structured mode.
+	// Unreadable rows become records without an ID, about which nothing can be
+	// said: tombstones in structured mode.
 	Unreadable bool
 }
 

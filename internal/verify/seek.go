@@ -11,15 +11,17 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// Scanner reads a part of a log; kafka.Client does.
+// Scanner reads a part of a partition's records; kafka.Client implements it.
 type Scanner interface {
 	Scan(ctx context.Context, log kafka.Log, visit func(*kafka.LogRecord) error) error
 }
 
-// Around translates a position into times: the latest commit below it and the
-// earliest at or above it that have a record of one of the streams. Records know
-// milliseconds only, so a commit was at most one after the time that is given for
-// it, and above is that much later. A time is zero if there is no such record.
+// Around translates a position into times. below is the time of the latest
+// commit below the position, above the time of the earliest commit at or above
+// it. Only commits that have a record of one of the streams count. Records have
+// only milliseconds: a commit was at most one millisecond after the time of its
+// record. above includes that millisecond. A time is zero if there is no such
+// record.
 func Around(ctx context.Context, s Scanner, logs []kafka.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
 	for _, log := range logs {
 		b, a, err := around(ctx, s, log, streams, lsn)
@@ -39,12 +41,16 @@ func Around(ctx context.Context, s Scanner, logs []kafka.Log, streams []string, 
 	return below, above, nil
 }
 
-// around halves the log until the two records are found. Repeats make a log
-// unsorted for a stretch; then it finds one of the places that fit.
+// around bisects the partition until the two records are found. Repeats leave a
+// stretch of the partition unsorted; then it finds one of the places that fit.
 func around(ctx context.Context, s Scanner, log kafka.Log, streams []string, lsn replication.LSN) (below, above time.Time, err error) {
 	for low, high := log.Start, log.End; low < high; {
 		middle := low + (high-low)/2
-		p, at, offset, found, err := probe(ctx, s, kafka.Log{Topic: log.Topic, Partition: log.Partition, Start: log.Start, From: middle, End: high}, streams)
+		p, at, offset, found, err := probe(
+			ctx, s,
+			kafka.Log{Topic: log.Topic, Partition: log.Partition, Start: log.Start, From: middle, End: high},
+			streams,
+		)
 		switch {
 		case err != nil:
 			return below, above, err
@@ -61,8 +67,10 @@ func around(ctx context.Context, s Scanner, log kafka.Log, streams []string, lsn
 
 var errFound = errors.New("found")
 
-// probe is the first event of ours in a part of a log.
-func probe(ctx context.Context, s Scanner, log kafka.Log, streams []string) (p replication.Position, at time.Time, offset int64, found bool, err error) {
+// probe finds the first event of the streams in a part of a partition.
+func probe(
+	ctx context.Context, s Scanner, log kafka.Log, streams []string,
+) (p replication.Position, at time.Time, offset int64, found bool, err error) {
 	var e event
 	var others attributeSet
 	err = s.Scan(ctx, log, func(r *kafka.LogRecord) error {

@@ -13,7 +13,7 @@ type Span struct {
 	From, To         replication.LSN // of commit records
 }
 
-// Unlimited tells that everything is in the span.
+// Unlimited reports whether everything is in the span.
 func (s Span) Unlimited() bool { return s == Span{} }
 
 func (s Span) record(p replication.Position, at time.Time) bool {
@@ -24,8 +24,9 @@ func (s Span) time(at time.Time) bool {
 	return !at.Before(s.FromTime) && (s.ToTime.IsZero() || at.Before(s.ToTime))
 }
 
-// inSpan tells whether a row is among what is asked about, as far as that can be
-// told: by its position where the truth knows it, else by when it was written.
+// inSpan reports whether a row is in the span asked about, and whether that is
+// known. It uses the row's position if the truth file has it, and otherwise the
+// time when it was written.
 func (c *Comparison) inSpan(r *Row) (in, told bool) {
 	span := c.options.Span
 	positioned := r.Position != (replication.Position{})

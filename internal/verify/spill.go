@@ -8,20 +8,20 @@ import (
 )
 
 const (
-	spillMemory  = 16 << 20 // bytes that wait in memory, all buckets together
+	spillMemory  = 16 << 20 // bytes waiting in memory, all buckets together
 	bucketTarget = 40_000   // entries in a bucket, if the estimate was right
 	minBuckets   = 64
 	maxBuckets   = 4096
 )
 
-// spill keeps entries in buckets, in memory as long as they are few, else in one
-// temporary file. Adding is for concurrent use.
+// spill keeps entries in buckets: in memory as long as they are few, otherwise
+// in one temporary file. Adding is for concurrent use.
 type spill struct {
 	dir     string
-	limit   int // bytes of a bucket that wait in memory
+	limit   int // bytes of a bucket that may wait in memory
 	buckets []bucket
 
-	mu   sync.Mutex // guards what follows
+	mu   sync.Mutex // guards the fields below
 	file *os.File
 	size int64
 }
@@ -38,14 +38,14 @@ type chunk struct {
 	length int
 }
 
-// newSpill makes buckets for about this many entries. dir is where the file
-// would go; empty is the system's place for temporary files.
+// newSpill creates buckets for roughly this many entries. dir is the folder for
+// the file; empty is the system's folder for temporary files.
 func newSpill(dir string, entries int64) *spill {
 	count := int(min(max(entries/bucketTarget, minBuckets), maxBuckets))
 	return &spill{dir: dir, limit: spillMemory / count, buckets: make([]bucket, count)}
 }
 
-// add keeps a copy of the entry in the bucket that the hash chooses.
+// add stores a copy of the entry in the bucket that the hash chooses.
 func (s *spill) add(hash uint64, entry []byte) error {
 	b := &s.buckets[hash%uint64(len(s.buckets))]
 	b.mu.Lock()
@@ -71,8 +71,8 @@ func (s *spill) write(b *bucket) error {
 		if err != nil {
 			return fmt.Errorf("temporary file for the comparison: %w: name a folder with room in --temp-dir", err)
 		}
-		// Without a name it is gone whatever happens to us. Where that is not
-		// possible, close removes it.
+		// A file without a name disappears however the process ends. Where that is
+		// not possible, close removes it.
 		_ = os.Remove(file.Name())
 		s.file = file
 	}
@@ -85,8 +85,8 @@ func (s *spill) write(b *bucket) error {
 	return nil
 }
 
-// read gives the entries of a bucket, each behind its length, into a buffer that
-// is used again.
+// read reads the entries of a bucket, each after its length, into a reused
+// buffer.
 func (s *spill) read(i int, buffer []byte) ([]byte, error) {
 	b := &s.buckets[i]
 	buffer = buffer[:0]

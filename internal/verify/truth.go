@@ -21,7 +21,7 @@ type TruthHeader struct {
 	Version int `json:"streamer_truth"`
 	// Streams are the identities in the header streamer-stream.
 	Streams []string `json:"streams,omitempty"`
-	// Opened is the log's end before the recording began, as an LSN.
+	// Opened is the end of the WAL before the recording began, as an LSN.
 	Opened string    `json:"opened_lsn,omitempty"`
 	Table  string    `json:"table,omitempty"`
 	At     time.Time `json:"recorded_at,omitzero"`
@@ -38,7 +38,7 @@ type truthLine struct {
 	ID          string            `json:"id"`
 	Topic       *string           `json:"topic,omitempty"`
 	Key         *string           `json:"key,omitempty"`
-	KeyBase64   []byte            `json:"key_base64,omitempty"` // of a key that is not UTF-8
+	KeyBase64   []byte            `json:"key_base64,omitempty"` // for a key that is not UTF-8
 	Type        *string           `json:"type,omitempty"`
 	Subject     *string           `json:"subject,omitempty"`
 	Source      *string           `json:"source,omitempty"`
@@ -118,8 +118,8 @@ func bytesOf(s *string) []byte {
 	return append([]byte{}, *s...)
 }
 
-// ReadTruth hands the rows of a truth file to visit, headers to header. Files
-// may be joined: each keeps its header.
+// ReadTruth hands the rows of a truth file to visit, and headers to header.
+// Files may be concatenated: each keeps its header.
 func ReadTruth(r io.Reader, header func(TruthHeader) error, visit func(*Row) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 64<<10), longestTruth)
@@ -189,7 +189,7 @@ func (l *truthLine) row() (*Row, error) {
 	return r, nil
 }
 
-// OpenedLSN is Opened as a number, 0 if it is not there.
+// OpenedLSN is Opened as a number, 0 if it is missing.
 func (h TruthHeader) OpenedLSN() (replication.LSN, error) {
 	if h.Opened == "" {
 		return 0, nil

@@ -18,7 +18,8 @@ func TestTruthFile(t *testing.T) {
 	rows := []Row{
 		{ID: []byte("only an id")},
 		{
-			ID: []byte("1"), Topic: []byte("t"), Key: []byte("<k>"), Type: []byte("ty"), Subject: []byte("s"), Source: []byte("/s"), Time: []byte("2026-11-21T11:33:26Z"),
+			ID: []byte("1"), Topic: []byte("t"), Key: []byte("<k>"), Type: []byte("ty"), Subject: []byte("s"), Source: []byte("/s"),
+			Time:        []byte("2026-11-21T11:33:26Z"),
 			ContentType: []byte("a/b"), Payload: &hash, HasAttributes: true, Attributes: []Attribute{{"tenant", []byte("7")}},
 			Written: time.UnixMicro(1_700_000_000_123_456).UTC(), Position: replication.Position{Commit: 0xda08ce68, Ordinal: 3},
 		},
@@ -26,7 +27,12 @@ func TestTruthFile(t *testing.T) {
 		{ID: []byte("3"), Key: []byte{}},
 	}
 	var file bytes.Buffer
-	header := TruthHeader{Streams: []string{"a", "b"}, Opened: "0/15306C8", Table: "public.outbox", At: time.UnixMicro(1_700_000_000_000_001).UTC()}
+	header := TruthHeader{
+		Streams: []string{"a", "b"},
+		Opened:  "0/15306C8",
+		Table:   "public.outbox",
+		At:      time.UnixMicro(1_700_000_000_000_001).UTC(),
+	}
 	w, err := NewTruthWriter(&file, header)
 	require.NoError(t, err)
 	for i := range rows {
@@ -75,7 +81,8 @@ func TestTruthFileErrors(t *testing.T) {
 	assert.ErrorContains(t, err, "opened_lsn")
 }
 
-// The same event from two recordings is one; as what it differs, either counts.
+// The same event from two recordings counts as one; where they differ, either
+// version counts.
 func TestUnion(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, func(o *Options) { o.Union = true })
@@ -116,7 +123,8 @@ func TestExpectation(t *testing.T) {
 		require.NoError(t, err)
 		payload := HashPayload([]byte(`{"n": "x"}`), true)
 		assert.Equal(t, &Row{
-			ID: []byte(sampleID(1)), Topic: []byte("outbox.event.order"), Key: []byte("order/true"), Type: []byte("com.example.order.placed"), Subject: []byte("order-42"),
+			ID: []byte(sampleID(1)), Topic: []byte("outbox.event.order"), Key: []byte("order/true"),
+			Type: []byte("com.example.order.placed"), Subject: []byte("order-42"),
 			Source: []byte("/outbox/shop/public.outbox"), ContentType: []byte("application/json"), Payload: &payload, HasAttributes: true,
 			Attributes: []Attribute{{"at", []byte("2026-11-21T11:33:26.15Z")}, {"paid", []byte("true")}, {"raw", []byte("AP8=")}},
 		}, r)

@@ -1,5 +1,5 @@
-// Bench compares the streamer with other ways to do its work, on a PostgreSQL
-// and a Kafka of its own. See bench/README.md.
+// Bench compares the streamer with other ways to do its work, on its own
+// PostgreSQL and Kafka. See bench/README.md.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 )
 
 func main() {
-	// The first signal cleans up, a second one ends us at once.
+	// The first signal cleans up, a second one ends the process at once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop)
 	err := run(ctx, os.Args[1:], os.Stderr)

@@ -1,6 +1,8 @@
-// Package broker is the Kafka side of the benchmarks: topics, how many events
-// have arrived in them and when, how many bytes they take, and a consumer that
-// measures latency.
+// Package broker is the Kafka side of the benchmarks:
+//   - topics
+//   - the number and arrival times of the events in them
+//   - the bytes that they take
+//   - a consumer that measures latency
 package broker
 
 import (
@@ -13,22 +15,22 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Partition is one of those a contender writes to.
+// Partition is one of the partitions to which a contender writes.
 type Partition struct {
 	Topic string
 	ID    int32
 }
 
-// Arrivals counts the events in topics of a cluster with one broker. Not for
-// concurrent use.
+// Arrivals counts the events in topics of a cluster with one broker. It is not
+// for concurrent use.
 type Arrivals struct {
 	client     sarama.Client
 	leader     *sarama.Broker
 	partitions []Partition
 	ends       map[Partition]int64
 	// markers are the control records at the beginning of each partition: a
-	// contender that fences its predecessor writes them before its first
-	// event. Those of partitions that are still empty are not known yet.
+	// contender that fences its predecessor writes them before its first event.
+	// Those of partitions that are still empty are not known yet.
 	markers map[Partition]int64
 }
 
@@ -40,8 +42,9 @@ func Config() *sarama.Config {
 	return config
 }
 
-// OpenArrivals connects to the broker, and waits until it leads all partitions:
-// of new ones it may have heard and not be ready. The caller must close it.
+// OpenArrivals connects to the broker and waits until it leads all partitions.
+// The broker may know of new partitions before it is ready to lead them. The
+// caller must close the Arrivals.
 func OpenArrivals(ctx context.Context, brokers, topics []string) (*Arrivals, error) {
 	client, err := sarama.NewClient(brokers, Config())
 	if err != nil {
@@ -97,10 +100,11 @@ func (a *Arrivals) awaitLeader(ctx context.Context) error {
 // Close disconnects.
 func (a *Arrivals) Close() error { return a.client.Close() }
 
-// Partitions returns all that are counted.
+// Partitions returns the partitions that are counted.
 func (a *Arrivals) Partitions() []Partition { return a.partitions }
 
-// Count returns the number of events in all partitions, and when that was.
+// Count returns the number of events in all partitions, and the time of the
+// count.
 func (a *Arrivals) Count() (events int64, at time.Time, err error) {
 	request := &sarama.OffsetRequest{Version: 1}
 	for _, p := range a.partitions {
@@ -120,7 +124,7 @@ func (a *Arrivals) Count() (events int64, at time.Time, err error) {
 		if block.Err != sarama.ErrNoError {
 			return 0, at, fmt.Errorf("end offset of partition %d of topic %q: %w", p.ID, p.Topic, block.Err)
 		}
-		// Until an event has been seen behind them, there may be more markers.
+		// More markers may follow until an event has been seen after them.
 		if block.Offset != a.ends[p] && a.ends[p] <= a.markers[p] {
 			unknown = append(unknown, p)
 		}
@@ -135,8 +139,8 @@ func (a *Arrivals) Count() (events int64, at time.Time, err error) {
 	return events, at, nil
 }
 
-// findMarkers counts the control records before the first event of partitions,
-// of many at once: a contender fences a thousand of them in a moment.
+// findMarkers counts the control records before the first event of many
+// partitions at once: a contender fences a thousand of them in a moment.
 func (a *Arrivals) findMarkers(partitions []Partition) error {
 	const (
 		enough = 512 // bytes of each partition; a batch with one marker takes 78
@@ -163,7 +167,7 @@ func (a *Arrivals) findMarkers(partitions []Partition) error {
 }
 
 // countMarkers counts the control records at the beginning. The last batch may
-// be cut off.
+// be truncated.
 func countMarkers(sets []*sarama.Records) (markers int64) {
 	for _, records := range sets {
 		batch := records.RecordBatch

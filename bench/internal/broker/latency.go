@@ -16,22 +16,22 @@ import (
 	"github.com/outboxstream/streamer/bench/internal/workload"
 )
 
-// Listener consumes topics while events are made and measures how long each
-// took. Its methods may be called from any goroutine.
+// Listener consumes topics while events are created and measures the latency of
+// each. Its methods may be called from any goroutine.
 type Listener struct {
 	client    sarama.Client
 	consumer  sarama.Consumer
 	consumers []sarama.PartitionConsumer
 	running   sync.WaitGroup
 
-	clock atomic.Pointer[workload.Clock] // of the events that count now
+	clock atomic.Pointer[workload.Clock] // of the events that are being counted
 	mu    sync.Mutex
 	took  []time.Duration
-	all   chan struct{} // closed when all events of the clock have come
+	all   chan struct{} // closed when all events of the clock have arrived
 	err   error
 }
 
-// Listen begins to consume partitions from where they are now. The caller must
+// Listen begins to consume partitions from their current ends. The caller must
 // close the listener.
 func Listen(brokers []string, partitions []Partition) (*Listener, error) {
 	config := Config()
@@ -99,7 +99,8 @@ func (l *Listener) arrived(payload []byte, now time.Time) {
 	}
 }
 
-// Await returns how long each event took, shortest first, once all have come.
+// Await returns the latencies of all events, shortest first, once all have
+// arrived.
 func (l *Listener) Await(ctx context.Context, ended <-chan struct{}) ([]time.Duration, error) {
 	l.mu.Lock()
 	all := l.all
@@ -122,7 +123,8 @@ func (l *Listener) Await(ctx context.Context, ended <-chan struct{}) ([]time.Dur
 	return took, nil
 }
 
-// number reads n from {"n": 123, …, which is what jsonb makes of every payload.
+// number reads n from {"n": 123, …, which is the beginning of every payload as
+// jsonb.
 func number(payload []byte) (int64, error) {
 	rest, ok := bytes.CutPrefix(payload, []byte(`{"n": `))
 	digits, _, found := bytes.Cut(rest, []byte(","))

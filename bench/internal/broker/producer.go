@@ -9,7 +9,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Producer hands records straight to Kafka.
+// Producer sends records directly to Kafka.
 type Producer struct {
 	producer  sarama.AsyncProducer
 	records   *Records
@@ -17,7 +17,7 @@ type Producer struct {
 	failed    []error // read only after collected
 }
 
-// OpenProducer connects to Kafka. The caller must close it.
+// OpenProducer connects to Kafka. The caller must close the Producer.
 func OpenProducer(brokers []string, records *Records) (*Producer, error) {
 	producer, err := sarama.NewAsyncProducer(brokers, ProducerConfig())
 	if err != nil {
@@ -36,7 +36,7 @@ func OpenProducer(brokers []string, records *Records) (*Producer, error) {
 	return p, nil
 }
 
-// Make hands over the events from n to before n + rows.
+// Make sends the events from n to before n + rows.
 func (p *Producer) Make(ctx context.Context, n, rows int64) error {
 	for i := range rows {
 		select {
@@ -48,7 +48,7 @@ func (p *Producer) Make(ctx context.Context, n, rows int64) error {
 	return nil
 }
 
-// Close waits for all acknowledgements and returns what has failed.
+// Close waits for all acknowledgements and returns the failures.
 func (p *Producer) Close() error {
 	p.producer.AsyncClose()
 	p.collected.Wait()

@@ -10,30 +10,31 @@ import (
 	"github.com/outboxstream/streamer/bench/internal/workload"
 )
 
-// ProducerConfig is how the harness and the baseline produce: as safely as the
-// streamer, and as a reader of sarama's documentation would set it up.
+// ProducerConfig is the producer configuration of the harness and the baseline:
+// as safe as the streamer's, and set up as a reader of sarama's documentation
+// would.
 func ProducerConfig() *sarama.Config {
 	config := Config()
 	config.Producer.RequiredAcks = sarama.WaitForAll
 	config.Producer.Idempotent = true
-	config.Net.MaxOpenRequests = 1 // sarama demands it with Idempotent
+	config.Net.MaxOpenRequests = 1 // sarama requires it with Idempotent
 	config.Producer.Compression = sarama.CompressionLZ4
 	config.Producer.Return.Successes = true
 	config.Producer.Return.Errors = true
 	return config
 }
 
-// Records makes records of the size of a workload's events.
+// Records creates records of the size of a workload's events.
 type Records struct {
 	prefix  string
 	types   int
 	fillers []string
 }
 
-// overhead is what a payload is longer than its filler, about.
+// overhead is roughly by how much a payload is longer than its filler.
 const overhead = 110
 
-// NewRecords makes them for the topics with the prefix.
+// NewRecords returns Records for the topics with the prefix.
 func NewRecords(prefix string, types, payload int) *Records {
 	r := &Records{prefix: prefix, types: types, fillers: make([]string, 1024)}
 	for i := range r.fillers {
@@ -42,7 +43,8 @@ func NewRecords(prefix string, types, payload int) *Records {
 	return r
 }
 
-// filler returns a text that does not compress well, as those of the workloads.
+// filler returns a text that does not compress well, like those of the
+// workloads.
 func filler(n, length int) string {
 	const digits = "0123456789abcdef"
 	var text strings.Builder
@@ -74,7 +76,8 @@ func payload(n int64, filler string) string {
 		n, filler, n/10_000, n%10_000, n*7919%99_991)
 }
 
-// headers are as many bytes as the streamer's, about: those of a CloudEvent.
+// headers are roughly as many bytes as the streamer's: the headers of a
+// CloudEvent.
 func headers(n int64, id string) []sarama.RecordHeader {
 	header := func(name, value string) sarama.RecordHeader {
 		return sarama.RecordHeader{Key: []byte(name), Value: []byte(value)}

@@ -36,7 +36,7 @@ func DeleteTopics(cluster *kafkatest.Cluster, topics []string) error {
 	return errors.Join(append(problems, admin.Close())...)
 }
 
-// Bytes returns what the topics take on the broker's disk.
+// Bytes returns the space that the topics take on the broker's disk.
 func Bytes(cluster *kafkatest.Cluster, topics []string) (bytes int64, err error) {
 	admin, err := cluster.Admin()
 	if err != nil {

@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// Moments of a catch-up, as a reader of the topics sees them.
+// Moments are the moments of a catch-up, as a reader of the topics sees them.
 type Moments struct {
-	First time.Time // the first event was there
-	Last  time.Time // all events were there
+	First time.Time // the first event has arrived
+	Last  time.Time // all events have arrived
 }
 
 // Watch returns when all events have arrived. It calls first as soon as there
-// is one. Ended is closed when the contender has ended, for whatever reason.
+// is one. ended is closed when the contender has ended, for whatever reason.
 func (a *Arrivals) Watch(ctx context.Context, events int64, ended <-chan struct{}, first func()) (m Moments, err error) {
 	interval := 5 * time.Millisecond
 	if many := 100; len(a.partitions) > many {
-		interval = 100 * time.Millisecond // asking for them is work for the broker
+		interval = 100 * time.Millisecond // polling is work for the broker
 	}
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -41,7 +41,7 @@ func (a *Arrivals) Watch(ctx context.Context, events int64, ended <-chan struct{
 		select {
 		case <-ticker.C:
 		case <-ended:
-			over = true // counted once more
+			over = true // counted one last time
 		case <-ctx.Done():
 			return m, fmt.Errorf("%d of %d events in Kafka: %w", count, events, context.Cause(ctx))
 		}

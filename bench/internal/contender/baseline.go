@@ -12,7 +12,7 @@ type Baseline struct{ Programs Programs }
 // Name of the contender.
 func (Baseline) Name() string { return "baseline" }
 
-// About says what the program is made of.
+// About says what the program consists of.
 func (Baseline) About() string {
 	return "the obvious Go program: pglogrepl and sarama's AsyncProducer (idempotent, acks=all, lz4)"
 }

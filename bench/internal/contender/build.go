@@ -15,7 +15,8 @@ const module = "github.com/outboxstream/streamer/"
 // Build builds the programs as their users do.
 func (p Programs) Build(ctx context.Context) error {
 	for name, source := range map[string]string{"streamer": "cmd/streamer", "baseline": "bench/baseline", "raw": "bench/raw"} {
-		// Without VCS information, which git refuses to give in a folder of somebody else.
+		// Without VCS information, which git refuses to provide in a folder of
+		// another user.
 		cmd := exec.CommandContext(ctx, p.Go, "build", "-trimpath", "-buildvcs=false", "-o", p.Of(name), module+source)
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if err := run(cmd); err != nil {
@@ -25,13 +26,13 @@ func (p Programs) Build(ctx context.Context) error {
 	return nil
 }
 
-// run returns what the command has printed as part of the error.
+// run includes the command's output in the error.
 func run(cmd *exec.Cmd) error {
 	_, err := output(cmd)
 	return err
 }
 
-// output returns what the command prints, also when it fails.
+// output returns what the command prints, even if it fails.
 func output(cmd *exec.Cmd) (string, error) {
 	var text strings.Builder
 	cmd.Stdout, cmd.Stderr = &text, &text
@@ -41,7 +42,8 @@ func output(cmd *exec.Cmd) (string, error) {
 	return text.String(), nil
 }
 
-// environment is ours without what it says about another streamer or database.
+// environment is this process's environment without the variables for another
+// streamer or database.
 func environment() []string {
 	var kept []string
 	for _, variable := range os.Environ() {

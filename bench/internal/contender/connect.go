@@ -14,8 +14,8 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// DebeziumVersion is what is compared with, on Kafka Connect of the version of
-// the broker.
+// DebeziumVersion is the version to compare with, on Kafka Connect of the
+// broker's version.
 const DebeziumVersion = "3.4.3.Final"
 
 //go:embed pom.xml
@@ -37,7 +37,10 @@ func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error
 		return nil, fmt.Errorf("%w: Java: %w", ErrMissing, err)
 	}
 	folder, err := testserver.Cached(ctx, "debezium-"+DebeziumVersion+"-connect-"+kafkatest.Version, progress, func(folder string) error {
-		testserver.Report(progress, "downloading Debezium %s and Kafka Connect %s from Maven Central (about 80 MB)", DebeziumVersion, kafkatest.Version)
+		testserver.Report(
+			progress, "downloading Debezium %s and Kafka Connect %s from Maven Central (about 80 MB)",
+			DebeziumVersion, kafkatest.Version,
+		)
 		return download(ctx, folder)
 	})
 	if err != nil {
@@ -60,7 +63,9 @@ func download(ctx context.Context, folder string) (err error) {
 		{"dependency:copy-dependencies", "-DincludeTypes=jar", "-DoutputDirectory=" + filepath.Join(folder, "connect")},
 		{"dependency:unpack-dependencies", "-DincludeTypes=tar.gz", "-DoutputDirectory=" + filepath.Join(folder, "plugins")},
 	} {
-		arguments := append([]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version, "-Ddebezium.version=" + DebeziumVersion}, goal...)
+		arguments := append(
+			[]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version, "-Ddebezium.version=" + DebeziumVersion},
+			goal...)
 		if err := run(exec.CommandContext(ctx, cmp.Or(os.Getenv("MVN"), "mvn"), arguments...)); err != nil {
 			return fmt.Errorf("download Debezium: mvn: %w", err)
 		}

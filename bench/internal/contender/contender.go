@@ -1,5 +1,6 @@
 // Package contender knows how each program of the comparison is configured and
-// started. What is measured is the same for all and done elsewhere.
+// started. The measurements are the same for all programs and are made
+// elsewhere.
 package contender
 
 import (
@@ -15,18 +16,18 @@ type Kind int
 // Kinds of contenders.
 const (
 	Relay    Kind = iota // from a slot into Kafka
-	Reader               // from a slot into nothing; ends at the end of the log
+	Reader               // from a slot into nothing; ends at the end of the WAL
 	Producer             // from nothing into Kafka; ends when all is acknowledged
-	Writer               // into the outbox and into Kafka, without a relay; no process of its own
+	Writer               // into the outbox and into Kafka, without a relay; has no process
 )
 
 // ErrMissing is wrapped by errors that say that this machine cannot run a
-// contender: it is left out, with the reason.
+// contender. The contender is left out, with the reason.
 var ErrMissing = errors.New("not available")
 
-// Task is what a contender is to do: one slot, one set of topics.
+// Task is a contender's task: one slot, one set of topics.
 type Task struct {
-	Folder      string // of its own, empty
+	Folder      string // exclusive and empty
 	DSN         string // over TCP, of the database of the workload
 	Port        int    // of the server on 127.0.0.1
 	Database    string
@@ -34,10 +35,10 @@ type Task struct {
 	Publication string
 	End         string // LSN after the last transaction; empty for a steady workload
 	Brokers     []string
-	Prefix      string   // topics are this and the aggregate type
-	Topics      []string // that exist, and are empty
+	Prefix      string   // a topic's name is this and the aggregate type
+	Topics      []string // existing and empty
 	Rows        int64
-	Payload     int // bytes of each payload, about
+	Payload     int // approximate size of each payload, in bytes
 	Types       int
 }
 
@@ -50,19 +51,19 @@ type Contender interface {
 	// About is a sentence for the report.
 	About() string
 	Kind() Kind
-	// Command makes everything ready, which is not measured, and returns the
-	// command whose process is measured.
+	// Command prepares everything, which is not measured, and returns the command
+	// whose process is measured.
 	Command(ctx context.Context, t Task) (*exec.Cmd, error)
 }
 
 // Verifier is a contender that can compare the outbox with the topics.
 type Verifier interface {
-	// Verify returns what was found, in a few words. It is called after the
-	// contender has been stopped, and before its slot is dropped.
+	// Verify returns a summary of the findings. It is called after the contender
+	// has been stopped, and before its slot is dropped.
 	Verify(ctx context.Context, t Task) (outcome string, err error)
 }
 
-// Metered is a contender that tells how many objects it has allocated.
+// Metered is a contender that reports how many objects it has allocated.
 type Metered interface {
 	// Allocations returns the number since its process started.
 	Allocations(ctx context.Context, t Task) (int64, error)

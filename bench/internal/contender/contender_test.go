@@ -10,7 +10,8 @@ import (
 
 var task = Task{
 	Folder: "folder", DSN: "postgres://postgres@127.0.0.1:5432/shop", Port: 5432, Database: "shop", Slot: "slot", Publication: "streamer",
-	End: "0/15306C8", Brokers: []string{"127.0.0.1:9092", "127.0.0.1:9093"}, Prefix: "run.", Topics: []string{"run.type0"}, Rows: 10, Payload: 300, Types: 1,
+	End: "0/15306C8", Brokers: []string{"127.0.0.1:9092", "127.0.0.1:9093"}, Prefix: "run.",
+	Topics: []string{"run.type0"}, Rows: 10, Payload: 300, Types: 1,
 }
 
 func TestStreamerConfiguration(t *testing.T) {
@@ -46,8 +47,18 @@ func TestReadVerdict(t *testing.T) {
 		name, text, want, wantErr string
 		rows                      int64
 	}{
-		{name: "good", rows: 10, text: "streamer: reading\n{\"summary\":{\"rows\":10,\"published\":10}}\n", want: "10 rows, all published, no findings"},
-		{name: "rows in flight", rows: 10, text: `{"summary":{"rows":10,"published":9,"in_flight":1}}`, wantErr: "10 rows written, 10 found, 9 published"},
+		{
+			name: "good",
+			rows: 10,
+			text: "streamer: reading\n{\"summary\":{\"rows\":10,\"published\":10}}\n",
+			want: "10 rows, all published, no findings",
+		},
+		{
+			name:    "rows in flight",
+			rows:    10,
+			text:    `{"summary":{"rows":10,"published":9,"in_flight":1}}`,
+			wantErr: "10 rows written, 10 found, 9 published",
+		},
 		{name: "another table", rows: 10, text: `{"summary":{"rows":9,"published":9}}`, wantErr: "10 rows written, 9 found"},
 		{name: "a finding last", rows: 10, text: `{"kind":"missing"}`, wantErr: "no summary"},
 		{name: "nothing", rows: 10, wantErr: "no summary"},

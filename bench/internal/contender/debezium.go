@@ -16,14 +16,14 @@ import (
 // heap is the limit of the JVM's heap.
 const heap = "-Xmx1g"
 
-// Debezium is its PostgreSQL connector with the Outbox Event Router on a
+// Debezium is the PostgreSQL connector with the Outbox Event Router on a
 // standalone worker of Kafka Connect, in one configuration.
 type Debezium struct {
 	connect *Connect
 	tuning  tuning
 }
 
-// tuning is what is not left as it is by default.
+// tuning is what differs from the defaults.
 type tuning struct {
 	name, about       string
 	worker, connector map[string]string
@@ -33,7 +33,9 @@ type tuning struct {
 var tunings = []tuning{
 	{name: "debezium", about: "as it is by default"},
 	{
-		name: "debezium-tuned", about: "tuned: max.batch.size=16384, max.queue.size=65536, poll.interval.ms=10; producer with lz4, batch.size=256 KiB, linger.ms=5",
+		name: "debezium-tuned",
+		about: "tuned: max.batch.size=16384, max.queue.size=65536, poll.interval.ms=10; " +
+			"producer with lz4, batch.size=256 KiB, linger.ms=5",
 		worker: map[string]string{
 			"producer.compression.type": "lz4",
 			"producer.batch.size":       strconv.Itoa(256 << 10),
@@ -49,7 +51,7 @@ var tunings = []tuning{
 	},
 }
 
-// Debeziums are all configurations.
+// Debeziums returns all configurations.
 func Debeziums(connect *Connect) []Debezium {
 	var all []Debezium
 	for _, t := range tunings {
@@ -58,10 +60,10 @@ func Debeziums(connect *Connect) []Debezium {
 	return all
 }
 
-// Name is that of the configuration.
+// Name is the name of the configuration.
 func (d Debezium) Name() string { return d.tuning.name }
 
-// About says what the configuration is.
+// About describes the configuration.
 func (d Debezium) About() string {
 	return fmt.Sprintf("Debezium %s with the Outbox Event Router on Kafka Connect standalone (%s), %s", DebeziumVersion, heap, d.tuning.about)
 }
@@ -138,7 +140,7 @@ var logging = map[string]string{
 	"rootLogger.appenderRef.console.ref": "console",
 }
 
-// propertiesText writes properties as Java reads them.
+// propertiesText writes properties in Java's format.
 func propertiesText(properties map[string]string) string {
 	var text strings.Builder
 	for _, name := range sorted(properties) {

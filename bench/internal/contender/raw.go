@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Raw is a limit: a part of the work without the rest.
+// Raw is a limit: one part of the work without the rest.
 type Raw struct {
 	name, about string
 	kind        Kind
@@ -17,7 +17,7 @@ type Raw struct {
 	arguments   func(t Task) []string
 }
 
-// Names of limits that targets refer to.
+// Names of limits to which targets refer.
 const (
 	RawReceive = "raw-recvlogical"
 	RawCopy    = "raw-copy"
@@ -25,7 +25,7 @@ const (
 	RawWrite   = "raw-dual-write"
 )
 
-// Raws are the limits. bin is the folder of PostgreSQL's programs.
+// Raws returns the limits. bin is the folder of PostgreSQL's programs.
 func Raws(programs Programs, bin string) []Raw {
 	slot := func(t Task) []string {
 		return []string{"-dsn", t.DSN, "-slot", t.Slot, "-publication", t.Publication, "-end", t.End}
@@ -33,23 +33,36 @@ func Raws(programs Programs, bin string) []Raw {
 	own := programs.Of("raw")
 	raws := []Raw{
 		{
-			name: RawCopy, kind: Reader, program: own, about: "SQL decoding through COPY into nothing: one call of pg_logical_slot_peek_binary_changes over the whole log",
+			name: RawCopy, kind: Reader, program: own,
+			about: "SQL decoding through COPY into nothing: " +
+				"one call of pg_logical_slot_peek_binary_changes over the whole log",
 			arguments: func(t Task) []string { return append([]string{"copy"}, slot(t)...) },
 		},
 		{
-			name: RawCopy + "-calls", kind: Reader, program: own, about: "SQL decoding through COPY into nothing: pg_logical_slot_get_binary_changes, 300,000 messages a call",
+			name: RawCopy + "-calls", kind: Reader, program: own,
+			about: "SQL decoding through COPY into nothing: " +
+				"pg_logical_slot_get_binary_changes, 300,000 messages a call",
 			arguments: func(t Task) []string { return append([]string{"copy", "-changes", "300000"}, slot(t)...) },
 		},
 		{
-			name: RawProduce, kind: Producer, program: own, about: "records of the same size produced with plain sarama (AsyncProducer, idempotent, acks=all, lz4)",
+			name: RawProduce, kind: Producer, program: own,
+			about: "records of the same size produced with plain sarama " +
+				"(AsyncProducer, idempotent, acks=all, lz4)",
 			arguments: func(t Task) []string { return append([]string{"produce"}, produceArguments(t)...) },
 		},
 		{
-			name: RawProduce + "-batches", kind: Producer, program: own, about: "records of the same size in ready-made batches of up to 1,000, one request in flight for each partition (sarama's client, acks=all, lz4)",
+			name: RawProduce + "-batches", kind: Producer, program: own,
+			about: "records of the same size in ready-made batches of up to 1,000, " +
+				"one request in flight for each partition (sarama's client, acks=all, lz4)",
 			arguments: func(t Task) []string { return append([]string{"batches"}, produceArguments(t)...) },
 		},
 	}
-	write := Raw{name: RawWrite, kind: Writer, about: "steady rates only: the harness inserts, commits, and produces the record itself; the floor of an insert and a record on a machine as busy"}
+	write := Raw{
+		name: RawWrite,
+		kind: Writer,
+		about: "steady rates only: the harness inserts, commits, and produces the record itself; " +
+			"the floor of an insert and a record on a machine as busy",
+	}
 	return append(raws, receive(programs, bin, slot), write)
 }
 
@@ -65,8 +78,8 @@ func Produce(ctx context.Context, programs Programs, t Task) error {
 	return run(exec.CommandContext(ctx, programs.Of("raw"), append([]string{"produce"}, produceArguments(t)...)...))
 }
 
-// receive is pg_recvlogical, which downloaded binaries may lack, or our own
-// plain reader.
+// receive is pg_recvlogical, which downloaded binaries may lack, or the
+// benchmark's own plain reader.
 func receive(programs Programs, bin string, slot func(Task) []string) Raw {
 	r := Raw{name: RawReceive, kind: Reader}
 	program, err := exec.LookPath(filepath.Join(bin, "pg_recvlogical"))
@@ -91,7 +104,7 @@ func receive(programs Programs, bin string, slot func(Task) []string) Raw {
 // Name of the contender.
 func (r Raw) Name() string { return r.name }
 
-// About says what is left of the work.
+// About describes the remaining work.
 func (r Raw) About() string { return r.about }
 
 // Kind is Reader, Producer or Writer.

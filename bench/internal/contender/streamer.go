@@ -15,27 +15,31 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// Streamer is ours, in one configuration.
+// Streamer is the streamer, in one configuration.
 type Streamer struct {
 	programs Programs
 	variant  Variant
-	address  string // of the HTTP endpoint of the task at hand
+	address  string // of the HTTP endpoint of the current task
 }
 
-// Variant is a configuration of the streamer: its name, and the keys that are
-// not left as they are by default.
+// Variant is a configuration of the streamer: its name, and the keys that
+// differ from the defaults.
 type Variant struct {
 	Name  string
 	Set   map[string]string
 	About string
 }
 
-// Variants are those that are compared.
+// Variants returns the variants that are compared.
 func Variants() []Variant {
 	return []Variant{
 		{Name: "streamer", About: "as it is by default"},
 		{Name: "streamer-stream", Set: map[string]string{"replication.reader": "stream"}, About: "with the streaming reader only"},
-		{Name: "streamer-catch-up", Set: map[string]string{"replication.reader": "catch-up"}, About: "with the catch-up reader whenever it is behind"},
+		{
+			Name:  "streamer-catch-up",
+			Set:   map[string]string{"replication.reader": "catch-up"},
+			About: "with the catch-up reader whenever it is behind",
+		},
 	}
 }
 
@@ -51,7 +55,7 @@ func NewStreamer(ctx context.Context, programs Programs, variant Variant) (*Stre
 	return s, nil
 }
 
-// Name is that of the variant.
+// Name is the name of the variant.
 func (s *Streamer) Name() string { return s.variant.Name }
 
 // About names the variant.
@@ -60,7 +64,7 @@ func (s *Streamer) About() string { return "the streamer " + s.variant.About }
 // Kind is Relay.
 func (s *Streamer) Kind() Kind { return Relay }
 
-// arguments are those of a command, with the keys of the variant.
+// arguments are a command's arguments, with the keys of the variant.
 func (s *Streamer) arguments(command ...string) []string {
 	for _, key := range sorted(s.variant.Set) {
 		command = append(command, "--set", key+"="+s.variant.Set[key])
@@ -106,7 +110,7 @@ func streamerConfiguration(t Task, address string) map[string]any {
 	}
 }
 
-// verdict is what is read of the summary of `streamer verify --json`.
+// verdict is the part of the summary of `streamer verify --json` that is used.
 type verdict struct {
 	Summary *struct {
 		Rows      int64            `json:"rows"`
@@ -127,7 +131,7 @@ func (s *Streamer) Verify(ctx context.Context, t Task) (string, error) {
 }
 
 // readVerdict finds the summary, which is the last line, and compares the
-// number of rows with what the harness has written; 0 is not known.
+// number of rows with what the harness wrote; 0 is unknown.
 func readVerdict(text string, rows int64) (string, error) {
 	lines := strings.Split(strings.TrimSpace(text), "\n")
 	var v verdict
@@ -140,7 +144,7 @@ func readVerdict(text string, rows int64) (string, error) {
 	return fmt.Sprintf("%d rows, all published, no findings", v.Summary.Rows), nil
 }
 
-// Allocations asks the endpoint for the counter of Go's runtime.
+// Allocations reads the counter of Go's runtime from the endpoint.
 func (s *Streamer) Allocations(ctx context.Context, _ Task) (int64, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.address+"/metrics", http.NoBody)
 	if err != nil {

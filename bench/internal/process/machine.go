@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// machineBusy returns the time that all cores together have not been idle since
-// the machine was started.
+// machineBusy returns the time for which all cores together have not been idle
+// since the machine started.
 func machineBusy() (time.Duration, error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -20,8 +20,8 @@ func machineBusy() (time.Duration, error) {
 	return parseMachine(string(text))
 }
 
-// parseMachine adds user, nice, system, irq, softirq and steal: what is stolen
-// by the host is as bad as what others take here.
+// parseMachine adds user, nice, system, irq, softirq and steal: time stolen by
+// the host is as bad as time that other processes take.
 func parseMachine(text string) (busy time.Duration, err error) {
 	line, _, _ := strings.Cut(text, "\n")
 	fields := strings.Fields(line)
@@ -39,7 +39,7 @@ func parseMachine(text string) (busy time.Duration, err error) {
 	return busy, nil
 }
 
-// ourselves is the time that this process has taken.
+// ourselves is the CPU time that this process has taken.
 func ourselves() time.Duration {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {

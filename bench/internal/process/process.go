@@ -1,5 +1,5 @@
-// Package process reads from /proc what processes cost: CPU time and memory.
-// It knows Linux only, where the benchmarks run.
+// Package process reads from /proc what processes cost: CPU time and memory. It
+// supports Linux only, where the benchmarks run.
 package process
 
 import (
@@ -14,7 +14,7 @@ import (
 )
 
 // tick is the unit of CPU times in /proc: USER_HZ, which is 100 on every
-// architecture that Go runs on.
+// architecture on which Go runs.
 const tick = 10 * time.Millisecond
 
 // CPU returns the user and system time that a process has taken so far.
@@ -27,7 +27,7 @@ func CPU(pid int) (time.Duration, error) {
 }
 
 // parseStat reads the fields utime and stime. The name of the program comes
-// before them and may hold spaces and parentheses.
+// before them and may contain spaces and parentheses.
 func parseStat(text []byte) (time.Duration, error) {
 	const utime, stime = 11, 12 // counted from the field after the name
 	end := bytes.LastIndexByte(text, ')')
@@ -46,7 +46,7 @@ func parseStat(text []byte) (time.Duration, error) {
 	return time.Duration(user+system) * tick, nil
 }
 
-// PeakMemory returns the largest resident set a process has had, in bytes.
+// PeakMemory returns the largest resident set that a process has had, in bytes.
 func PeakMemory(pid int) (int64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
@@ -71,7 +71,7 @@ func parseStatus(text []byte) (int64, error) {
 }
 
 // Children returns the processes that a process has started and that have not
-// ended: of a postmaster, the backends.
+// ended: for a postmaster, the backends.
 func Children(pid int) ([]int, error) {
 	files, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "children"))
 	if err != nil || len(files) == 0 {

@@ -18,7 +18,11 @@ func TestParseStat(t *testing.T) {
 		wantErr    string
 	}{
 		{name: "a process", text: "42 (java) S 1 42 42 0 -1 4194560 100 0 0 0 150 25 0 0 20 0 30 0 1000", want: 1750 * time.Millisecond},
-		{name: "a name with parentheses and spaces", text: "42 (postgres: wal (x) 1 2) S 1 42 42 0 -1 4194560 100 0 0 0 7 3 0 0", want: 100 * time.Millisecond},
+		{
+			name: "a name with parentheses and spaces",
+			text: "42 (postgres: wal (x) 1 2) S 1 42 42 0 -1 4194560 100 0 0 0 7 3 0 0",
+			want: 100 * time.Millisecond,
+		},
 		{name: "no name", text: "42", wantErr: "without a name"},
 		{name: "cut off", text: "42 (java) S 1 42", wantErr: "3 fields"},
 		{name: "no number", text: "42 (java) S 1 42 42 0 -1 4194560 100 0 0 0 many 25 0 0", wantErr: "many"},
@@ -47,11 +51,11 @@ func TestParseStatus(t *testing.T) {
 	require.ErrorContains(t, err, "much")
 }
 
-// The processes are this one and a child of its own.
+// The processes are this one and a child process.
 func TestSampler(t *testing.T) {
 	t.Parallel()
 	if _, err := Children(os.Getpid()); err != nil {
-		t.Skip(err) // no Linux, or a kernel without it
+		t.Skip(err) // not Linux, or a kernel without it
 	}
 	sampler, err := NewSampler(os.Getpid(), os.Getpid())
 	require.NoError(t, err)
@@ -77,7 +81,7 @@ func TestSampler(t *testing.T) {
 	require.NoError(t, child.Process.Kill())
 	require.Error(t, child.Wait())
 	after := sampler.Usage()
-	assert.GreaterOrEqual(t, after.Client, before.Client, "what was seen of a process that has ended")
+	assert.GreaterOrEqual(t, after.Client, before.Client, "the last usage seen of a process that has ended")
 	assert.GreaterOrEqual(t, after.Backends, before.Backends)
 }
 
@@ -103,5 +107,5 @@ func TestOthers(t *testing.T) {
 	assert.InDelta(t, 0.2, after.Others(before, 2), 1e-9, "4 s of 20 s")
 	assert.Zero(t, after.Others(after, 2), "no time")
 	after.Machine = before.Machine
-	assert.Zero(t, after.Others(before, 2), "rounding errors are nobody's")
+	assert.Zero(t, after.Others(before, 2), "rounding errors belong to no process")
 }

@@ -7,23 +7,24 @@ import (
 	"time"
 )
 
-// sampleEvery bounds what is missed of a process that ends between two samples.
+// sampleEvery bounds how much is missed of a process that ends between two
+// samples.
 const sampleEvery = 20 * time.Millisecond
 
-// Usage is what was taken up to a moment since the sampler was started.
+// Usage is what was consumed from the start of the sampler up to a moment.
 type Usage struct {
 	At         time.Time
-	Machine    time.Duration // by everything on all cores; since the machine was started
-	Harness    time.Duration // by this process; since it was started
+	Machine    time.Duration // by everything on all cores; since the machine started
+	Harness    time.Duration // by this process; since it started
 	Client     time.Duration // by the contender
 	Backends   time.Duration // by the PostgreSQL backends that serve it
 	Broker     time.Duration // by Kafka
 	PeakMemory int64         // of the contender, in bytes
 }
 
-// Sampler watches a contender and the servers it uses. What a postmaster starts
-// after [NewSampler] serves the contender: the harness opens no connections of
-// its own meanwhile, and autovacuum is off.
+// Sampler watches a contender and the servers it uses. Everything that a
+// postmaster starts after [NewSampler] serves the contender: the harness opens
+// no connections meanwhile, and autovacuum is off.
 type Sampler struct {
 	postmaster, broker int
 	before             []int // children of the postmaster from before the contender
@@ -32,14 +33,14 @@ type Sampler struct {
 	mu       sync.Mutex
 	client   int // 0: not started yet
 	usage    Usage
-	backends map[int]time.Duration // the last seen of each, those that have ended included
+	backends map[int]time.Duration // the last seen of each, including those that have ended
 
 	stop    chan struct{}
 	stopped sync.WaitGroup
 }
 
-// NewSampler begins to watch the servers; a process id of 0 is not watched.
-// The caller must call [Sampler.Stop].
+// NewSampler begins to watch the servers; a process ID of 0 is not watched. The
+// caller must call [Sampler.Stop].
 func NewSampler(postmaster, broker int) (*Sampler, error) {
 	s := &Sampler{postmaster: postmaster, broker: broker, backends: map[int]time.Duration{}, stop: make(chan struct{})}
 	var err error
@@ -83,8 +84,8 @@ func (s *Sampler) run() {
 	}
 }
 
-// Usage takes a sample and returns what was taken so far. A process that has
-// ended keeps what was seen last.
+// Usage takes a sample and returns the usage so far. A process that has ended
+// keeps its last seen usage.
 func (s *Sampler) Usage() Usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +116,7 @@ func (s *Sampler) sampleBackends() {
 	}
 	children, err := Children(s.postmaster)
 	if err != nil {
-		return // it has ended, and whoever uses it will say so
+		return // it has ended, and its user will report that
 	}
 	for _, pid := range children {
 		if slices.Contains(s.before, pid) {

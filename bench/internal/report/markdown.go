@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Markdown writes the report for people. Plots are the files of [Report.Plots].
+// Markdown writes the human-readable report. The plots are the files of
+// [Report.Plots].
 func (r *Report) Markdown() string {
 	var m markdown
 	m.line("# Benchmark")
@@ -37,7 +38,7 @@ func rounds(n int) string {
 	return fmt.Sprintf("%d rounds, with the extremes in parentheses; the rounds of the contenders are interleaved.", n)
 }
 
-// markdown is a text in the making.
+// markdown is a text under construction.
 type markdown struct{ strings.Builder }
 
 func (m *markdown) line(format string, arguments ...any) {
@@ -45,7 +46,7 @@ func (m *markdown) line(format string, arguments ...any) {
 	m.WriteByte('\n')
 }
 
-// table writes rows of cells; the first is the head.
+// table writes rows of cells; the first row is the header.
 func (m *markdown) table(rows [][]string) {
 	for i, row := range rows {
 		m.line("| %s |", strings.ReplaceAll(strings.Join(row, " | "), "\n", "<br>"))
@@ -77,10 +78,11 @@ func (r *Report) writeMachine(m *markdown) {
 	m.line("")
 }
 
-// quiet is the share of the machine that others may take of a run worth quoting.
+// quiet is the largest share of the machine that others may take in a run worth
+// quoting.
 const quiet = 0.1
 
-// writeOthers tells whether the machine was left alone.
+// writeOthers reports whether the machine was otherwise idle.
 func (r *Report) writeOthers(m *markdown) {
 	var shares []float64
 	for _, x := range r.Results {
@@ -115,7 +117,7 @@ func (r *Report) writeDescriptions(m *markdown) {
 	m.line("")
 }
 
-// column of a table of results.
+// column is a column of a table of results.
 type column struct {
 	name     string
 	quantity func(Result) float64
@@ -181,7 +183,7 @@ func (r *Report) steady(workload string) bool {
 	return slices.ContainsFunc(r.Results, func(x Result) bool { return x.Workload == workload && x.Latency != nil })
 }
 
-// took tells whether a contender has come to the end of a workload once.
+// took reports whether a contender has completed a workload at least once.
 func (r *Report) took(workload, contender string) bool {
 	return slices.ContainsFunc(r.Results, func(x Result) bool {
 		return x.Workload == workload && x.Contender == contender && x.Failure == ""
@@ -201,7 +203,7 @@ func (r *Report) writeSweep(m *markdown) {
 	}
 }
 
-// writeAudit says what was found in Kafka after each run.
+// writeAudit reports what was found in Kafka after each run.
 func (r *Report) writeAudit(m *markdown) {
 	m.line("## Is everything there?")
 	m.line("")

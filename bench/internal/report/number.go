@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// number writes a value with three digits that count, and thousands apart.
+// number writes a value with three significant digits and separated thousands.
 func number(v float64) string {
 	switch magnitude := math.Abs(v); {
 	case v == 0:

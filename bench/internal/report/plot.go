@@ -18,7 +18,7 @@ const (
 	lineHeight = 260
 )
 
-// Colours: ours stands out, the others do not compete.
+// Colours: the streamer's stands out, the others do not compete.
 const (
 	ours   = "#1f6feb"
 	others = "#8b949e"
@@ -34,7 +34,7 @@ type Bar struct {
 }
 
 // Bars draws horizontal bars with whiskers. A logarithmic plot is for values
-// that differ by more than a factor of ten or so.
+// that differ by more than a factor of about ten.
 func Bars(title, unit string, bars []Bar, logarithmic bool) string {
 	width := float64(plotWidth - labelWidth - valueWidth)
 	largest, smallest := 0.0, math.Inf(1)
@@ -68,7 +68,7 @@ func Bars(title, unit string, bars []Bar, logarithmic bool) string {
 	return s.end()
 }
 
-// Point of a line plot; the points stand side by side at equal distances.
+// Point is a point of a line plot; points are side by side at equal distances.
 type Point struct {
 	Label string
 	Value Spread
@@ -103,7 +103,7 @@ func Line(title, unit string, points []Point) string {
 	return s.end()
 }
 
-// drawing is an SVG in the making.
+// drawing is an SVG under construction.
 type drawing struct{ strings.Builder }
 
 func newDrawing(title, unit string, height int) *drawing {

@@ -9,7 +9,8 @@ type Plot struct {
 	title string
 }
 
-// Plots are all pictures: of each workload, and of each parameter of a sweep.
+// Plots returns all pictures: of each workload, and of each parameter of a
+// sweep.
 func (r *Report) Plots() []Plot {
 	var all []Plot
 	for _, w := range r.measured() {
@@ -18,7 +19,7 @@ func (r *Report) Plots() []Plot {
 	return append(all, r.sweepPlots()...)
 }
 
-// plotsOf are bars for each contender, if there are several.
+// plotsOf returns bars for each contender, if there are several.
 func (r *Report) plotsOf(workload string) []Plot {
 	if r.Sweep || len(r.bars(workload, func(x Result) float64 { return x.Rate })) < 2 {
 		return nil // nothing to compare
@@ -57,7 +58,7 @@ func (r *Report) latencyBars(workload string) (bars []Bar) {
 
 func isOurs(contender string) bool { return strings.HasPrefix(contender, streamer) }
 
-// sweepPlots are lines over workloads whose names differ in a number only:
+// sweepPlots returns lines over workloads whose names differ in a number only:
 // row-100, row-300 and so on.
 func (r *Report) sweepPlots() (plots []Plot) {
 	if !r.Sweep {

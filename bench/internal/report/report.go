@@ -25,7 +25,7 @@ type Report struct {
 	Results    []Result          `json:"results"`
 }
 
-// Machine is what it was run on.
+// Machine is the machine that ran the benchmark.
 type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
@@ -39,14 +39,14 @@ type Version struct {
 	Version string `json:"version"`
 }
 
-// Described is a name and what it stands for.
+// Described is a name and its meaning.
 type Described struct {
 	Name  string `json:"name"`
 	About string `json:"about"`
 }
 
-// Result is one contender in one round of one workload. What was not measured
-// is absent: 0.
+// Result is one contender in one round of one workload. Values that were not
+// measured are absent: 0.
 type Result struct {
 	Workload  string `json:"workload"`
 	Contender string `json:"contender"`
@@ -54,12 +54,12 @@ type Result struct {
 	Events    int64  `json:"events"`
 	// Failure is why there are no measurements, with the end of the log.
 	Failure string `json:"failure,omitempty"`
-	// Verified is what an audit has found, Suspect what it should not have found.
+	// Verified is what an audit found, Suspect what it should not have found.
 	Verified string `json:"verified,omitempty"`
 	Suspect  string `json:"suspect,omitempty"`
 
 	Seconds     float64 `json:"seconds"`                  // from the first event to the last
-	Rate        float64 `json:"events_per_second"`        // in these
+	Rate        float64 `json:"events_per_second"`        // in this time
 	TotalRate   float64 `json:"events_per_second_total"`  // from the start of the process to the last event
 	FirstEvent  float64 `json:"first_event_ms,omitempty"` // from the start of the process
 	ClientCPU   float64 `json:"client_cpu_us"`            // per event, from the first to the last
@@ -69,7 +69,7 @@ type Result struct {
 	PeakMemory  int64   `json:"peak_rss_bytes"`
 	TopicBytes  int64   `json:"topic_bytes"`
 	Allocations float64 `json:"allocations,omitempty"` // per event, from the first to the last
-	Others      float64 `json:"others_share"`          // of the machine's CPU time that went to other processes; 0 of steady workloads
+	Others      float64 `json:"others_share"`          // share of the machine's CPU time that went to other processes; 0 for steady workloads
 
 	Latency *Latency `json:"latency,omitempty"`
 }
@@ -85,7 +85,7 @@ type Latency struct {
 // RateName is the name of a workload at one of its steady rates.
 func RateName(workload string, rate int) string { return fmt.Sprintf("%s@%d", workload, rate) }
 
-// Spread is the median of some rounds with its extremes.
+// Spread is the median of several rounds with its extremes.
 type Spread struct {
 	Median, Min, Max float64
 	Rounds           int // 0: not measured
@@ -105,8 +105,8 @@ func SpreadOf(values []float64) Spread {
 	return Spread{Median: median, Min: values[0], Max: values[len(values)-1], Rounds: len(values)}
 }
 
-// Quantile of values that are sorted: the smallest that at least a share q of
-// them does not exceed.
+// Quantile is the smallest of the sorted values that at least a share q of them
+// does not exceed.
 func Quantile[T cmp.Ordered](values []T, q float64) T {
 	var none T
 	if len(values) == 0 {
@@ -116,14 +116,14 @@ func Quantile[T cmp.Ordered](values []T, q float64) T {
 	return values[min(max(i, 0), len(values)-1)]
 }
 
-// LatencyOf sums up how long each event took, shortest first.
+// LatencyOf summarises the latencies of events, shortest first.
 func LatencyOf(took []time.Duration) *Latency {
 	milliseconds := func(q float64) float64 { return float64(Quantile(took, q)) / float64(time.Millisecond) }
 	return &Latency{P50: milliseconds(0.5), P99: milliseconds(0.99), P999: milliseconds(0.999), Max: milliseconds(1)}
 }
 
-// Spread returns that of a quantity over the rounds of a contender. Rounds that
-// failed, and values that were not measured, are left out.
+// Spread returns the spread of a quantity over the rounds of a contender. It
+// leaves out rounds that failed, and values that were not measured.
 func (r *Report) Spread(workload, contender string, quantity func(Result) float64) Spread {
 	var values []float64
 	for _, result := range r.Results {

@@ -53,7 +53,8 @@ func TestQuantile(t *testing.T) {
 func TestNumber(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[float64]string{
-		0: "0", 0.00123: "0.0012", 0.5: "0.50", 3.14159: "3.1", 99.94: "99.9", 123.4: "123", 1234.5: "1,235", 1_234_567: "1,234,567", -123_456: "-123,456",
+		0: "0", 0.00123: "0.0012", 0.5: "0.50", 3.14159: "3.1", 99.94: "99.9", 123.4: "123", 1234.5: "1,235",
+		1_234_567: "1,234,567", -123_456: "-123,456",
 	} {
 		assert.Equal(t, want, number(value))
 	}
@@ -87,9 +88,19 @@ func sample() *Report {
 	add("W2", "streamer", 100_000, 2.5, 70)
 	add("W2", "baseline", 40_000, 15, 90)
 	for _, c := range []string{"streamer", "raw-produce"} {
-		r.Results = append(r.Results, Result{Workload: RateName("W6", 1000), Contender: c, Round: 1, Events: 1000, Rate: 1000, Latency: &Latency{P50: 1, P99: 5, P999: 7, Max: 9}})
+		r.Results = append(r.Results, Result{
+			Workload:  RateName("W6", 1000),
+			Contender: c,
+			Round:     1,
+			Events:    1000,
+			Rate:      1000,
+			Latency:   &Latency{P50: 1, P99: 5, P999: 7, Max: 9},
+		})
 	}
-	r.Results = append(r.Results, Result{Workload: "W2", Contender: "debezium", Round: 1, Failure: "ended with exit status 1\nits log ends with:\nOutOfMemoryError"})
+	r.Results = append(
+		r.Results,
+		Result{Workload: "W2", Contender: "debezium", Round: 1, Failure: "ended with exit status 1\nits log ends with:\nOutOfMemoryError"},
+	)
 	return r
 }
 
@@ -158,7 +169,7 @@ func TestMarkdown(t *testing.T) {
 	assert.Contains(t, text, "999 records found")
 }
 
-// elements reads an SVG and counts what is in it.
+// elements parses an SVG and counts its elements.
 func elements(t *testing.T, svg string) map[string]int {
 	t.Helper()
 	count := map[string]int{}

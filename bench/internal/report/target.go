@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// Names that targets refer to.
+// Names to which targets refer.
 const (
 	streamer = "streamer"
 	baseline = "baseline"
 )
 
-// Target is what the streamer shall reach, and whether it has.
+// Target is what the streamer should reach, and whether it has.
 type Target struct {
 	What    string  `json:"what"`
 	Wanted  string  `json:"wanted"`
 	Reached float64 `json:"reached"`
-	// Known is false if the run has not measured what is needed.
+	// Known is false if the run did not measure what is needed.
 	Known bool `json:"measured"`
 	Met   bool `json:"met"`
 }
@@ -33,9 +33,9 @@ func (t Target) String() string {
 	return "**no**"
 }
 
-// Targets compares the report with what the streamer shall reach. Ratios are of
-// medians of the same run. Of several configurations of somebody else the best
-// one counts.
+// Targets compares the report with what the streamer should reach. Ratios are
+// between medians of the same run. If another contender has several
+// configurations, the best one counts.
 func (r *Report) Targets() []Target {
 	rate := func(x Result) float64 { return x.Rate }
 	total := func(x Result) float64 { return x.TotalRate }
@@ -47,16 +47,32 @@ func (r *Report) Targets() []Target {
 		atLeast("W1 catch-up, ours ÷ Debezium", 3, ratio(r.median("W1", streamer, rate), r.most("W1", "debezium", rate))),
 		atLeast("W2 catch-up, ours ÷ Debezium", 4, ratio(r.median("W2", streamer, rate), r.most("W2", "debezium", rate))),
 		atLeast("W2 catch-up, ours ÷ the obvious Go program", 2, ratio(r.median("W2", streamer, rate), r.median("W2", baseline, rate))),
-		atLeast("W1, ours ÷ SQL decoding through COPY into nothing, both from the start of the process (0.85 is what we are after)", 0.7, ratio(r.median("W1", streamer, total), r.most("W1", "raw-copy", total))),
-		atLeast("W1 with the streaming reader, ours ÷ pg_recvlogical into nothing, both from the start of the process", 1.4, ratio(r.median("W1", "streamer-stream", total), r.median("W1", "raw-recvlogical", total))),
+		atLeast(
+			"W1, ours ÷ SQL decoding through COPY into nothing, both from the start of the process (0.85 is what we are after)",
+			0.7, ratio(r.median("W1", streamer, total), r.most("W1", "raw-copy", total)),
+		),
+		atLeast(
+			"W1 with the streaming reader, ours ÷ pg_recvlogical into nothing, both from the start of the process",
+			1.4, ratio(r.median("W1", "streamer-stream", total), r.median("W1", "raw-recvlogical", total)),
+		),
 		atLeast("W1 CPU of the client per event, Debezium ÷ ours", 10, ratio(r.least("W1", "debezium", cpu), r.median("W1", streamer, cpu))),
 		atMost("W1 CPU of the client per event, in µs", 3, r.median("W1", streamer, cpu)),
 		atMost("peak RSS over all workloads and variants, in MB", 64, r.peakMemory()),
-		atMost("W1 start → first event on a prepared slot, in ms", 250, r.median("W1", streamer, func(x Result) float64 { return x.FirstEvent })),
-		atMost("latency at 1,000/s, ours ÷ direct produce, p50", 3, ratio(r.median(at1000, streamer, p50), r.median(at1000, "raw-produce", p50))),
-		atMost("latency at 1,000/s, ours ÷ direct produce, p99", 2, ratio(r.median(at1000, streamer, p99), r.median(at1000, "raw-produce", p99))),
-		atLeast("throughput with 1,000 partitions over 50 topics ÷ with 8", 0.7, ratio(r.median("partitions-1000", streamer, rate), cmp.Or(r.median("partitions-8", streamer, rate), r.median("W1", streamer, rate)))),
-		atMost("W1 allocations per event; below 0.01 is 0 amortised", 0.01, r.median("W1", streamer, func(x Result) float64 { return x.Allocations })),
+		atMost("W1 start → first event on a prepared slot, in ms", 250,
+			r.median("W1", streamer, func(x Result) float64 { return x.FirstEvent })),
+		atMost("latency at 1,000/s, ours ÷ direct produce, p50", 3,
+			ratio(r.median(at1000, streamer, p50), r.median(at1000, "raw-produce", p50))),
+		atMost("latency at 1,000/s, ours ÷ direct produce, p99", 2,
+			ratio(r.median(at1000, streamer, p99), r.median(at1000, "raw-produce", p99))),
+		atLeast(
+			"throughput with 1,000 partitions over 50 topics ÷ with 8",
+			0.7,
+			ratio(r.median("partitions-1000", streamer, rate), cmp.Or(r.median("partitions-8", streamer, rate), r.median("W1", streamer, rate))),
+		),
+		atMost(
+			"W1 allocations per event; below 0.01 is 0 amortised",
+			0.01, r.median("W1", streamer, func(x Result) float64 { return x.Allocations }),
+		),
 	}
 }
 
@@ -68,7 +84,7 @@ func atMost(what string, wanted, reached float64) Target {
 	return Target{What: what, Wanted: "≤ " + fmt.Sprint(wanted), Reached: reached, Known: reached > 0, Met: reached > 0 && reached <= wanted}
 }
 
-// ratio is 0 if one of the two was not measured.
+// ratio is 0 if either value was not measured.
 func ratio(a, b float64) float64 {
 	if b == 0 {
 		return 0
@@ -107,7 +123,7 @@ func (r *Report) configurations(contender string) (names []string) {
 	return names
 }
 
-// peakMemory is the largest median of the streamer, in MB.
+// peakMemory is the streamer's largest median, in MB.
 func (r *Report) peakMemory() (most float64) {
 	for _, w := range r.measured() {
 		most = max(most, r.most(w, streamer, megabytes))
@@ -124,8 +140,8 @@ func latency(x Result) Latency {
 	return *x.Latency
 }
 
-// measured are the names of workloads in the order of their first results; each
-// steady rate is one.
+// measured returns the names of workloads in the order of their first results;
+// each steady rate counts as one.
 func (r *Report) measured() (names []string) {
 	seen := map[string]bool{}
 	for _, result := range r.Results {

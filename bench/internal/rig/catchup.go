@@ -41,7 +41,7 @@ func (r *Rig) catchUp(ctx context.Context, s *stage, c contender.Contender, t co
 	return []report.Result{result}, nil
 }
 
-// readAll measures a reader, which ends by itself.
+// readAll measures a reader, which ends on its own.
 func readAll(ctx context.Context, c contender.Contender, t contender.Task, sampler *process.Sampler, result *report.Result) error {
 	p, err := start(ctx, c, t)
 	if err != nil {
@@ -64,12 +64,15 @@ func readAll(ctx context.Context, c contender.Contender, t contender.Task, sampl
 }
 
 // relayAll measures a contender that writes into Kafka.
-func relayAll(ctx context.Context, c contender.Contender, t contender.Task, sampler *process.Sampler, arrivals *broker.Arrivals, result *report.Result) error {
+func relayAll(
+	ctx context.Context, c contender.Contender, t contender.Task, sampler *process.Sampler,
+	arrivals *broker.Arrivals, result *report.Result,
+) error {
 	p, err := start(ctx, c, t)
 	if err != nil {
 		return err
 	}
-	defer p.process.Kill() // nothing happens to one that has ended
+	defer p.process.Kill() // no effect on one that has ended
 	sampler.Watch(p.process.PID())
 	var before process.Usage
 	allocations := meter(c, t)
@@ -82,7 +85,7 @@ func relayAll(ctx context.Context, c contender.Contender, t contender.Task, samp
 	}
 	after := sampler.Usage()
 	made := allocations(ctx)
-	// Asking allocates, too; how much tells asking again.
+	// Asking allocates, too. A second request measures how much.
 	result.Allocations = max(0, made-allocations(ctx)) / float64(t.Rows)
 	if c.Kind() == contender.Producer {
 		err = p.wait(ctx)
@@ -94,7 +97,7 @@ func relayAll(ctx context.Context, c contender.Contender, t contender.Task, samp
 	}
 	took := moments.Last.Sub(moments.First)
 	result.Seconds = took.Seconds()
-	if took > 0 { // else all came at once, which no rate can be made of
+	if took > 0 { // otherwise all arrived at once, which yields no rate
 		result.Rate = float64(t.Rows) / took.Seconds()
 	}
 	result.TotalRate = float64(t.Rows) / moments.Last.Sub(p.began).Seconds()
@@ -104,7 +107,7 @@ func relayAll(ctx context.Context, c contender.Contender, t contender.Task, samp
 	return nil
 }
 
-// charge divides what was taken between two moments by the number of events.
+// charge divides what was consumed between two moments by the number of events.
 func charge(result *report.Result, after, before process.Usage) {
 	result.ClientCPU = perEvent(after.Client-before.Client, result.Events)
 	result.BackendCPU = perEvent(after.Backends-before.Backends, result.Events)
@@ -118,8 +121,8 @@ func perEvent(used time.Duration, events int64) float64 {
 	return float64(used) / float64(time.Microsecond) / float64(events)
 }
 
-// meter returns a function that tells how many objects a contender has
-// allocated since the function was called before; 0 if that cannot be known.
+// meter returns a function that reports how many objects a contender has
+// allocated since the previous call; 0 if that is unknown.
 func meter(c contender.Contender, t contender.Task) func(context.Context) float64 {
 	metered, ok := c.(contender.Metered)
 	last := int64(-1)
@@ -140,8 +143,11 @@ func meter(c contender.Contender, t contender.Task) func(context.Context) float6
 	}
 }
 
-// audit looks at what is in Kafka after a contender has ended.
-func (r *Rig) audit(ctx context.Context, c contender.Contender, t contender.Task, arrivals *broker.Arrivals, result *report.Result) (err error) {
+// audit examines what is in Kafka after a contender has ended.
+func (r *Rig) audit(
+	ctx context.Context, c contender.Contender, t contender.Task, arrivals *broker.Arrivals,
+	result *report.Result,
+) (err error) {
 	if result.TopicBytes, err = broker.Bytes(r.kafka, t.Topics); err != nil {
 		return err
 	}

@@ -19,10 +19,10 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// describe says what is compared, and on what.
+// describe records what is compared, and on which machine.
 func (r *Rig) describe(ctx context.Context, result *report.Report) {
 	result.Machine = machine()
-	version := r.postgres.Version() // as numbers are since PostgreSQL 10
+	version := r.postgres.Version() // the format of version numbers since PostgreSQL 10
 	result.Versions = []report.Version{
 		{Name: "streamer", Version: commit(ctx)},
 		{Name: "PostgreSQL", Version: fmt.Sprintf("%d.%d", version/10_000, version%10_000)},
@@ -60,7 +60,7 @@ func machine() report.Machine {
 	return m
 }
 
-// field returns the value behind the first "name :" of a file of /proc.
+// field returns the value after the first "name :" of a file of /proc.
 func field(file, name string) string {
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -75,7 +75,7 @@ func field(file, name string) string {
 	return "unknown"
 }
 
-// commit is that of the source, with a mark if files have been changed since.
+// commit is the source's commit, with a mark if files have been changed since.
 func commit(ctx context.Context) string {
 	output, err := exec.CommandContext(ctx, "git", "describe", "--always", "--dirty", "--tags").Output()
 	if err != nil {
@@ -84,7 +84,8 @@ func commit(ctx context.Context) string {
 	return strings.TrimSpace(string(output))
 }
 
-// moduleVersion is that in the baseline, which uses the same as the streamer.
+// moduleVersion is the version in the baseline, which uses the same one as the
+// streamer.
 func (r *Rig) moduleVersion(path string) string {
 	info, err := buildinfo.ReadFile(contender.Programs{Folder: r.folder.Path}.Of("baseline"))
 	if err != nil {

@@ -42,12 +42,12 @@ func start(ctx context.Context, c contender.Contender, t contender.Task) (*runni
 	return p, nil
 }
 
-// stop ends the process in good order, and tells when that was not possible.
+// stop ends the process cleanly, and reports if that was not possible.
 func (p *running) stop() error {
 	if err := p.process.Stop(stopPatience, syscall.SIGTERM); err != nil {
 		return err
 	}
-	// A JVM reports the signal although it has ended in good order.
+	// A JVM reports the signal although it has ended cleanly.
 	const jvm = 128 + int(syscall.SIGTERM)
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 && code != jvm {
 		return fmt.Errorf("ended with %v", p.cmd.ProcessState)
@@ -55,7 +55,8 @@ func (p *running) stop() error {
 	return nil
 }
 
-// wait returns when the process has ended by itself, and kills it if it does not.
+// wait returns when the process has ended on its own, and kills it if it does
+// not.
 func (p *running) wait(ctx context.Context) error {
 	select {
 	case <-p.process.Done():
@@ -69,7 +70,7 @@ func (p *running) wait(ctx context.Context) error {
 	return nil
 }
 
-// cpu is what the process has taken from its start to its end.
+// cpu is the CPU time of the process from its start to its end.
 func (p *running) cpu() time.Duration {
 	if p.process.Running() {
 		return 0

@@ -26,16 +26,16 @@ import (
 // Options of a run.
 type Options struct {
 	Workloads []workload.Workload // at full size
-	// Contenders are names, or beginnings of names; empty: all.
+	// Contenders are names, or prefixes of names; empty: all.
 	Contenders []string
 	Scale      float64
 	Rounds     int
-	PostgreSQL string        // version; empty: what is installed
+	PostgreSQL string        // version; empty: the installed one
 	Limit      time.Duration // for each measurement
-	Progress   func(string)  // is told what happens
+	Progress   func(string)  // called with what happens
 }
 
-// Rig is the servers and the programs of a run. Not for concurrent use.
+// Rig is the servers and the programs of a run. It is not for concurrent use.
 type Rig struct {
 	options    Options
 	folder     *testserver.Folder
@@ -43,11 +43,11 @@ type Rig struct {
 	kafka      *kafkatest.Cluster
 	contenders []contender.Contender
 	leftOut    []report.Described
-	runs       int // measurements so far, for names that differ
+	runs       int // measurements so far, for unique names
 }
 
-// PostgreSQL's settings, besides those of pgtest. Nothing but the contender
-// shall work beside the measurement: no checkpoint, no autovacuum.
+// PostgreSQL's settings, in addition to those of pgtest. Nothing but the
+// contender may work during the measurement: no checkpoint, no autovacuum.
 var settings = map[string]string{
 	"synchronous_commit": "on",
 	"shared_buffers":     "256MB",
@@ -80,7 +80,7 @@ func (r *Rig) open(ctx context.Context) (err error) {
 	}
 	r.kafka, err = kafkatest.Start(ctx, kafkatest.Options{
 		Progress: r.options.Progress,
-		// Brokers of tests are small and start quickly; this one works for long.
+		// Brokers of tests are small and start quickly; this one runs for long.
 		JVMOptions: []string{"-Xmx1g", "-XX:TieredStopAtLevel=4"},
 		Settings:   map[string]string{"log.segment.bytes": "268435456", "log.segment.delete.delay.ms": "1000"},
 	})
@@ -117,7 +117,7 @@ func (r *Rig) checkDisk() error {
 	return nil
 }
 
-// findContenders makes those that are wanted and can be had.
+// findContenders creates the contenders that are wanted and available.
 func (r *Rig) findContenders(ctx context.Context, programs contender.Programs) error {
 	for _, raw := range contender.Raws(programs, r.postgres.BinDir()) {
 		r.add(raw)
@@ -185,11 +185,18 @@ func matchesAny(name string, wishes []string) bool {
 
 func matches(name, wish string) bool { return name == wish || strings.HasPrefix(name, wish+"-") }
 
-// warmUp lets the broker's JVM compile what it needs, and make its topic of
-// transactions, which would be charged to the first contender.
+// warmUp lets the broker's JVM compile what it needs, and creates its topic of
+// transactions. Otherwise both would be charged to the first contender.
 func (r *Rig) warmUp(ctx context.Context, programs contender.Programs) error {
 	const rows, topics = 3_000_000, 4
-	t := contender.Task{Folder: r.folder.Path, Brokers: r.kafka.Brokers(), Prefix: "warm-up.", Rows: max(rows/100, int64(rows*min(1, r.options.Scale))), Payload: 300, Types: topics}
+	t := contender.Task{
+		Folder:  r.folder.Path,
+		Brokers: r.kafka.Brokers(),
+		Prefix:  "warm-up.",
+		Rows:    max(rows/100, int64(rows*min(1, r.options.Scale))),
+		Payload: 300,
+		Types:   topics,
+	}
 	for i := range topics {
 		t.Topics = append(t.Topics, t.Prefix+workload.Type(i))
 	}

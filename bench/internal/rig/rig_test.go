@@ -68,11 +68,15 @@ func TestTakesPart(t *testing.T) {
 	assert.True(t, matchesAny("streamer-stream", ours.Only))
 }
 
-// The whole thing, as small as can be: every kind of workload and of contender.
+// The whole benchmark, as small as possible: every kind of workload and of
+// contender.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	testserver.Long(t)
-	workloads := slices.DeleteFunc(workload.All(), func(w workload.Workload) bool { return w.Name != "W1" && w.Name != "W5" && w.Name != "W6" })
+	workloads := slices.DeleteFunc(
+		workload.All(),
+		func(w workload.Workload) bool { return w.Name != "W1" && w.Name != "W5" && w.Name != "W6" },
+	)
 	r, err := Open(t.Context(), Options{
 		Workloads: workloads, Contenders: []string{"raw", "streamer", "baseline"},
 		Scale: 0.002, Rounds: 1, Limit: 2 * time.Minute, Progress: func(line string) { t.Log(line) },

@@ -15,8 +15,8 @@ import (
 	"github.com/outboxstream/streamer/bench/internal/workload"
 )
 
-// Run plays every workload. Each result is added to the report as soon as it is
-// there; keep is called after each workload, so that a run that is ended early
+// Run plays every workload. Each result is added to the report as soon as it
+// exists. keep is called after each workload, so that a run that is ended early
 // leaves what it has.
 func (r *Rig) Run(ctx context.Context, result *report.Report, keep func() error) error {
 	r.describe(ctx, result)
@@ -31,8 +31,8 @@ func (r *Rig) Run(ctx context.Context, result *report.Report, keep func() error)
 	return nil
 }
 
-// play is all rounds of one workload. The order of the contenders changes from
-// round to round, so that none always runs on a cold or a warm machine.
+// play plays all rounds of one workload. The order of the contenders changes
+// from round to round, so that none always runs on a cold or a warm machine.
 func (r *Rig) play(ctx context.Context, w workload.Workload, result *report.Report) (err error) {
 	s, err := r.set(ctx, w)
 	if err != nil {
@@ -59,8 +59,8 @@ func (r *Rig) play(ctx context.Context, w workload.Workload, result *report.Repo
 	return nil
 }
 
-// takesPart tells whether a workload is for a contender. Steady rates are for
-// relays, and for what shows their floor.
+// takesPart reports whether a workload is for a contender. Steady rates are for
+// relays, and for contenders that show their floor.
 func takesPart(c contender.Contender, w workload.Workload) bool {
 	switch {
 	case len(w.Only) > 0:
@@ -71,8 +71,8 @@ func takesPart(c contender.Contender, w workload.Workload) bool {
 	return c.Kind() != contender.Writer
 }
 
-// measure lets a contender work on a workload once. What goes wrong is part of
-// the result.
+// measure lets a contender work on a workload once. Errors are part of the
+// result.
 func (r *Rig) measure(ctx context.Context, s *stage, c contender.Contender) []report.Result {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.options.Limit, fmt.Errorf("not done after %v", r.options.Limit))
 	defer cancel()
@@ -101,7 +101,7 @@ func (r *Rig) measure(ctx context.Context, s *stage, c contender.Contender) []re
 	return results
 }
 
-// task names what a contender works with: nothing is used twice.
+// task names the resources of a contender: nothing is used twice.
 func (r *Rig) task(s *stage) (contender.Task, error) {
 	name := fmt.Sprintf("%s_%d", s.database, r.runs)
 	t := contender.Task{
@@ -121,7 +121,7 @@ func (r *Rig) task(s *stage) (contender.Task, error) {
 
 func (r *Rig) makeReady(ctx context.Context, s *stage, t contender.Task) error {
 	if s.workload.Steady() {
-		// The audit shall find the rows of this contender only.
+		// The audit must find the rows of this contender only.
 		if err := s.execute(ctx, "TRUNCATE outbox"); err != nil {
 			return err
 		}
@@ -146,7 +146,10 @@ func (r *Rig) tell(result report.Result) {
 		r.say("%s round %d: %-18s p50 %.1f ms, p99 %.1f ms, p99.9 %.1f ms, %.1f µs client; %s", result.Workload, result.Round, result.Contender,
 			result.Latency.P50, result.Latency.P99, result.Latency.P999, result.ClientCPU, strings.TrimSpace(result.Verified+" "+result.Suspect))
 	default:
-		r.say("%s round %d: %-18s %8.0f events/s, CPU %.1f µs client, %.1f µs backend, %d MB, first after %.0f ms; %s", result.Workload, result.Round, result.Contender,
-			result.Rate, result.ClientCPU, result.BackendCPU, result.PeakMemory>>20, result.FirstEvent, strings.TrimSpace(result.Verified+" "+result.Suspect))
+		r.say(
+			"%s round %d: %-18s %8.0f events/s, CPU %.1f µs client, %.1f µs backend, %d MB, first after %.0f ms; %s",
+			result.Workload, result.Round, result.Contender, result.Rate, result.ClientCPU, result.BackendCPU,
+			result.PeakMemory>>20, result.FirstEvent, strings.TrimSpace(result.Verified+" "+result.Suspect),
+		)
 	}
 }

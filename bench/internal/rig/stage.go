@@ -12,7 +12,7 @@ import (
 	"github.com/outboxstream/streamer/bench/internal/workload"
 )
 
-// mother is the slot from before the load, of which every contender gets a copy.
+// mother is the slot from before the load; every contender gets a copy of it.
 const mother = "mother"
 
 const publication = "streamer"
@@ -22,10 +22,10 @@ type stage struct {
 	workload workload.Workload
 	database string
 	conn     *pgx.Conn
-	end      string // of the log after the load; empty for a steady workload
+	end      string // end of the WAL after the load; empty for a steady workload
 }
 
-// set makes the database, and writes the workload if it is a catch-up.
+// set creates the database, and writes the workload if it is a catch-up.
 func (r *Rig) set(ctx context.Context, w workload.Workload) (s *stage, err error) {
 	s = &stage{workload: w, database: "bench_" + strings.ToLower(strings.ReplaceAll(w.Name, "-", "_"))}
 	if err := r.execute(ctx, "CREATE DATABASE "+s.database); err != nil {
@@ -57,11 +57,12 @@ func (s *stage) write(ctx context.Context, say func(string, ...any)) error {
 	}
 	s.end = end
 	say("%s: %d rows written in %v", s.workload.Name, s.workload.Rows, time.Since(began).Round(time.Millisecond))
-	// What the load leaves behind for later shall not happen during a measurement.
+	// Work that the load leaves for later must not happen during a measurement.
 	return s.execute(ctx, "CHECKPOINT")
 }
 
-// clear removes the database with its slots, and the log they have kept.
+// clear removes the database with its slots, and the WAL that they have
+// retained.
 func (r *Rig) clear(s *stage) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -93,8 +94,7 @@ func (s *stage) execute(ctx context.Context, sql string, arguments ...any) error
 	return nil
 }
 
-// makeSlot gives a contender its slot: everything from before the load on, or
-// from now on.
+// makeSlot creates a contender's slot, which begins before the load, or now.
 func (s *stage) makeSlot(ctx context.Context, name string) error {
 	if s.workload.Steady() {
 		return s.execute(ctx, "SELECT pg_create_logical_replication_slot($1, 'pgoutput')", name)
@@ -102,7 +102,7 @@ func (s *stage) makeSlot(ctx context.Context, name string) error {
 	return s.execute(ctx, "SELECT pg_copy_logical_replication_slot($1, $2, false)", mother, name)
 }
 
-// dropSlot drops a slot, if there is one, as soon as nobody uses it any more.
+// dropSlot drops a slot, if there is one, as soon as it is no longer in use.
 func (s *stage) dropSlot(ctx context.Context, name string) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()

@@ -20,7 +20,7 @@ const (
 	warmUp    = 2 * time.Second
 )
 
-// steadyRun is one contender while events are made at steady rates.
+// steadyRun is one contender while events are created at steady rates.
 type steadyRun struct {
 	workload workload.Workload
 	listener *broker.Listener
@@ -31,7 +31,7 @@ type steadyRun struct {
 }
 
 // steady measures latency. A contender of kind Producer is no process here: the
-// harness itself produces into Kafka, for the floor of what can be reached.
+// harness itself produces into Kafka, for the floor of what is achievable.
 func (r *Rig) steady(ctx context.Context, s *stage, c contender.Contender, t contender.Task) (results []report.Result, err error) {
 	arrivals, err := broker.OpenArrivals(ctx, t.Brokers, t.Topics)
 	if err != nil {
@@ -71,7 +71,7 @@ func (run *steadyRun) produce(ctx context.Context, c contender.Contender, t cont
 	return run.unwatched(ctx, c)
 }
 
-// write is what an application does that needs no outbox, or thinks so: it
+// write does what an application does that needs no outbox, or thinks so: it
 // commits and then produces.
 func (run *steadyRun) write(ctx context.Context, c contender.Contender, t contender.Task) (results []report.Result, err error) {
 	producer, err := broker.OpenProducer(t.Brokers, broker.NewRecords(t.Prefix, t.Types, t.Payload))
@@ -95,7 +95,7 @@ func (run *steadyRun) write(ctx context.Context, c contender.Contender, t conten
 	return run.unwatched(ctx, c)
 }
 
-// unwatched has no process whose CPU could be measured.
+// unwatched measures without a process whose CPU could be measured.
 func (run *steadyRun) unwatched(ctx context.Context, c contender.Contender) (results []report.Result, err error) {
 	if run.sampler, err = process.NewSampler(0, 0); err != nil {
 		return nil, err
@@ -104,8 +104,10 @@ func (run *steadyRun) unwatched(ctx context.Context, c contender.Contender) (res
 	return run.rates(ctx, c)
 }
 
-// relaySteadily runs a contender while others insert.
-func (r *Rig) relaySteadily(ctx context.Context, run *steadyRun, c contender.Contender, t contender.Task) (results []report.Result, err error) {
+// relaySteadily runs a contender while the harness inserts.
+func (r *Rig) relaySteadily(
+	ctx context.Context, run *steadyRun, c contender.Contender, t contender.Task,
+) (results []report.Result, err error) {
 	closeAll, err := run.connect(ctx, t.DSN)
 	if err != nil {
 		return nil, err
@@ -119,7 +121,7 @@ func (r *Rig) relaySteadily(ctx context.Context, run *steadyRun, c contender.Con
 	if err != nil {
 		return nil, err
 	}
-	defer p.process.Kill() // nothing happens to one that has ended
+	defer p.process.Kill() // no effect on one that has ended
 	run.sampler.Watch(p.process.PID())
 	run.ended = p.process.Done()
 	if results, err = run.rates(ctx, c); err != nil {
@@ -128,7 +130,8 @@ func (r *Rig) relaySteadily(ctx context.Context, run *steadyRun, c contender.Con
 	return results, p.stop()
 }
 
-// connect opens the connections of those who insert, and returns what closes them.
+// connect opens the inserters' connections, and returns a function that closes
+// them.
 func (run *steadyRun) connect(ctx context.Context, dsn string) (closeAll func() error, err error) {
 	var conns []*pgx.Conn
 	closeAll = func() error {
@@ -149,8 +152,8 @@ func (run *steadyRun) connect(ctx context.Context, dsn string) (closeAll func() 
 	return closeAll, nil
 }
 
-// rates goes through the rates of the workload, after a first event that tells
-// that the contender is at work.
+// rates goes through the rates of the workload, after a first event that shows
+// that the contender is working.
 func (run *steadyRun) rates(ctx context.Context, c contender.Contender) (results []report.Result, err error) {
 	if _, err := run.at(ctx, 1, 1); err != nil {
 		return nil, fmt.Errorf("first event: %w", err)
@@ -159,7 +162,11 @@ func (run *steadyRun) rates(ctx context.Context, c contender.Contender) (results
 		if _, err := run.at(ctx, rate, whole(rate, warmUp)); err != nil {
 			return nil, fmt.Errorf("warm-up at %d events/s: %w", rate, err)
 		}
-		result := report.Result{Workload: report.RateName(run.workload.Name, rate), Contender: c.Name(), Events: whole(rate, run.workload.Duration)}
+		result := report.Result{
+			Workload:  report.RateName(run.workload.Name, rate),
+			Contender: c.Name(),
+			Events:    whole(rate, run.workload.Duration),
+		}
 		before, began := run.sampler.Usage(), time.Now()
 		took, err := run.at(ctx, rate, result.Events)
 		if err != nil {
@@ -168,21 +175,22 @@ func (run *steadyRun) rates(ctx context.Context, c contender.Contender) (results
 		result.Seconds = time.Since(began).Seconds()
 		result.Rate = float64(result.Events) / result.Seconds
 		charge(&result, run.sampler.Usage(), before)
-		result.Others = 0 // those who insert cannot be told from others
+		result.Others = 0 // the inserters cannot be distinguished from others
 		result.Latency = report.LatencyOf(took)
 		results = append(results, result)
 	}
 	return results, nil
 }
 
-// whole is the number of events of some time, without half transactions.
+// whole is the number of events in the given time, without partial
+// transactions.
 func whole(rate int, duration time.Duration) int64 {
 	events := int64(float64(rate) * duration.Seconds())
 	rows := workload.RowsAtRate(rate)
 	return max(rows, events-events%rows)
 }
 
-// at makes events at a rate and returns how long each took to be consumed.
+// at creates events at a rate and returns how long each took to be consumed.
 func (run *steadyRun) at(ctx context.Context, rate int, events int64) ([]time.Duration, error) {
 	clock := workload.NewClock(run.next, events)
 	run.next += events

@@ -11,10 +11,11 @@ import (
 //go:embed schema.sql
 var schema string
 
-// overhead is what a payload is longer than its filler, about.
+// overhead is roughly by how much a payload is longer than its filler.
 const overhead = 110
 
-// Prepare makes the tables and the publication of the workload in a new database.
+// Prepare creates the tables and the publication of the workload in a new
+// database.
 func (w Workload) Prepare(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, schema); err != nil {
 		return fmt.Errorf("make the schema of workload %s: %w", w.Name, err)
@@ -30,7 +31,7 @@ func (w Workload) Prepare(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// Load writes all rows of a catch-up and returns the end of the log after it.
+// Load writes all rows of a catch-up and returns the end of the WAL after it.
 func (w Workload) Load(ctx context.Context, conn *pgx.Conn) (end string, err error) {
 	_, err = conn.Exec(ctx, "CALL write_load($1, $2, $3, $4)", w.Rows, w.PerTransaction, w.OthersPerRow, w.Types)
 	if err != nil {

@@ -10,11 +10,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Clock remembers when each event was about to be made. Events are numbered
+// Clock remembers when each event was about to be created. Events are numbered
 // from First.
 type Clock struct {
 	First int64
-	began []time.Time // written before its event is made, read after it has come back
+	began []time.Time // written before its event is created, read after it has come back
 }
 
 // NewClock is for the events from first to before first + events.
@@ -25,7 +25,8 @@ func NewClock(first, events int64) *Clock {
 // Events is how many are expected.
 func (c *Clock) Events() int64 { return int64(len(c.began)) }
 
-// start notes that the events from n to before n + rows are about to be made.
+// start records that the events from n to before n + rows are about to be
+// created.
 func (c *Clock) start(n, rows int64) {
 	now := time.Now()
 	for i := range rows {
@@ -33,8 +34,8 @@ func (c *Clock) start(n, rows int64) {
 	}
 }
 
-// Since returns how long ago event n was about to be made, and false if it is
-// none of these.
+// Since returns how long ago event n was about to be created, and false if it
+// is not one of the clock's events.
 func (c *Clock) Since(n int64, now time.Time) (time.Duration, bool) {
 	i := n - c.First
 	if i < 0 || i >= int64(len(c.began)) {
@@ -43,12 +44,12 @@ func (c *Clock) Since(n int64, now time.Time) (time.Duration, bool) {
 	return now.Sub(c.began[i]), true
 }
 
-// Make makes the events from n to before n + rows, and returns when they are
-// committed or handed over. One maker is used by one goroutine.
+// Make creates the events from n to before n + rows, and returns once they are
+// committed or sent. One maker is used by one goroutine.
 type Make func(ctx context.Context, n, rows int64) error
 
 // RowsAtRate is the number of rows of each transaction at a steady rate: single
-// rows as long as the machine can be expected to commit so many.
+// rows as long as the machine can be expected to commit that many.
 func RowsAtRate(rate int) int64 {
 	if rate > 2_000 {
 		return 10
@@ -56,8 +57,9 @@ func RowsAtRate(rate int) int64 {
 	return 1
 }
 
-// Steadily makes all events of the clock at the given rate: each maker every
-// n-th transaction at the time when it is due, or as soon as it can.
+// Steadily creates all events of the clock at the given rate. Each maker
+// creates every n-th transaction at the time when it is due, or as soon as it
+// can.
 func (c *Clock) Steadily(ctx context.Context, rate int, makers []Make) error {
 	rows := RowsAtRate(rate)
 	began := time.Now()
@@ -96,7 +98,7 @@ func until(ctx context.Context, due time.Time) error {
 	}
 }
 
-// Inserter makes events by inserting into the outbox over a connection.
+// Inserter creates events by inserting into the outbox over a connection.
 func (w Workload) Inserter(conn *pgx.Conn) Make {
 	return func(ctx context.Context, n, rows int64) error {
 		_, err := conn.Exec(ctx, "SELECT write_rows($1, $2, $3)", n, rows, w.Types)

@@ -1,4 +1,5 @@
-// Package workload says what the benchmarks let PostgreSQL write, and writes it.
+// Package workload defines what the benchmarks let PostgreSQL write, and writes
+// it.
 package workload
 
 import (
@@ -7,32 +8,32 @@ import (
 	"time"
 )
 
-// Aggregates is the number of aggregate IDs that events are spread over.
+// Aggregates is the number of aggregate IDs over which events are spread.
 const Aggregates = 10_000
 
-// Workload is a log to be published. One without rates is a catch-up: it is
-// written while nobody reads. With rates it is written while the contender
-// runs, at each rate for some time, and the latency is what is measured.
+// Workload is WAL to be published. A workload without rates is a catch-up: it
+// is written while nothing reads. With rates it is written while the contender
+// runs, at each rate for some time, and the latency is measured.
 type Workload struct {
 	Name  string
 	About string
-	// Rows of the outbox.
+	// Rows is the number of outbox rows.
 	Rows int64
 	// PerTransaction is the number of outbox rows of each transaction.
 	PerTransaction int64
-	// PayloadBytes is the size of the JSON text of a payload, about.
+	// PayloadBytes is the approximate size of the JSON text of a payload.
 	PayloadBytes int
-	// OthersPerRow is the number of rows of another table that are written
-	// with each outbox row.
+	// OthersPerRow is the number of rows of another table that are written with
+	// each outbox row.
 	OthersPerRow int
-	// Types of aggregates; each has a topic of its own.
+	// Types is the number of aggregate types; each has its own topic.
 	Types int
-	// Partitions of each topic.
+	// Partitions is the number of partitions of each topic.
 	Partitions int
-	// Only are the contenders, with all their variants, that the workload is for;
-	// empty: all.
+	// Only lists the contenders, including all their variants, for which the
+	// workload is meant; empty: all.
 	Only []string
-	// Rates in events per second, for Duration each.
+	// Rates are in events per second, each for Duration.
 	Rates    []int
 	Duration time.Duration
 }
@@ -44,7 +45,7 @@ const (
 	usualPartitions = 2 // of each topic: 8 in all
 )
 
-// All are the workloads of the comparison, at full size.
+// All returns the workloads of the comparison, at full size.
 func All() []Workload {
 	w := []Workload{
 		{Name: "W1", About: "transactions of 10 rows", Rows: 1_000_000, PerTransaction: 10},
@@ -52,13 +53,18 @@ func All() []Workload {
 		{Name: "W3", About: "one transaction", Rows: 2_000_000, PerTransaction: 2_000_000},
 		{Name: "W4", About: "rows of 4 KB, 10 a transaction", Rows: 100_000, PerTransaction: 10, PayloadBytes: 4096},
 		{Name: "W5", About: "10 % outbox rows among other tables' traffic, 10 a transaction", Rows: 100_000, PerTransaction: 10, OthersPerRow: 9},
-		{Name: "W6", About: "steady rates: latency from before the insert to consumed", Rates: []int{100, 1_000, 10_000}, Duration: 20 * time.Second},
+		{
+			Name:     "W6",
+			About:    "steady rates: latency from before the insert to consumed",
+			Rates:    []int{100, 1_000, 10_000},
+			Duration: 20 * time.Second,
+		},
 		manyPartitions,
 	}
 	return completed(w)
 }
 
-// Sweep are the workloads that change one parameter at a time.
+// Sweep returns the workloads that change one parameter at a time.
 func Sweep() []Workload {
 	var all []Workload
 	for _, size := range []int{100, 300, 1024, 4096, 16384} {
@@ -70,7 +76,12 @@ func Sweep() []Workload {
 		})
 	}
 	for _, rows := range []int64{1, 10, 100, 10_000} {
-		all = append(all, Workload{Name: fmt.Sprintf("transaction-%d", rows), About: fmt.Sprintf("transactions of %d rows", rows), Rows: 300_000, PerTransaction: rows})
+		all = append(all, Workload{
+			Name:           fmt.Sprintf("transaction-%d", rows),
+			About:          fmt.Sprintf("transactions of %d rows", rows),
+			Rows:           300_000,
+			PerTransaction: rows,
+		})
 	}
 	all = append(all,
 		Workload{Name: "partitions-8", About: "8 partitions, 4 topics", Rows: manyPartitions.Rows, PerTransaction: manyPartitions.PerTransaction},
@@ -118,11 +129,11 @@ func (w Workload) Scaled(scale float64) Workload {
 	return w
 }
 
-// Steady tells whether the workload is written while the contender runs.
+// Steady reports whether the workload is written while the contender runs.
 func (w Workload) Steady() bool { return len(w.Rates) > 0 }
 
-// Bytes is about what the workload needs of the disk: heap, index, WAL, and
-// topics of one contender.
+// Bytes is roughly the disk space that the workload needs: heap, index, WAL,
+// and topics of one contender.
 func (w Workload) Bytes() int64 {
 	const perRow = 700
 	return w.Rows * (4*int64(w.PayloadBytes) + perRow + int64(w.OthersPerRow)*2*usualPayload)
@@ -131,7 +142,7 @@ func (w Workload) Bytes() int64 {
 // Type returns the name of aggregate type i.
 func Type(i int) string { return fmt.Sprintf("type%d", i) }
 
-// TypeNames returns all of them.
+// TypeNames returns the names of all aggregate types.
 func (w Workload) TypeNames() []string {
 	names := make([]string, w.Types)
 	for i := range names {

@@ -23,8 +23,18 @@ func TestScaled(t *testing.T) {
 		{name: "no half transactions", workload: Workload{Rows: 1000, PerTransaction: 10}, scale: 0.015, rows: 10, transactions: 1},
 		{name: "never empty", workload: Workload{Rows: 1000, PerTransaction: 10}, scale: 0.0001, rows: 1, transactions: 1},
 		{name: "one transaction stays one", workload: Workload{Rows: 1000, PerTransaction: 1000}, scale: 0.1, rows: 100, transactions: 1},
-		{name: "steady", workload: Workload{PerTransaction: 1, Rates: []int{100}, Duration: 30 * time.Second}, scale: 0.5, duration: 15 * time.Second},
-		{name: "steady, but not too short", workload: Workload{PerTransaction: 1, Rates: []int{100}, Duration: 30 * time.Second}, scale: 0.001, duration: 2 * time.Second},
+		{
+			name:     "steady",
+			workload: Workload{PerTransaction: 1, Rates: []int{100}, Duration: 30 * time.Second},
+			scale:    0.5,
+			duration: 15 * time.Second,
+		},
+		{
+			name:     "steady, but not too short",
+			workload: Workload{PerTransaction: 1, Rates: []int{100}, Duration: 30 * time.Second},
+			scale:    0.001,
+			duration: 2 * time.Second,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -40,7 +50,7 @@ func TestWorkloadsAreComplete(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
 	for _, w := range append(All(), Sweep()...) {
-		assert.False(t, names[w.Name] && w.Name != manyPartitions.Name, "%s is there twice", w.Name)
+		assert.False(t, names[w.Name] && w.Name != manyPartitions.Name, "%s occurs twice", w.Name)
 		names[w.Name] = true
 		assert.NotEmpty(t, w.About, w.Name)
 		assert.Positive(t, w.PayloadBytes, w.Name)
@@ -68,7 +78,7 @@ func TestClock(t *testing.T) {
 		}
 	}
 	other := map[int64]int64{}
-	const fast = 1_000_000 // 10 rows a transaction, without waiting worth mentioning
+	const fast = 1_000_000 // 10 rows per transaction, with negligible waiting
 	require.NoError(t, clock.Steadily(t.Context(), fast, []Make{maker(made), maker(other)}))
 	assert.Equal(t, map[int64]int64{100: 10, 120: 10}, made, "every second transaction")
 	assert.Equal(t, map[int64]int64{110: 10, 130: 10}, other)

@@ -1,7 +1,7 @@
-// Package fake runs a Kafka broker in our process, for tests that script what
-// the broker answers and for a demo without Java. It is not Kafka: what it is
-// not told to do it may do differently. It has a package of its own so that users of kafkatest do not
-// link it.
+// Package fake runs a Kafka broker in this process, for tests that script the
+// broker's answers and for a demo without Java. It is not Kafka: unscripted
+// behaviour may differ. It is a separate package so that users of kafkatest do
+// not link it.
 package fake
 
 import (
@@ -20,8 +20,8 @@ type Cluster struct {
 // Brokers returns the addresses of the brokers, all on 127.0.0.1.
 func (c Cluster) Brokers() []string { return c.ListenAddrs() }
 
-// New starts a fake of three brokers, unless the options say otherwise, on
-// free ports of 127.0.0.1. The caller closes it.
+// New starts a fake of three brokers, unless the options say otherwise, on free
+// ports of 127.0.0.1. The caller closes it.
 func New(options ...kfake.Opt) (Cluster, error) {
 	cluster, err := kfake.NewCluster(options...)
 	if err != nil {
@@ -30,7 +30,7 @@ func New(options ...kfake.Opt) (Cluster, error) {
 	return Cluster{Cluster: cluster}, nil
 }
 
-// Start is [New] for a test: the fake ends with it.
+// Start is [New] for a test: the fake ends with the test.
 func Start(t testing.TB, options ...kfake.Opt) Cluster {
 	t.Helper()
 	cluster, err := New(options...)

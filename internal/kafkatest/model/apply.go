@@ -42,7 +42,7 @@ func (m *Cluster) applyBatch(n *Node, b *batch) *sarama.ProduceResponseBlock {
 	if block.Err = m.judge(b, block); block.Err == sarama.ErrNoError {
 		end := int64(len(p.Log))
 		if block.Err = m.write(p, b); int64(len(p.Log)) > end {
-			block.Offset = end // of one that it has already, the model says nothing
+			block.Offset = end // for a batch that it already has, the model leaves the offset open
 		}
 	}
 	if b.fault.Kind == ErrorAfter {
@@ -51,7 +51,7 @@ func (m *Cluster) applyBatch(n *Node, b *batch) *sarama.ProduceResponseBlock {
 	return block
 }
 
-// reorganise does what a fault does to the cluster.
+// reorganise changes the cluster as a fault requires.
 func (m *Cluster) reorganise(p *Partition, b *batch) {
 	switch b.fault.Kind {
 	case Move:

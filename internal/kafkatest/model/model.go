@@ -1,12 +1,17 @@
 // Package model is a Kafka cluster in memory that keeps Kafka's rules for
-// idempotent and transactional producers: sequences are checked, the last five
-// batches of a producer are remembered, an unknown producer may begin anywhere, a
-// producer is forgotten when its newest record has aged, and an aborted
-// transaction carries the epoch of its producer into the partitions it names. It
-// does what a script tells it to do wrong. It is made for a synctest bubble.
+// idempotent and transactional producers:
+//   - It checks sequences.
+//   - It remembers the last five batches of a producer.
+//   - An unknown producer may begin anywhere.
+//   - A producer is forgotten when its newest record has aged.
+//   - An aborted transaction carries the epoch of its producer into the
+//     partitions that it names.
 //
-// Start reading at Cluster. The package knows sarama's requests and nothing of the
-// streamer: whoever tests with it adapts it to the interface of the tested.
+// A script says what goes wrong. The model is made for a synctest bubble.
+//
+// Start reading at Cluster. The package knows sarama's requests and nothing of
+// the streamer: a test adapts the model to the interface of the code under
+// test.
 package model
 
 import (
@@ -20,11 +25,11 @@ import (
 // its newest record (producer.id.expiration.ms).
 const Expiry = 24 * time.Hour
 
-// Cluster is the model. Its fields are guarded by the embedded mutex once
-// producers are at work; scripts are set up before.
+// Cluster is the model. Once producers are running, its fields are guarded by
+// the embedded mutex; scripts are set up before that.
 type Cluster struct {
 	sync.Mutex
-	*Client // of whoever needs only one
+	*Client // for tests that need only one
 	changed *sync.Cond
 
 	Topics   map[string]*Topic
@@ -33,31 +38,31 @@ type Cluster struct {
 	Expiry   time.Duration
 
 	Faults           map[Place]Fault
-	MaxRecords       int                      // that a batch may have, 0 for any number
-	Poison           map[string]sarama.KError // event ids that are never taken
+	MaxRecords       int                      // maximum in a batch, 0 for any number
+	Poison           map[string]sarama.KError // event IDs that are never accepted
 	Latency          func(node int) time.Duration
 	RefreshFault     func(topic string) error // scripted metadata errors
 	CreateFault      func(topic string) error // scripted errors of Create
-	CreatePartitions int                      // of what Create makes; 0 makes nothing
+	CreatePartitions int                      // number that Create creates; 0 creates nothing
 
 	brokers int
-	frozen  chan struct{} // is closed when the cluster goes on; nil while it works
-	stamp   int           // of the next record written, over all partitions
+	frozen  chan struct{} // closed when the cluster continues; nil while it works
+	stamp   int           // of the next record written, across all partitions
 	ids     int64
-	owners  map[string]*ownership // by transactional id
+	owners  map[string]*ownership // by transactional ID
 }
 
-// Place is the n-th time that a batch reaches a partition, from 0.
+// Place is the n-th arrival of a batch at a partition, from 0.
 type Place struct {
 	Topic     string
 	Partition int32
 	Arrival   int
 }
 
-// Kind is a way to go wrong.
+// Kind is a kind of fault.
 type Kind int
 
-// The ways to go wrong.
+// The kinds of faults.
 const (
 	NoFault     Kind = iota
 	ErrorBefore      // Code, nothing is written
@@ -75,19 +80,19 @@ const (
 	KindEnd
 )
 
-// Fault is what goes wrong, and with which code where there is one.
+// Fault is what goes wrong, and the error code if there is one.
 type Fault struct {
 	Kind Kind
 	Code sarama.KError
 }
 
-// At is a place.
+// At returns a place.
 func At(topic string, partition int32, arrival int) Place { return Place{topic, partition, arrival} }
 
-// Fail is a fault.
+// Fail returns a fault.
 func Fail(kind Kind, code sarama.KError) Fault { return Fault{kind, code} }
 
-// Topic is a topic. The model has no topic ids but those it is given.
+// Topic is a topic. The model has only those topic IDs that it is given.
 type Topic struct {
 	ID         string
 	Partitions []*Partition
@@ -102,7 +107,7 @@ type Partition struct {
 	states   map[int64]*State
 }
 
-// State is what a partition remembers of a producer.
+// State is what a partition remembers about a producer.
 type State struct {
 	epoch   int16
 	next    int32
@@ -110,16 +115,23 @@ type State struct {
 	at      time.Time  // of the newest record, by its own time
 }
 
-// New returns a cluster of so many brokers.
+// New returns a cluster of the given number of brokers.
 func New(nodes int) *Cluster {
-	m := &Cluster{Topics: map[string]*Topic{}, Expiry: Expiry, Faults: map[Place]Fault{}, Poison: map[string]sarama.KError{}, ids: 100, owners: map[string]*ownership{}}
+	m := &Cluster{
+		Topics: map[string]*Topic{},
+		Expiry: Expiry,
+		Faults: map[Place]Fault{},
+		Poison: map[string]sarama.KError{},
+		ids:    100,
+		owners: map[string]*ownership{},
+	}
 	m.changed = sync.NewCond(&m.Mutex)
 	m.brokers = nodes
 	m.Client = m.NewClient()
 	return m
 }
 
-// Client has connections of its own to the brokers.
+// Client has separate connections to the brokers.
 type Client struct {
 	cluster *Cluster
 	nodes   []*Node
@@ -134,7 +146,7 @@ func (m *Cluster) NewClient() *Client {
 	return c
 }
 
-// Freeze lets the brokers take requests and do nothing, until Thaw.
+// Freeze makes the brokers accept requests and do nothing, until Thaw.
 func (m *Cluster) Freeze() {
 	m.Lock()
 	defer m.Unlock()
@@ -143,7 +155,7 @@ func (m *Cluster) Freeze() {
 	}
 }
 
-// Thaw lets the brokers go on.
+// Thaw lets the brokers continue.
 func (m *Cluster) Thaw() {
 	m.Lock()
 	defer m.Unlock()
@@ -153,14 +165,15 @@ func (m *Cluster) Thaw() {
 	}
 }
 
-// Frozen is a channel that is closed when the brokers go on, nil while they work.
+// Frozen is a channel that is closed when the brokers continue, nil while they
+// work.
 func (m *Cluster) Frozen() <-chan struct{} {
 	m.Lock()
 	defer m.Unlock()
 	return m.frozen
 }
 
-// Topic makes a topic.
+// Topic creates a topic.
 func (m *Cluster) Topic(name string, partitions int) *Topic {
 	t := &Topic{}
 	m.Topics[name] = t
@@ -175,7 +188,7 @@ func (m *Cluster) GrowLocked(t *Topic, n int) {
 	}
 }
 
-// Age makes a partition believe that its newest records are so much older.
+// Age makes a partition treat its newest records as older by the given time.
 func (p *Partition) Age(by time.Duration) {
 	for _, s := range p.states {
 		s.at = s.at.Add(-by)
@@ -185,7 +198,8 @@ func (p *Partition) Age(by time.Duration) {
 // SetLeader moves the partition to another broker, or to none (-1).
 func (p *Partition) SetLeader(node int) { p.leader = node }
 
-// Expect makes the partition expect this sequence number next, of each producer.
+// Expect makes the partition expect this sequence number next, from each
+// producer.
 func (p *Partition) Expect(sequence int32) {
 	for _, s := range p.states {
 		s.next = sequence
@@ -239,7 +253,7 @@ func (c *Client) Leader(topic string, partition int32) (*Node, error) {
 	return n, nil
 }
 
-// Create makes a missing topic of CreatePartitions partitions.
+// Create creates a missing topic with CreatePartitions partitions.
 func (m *Cluster) Create(topic string) error {
 	m.Lock()
 	defer m.Unlock()
@@ -266,7 +280,7 @@ func (m *Cluster) Ends(topic string, n int) []int64 {
 	return ends
 }
 
-// NewProducerID is another one at each call.
+// NewProducerID returns a new ID at each call.
 func (m *Cluster) NewProducerID() int64 {
 	m.Lock()
 	defer m.Unlock()

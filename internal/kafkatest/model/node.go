@@ -15,7 +15,7 @@ type Node struct {
 
 	// Guarded by the cluster's mutex.
 	open    bool
-	dead    error // the connection has failed; answers everything until it is closed
+	dead    error // the connection has failed; the error answers every call until it is closed
 	calls   []*call
 	closing chan struct{}
 	ended   chan struct{}
@@ -29,7 +29,7 @@ type call struct {
 	callback sarama.ProduceCallback
 }
 
-// ErrCut is what requests get whose connection has ended.
+// ErrCut is the error of requests whose connection has ended.
 var ErrCut = errors.New("connection reset")
 
 // startLocked opens the connection unless it is open.
@@ -42,7 +42,7 @@ func (n *Node) startLocked() {
 	go n.serve(n.closing, n.ended)
 }
 
-// AsyncProduce is sarama's.
+// AsyncProduce has sarama's signature.
 func (n *Node) AsyncProduce(request *sarama.ProduceRequest, callback sarama.ProduceCallback) error {
 	m := n.cluster
 	m.Lock()
@@ -96,7 +96,7 @@ func isClosed(c chan struct{}) bool {
 	}
 }
 
-// delay lets the time pass that the broker takes.
+// delay waits as long as the broker takes.
 func (n *Node) delay(c *call, closing chan struct{}) error {
 	wait := time.Millisecond
 	if n.cluster.Latency != nil {

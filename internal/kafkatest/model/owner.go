@@ -6,14 +6,14 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// ownership is what the transaction coordinator knows of a transactional id.
+// ownership is what the transaction coordinator knows about a transactional ID.
 type ownership struct {
 	id    int64
 	epoch int16
 }
 
-// InitProducerID gives the next epoch of a transactional id: whoever has an
-// earlier one can start no transaction any more.
+// InitProducerID returns the next epoch of a transactional ID: a producer with
+// an earlier epoch can start no transaction any more.
 func (m *Cluster) InitProducerID(transactionalID string) (id int64, epoch int16) {
 	m.Lock()
 	defer m.Unlock()
@@ -26,9 +26,9 @@ func (m *Cluster) InitProducerID(transactionalID string) (id int64, epoch int16)
 	return m.ids, 0
 }
 
-// Abort writes the marker of an aborted, empty transaction into each partition:
-// from then on, batches of an earlier epoch are refused there. A marker takes an
-// offset and is no record.
+// Abort writes the marker of an aborted, empty transaction into each partition.
+// From then on, batches of an earlier epoch are refused there. A marker takes
+// an offset but is no record.
 func (m *Cluster) Abort(transactionalID string, id int64, epoch int16, partitions map[string][]int32) error {
 	m.Lock()
 	defer m.Unlock()
@@ -57,8 +57,8 @@ func (m *Cluster) Abort(transactionalID string, id int64, epoch int16, partition
 	return nil
 }
 
-// Restart does what a broker does that starts again: it forgets producers whose
-// newest record has aged.
+// Restart simulates a broker's restart: it forgets producers whose newest
+// record has aged.
 func (m *Cluster) Restart() {
 	m.Lock()
 	defer m.Unlock()

@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Record is a record as it was written, copied as sarama would by encoding it.
+// Record is a record as it was written, copied as sarama's encoding would.
 type Record struct {
 	Key, Value []byte // nil is null
 	Headers    []Header
@@ -27,7 +27,7 @@ type Header struct {
 	Value []byte
 }
 
-// Header is the value of a header, empty where there is none.
+// Header is the value of a header, empty if it is missing.
 func (r Record) Header(key string) string {
 	for _, h := range r.Headers {
 		if h.Key == key {
@@ -37,13 +37,13 @@ func (r Record) Header(key string) string {
 	return ""
 }
 
-// EventID is the id of the CloudEvent, in either mode; empty for what is none.
+// EventID is the ID of the CloudEvent, in either mode; empty for other records.
 func (r Record) EventID() string {
 	if id := r.Header("ce_id"); id != "" {
 		return id
 	}
 	var envelope struct{ ID string }
-	_ = json.Unmarshal(r.Value, &envelope) // what is no JSON has no id
+	_ = json.Unmarshal(r.Value, &envelope) // what is not JSON has no ID
 	return envelope.ID
 }
 
@@ -59,8 +59,7 @@ type batch struct {
 	fault     Fault
 }
 
-// readLocked copies a request and looks up what will go wrong with it. The mutex is
-// held.
+// readLocked copies a request and determines what will go wrong with it.
 func (m *Cluster) readLocked(request *sarama.ProduceRequest) *call {
 	c := &call{}
 	for topic, partitions := range Contents(request) {
@@ -86,7 +85,7 @@ func (m *Cluster) readLocked(request *sarama.ProduceRequest) *call {
 	return c
 }
 
-// Contents is what a request holds, which sarama does not export.
+// Contents returns the contents of a request, which sarama does not export.
 func Contents(request *sarama.ProduceRequest) map[string]map[int32]sarama.Records {
 	field := reflect.ValueOf(request).Elem().FieldByName("records")
 	return *(*map[string]map[int32]sarama.Records)(field.Addr().UnsafePointer())
@@ -98,10 +97,17 @@ func encoded(b *sarama.RecordBatch) []byte {
 	return *(*[]byte)(unsafe.Pointer(field.UnsafeAddr()))
 }
 
-// readBatch reads a batch that is not compressed. One that is no run of records
-// is refused by the broker.
+// readBatch reads an uncompressed batch. The broker refuses a batch that is no
+// run of records.
 func readBatch(topic string, id int32, from *sarama.RecordBatch) *batch {
-	b := &batch{topic: topic, partition: id, id: from.ProducerID, epoch: from.ProducerEpoch, first: from.FirstSequence, newest: from.MaxTimestamp}
+	b := &batch{
+		topic:     topic,
+		partition: id,
+		id:        from.ProducerID,
+		epoch:     from.ProducerEpoch,
+		first:     from.FirstSequence,
+		newest:    from.MaxTimestamp,
+	}
 	for rest := (reader{rest: encoded(from)}); len(rest.rest) > 0; {
 		one := reader{rest: rest.bytes()}
 		r, offset := one.record(from.FirstTimestamp)
@@ -127,7 +133,7 @@ type reader struct {
 
 func (r *reader) record(base time.Time) (read Record, offset int64) {
 	if len(r.rest) > 0 {
-		r.rest = r.rest[1:] // attributes, which are none
+		r.rest = r.rest[1:] // attributes: none
 	}
 	read.Time = base.Add(time.Duration(r.number()) * time.Millisecond)
 	offset = r.number()

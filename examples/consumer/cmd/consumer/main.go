@@ -1,5 +1,5 @@
 // Command consumer prints the CloudEvents that the streamer writes to Kafka,
-// one line each, and marks those that are repeated or out of order.
+// one per line, and marks those that are repeated or out of order.
 package main
 
 import (
@@ -31,7 +31,8 @@ func main() {
 	}
 }
 
-// errUsage is a mistake on the command line, which the flag set has explained already.
+// errUsage is a mistake on the command line, which the flag set has already
+// explained.
 var errUsage = errors.New("wrong usage")
 
 func run(ctx context.Context, args []string, out, usage io.Writer) error {

@@ -33,7 +33,8 @@ func main() {
 	}
 }
 
-// errUsage is a mistake on the command line, which the flag set has explained already.
+// errUsage is a mistake on the command line, which the flag set has already
+// explained.
 var errUsage = errors.New("wrong usage")
 
 const healthLimit = 5 * time.Second
@@ -79,12 +80,12 @@ func create(ctx context.Context, dsn string) error {
 	return nil
 }
 
-// serve keeps the shop open and logs every few seconds how it goes.
+// serve keeps the shop open and logs its progress every few seconds.
 func serve(ctx context.Context, cfg shop.Config, log *slog.Logger) error {
 	const every = 10 * time.Second
 	var last shop.Progress
 	next := time.Now().Add(every)
-	cfg.CountOnly = true // nobody reads the ledger here
+	cfg.CountOnly = true // the ledger is not read here
 	cfg.Progress = func(p shop.Progress) {
 		last = p
 		if time.Now().After(next) {
