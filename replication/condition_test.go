@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 func TestCheckCondition(t *testing.T) {
@@ -41,7 +43,7 @@ func TestCheckCondition(t *testing.T) {
 			if assert.Len(t, found, 1) {
 				assert.False(t, found[0].Fatal)
 				for _, says := range c.says {
-					assert.Contains(t, found[0].Error(), says)
+					assert.Contains(t, failure.Describe(found[0]), says)
 				}
 			}
 		})
