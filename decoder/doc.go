@@ -9,4 +9,8 @@
 //
 // The decoder reads protocol version 1: the server sends a transaction only
 // once it has committed, so nothing that was rolled back ever arrives here.
+//
+// It knows neither connections nor topics. Start at [Decoder.Decode].
+//
+// The Go API of this package may change between minor versions.
 package decoder

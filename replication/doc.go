@@ -4,5 +4,8 @@
 // what has been published.
 //
 // It knows nothing of CloudEvents or Kafka. Nothing here reconnects: a session
-// ends with an error, and the caller starts a new one from its checkpoint.
+// ends with an error, and the caller starts a new one from its checkpoint. Start at
+// [Open].
+//
+// The Go API of this package may change between minor versions.
 package replication

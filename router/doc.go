@@ -3,9 +3,13 @@
 // and the Producer sends batches in order, idempotently, until the broker has
 // acknowledged them.
 //
-// It is the only package that knows sarama. sarama brings metadata, leaders,
-// connections, TLS, SASL and compression; its AsyncProducer is not used, because
-// after a rejected batch it would deliver the later records of the same key.
-// Here the log of every partition is, at any moment, a prefix of the stream
-// routed to it.
+// It writes with sarama's connections, and not with its AsyncProducer, which would
+// deliver the later records of a key after a rejected batch. Here every partition
+// is, at any moment, a prefix of the stream routed to it. Package router/kafka
+// connects, fences and reads.
+//
+// It must not know PostgreSQL or checkpoints. Start at [Producer.Append], which every
+// event goes through.
+//
+// The Go API of this package may change between minor versions.
 package router
