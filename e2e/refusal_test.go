@@ -76,7 +76,8 @@ func (r *rig) published(p *process, aggregateID string, numbers ...int) { //noli
 }
 
 // refused waits until the process ends by itself, and asserts that it says why
-// in one sentence, the last line of its log, that has all these words in it.
+// in one sentence, with the remedy on a line of its own, at the end of its log, and
+// that all these words are in there.
 func (p *process) refused(code int, words ...string) (sentence string) {
 	p.t.Helper()
 	asked := time.Now()
@@ -89,10 +90,12 @@ func (p *process) refused(code int, words ...string) (sentence string) {
 func oneSentence(t *testing.T, code int, output string, words ...string) string {
 	t.Helper()
 	const prefix = "streamer: "
-	lines := strings.Split(strings.TrimRight(output, "\n"), "\n")
-	sentence := lines[len(lines)-1]
-	assert.True(t, strings.HasPrefix(sentence, prefix), "last line: %s", sentence)
-	assert.Equal(t, 1, strings.Count("\n"+output, "\n"+prefix), "sentences in:\n%s", output)
+	at := strings.Index("\n"+output, "\n"+prefix)
+	require.GreaterOrEqual(t, at, 0, "no reason in:\n%s", output)
+	sentence := strings.TrimRight(output[at:], "\n")
+	for line := range strings.SplitSeq(sentence, "\n") {
+		assert.True(t, strings.HasPrefix(line, prefix) || strings.HasPrefix(line, "fix: "), "not a part of the reason: %s", line)
+	}
 	for _, word := range words {
 		assert.Contains(t, sentence, word)
 	}

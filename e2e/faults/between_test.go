@@ -65,7 +65,7 @@ func (r *run) stopBetween() {
 	if silent {
 		assert.Positive(r.t, inFlight, "events in flight")
 		assert.Equal(r.t, exitInFlight, code, "exit code of SIGTERM with events in flight")
-		assert.Regexp(r.t, `with \d+ events in flight|last checkpoint`, lastLine(r.streamer.log()))
+		assert.Regexp(r.t, `with \d+ events in flight|last checkpoint`, lastWords(r.streamer.log()))
 	} else {
 		assert.Equal(r.t, exitFine, code, "exit code of SIGTERM when everything can be acknowledged")
 	}

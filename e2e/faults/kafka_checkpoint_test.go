@@ -81,7 +81,7 @@ func (r *run) startAsTold() {
 	require.Equal(r.t, exitRefused, r.streamer.code(), "exit code")
 	said := tail(r.streamer.log(), 2000)
 	assert.Regexp(r.t, `(?i)checkpoint`, said, "the refusal")
-	r.t.Logf("refusal: %s", lastLine(said))
+	r.t.Logf("refusal: %s", lastWords(said))
 	r.streamer.start()
 	if !r.refusing() {
 		return // it only had to be started again

@@ -425,7 +425,7 @@ func (r *run) awaitRefusal() bool {
 		return false
 	}
 	assert.Equal(r.t, exitRefused, r.streamer.code(), "exit code")
-	said := lastLine(r.streamer.log())
+	said := lastWords(r.streamer.log())
 	r.t.Logf("the streamer says: %s", said)
 	for _, pattern := range r.fault.says {
 		if !assert.Regexp(r.t, pattern, said, "the refusal") {
@@ -435,11 +435,20 @@ func (r *run) awaitRefusal() bool {
 	return true
 }
 
-// lastLine is the last line of a log, with the quotes of its text format
-// removed.
-func lastLine(log string) string {
-	log = strings.TrimRight(log, "\n")
-	return strings.ReplaceAll(log[strings.LastIndex(log, "\n")+1:], `\"`, `"`)
+// lastWords is how a log ends: with the reason and the remedy of a process that has
+// ended by itself, each on a line of its own, or with its last line. The quotes of the
+// text format are removed.
+func lastWords(log string) string {
+	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
+	from := len(lines) - 1
+	for from > 0 && isReason(lines[from-1]) && isReason(lines[from]) {
+		from--
+	}
+	return strings.ReplaceAll(strings.Join(lines[from:], "\n"), `\"`, `"`)
+}
+
+func isReason(line string) bool {
+	return strings.HasPrefix(line, "streamer: ") || strings.HasPrefix(line, "fix: ")
 }
 
 // conclude waits until everything is published, makes sure that the fault is over,
