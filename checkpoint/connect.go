@@ -76,7 +76,7 @@ func explainConnect(err error) error {
 	err = fmt.Errorf("connect to PostgreSQL: %w", err)
 	switch code(err) {
 	case wrongPassword, notAuthorised:
-		return failure.Misconfigure(fmt.Errorf("%w: check user and password (%s) and the server's pg_hba.conf", err, dsnKeys))
+		return failure.Misconfigure(failure.Advise(err, "check user and password (%s) and the server's pg_hba.conf", dsnKeys))
 	case undefinedDatabase:
 		return failure.Misconfigure(fmt.Errorf("%w: name an existing database (%s)", err, dsnKeys))
 	case insufficientPrivilege:

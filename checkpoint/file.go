@@ -53,7 +53,10 @@ func openFolder(path string) (*FileStore, error) {
 	root, err := os.OpenRoot(folder)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, failure.Misconfigure(
-			fmt.Errorf("checkpoint file %q: its folder does not exist: create it, or name another in checkpoint.file.path", path),
+			failure.Advise(
+				fmt.Errorf("checkpoint file %q: its folder does not exist", path),
+				"create it, or name another in checkpoint.file.path",
+			),
 		)
 	}
 	if err != nil {
@@ -100,7 +103,10 @@ func (s *FileStore) regular(name string) error {
 		return explainFile(fmt.Errorf("look at checkpoint file %q: %w", s.path, err))
 	case !info.Mode().IsRegular():
 		return failure.Misconfigure(
-			fmt.Errorf("checkpoint file %q: %q is a symbolic link, a folder or a device: name a regular file in checkpoint.file.path", s.path, name),
+			failure.Advise(
+				fmt.Errorf("checkpoint file %q: %q is a symbolic link, a folder or a device", s.path, name),
+				"name a regular file in checkpoint.file.path",
+			),
 		)
 	}
 	return nil
@@ -123,10 +129,9 @@ func (s *FileStore) takeLock() error {
 		return fmt.Errorf("lock checkpoint file %q: %w", s.path, err)
 	}
 	if held {
-		return fmt.Errorf(
-			"checkpoint file %q is in use: another process holds the lock %q: stop it, "+
-				"or give this streamer a file of its own in checkpoint.file.path",
-			s.path, s.path+lockSuffix,
+		return failure.Advise(
+			fmt.Errorf("checkpoint file %q is in use: another process holds the lock %q", s.path, s.path+lockSuffix),
+			"stop it, or give this streamer a file of its own in checkpoint.file.path",
 		)
 	}
 	return nil
@@ -255,7 +260,7 @@ func (s *FileStore) Close() error {
 // from trouble that may pass, such as a full disk.
 func explainFile(err error) error {
 	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
-		return failure.Misconfigure(fmt.Errorf("%w: let the streamer's user write in that folder, or name another in checkpoint.file.path", err))
+		return failure.Misconfigure(failure.Advise(err, "let the streamer's user write in that folder, or name another in checkpoint.file.path"))
 	}
 	return err
 }

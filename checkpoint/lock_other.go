@@ -11,7 +11,10 @@ import (
 )
 
 func lockFile(*os.File) (held bool, err error) {
-	return false, failure.Misconfigure(fmt.Errorf("files cannot be locked on %s: choose kafka or postgres in checkpoint.store", runtime.GOOS))
+	return false, failure.Misconfigure(failure.Advise(
+		fmt.Errorf("files cannot be locked on %s", runtime.GOOS),
+		"choose kafka or postgres in checkpoint.store",
+	))
 }
 
 func unlockFile(*os.File) error { return nil }

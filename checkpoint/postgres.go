@@ -262,27 +262,35 @@ const (
 func (s *PostgresStore) explain(err error) error {
 	switch code(err) {
 	case insufficientPrivilege:
-		return failure.Refuse(fmt.Errorf(
-			"%w: let its owner or a superuser run: %s; GRANT USAGE ON SCHEMA %s TO %[4]s; GRANT SELECT, INSERT, UPDATE ON %[5]s TO %[4]s;",
-			err, s.create(), s.table[:1].Sanitize(), pgx.Identifier{s.config.User}.Sanitize(),
-			s.table.Sanitize(),
+		return failure.Refuse(failure.Advise(
+			err,
+			"let the table's owner or a superuser run: %s; GRANT USAGE ON SCHEMA %s TO %[3]s; GRANT SELECT, INSERT, UPDATE ON %[4]s TO %[3]s;",
+			s.create(), s.table[:1].Sanitize(), pgx.Identifier{s.config.User}.Sanitize(), s.table.Sanitize(),
 		))
 	case undefinedSchema:
 		return failure.Refuse(
-			fmt.Errorf("%w: create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", err, s.table[:1].Sanitize()),
+			failure.Advise(
+				err,
+				"create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", s.table[:1].Sanitize(),
+			),
 		)
 	case undefinedTable:
 		return failure.Refuse(
-			fmt.Errorf(
-				"%w: it was there and has been dropped: restore it from a backup, or start again and decide on a position with `streamer "+
-					"checkpoint set`",
-				err,
+			failure.Advise(
+				fmt.Errorf("%w: it was there and has been dropped", err),
+				"restore it from a backup, or start again and decide on a position with `streamer checkpoint set`",
 			),
 		)
 	case undefinedColumn, wrongType, noUniqueKey, wrongObject:
-		return failure.Refuse(fmt.Errorf("%w: this is not a checkpoint table: name another in checkpoint.postgres.table", err))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("%w: this is not a checkpoint table", err),
+			"name another in checkpoint.postgres.table",
+		))
 	case readOnlyTransaction:
-		return fmt.Errorf("%w: the server is a standby or read-only: name the primary in the DSN, or add target_session_attrs=read-write", err)
+		return failure.Advise(
+			fmt.Errorf("%w: the server is a standby or read-only", err),
+			"name the primary in the DSN, or add target_session_attrs=read-write",
+		)
 	}
 	return err
 }

@@ -269,7 +269,7 @@ func TestChangedTable(t *testing.T) {
 			t.Parallel()
 			_, err := inTransaction(m, relationMessage(1, "public", "outbox", columns...))
 			require.ErrorContains(t, err, "public.outbox has no column key as of the transaction committing at 0/64")
-			require.ErrorContains(t, err, "outbox.columns")
+			assert.Contains(t, failure.Describe(err), "outbox.columns")
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
 		})
 	}

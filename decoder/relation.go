@@ -101,10 +101,9 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	}
 	outbox := named || id == d.mapping.RelationID && id != 0 && d.event.Position.Commit >= d.mapping.RelationSince
 	if known := d.relations[id]; known != nil && known.outbox && !outbox {
-		return failure.Refuse(fmt.Errorf(
-			"outbox table %s.%s was renamed to %s.%s in the transaction committing at %s: "+
-				"name it in outbox.table, or rename it back",
-			d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit,
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("outbox table %s.%s was renamed to %s.%s in the transaction committing at %s", d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit),
+			"name it in outbox.table, or rename it back",
 		))
 	}
 	r := &relation{outbox: outbox, named: named, columns: columns}
@@ -141,10 +140,9 @@ func (d *Decoder) plan(r *relation) error {
 		r.columns[i].targets = append(r.columns[i].targets, target)
 	}
 	if len(missing) > 0 {
-		return failure.Refuse(fmt.Errorf(
-			"outbox table %s.%s has no column %s as of the transaction committing at %s: "+
-				"map the column's new name under outbox.columns, or bring it back",
-			d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit,
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("outbox table %s.%s has no column %s as of the transaction committing at %s", d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit),
+			"map the column's new name under outbox.columns, or bring it back",
 		))
 	}
 	return nil

@@ -376,7 +376,7 @@ func TestAuthorisation(t *testing.T) {
 	}
 
 	r.start("kafka.sasl.password=wrong-"+passwordCanary).refused(exitUsage, cluster.Brokers()[0], "Authentication failed", "check kafka.sasl")
-	r.start().refused(exitRefused, checkpoints, "allow Create, Describe, Read and Write")
+	r.start().refused(exitRefused, checkpoints, "principal Create, Describe, Read and Write")
 	require.NoError(t, cluster.CreateTopic(t.Context(), checkpoints, 1, map[string]string{"cleanup.policy": "compact"}))
 	allow(checkpoints, sarama.AclOperationDescribe)
 	r.start().refused(exitRefused, "producer id", "allow", "Write") // the topic is empty: nothing has to be read

@@ -134,9 +134,9 @@ func (c *Control) OldPartitions(
 		return nil, 0, c.explainCleanup(err)
 	}
 	if key != "RANGE ("+column+")" && key != "RANGE ("+quoteIdentifier(column)+")" {
-		return nil, 0, failure.Refuse(fmt.Errorf(
-			"outbox table %s is not partitioned by range of %q (it is: %q): use outbox.cleanup.mode: delete",
-			c.config.Table, column, key,
+		return nil, 0, failure.Refuse(failure.Advise(
+			fmt.Errorf("outbox table %s is not partitioned by range of %q (it is: %q)", c.config.Table, column, key),
+			"use outbox.cleanup.mode: delete",
 		))
 	}
 	// The upper bound is the text between TO (' and '), or a number.

@@ -90,9 +90,9 @@ func invalidDSN(err error) error {
 	if file, ok := errors.AsType[*fs.PathError](err); ok { // of sslrootcert, sslcert or sslkey
 		return failure.Misconfigure(fmt.Errorf("postgres.dsn names a file that cannot be read: %w", file))
 	}
-	return failure.Misconfigure(fmt.Errorf(
-		"postgres.dsn is not a valid connection string (%s): write postgres://user:password@host:5432/database or key=value pairs",
-		reason(err),
+	return failure.Misconfigure(failure.Advise(
+		fmt.Errorf("postgres.dsn is not a valid connection string (%s)", reason(err)),
+		"write postgres://user:password@host:5432/database or key=value pairs",
 	))
 }
 
@@ -198,7 +198,10 @@ func explainConnect(err error) error {
 	}
 	if strings.Contains(err.Error(), "server refused TLS connection") {
 		return failure.Misconfigure(
-			errors.New("connect to PostgreSQL: the server does not offer TLS: enable ssl there or lower sslmode in postgres.dsn"),
+			failure.Advise(
+				errors.New("connect to PostgreSQL: the server does not offer TLS"),
+				"enable ssl there or lower sslmode in postgres.dsn",
+			),
 		)
 	}
 	return fmt.Errorf("connect to PostgreSQL: %w", shortConnectError(err))

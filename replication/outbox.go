@@ -201,7 +201,7 @@ func (c *Control) explainOutbox(err error) error {
 	case "42703":
 		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
 	case "55P03":
-		return fmt.Errorf("%w: somebody is altering the table: try again when that is done", described)
+		return failure.Advise(fmt.Errorf("%w: somebody is altering the table", described), "try again when that is done")
 	}
 	return described
 }
@@ -222,7 +222,10 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 		order = " order by age(xmin) desc, ctid"
 	case q.OrderBy != "" && columnType(t, q.OrderBy) == "uuid":
 		return "", nil, failure.Misconfigure(
-			fmt.Errorf("column %q of %s is uuid, which is in no order: name one that grows with time", q.OrderBy, c.Table),
+			failure.Advise(
+				fmt.Errorf("column %q of %s is uuid, which is in no order", q.OrderBy, c.Table),
+				"name one that grows with time",
+			),
 		)
 	case q.OrderBy != "":
 		order = " order by " + quoteIdentifier(q.OrderBy)

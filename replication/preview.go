@@ -62,9 +62,9 @@ func (c *Control) explainPeek(err error) error {
 			ErrSlotActive, base,
 		)
 	case "42704", "55000":
-		return failure.Refuse(fmt.Errorf("%w: see `streamer doctor`", base))
+		return failure.Refuse(failure.Advise(base, "see `streamer doctor`"))
 	case "42501":
-		return failure.Refuse(fmt.Errorf("%w: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)", base))
+		return failure.Refuse(failure.Advise(base, "ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
 	}
 	return base
 }

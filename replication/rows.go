@@ -125,9 +125,9 @@ var ErrHidden = errors.New("row level security hides rows from this user")
 // a missing grant.
 func explainDenied(described, err error, grant string) error {
 	if sent, ok := errors.AsType[*pgconn.PgError](err); ok && sent.Routine == "check_enable_rls" { // whatever the language of its message
-		return failure.Refuse(fmt.Errorf(
-			"%w: %w: ALTER ROLE … BYPASSRLS, or name the owner of the table in postgres.dsn (docs/security.md#row-level-security)",
-			described, ErrHidden,
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("%w: %w", described, ErrHidden),
+			"ALTER ROLE … BYPASSRLS, or name the owner of the table in postgres.dsn (docs/security.md#row-level-security)",
 		))
 	}
 	return failure.Refuse(fmt.Errorf("%w: %s", described, grant))

@@ -129,12 +129,18 @@ func explainCreate(what, who string, err error) error {
 	err = fmt.Errorf("create %s: %w", what, err)
 	switch sqlState(err) {
 	case "42501":
-		return failure.Refuse(fmt.Errorf("%w: run `streamer setup` as %s, or let them run what `streamer setup --print` shows", err, who))
+		return failure.Refuse(failure.Advise(err, "run `streamer setup` as %s, or let them run what `streamer setup --print` shows", who))
 	case canceled:
-		return fmt.Errorf("%w: another session has a lock that this waits for: end it or wait for it, then run `streamer setup` again", err)
+		return failure.Advise(
+			fmt.Errorf("%w: another session has a lock that this waits for", err),
+			"end it or wait for it, then run `streamer setup` again",
+		)
 	case "25006":
 		return failure.Misconfigure(
-			fmt.Errorf("%w: the server is a standby or read-only: name the primary in postgres.dsn, or add target_session_attrs=read-write", err),
+			failure.Advise(
+				fmt.Errorf("%w: the server is a standby or read-only", err),
+				"name the primary in postgres.dsn, or add target_session_attrs=read-write",
+			),
 		)
 	case "3F000":
 		return failure.Refuse(fmt.Errorf("%w: create the schema, or correct outbox.table", err))
@@ -186,19 +192,25 @@ func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err err
 		if t, found, lookErr := oldestTransaction(ctx, c, c.conn.PgConn().PID()); lookErr == nil && found {
 			oldest = "the oldest is " + t.String()
 		}
-		return fmt.Errorf(
-			"create slot %q: waited %s for running transactions to end: %s: end it or wait for it, then run `streamer setup` again",
-			c.config.Slot, waited.Round(time.Second), oldest,
+		return failure.Advise(
+			fmt.Errorf("create slot %q: waited %s for running transactions to end: %s", c.config.Slot, waited.Round(time.Second), oldest),
+			"end it or wait for it, then run `streamer setup` again",
 		)
 	case "42501":
-		return failure.Refuse(fmt.Errorf("%w: ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)", described))
+		return failure.Refuse(failure.Advise(described, "ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
 	case "53400":
-		return failure.Refuse(fmt.Errorf("%w: raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses", described))
+		return failure.Refuse(failure.Advise(
+			described,
+			"raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses",
+		))
 	case "42883":
 		return failure.Refuse(fmt.Errorf("%w: a failover slot needs PostgreSQL 17 or later", described))
 	case "55000":
 		return failure.Refuse(
-			fmt.Errorf("%w: a slot needs wal_level = 'logical': ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL", described),
+			failure.Advise(
+				fmt.Errorf("%w: a slot needs wal_level = 'logical'", described),
+				"ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL",
+			),
 		)
 	}
 	return described

@@ -88,10 +88,9 @@ func (s *Stream) start(ctx context.Context, server Server, start LSN) error {
 		return fmt.Errorf("identify system: %w", err)
 	}
 	if here.SystemID != server.SystemID || here.Timeline != server.Timeline {
-		return fmt.Errorf(
-			"replication connection reached system %s timeline %d, the SQL connection system %s timeline %d: "+
-				"name a single server in postgres.dsn or set target_session_attrs=read-write",
-			here.SystemID, here.Timeline, server.SystemID, server.Timeline,
+		return failure.Advise(
+			fmt.Errorf("replication connection reached system %s timeline %d, the SQL connection system %s timeline %d", here.SystemID, here.Timeline, server.SystemID, server.Timeline),
+			"name a single server in postgres.dsn or set target_session_attrs=read-write",
 		)
 	}
 	arguments := []string{"proto_version '1'", "publication_names " + quoteLiteral(quoteIdentifier(s.config.Publication))}
@@ -117,7 +116,7 @@ func (s *Stream) explainStart(err error) error {
 	case "55006":
 		return fmt.Errorf("%w: %w", ErrSlotActive, base)
 	case "42704":
-		return failure.Refuse(fmt.Errorf("%w: %w: see `streamer doctor`", ErrSlotMissing, base))
+		return failure.Refuse(failure.Advise(fmt.Errorf("%w: %w", ErrSlotMissing, base), "see `streamer doctor`"))
 	}
 	return base
 }

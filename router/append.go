@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -52,9 +53,9 @@ func Reason(err error) string {
 		return p.Reason
 	}
 	if p, ok := errors.AsType[*PoisonError](err); ok {
-		return p.Reason.Error()
+		return failure.Describe(p.Reason)
 	}
-	return err.Error()
+	return failure.Describe(err)
 }
 
 // Append puts an event into the batch of its partition. It copies what it

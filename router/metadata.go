@@ -362,7 +362,10 @@ func (p *Producer) grow(t *topic) bool {
 	defer p.mu.Unlock()
 	count := int(t.grown.Load())
 	if p.config.StopOnGrowth {
-		p.failLocked(failure.Refuse(fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move; start again to accept that", t.name, len(t.partitions), count)))
+		p.failLocked(failure.Refuse(failure.Advise(
+			fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move", t.name, len(t.partitions), count),
+			"start again to accept that",
+		)))
 		return false
 	}
 	if p.config.Passage.resuming() {

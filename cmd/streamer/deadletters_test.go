@@ -353,7 +353,7 @@ func TestDoctorOfTransactionalID(t *testing.T) {
 	assert.Contains(t, got.stdout, "warn  resume — at least once (transactional id cannot be used")
 	s := r.status()
 	assert.False(t, s.Resume.ExactlyOnce)
-	assert.Contains(t, s.Resume.Reason, "allow Describe and Write on transactional id")
+	assert.Contains(t, s.Resume.Reason, "grant the streamer's principal Describe and Write on transactional id")
 	got = r.execute("doctor", "--set", "kafka.resume=exactly_once")
 	assert.Equal(t, exitRefused, got.code)
 	assert.Contains(t, got.stdout, "FAIL  transactional id — ")

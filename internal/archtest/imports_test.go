@@ -50,7 +50,7 @@ var mayImport = map[string][]string{
 
 	console:      {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site:         {"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
-	preview:      {console, site, "internal/config", "replication", "decoder", "router", "router/kafka"},
+	preview:      {console, site, "internal/failure", "internal/config", "replication", "decoder", "router", "router/kafka"},
 	status:       {console, site, "internal/failure", "internal/wait", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint"},
 	setup:        {console, site, "internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "router/kafka"},
 	deadletter:   {console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},

@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
 	"maps"
 
 	"github.com/outboxstream/streamer/decoder"
@@ -67,7 +66,7 @@ func (s *session) letter(e *decoder.Event) router.DeadLetter {
 
 // withWayPast adds to a row that stops the stream how to get past it.
 func withWayPast(err error) error {
-	return fmt.Errorf("%w; deleting the row does not help, because its insert is in the log: to pass it, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md)", err)
+	return failure.Advise(err, "to get past the row, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md); deleting the row does not help, because its insert is in the WAL")
 }
 
 // passOver says that a row is left out of a replay.

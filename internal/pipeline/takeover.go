@@ -174,7 +174,7 @@ func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Id
 		if p.config.Resume == ResumeExactlyOnce {
 			return failure.Refuse(fmt.Errorf("kafka.resume is exactly_once, but %w", err))
 		}
-		h.atLeastOnce = err.Error()
+		h.atLeastOnce = failure.Describe(err)
 	}
 	h.owner, err = h.cluster.Anonymous()
 	return err

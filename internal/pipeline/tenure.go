@@ -375,7 +375,10 @@ func (t *tenure) slot(ctx context.Context) (replication.Slot, error) {
 	defer cancel()
 	slot, err := t.control.Slot(ctx)
 	if t.server.InStandby && (errors.Is(err, replication.ErrSlotMissing) || slot.Synced) {
-		return slot, failure.Retry(fmt.Errorf("%w: slot %q: if it stays one, name the primary in postgres.dsn, or add target_session_attrs=read-write", errStandby, t.source.Slot))
+		return slot, failure.Retry(failure.Advise(
+			fmt.Errorf("%w: slot %q", errStandby, t.source.Slot),
+			"if it stays one, name the primary in postgres.dsn, or add target_session_attrs=read-write",
+		))
 	}
 	if err != nil {
 		return slot, err
@@ -422,13 +425,17 @@ func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resum
 	case err != nil:
 		return false, err
 	case !known:
-		return false, failure.Refuse(fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
-			t.server.Timeline, r.Timeline, r.LSN))
+		return false, failure.Refuse(failure.Advise(
+			fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there", t.server.Timeline, r.Timeline, r.LSN),
+			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		))
 	case r.Exact && slot.Confirmed <= at && !mutation.Active(mutation.KeepTimeline):
 		return true, nil // a slot that begins in what both have in common is ours
 	case r.LSN > at:
-		return false, failure.Refuse(fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server: compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
-			t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN))
+		return false, failure.Refuse(failure.Advise(
+			fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server", t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN),
+			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		))
 	}
 	return false, nil
 }

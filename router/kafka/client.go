@@ -91,7 +91,7 @@ func explainClient(c ClientConfig, err error) error {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
 		return failure.Misconfigure(fmt.Errorf("%w: check kafka.sasl", described))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
-		return failure.Refuse(fmt.Errorf("%w: allow Write on the output topics to our principal", described))
+		return failure.Refuse(fmt.Errorf("%w: grant the streamer's principal Write on the output topics", described))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return failure.Misconfigure(fmt.Errorf("%w: check kafka.tls.ca_file and kafka.tls.server_name", described))

@@ -64,17 +64,26 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 		}
 	}
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(fmt.Errorf("checkpoint topic %q: %w: allow Create, Describe, Read and Write on it to our principal, or create it beforehand", t.name, err))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("checkpoint topic %q: %w", t.name, err),
+			"grant the streamer's principal Create, Describe, Read and Write on it, or create it beforehand",
+		))
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint topic %q: %w", t.name, err)
 	}
 	if count, err := t.client.Partitions(t.name); err == nil && count != 1 {
-		return failure.Refuse(fmt.Errorf("checkpoint topic %q has %d partitions, it must have one: name another in checkpoint.kafka.topic", t.name, count))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("checkpoint topic %q has %d partitions, it must have one", t.name, count),
+			"name another in checkpoint.kafka.topic",
+		))
 	}
 	policy, err := t.client.TopicSetting(t.name, "cleanup.policy")
 	if err == nil && !strings.Contains(policy, "compact") {
-		return failure.Refuse(fmt.Errorf("checkpoint topic %q has cleanup.policy=%s and would forget checkpoints: set cleanup.policy=compact", t.name, policy))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("checkpoint topic %q has cleanup.policy=%s and would forget checkpoints", t.name, policy),
+			"set cleanup.policy=compact",
+		))
 	}
 	return nil // without DescribeConfigs permission the policy cannot be seen
 }
@@ -93,7 +102,7 @@ func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 func (t *CompactedTopic) Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error) {
 	last, err := t.find(ctx, matches)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) && failure.ClassOf(err) != failure.Refused {
-		err = failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
+		err = failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on it"))
 	}
 	return last, err
 }

@@ -98,7 +98,10 @@ func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, 
 	})
 	switch {
 	case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-		return nil, fmt.Errorf("%w: %w: allow Describe and Write on transactional id %q to our principal", ErrNoTransactions, err, transactionalID)
+		return nil, failure.Advise(
+			fmt.Errorf("%w: %w", ErrNoTransactions, err),
+			"grant the streamer's principal Describe and Write on transactional id %q", transactionalID,
+		)
 	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidTransactionTimeout):
 		return nil, fmt.Errorf("%w: %w", ErrNoTransactions, err)
 	case err != nil:
@@ -329,7 +332,7 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 		return code, nil
 	})
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(fmt.Errorf("%s%w: allow Describe, Read and Write on it to our principal", at, err))
+		return failure.Refuse(failure.Advise(fmt.Errorf("%s%w", at, err), "grant the streamer's principal Describe, Read and Write on it"))
 	}
 	if err != nil {
 		return fmt.Errorf("%s%w", at, err)

@@ -94,7 +94,10 @@ func readTopics(response *sarama.MetadataResponse, described map[string]Topic) e
 		case sarama.ErrUnknownTopicOrPartition:
 			continue
 		case sarama.ErrTopicAuthorizationFailed:
-			return failure.Refuse(fmt.Errorf("topic %q: %w: allow Describe, Read and Write on it to our principal", t.Name, t.Err))
+			return failure.Refuse(failure.Advise(
+				fmt.Errorf("topic %q: %w", t.Name, t.Err),
+				"grant the streamer's principal Describe, Read and Write on it",
+			))
 		default:
 			return fmt.Errorf("metadata of topic %q: %w", t.Name, t.Err)
 		}

@@ -7,6 +7,8 @@ import (
 	"slices"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 // Coordinated tells whether Kafka knows a coordinator for a transactional id and
@@ -20,7 +22,10 @@ func (c *Client) Coordinated(ctx context.Context, transactionalID string) error 
 		case err == nil:
 			return nil
 		case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-			return fmt.Errorf("%w: %w: allow Describe and Write on transactional id %q to our principal", ErrNoTransactions, err, transactionalID)
+			return failure.Advise(
+				fmt.Errorf("%w: %w", ErrNoTransactions, err),
+				"grant the streamer's principal Describe and Write on transactional id %q", transactionalID,
+			)
 		case errors.Is(err, sarama.ErrUnsupportedVersion):
 			return fmt.Errorf("%w: %w", ErrNoTransactions, err)
 		}

@@ -227,8 +227,10 @@ func (s *scan) jump(ctx context.Context) error {
 		return err
 	}
 	if now.Start <= s.next {
-		return fmt.Errorf("read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile: run this again",
-			s.log.Topic, s.log.Partition, s.log.End, now.End)
+		return failure.Advise(
+			fmt.Errorf("read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile", s.log.Topic, s.log.Partition, s.log.End, now.End),
+			"run this again",
+		)
 	}
 	s.next, s.record.AfterGap = now.Start, true
 	return nil
@@ -255,7 +257,7 @@ func explainScan(topic string, err error) error {
 	}
 	err = fmt.Errorf("read topic %q: %w", topic, err)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(fmt.Errorf("%w: allow Describe and Read on it to our principal", err))
+		return failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on it"))
 	}
 	return err
 }

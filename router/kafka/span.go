@@ -145,7 +145,10 @@ func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *
 	switch block.Err {
 	case sarama.ErrNoError:
 	case sarama.ErrTopicAuthorizationFailed:
-		return failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", s.Topic, block.Err))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("read topic %q: %w", s.Topic, block.Err),
+			"grant the streamer's principal Describe and Read on it",
+		))
 	default:
 		return fmt.Errorf("read topic %q partition %d: %w", s.Topic, s.Partition, block.Err)
 	}

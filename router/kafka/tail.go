@@ -204,7 +204,10 @@ func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok b
 				continue
 			}
 			if errors.Is(block.Err, sarama.ErrTopicAuthorizationFailed) {
-				return false, failure.Refuse(fmt.Errorf("read topic %q: %w: allow Describe and Read on it to our principal", topic, block.Err))
+				return false, failure.Refuse(failure.Advise(
+					fmt.Errorf("read topic %q: %w", topic, block.Err),
+					"grant the streamer's principal Describe and Read on it",
+				))
 			}
 			ok = ok && block.Err == sarama.ErrNoError
 			for _, set := range block.RecordsSet {

@@ -57,12 +57,17 @@ func (box *letterBox) find(id string) (router.Letter, error) {
 	})
 	switch len(named) {
 	case 0:
-		return router.Letter{}, failure.Refuse(fmt.Errorf("topic %q holds no dead letter %q: `streamer dead-letters list --all` shows their ids", box.topic, id))
+		return router.Letter{}, failure.Refuse(failure.Advise(
+			fmt.Errorf("topic %q holds no dead letter %q", box.topic, id),
+			"`streamer dead-letters list --all` shows their ids",
+		))
 	case 1:
 		return named[0], nil
 	}
-	return router.Letter{}, failure.Refuse(fmt.Errorf("topic %q holds %d dead letters that %q can mean, for example %s and %s: name them by partition and offset",
-		box.topic, len(named), id, letterID(named[0]), letterID(named[1])))
+	return router.Letter{}, failure.Refuse(failure.Advise(
+		fmt.Errorf("topic %q holds %d dead letters that %q can mean, for example %s and %s", box.topic, len(named), id, letterID(named[0]), letterID(named[1])),
+		"name them by partition and offset",
+	))
 }
 
 // choice says which dead letters a command is about.

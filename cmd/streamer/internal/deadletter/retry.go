@@ -67,7 +67,10 @@ func (command retryCommand) Run(ctx context.Context, load site.Configuration, st
 		}
 	}
 	if r.kept > 0 {
-		return failure.Refuse(fmt.Errorf("%s of %d not retried, see above: correct the cause and try again, or `streamer dead-letters drop`", console.Counted(r.kept, "dead letter"), len(chosen)))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("%s of %d not retried, see above", console.Counted(r.kept, "dead letter"), len(chosen)),
+			"correct the cause and try again, or `streamer dead-letters drop`",
+		))
 	}
 	return nil
 }
@@ -115,7 +118,10 @@ type retrial struct {
 func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []router.Letter, err error) {
 	for _, l := range chosen {
 		if !slices.Contains(r.streams, l.StreamID) {
-			return nil, failure.Refuse(fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database: use the configuration of the streamer that it comes from", letterID(l), console.Printable(l.StreamID), r.cfg.Postgres.Slot))
+			return nil, failure.Refuse(failure.Advise(
+				fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database", letterID(l), console.Printable(l.StreamID), r.cfg.Postgres.Slot),
+				"use the configuration of the streamer that it comes from",
+			))
 		}
 		opened, revived, err := r.revive(ctx, l)
 		switch {

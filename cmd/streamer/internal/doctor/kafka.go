@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
 )
@@ -17,7 +18,7 @@ import (
 func (d *doctor) kafka(ctx context.Context) {
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
-		d.say(Failed, "Kafka", err.Error(), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
+		d.say(Failed, "Kafka", failure.Describe(err), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
 		return
 	}
 	d.say(Fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")
@@ -73,7 +74,7 @@ func (d *doctor) requests(client *kafka.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
 	case err != nil:
-		d.say(Warned, what, err.Error(), "bring the broker back: its partitions are led by others, if they have replicas")
+		d.say(Warned, what, failure.Describe(err), "bring the broker back: its partitions are led by others, if they have replicas")
 	case len(lacking) > 0:
 		d.say(Failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
 	default:

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -80,10 +81,10 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 	const what = "largest payload"
 	var err error
 	if d.largest, err = control.LargestValue(ctx, table, column, size); errors.Is(err, replication.ErrHidden) {
-		d.say(Warned, "outbox table", "`streamer verify`, replays of the table and cleaning up are refused: "+err.Error(), "")
+		d.say(Warned, "outbox table", "`streamer verify`, replays of the table and cleaning up are refused: "+err.Error(), failure.Fix(err))
 		return
 	} else if err != nil {
-		d.say(Fine, what, "not compared with what topics take: "+err.Error(), "")
+		d.say(Fine, what, "not compared with what topics take: "+failure.Describe(err), "")
 		return
 	}
 	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {

@@ -8,6 +8,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/router/kafka"
 )
@@ -34,7 +35,7 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
 	err := client.Coordinated(ctx, name)
 	if errors.Is(err, kafka.ErrNoTransactions) && resume == pipeline.ResumeAuto {
-		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), "")
+		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), failure.Fix(err))
 		return
 	}
 	d.outcome(err, what, fmt.Sprintf("%q can be seen; whether it may be written with shows when a streamer starts", name))

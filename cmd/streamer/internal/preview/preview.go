@@ -9,6 +9,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -186,7 +187,7 @@ func (p *partitionCounts) of(topic string) (int, error) {
 	if p.client == nil && p.failed == nil {
 		p.known = map[string]int{}
 		if p.client, p.failed = site.ConnectKafka(context.Background(), p.cfg); p.failed != nil {
-			fmt.Fprintln(p.std.Err, "streamer: partitions are not known:", p.failed)
+			fmt.Fprintln(p.std.Err, "streamer: partitions are not known:", failure.Describe(p.failed))
 		}
 	}
 	if p.failed != nil {
@@ -196,7 +197,7 @@ func (p *partitionCounts) of(topic string) (int, error) {
 	if !asked {
 		var err error
 		if count, err = p.client.Partitions(topic); err != nil {
-			fmt.Fprintf(p.std.Err, "streamer: partitions of topic %q are not known: %v\n", topic, err)
+			fmt.Fprintf(p.std.Err, "streamer: partitions of topic %q are not known: %s\n", topic, failure.Describe(err))
 			count = 0
 		}
 		p.known[topic] = count

@@ -18,7 +18,10 @@ import (
 // there. Those that a running streamer has not come to yet are not missing.
 func (r *replay) missing(ctx context.Context) error {
 	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
-		return failure.Misconfigure(errors.New("--from and --to take a column that says when a row was written: name it with --time-column"))
+		return failure.Misconfigure(failure.Advise(
+			errors.New("--from and --to take a column that says when a row was written"),
+			"name it with --time-column",
+		))
 	}
 	found, err := verification.Missing(ctx, r.cfg, r.std, verification.Command{From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot})
 	if err != nil {

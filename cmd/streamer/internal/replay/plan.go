@@ -122,11 +122,17 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 		return nil, r.drop(ctx)
 	}
 	if stored.Request != r.request() {
-		return nil, failure.Refuse(fmt.Errorf("replay %s (streamer replay %s) was interrupted at %s: give that command to go on, or give it up with `streamer replay --discard`", stored.ID, stored.Request, r.record.LSN))
+		return nil, failure.Refuse(failure.Advise(
+			fmt.Errorf("replay %s (streamer replay %s) was interrupted at %s", stored.ID, stored.Request, r.record.LSN),
+			"give that command to go on, or give it up with `streamer replay --discard`",
+		))
 	}
 	began, err := time.Parse(replayTime, stored.ID)
 	if err != nil {
-		return nil, failure.Refuse(fmt.Errorf("replay %s was begun by another version of streamer: finish it with that, or give it up with `streamer replay --discard`", stored.ID))
+		return nil, failure.Refuse(failure.Advise(
+			fmt.Errorf("replay %s was begun by another version of streamer", stored.ID),
+			"finish it with that, or give it up with `streamer replay --discard`",
+		))
 	}
 	plan, err := r.filters(began)
 	if err != nil {
@@ -169,7 +175,10 @@ func (r *replay) unfinished() *checkpoint.Replay {
 // plan is a new replay.
 func (r *replay) plan() (*pipeline.Replay, error) {
 	if r.rewind == nil {
-		return nil, failure.Refuse(fmt.Errorf("there is no rewind slot %q, so the server has not kept the log of the past: set rewind.keep, for example to 24h, and the running streamer keeps it from then on", replication.RewindSlot(r.cfg.Postgres.Slot)))
+		return nil, failure.Refuse(failure.Advise(
+			fmt.Errorf("there is no rewind slot %q, so the server has not kept the log of the past", replication.RewindSlot(r.cfg.Postgres.Slot)),
+			"set rewind.keep, for example to 24h, and the running streamer keeps it from then on",
+		))
 	}
 	if err := replication.Refusal(replication.CheckSlot(*r.rewind, r.server)); err != nil {
 		return nil, fmt.Errorf("rewind slot: %w", err)
@@ -242,7 +251,10 @@ func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
 	}
 	kept := r.rewind.Confirmed
 	tooOld := func(since string) error {
-		return failure.Refuse(fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s: use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes", r.From, r.rewind.Name, kept, since))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s", r.From, r.rewind.Name, kept, since),
+			"use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes",
+		))
 	}
 	switch {
 	case from.Kind == console.Beginning:

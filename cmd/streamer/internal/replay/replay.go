@@ -59,7 +59,7 @@ Examples:
 func (command Command) Validate() error {
 	switch {
 	case command.FromTable && command.DryRun && !command.Missing:
-		return errors.New("--from-table goes not with --dry-run: `streamer verify` counts the rows")
+		return failure.Advise(errors.New("--from-table goes not with --dry-run"), "`streamer verify` counts the rows")
 	case (command.FromTable || command.Missing) && command.Discard:
 		return errors.New("--discard goes with no other flag")
 	case command.OrderBy+command.TimeColumn != "" && !command.FromTable && !command.Missing:
@@ -193,9 +193,15 @@ func (r *replay) publish(ctx context.Context) error {
 	stop()
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the same command goes on where replay %s was; `streamer replay --discard` gives it up", err, plan.ID)
+		return failure.Advise(
+			err,
+			"the same command goes on where replay %s was; `streamer replay --discard` gives it up", plan.ID,
+		)
 	case !p.Complete():
-		return fmt.Errorf("replay %s was interrupted after %d events: the same command goes on where it was; `streamer replay --discard` gives it up", plan.ID, progress.metrics.events.Load())
+		return failure.Advise(
+			fmt.Errorf("replay %s was interrupted after %d events", plan.ID, progress.metrics.events.Load()),
+			"the same command goes on where it was; `streamer replay --discard` gives it up",
+		)
 	}
 	// The caller's wish to stop came too late to matter.
 	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), site.AskTimeout)
@@ -237,7 +243,10 @@ func (r *replay) begin(ctx context.Context) (*pipeline.Replay, error) {
 	}
 	slot, err := own.Slot(ctx)
 	if err == nil && slot.Confirmed > plan.From {
-		err = failure.Refuse(fmt.Errorf("rewind slot %q has moved to %s, beyond %s, a moment ago: choose a later --from", r.rewind.Name, slot.Confirmed, plan.From))
+		err = failure.Refuse(failure.Advise(
+			fmt.Errorf("rewind slot %q has moved to %s, beyond %s, a moment ago", r.rewind.Name, slot.Confirmed, plan.From),
+			"choose a later --from",
+		))
 	}
 	if err == nil && slot.Confirmed < plan.From {
 		err = own.AdvanceSlot(ctx, plan.From)

@@ -105,7 +105,10 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 	at := r.timeColumn()
 	q.OrderBy, q.TimeColumn = cmp.Or(r.OrderBy, at), at
 	if q.OrderBy == "" {
-		return q, failure.Misconfigure(errors.New("the table does not say in which order its rows were committed: name a column to sort by with --order-by"))
+		return q, failure.Misconfigure(failure.Advise(
+			errors.New("the table does not say in which order its rows were committed"),
+			"name a column to sort by with --order-by",
+		))
 	}
 	now := time.Now()
 	for _, bound := range []struct {
@@ -117,7 +120,10 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 		case err != nil:
 			return q, fmt.Errorf("%w: the table does not know at which position a row was committed", err)
 		case position.Kind == console.AtTime && at == "":
-			return q, failure.Misconfigure(fmt.Errorf("%s takes a column that says when a row was written: name it with --time-column", bound.flag))
+			return q, failure.Misconfigure(failure.Advise(
+				fmt.Errorf("%s takes a column that says when a row was written", bound.flag),
+				"name it with --time-column",
+			))
 		}
 		*bound.into = position.Time
 	}
@@ -143,7 +149,10 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 		return false, nil
 	})
 	if err == nil && !settled {
-		late := fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s: see that the streamer runs (`streamer status`)", lsn, settlePatience)
+		late := failure.Advise(
+			fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s", lsn, settlePatience),
+			"see that the streamer runs (`streamer status`)",
+		)
 		err = failure.Refuse(errors.Join(late, unread))
 	}
 	return err
@@ -158,7 +167,10 @@ func (r *replay) streams(ctx context.Context) error {
 		err = replication.Refusal(replication.CheckSlot(slot, r.server))
 	}
 	if err == nil && !slot.InUse() {
-		err = failure.Refuse(fmt.Errorf("no streamer uses slot %q: what the table holds has to be published first: start `streamer run`", slot.Name))
+		err = failure.Refuse(failure.Advise(
+			fmt.Errorf("no streamer uses slot %q: what the table holds has to be published first", slot.Name),
+			"start `streamer run`",
+		))
 	}
 	return err
 }

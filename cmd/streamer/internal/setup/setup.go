@@ -163,7 +163,10 @@ func (s *setup) table(ctx context.Context, control *replication.Control, c repli
 	}
 	existed := table.Exists
 	if !existed && !s.CreateTable {
-		return failure.Refuse(fmt.Errorf("outbox table %s does not exist: create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table", c.Table))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("outbox table %s does not exist", c.Table),
+			"create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table",
+		))
 	}
 	if !existed {
 		if err := control.CreateTable(ctx, replication.TableSQL(c.Table, outboxColumns(s.cfg.Outbox))); err != nil {
@@ -181,8 +184,10 @@ func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
 	}
 	existed := table.Publication
 	if !existed && shard.existed {
-		return failure.Refuse(fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded: if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again",
-			shard.c.Slot, shard.c.Publication, shard.c.Slot))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded", shard.c.Slot, shard.c.Publication),
+			"if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again", shard.c.Slot,
+		))
 	}
 	if !existed {
 		if err := shard.control.CreatePublication(ctx, table); err != nil {
@@ -214,7 +219,10 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	s.report("slot", fmt.Sprintf("%s at %s", name, slot.Confirmed), shard.existed)
 	s.findings(replication.CheckSlot(slot, server))
 	if shard.existed && s.Failover && !slot.Failover {
-		s.wrong = append(s.wrong, fmt.Errorf("slot %q is no failover slot: ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)", name))
+		s.wrong = append(s.wrong, failure.Advise(
+			fmt.Errorf("slot %q is no failover slot", name),
+			"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
+		))
 	}
 	return nil
 }
@@ -223,7 +231,10 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 // of the first.
 func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error {
 	if shard != first && first.existed {
-		return failure.Refuse(fmt.Errorf("slot %q does not exist, but %q does: what was committed since that was created can be in no other: if nothing has been published by any shard yet, drop their slots and run `streamer setup` again", shard.c.Slot, first.c.Slot))
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("slot %q does not exist, but %q does: what was committed since that was created can be in no other", shard.c.Slot, first.c.Slot),
+			"if nothing has been published by any shard yet, drop their slots and run `streamer setup` again",
+		))
 	}
 	if shard != first {
 		return first.control.CopySlot(ctx, shard.c.Slot)

@@ -31,7 +31,10 @@ const (
 	longestAnswer = 16 << 20
 )
 
-var errNoEndpoint = failure.Misconfigure(errors.New("http.listen is empty, so a running streamer cannot be asked: set it, for example to 127.0.0.1:9180"))
+var errNoEndpoint = failure.Misconfigure(failure.Advise(
+	errors.New("http.listen is empty, so a running streamer cannot be asked"),
+	"set it, for example to 127.0.0.1:9180",
+))
 
 // AskHealth asks the streamer that listens there.
 func AskHealth(ctx context.Context, listen string) (ops.Health, error) {

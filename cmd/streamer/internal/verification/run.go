@@ -116,7 +116,7 @@ type member struct {
 func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpoint.LSN {
 	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(v.server, cfg))
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
-		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %v", err)
+		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %s", failure.Describe(err))
 	}
 	v.streams = append(v.streams, site.StreamIDs(v.server, cfg.Postgres.Slot, record.History)...)
 	return record.LSN
@@ -387,7 +387,10 @@ func lost(slot replication.Slot, err error) bool {
 
 // standbyError explains why a standby cannot tell what is confirmed.
 func standbyError(slot string) error {
-	return failure.Misconfigure(fmt.Errorf("the server is a standby without slot %q: name the primary in postgres.dsn, or compare a recording with --truth", slot))
+	return failure.Misconfigure(failure.Advise(
+		fmt.Errorf("the server is a standby without slot %q", slot),
+		"name the primary in postgres.dsn, or compare a recording with --truth",
+	))
 }
 
 // deadLetterTopic is where rows go that cannot be published, or empty.

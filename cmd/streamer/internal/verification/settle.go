@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -68,7 +69,7 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 	})
 	if err != nil && ctx.Err() == nil {
 		v.comparison.Undecided()
-		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %v", m.control.SlotName(), err)
+		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %s", m.control.SlotName(), failure.Describe(err))
 		return nil
 	}
 	return err
