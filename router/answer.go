@@ -15,22 +15,22 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// class is what an answer means for its batch.
+// class is what Kafka's answer means for its batch.
 type class int
 
 const (
 	retryable  class = iota // the same batch again, after a pause and with fresh metadata
 	accepted                // written, now or by an earlier attempt
-	outOfOrder              // an earlier batch is missing; if there is none, the session is over
-	tooLarge                // in halves
-	hopeless                // one record will never be taken
+	outOfOrder              // an earlier batch is missing; without an earlier one the session is over
+	tooLarge                // send it again in halves
+	hopeless                // one record will never be accepted
 	unknown                 // topic missing or forbidden: retryable for a while
-	fenced                  // this producer may not write any more
-	refused                 // a person has to change something
+	fenced                  // this producer may no longer write
+	refused                 // the operator must change something
 )
 
-// classify sorts Kafka's error codes. Whatever it does not know is retried:
-// a batch is never given up by mistake.
+// classify maps Kafka's error codes to classes. Unknown errors are retryable: a
+// batch is never abandoned by mistake.
 func classify(err error) class {
 	if err == nil {
 		return accepted
@@ -63,13 +63,13 @@ func classify(err error) class {
 	}
 }
 
-// ErrSequenceLost tells that the broker does not know the records that went
-// before, so order can only be proven by a new producer session.
+// ErrSequenceLost means that the broker does not know the preceding records.
+// Only a new producer session can then prove the order.
 var ErrSequenceLost = errors.New("broker has lost the producer's sequence")
 
-// answeredLocked notes the answer to one batch. Nothing behind a failed batch is sent
-// until everything before and beside it has been answered; then the unfinished
-// ones go out again in their order.
+// answeredLocked records the answer to one batch. Nothing after a failed batch
+// is sent until every batch that has been sent is answered. Then the unfinished
+// batches are sent again in their order.
 func (p *Producer) answeredLocked(b *Batch, err error, records []sarama.ProduceResponseRecordError) {
 	part := b.partition
 	b.sending.answered = true
@@ -97,7 +97,7 @@ func (p *Producer) answeredLocked(b *Batch, err error, records []sarama.ProduceR
 	}
 }
 
-// rejection is an answer that is not success.
+// rejection is an answer other than success.
 type rejection struct {
 	error
 	records []sarama.ProduceResponseRecordError
@@ -105,8 +105,8 @@ type rejection struct {
 
 func (r *rejection) Unwrap() error { return r.error }
 
-// recoverLocked decides what happens to the failed batches of a partition, the oldest
-// of which decides for all.
+// recoverLocked decides what happens to the failed batches of a partition. The
+// oldest one decides for all.
 func (p *Producer) recoverLocked(part *partition) {
 	failed := part.sent[:0:0]
 	for _, b := range part.sent {
@@ -151,11 +151,13 @@ func (p *Producer) recoverLocked(part *partition) {
 	p.detachLocked(part)
 }
 
-// judge returns why production cannot go on, or nil if trying again may help.
+// judge returns why production cannot continue, or nil if trying again may
+// help.
 func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 	switch classify(answer) {
 	case tooLarge:
-		return p.hopeless(b, 0, PoisonSize, errors.New("is larger than the topic's max.message.bytes: raise it there (and the broker's message.max.bytes), or publish a reference to the value"))
+		return p.hopeless(b, 0, PoisonSize, errors.New("is larger than the topic's max.message.bytes: "+
+			"raise it there (and the broker's message.max.bytes), or publish a reference to the value"))
 	case hopeless:
 		index := 0
 		if len(answer.records) > 0 {
@@ -180,8 +182,8 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 	return nil
 }
 
-// problem is topicProblem of a topic that we know: `streamer setup` makes that of
-// the dead letters by itself.
+// problem is topicProblem for a known topic: `streamer setup` creates the dead
+// letter topic without being told to.
 func (t *topic) problem(err error) error {
 	if t.deadLetters && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return fmt.Errorf("%w: create the dead letter topic %q with `streamer setup`", err, t.name)
@@ -189,7 +191,7 @@ func (t *topic) problem(err error) error {
 	return topicProblem(t.name, err)
 }
 
-// topicProblem says what to do about a topic that is missing or forbidden.
+// topicProblem adds the remedy for a topic that is missing or forbidden.
 func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return fmt.Errorf("%w: allow Describe and Write on topic %q to our principal", err, topic)
@@ -197,7 +199,7 @@ func topicProblem(topic string, err error) error {
 	return fmt.Errorf("%w: create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", err, topic)
 }
 
-// hopeless names the record at fault.
+// hopeless returns the error that names the record at fault.
 func (p *Producer) hopeless(b *Batch, index int, class PoisonClass, reason error) error {
 	e := PoisonError{Position: b.first, Class: class, Reason: reason, Late: !b.partition.topic.deadLetters}
 	if index < b.count() {
@@ -209,10 +211,10 @@ func (p *Producer) hopeless(b *Batch, index int, class PoisonClass, reason error
 	return failure.Refuse(fmt.Errorf("%s: %w", b.partition, &e))
 }
 
-// identify reads event id and position back from a record of ours.
+// identify reads the event ID and position back from a record of the streamer.
 func identify(r *sarama.Record) (id string, position replication.Position) {
 	var sequence string
-	letter := false // it may have no id
+	letter := false // it may have no ID
 	for _, h := range r.Headers {
 		switch string(h.Key) {
 		case wire.DeadLetterHeader:
@@ -233,15 +235,17 @@ func identify(r *sarama.Record) (id string, position replication.Position) {
 	return id, position
 }
 
-// appendedPerhaps reports whether a batch with this answer may be in the log, now
-// or a moment later. Kafka refuses a batch before it appends anything of it; every
-// other answer may come after that, NOT_LEADER_OR_FOLLOWER too: the leader that has
-// appended the batch may lose its office while it waits for the replicas.
+// appendedPerhaps reports whether a batch with this answer may be in the
+// partition, now or a moment later. When Kafka refuses a batch, it has appended
+// nothing of it. Every other answer may come after the append. That includes
+// NOT_LEADER_OR_FOLLOWER: the leader that appended the batch may lose
+// leadership while it waits for the replicas.
 func appendedPerhaps(err error) bool {
 	return classify(err) == retryable && !errors.Is(err, sarama.ErrNotEnoughReplicas) && !errors.Is(err, sarama.ErrInvalidMessage)
 }
 
-// giveUpLocked ends production, or only the one write that is not of the stream.
+// giveUpLocked ends production, or only the one write that is not part of the
+// stream.
 func (p *Producer) giveUpLocked(b *Batch, err error) {
 	part := b.partition
 	if b.done == nil || errors.Is(err, ErrSequenceLost) || errors.Is(err, kafka.ErrFenced) {
@@ -251,9 +255,10 @@ func (p *Producer) giveUpLocked(b *Batch, err error) {
 	b.done <- err
 	if !part.withdraw(b) {
 		part.queue = part.queue[1:]
-		// Only a new epoch tells what comes next from a repetition of b. What
-		// refuses b does not refuse the stream.
-		p.stopPartitionLocked(part, fmt.Errorf("%w: %s: a record that may have been written was given up: %s", ErrSequenceLost, part, err.Error()))
+		// Only a new epoch distinguishes the next batch from a repetition of b.
+		// An error that refuses b does not refuse the stream.
+		p.stopPartitionLocked(part, fmt.Errorf("%w: %s: a record that may have been written was given up: %s",
+			ErrSequenceLost, part, err.Error()))
 		return
 	}
 	if len(part.queue) > 0 {
@@ -261,8 +266,8 @@ func (p *Producer) giveUpLocked(b *Batch, err error) {
 	}
 }
 
-// stopPartitionLocked ends production because of this partition, and tells all who wait
-// for a write to it.
+// stopPartitionLocked ends production because of this partition and passes err
+// to all callers that wait for a write to it.
 func (p *Producer) stopPartitionLocked(part *partition, err error) {
 	part.stopped = err
 	part.queue = slices.DeleteFunc(part.queue, func(b *Batch) bool {

@@ -10,30 +10,30 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Result is what became of an event given to Append.
+// Result is what happened to an event given to Append.
 type Result int
 
 const (
-	// NotTaken comes with an error.
+	// NotTaken is returned with an error.
 	NotTaken Result = iota
 	// Appended means that the event is in a batch and will be sent.
 	Appended
-	// Blocked means not now; see Producer.Waiting for the reason. The caller
-	// tries again with the same event when it has been notified and Collect
+	// Blocked means not now. Producer.Waiting gives the reason. The caller
+	// tries again with the same event after it has been notified and Collect
 	// has run.
 	Blocked
 	// Skipped means that Kafka already has the event.
 	Skipped
 )
 
-// PoisonError is an event that Kafka or CloudEvents will never take.
+// PoisonError is an event that Kafka or CloudEvents will never accept.
 type PoisonError struct {
 	Position replication.Position
 	EventID  string
 	Class    PoisonClass
 	Reason   error
-	// Late tells that the broker said so, after events behind it had been
-	// appended: the producer cannot go on.
+	// Late means that the broker rejected the event after later events had been
+	// appended. The producer cannot continue.
 	Late bool
 }
 
@@ -47,7 +47,7 @@ func poison(e *decoder.Event, class PoisonClass, reason error) error {
 	return &PoisonError{Position: e.Position, EventID: string(e.Attribute(decoder.ID)), Class: class, Reason: reason}
 }
 
-// Reason says what is wrong with a row, without saying with which.
+// Reason returns what is wrong with a row, without naming the row.
 func Reason(err error) string {
 	if p, ok := errors.AsType[*decoder.PoisonError](err); ok {
 		return p.Reason
@@ -58,13 +58,13 @@ func Reason(err error) string {
 	return failure.Describe(err)
 }
 
-// Append puts an event into the batch of its partition. It copies what it
-// needs. An error is a *PoisonError, or ErrOtherHistory.
+// Append adds an event to the batch of its partition. It copies what it needs.
+// An error is a *PoisonError or ErrOtherHistory.
 func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	if p.buried != nil && p.burying() {
 		return p.block(waitingForDeadLetter)
 	}
-	// What was published is passed over, even if it could not be published now.
+	// A published event is skipped even if it could not be published now.
 	if p.config.Passage.Alone(e.Position) {
 		return Skipped, nil
 	}
@@ -87,7 +87,8 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return Skipped, err
 	}
 	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
-		return NotTaken, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
+		return NotTaken, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): "+
+			"raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
 	}
 	size := len(e.Data) + recordMemory
 	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
@@ -142,7 +143,8 @@ func (p *Producer) place(part *partition, b *Batch) {
 	p.open = append(p.open, part)
 }
 
-// count notes an event that was put into a batch of so much memory before.
+// count records an event that was added to a batch. before is the batch's
+// memory before that.
 func (p *Producer) count(part *partition, b *Batch, before int, at replication.Position) {
 	p.tracker.Add()
 	p.inFlight += b.memory - before
@@ -151,7 +153,7 @@ func (p *Producer) count(part *partition, b *Batch, before int, at replication.P
 	part.last = at
 }
 
-// take gives an empty batch, which is opened now.
+// take returns an empty batch that is opened now.
 func (p *Producer) take() *Batch {
 	b := p.unused()
 	b.opened = time.Now()
@@ -171,8 +173,8 @@ func (p *Producer) unused() *Batch {
 	return b
 }
 
-// recycle keeps a batch for the next, up to half of what may be in flight for
-// all of them.
+// recycle keeps a batch for reuse. All recycled batches together keep up to
+// half of what may be in flight.
 func (p *Producer) recycle(b *Batch) {
 	b.reset()
 	if size := b.retained(); p.freeSize+size <= p.config.MaxInFlightBytes/2 {

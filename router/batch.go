@@ -12,36 +12,36 @@ import (
 )
 
 // Batch is a run of records for one partition, in stream order. The reading
-// goroutine fills it; from the moment it is sealed it belongs to the Producer,
-// until it is recycled.
+// goroutine fills it. Once sealed, it belongs to the Producer until it is
+// recycled.
 type Batch struct {
 	partition *partition
 	ticket    uint64
 	opened    time.Time
-	earliest  int64 // no event's record is older, in milliseconds
+	earliest  int64 // lower bound of the time of an event's record, in milliseconds
 
 	first, last replication.Position
 	baseTime    int64 // milliseconds, of the first record
 	maxTime     int64
 	oldest      int64 // commit time of the first record, microseconds
 	size        int   // bytes on the wire before compression, roughly
-	memory      int   // bytes this batch accounts for in memory
+	memory      int   // bytes in memory that this batch accounts for
 
-	traces []Trace // of sampled events, if they are wanted
+	traces []Trace // of sampled events, if enabled
 
 	body  []byte  // records in Kafka's format
 	ends  []int   // where each ends in body
-	lends *memory // what body grows in; nil outside the stream
+	lends *memory // lends the memory of body; nil outside the stream
 
-	// firstSequence is given when the batch is sealed and never changes.
+	// firstSequence is assigned when the batch is sealed and never changes.
 	firstSequence int32
 	sending       flight
 	done          chan<- error // for batches outside the stream, see Producer.Write
 }
 
 const (
-	// recordMemory is about what a record costs besides its payload: attributes
-	// and lengths.
+	// recordMemory is roughly what a record takes besides its payload:
+	// attributes and lengths.
 	recordMemory = 256
 	// batchOverhead is the size of a record batch's own header.
 	batchOverhead = 61
@@ -49,22 +49,22 @@ const (
 
 func newBatch() *Batch { return &Batch{} }
 
-// reset makes a batch ready to be filled again. It keeps no body.
+// reset prepares a batch for reuse. It does not keep the body.
 func (b *Batch) reset() {
 	b.lends.give(b.body)
 	*b = Batch{ends: b.ends[:0], traces: b.traces[:0], lends: b.lends}
 }
 
-// retained is the memory in bytes that a recycled batch keeps.
+// retained returns the memory in bytes that a recycled batch keeps.
 func (b *Batch) retained() int {
 	return int(unsafe.Sizeof(*b)) + cap(b.ends)*int(unsafe.Sizeof(b.ends[0])) + cap(b.traces)*int(unsafe.Sizeof(Trace{}))
 }
 
-// count is the number of records.
+// count returns the number of records.
 func (b *Batch) count() int { return len(b.ends) }
 
-// add appends a record of this time, in milliseconds since the Unix epoch. A nil
-// value is a tombstone.
+// add appends a record with the timestamp at, in milliseconds since the Unix
+// epoch. A nil value is a tombstone.
 func (b *Batch) add(at int64, key, value []byte, h headers) {
 	if b.count() == 0 {
 		b.baseTime, b.maxTime = at, at
@@ -97,8 +97,8 @@ func (b *Batch) addRecord(at int64, r *sarama.Record) {
 	b.add(at, r.Key, r.Value, encodeHeaders(list))
 }
 
-// record reads a record back. It shares the batch's memory. What add has written
-// can be read; going on without it would lose an event.
+// record reads a record back. It shares the batch's memory. Everything that add
+// has written can be read. Continuing without the record would lose an event.
 func (b *Batch) record(i int) *sarama.Record {
 	start := 0
 	if i > 0 {
@@ -120,7 +120,8 @@ func (b *Batch) records() []*sarama.Record {
 	return all
 }
 
-// refill replaces the records, which may be the batch's own, read back.
+// refill replaces the records. The new ones may be the batch's own records,
+// read back.
 func (b *Batch) refill(records []*sarama.Record) {
 	base := b.baseTime
 	b.body, b.ends, b.memory = nil, nil, 0
@@ -129,7 +130,7 @@ func (b *Batch) refill(records []*sarama.Record) {
 	}
 }
 
-// wire fills a batch as sarama sends it, with the body as it goes over the wire.
+// wire fills a sarama batch with the body as it is sent over the wire.
 func (b *Batch) wire(into *sarama.RecordBatch, body []byte, c codec, id int64, epoch int16, blank []*sarama.Record) {
 	*into = sarama.RecordBatch{
 		Version:         2,
@@ -145,8 +146,8 @@ func (b *Batch) wire(into *sarama.RecordBatch, body []byte, c codec, id int64, e
 	*prepared(into) = body
 }
 
-// nextSequence is the sequence number n records later; they wrap from 2³¹−1
-// to 0.
+// nextSequence returns the sequence number n records later. Sequence numbers
+// wrap from 2³¹−1 to 0.
 func nextSequence(sequence int32, n int) int32 {
 	return int32((int64(sequence) + int64(n)) & (1<<31 - 1))
 }

@@ -55,7 +55,7 @@ func benchEvents(n int) []*decoder.Event {
 	return events
 }
 
-// BenchmarkEncode: what does it cost to make one record?
+// BenchmarkEncode measures the cost of encoding one record.
 func BenchmarkEncode(b *testing.B) {
 	for _, mode := range []Mode{Binary, Structured} {
 		b.Run("mode="+string(mode), func(b *testing.B) {
@@ -76,8 +76,8 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkAppend: what does an event cost from the decoder to an acknowledged
-// batch, without compression and network?
+// BenchmarkAppend measures the cost of an event from the decoder to an
+// acknowledged batch, without compression and network.
 func BenchmarkAppend(b *testing.B) {
 	routes, err := NewRouter(someRules())
 	if err != nil {
@@ -124,7 +124,7 @@ func BenchmarkAppend(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 }
 
-// BenchmarkSeal: what does a batch of one event cost beside its encoding?
+// BenchmarkSeal measures the cost of a batch of one event besides its encoding.
 func BenchmarkSeal(b *testing.B) {
 	var mu sync.Mutex
 	enc, events := encoderFor(b, someRules()), benchEvents(10)
@@ -148,8 +148,8 @@ func BenchmarkSeal(b *testing.B) {
 	}
 }
 
-// BenchmarkCompress: what does an event cost to compress, in batches of a
-// thousand?
+// BenchmarkCompress measures the cost of compressing an event, in batches of a
+// thousand.
 func BenchmarkCompress(b *testing.B) {
 	const events = 1000
 	enc, batch := encoderFor(b, someRules()), newBatch()

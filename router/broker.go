@@ -9,9 +9,9 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// broker sends to one Kafka broker and takes its answers. Its goroutine is the
-// only one that sends and closes; sarama's receiving goroutine only appends to
-// answers and wakes it.
+// broker sends to one Kafka broker and handles its answers. Only its goroutine
+// sends and closes. sarama's receiving goroutine only appends to answers and
+// wakes it.
 type broker struct {
 	producer   *Producer
 	connection kafka.Connection
@@ -20,7 +20,7 @@ type broker struct {
 	// The goroutine's own.
 	compressor compressor
 	wire       []sarama.RecordBatch // of the request being sent
-	blank      []*sarama.Record     // what stands for records that are encoded already
+	blank      []*sarama.Record     // placeholders for records that are already encoded
 
 	// Guarded by Producer.mu.
 	partitions []*partition // scheduled: may have something to send, oldest first
@@ -29,7 +29,7 @@ type broker struct {
 	broken     error // the connection has failed and must be closed
 }
 
-// request is what was sent together.
+// request is a set of batches that were sent together.
 type request struct {
 	batches []*Batch
 	bytes   int
@@ -42,8 +42,8 @@ type answer struct {
 	err      error
 }
 
-// idleLocked tells that nothing is on its way to the broker or waiting for it. mu is
-// held.
+// idleLocked reports whether nothing is on its way to the broker or waiting for
+// it. mu is held.
 func (b *broker) idleLocked() bool {
 	return b.requests == 0 && len(b.partitions) == 0 && b.broken == nil
 }
@@ -55,7 +55,7 @@ func (b *broker) signal() {
 	}
 }
 
-// scheduleLocked puts a partition with something to send into its broker's list.
+// scheduleLocked adds a partition with something to send to its broker's list.
 func (p *Producer) scheduleLocked(part *partition) {
 	switch {
 	case part.broker == nil:
@@ -67,7 +67,7 @@ func (p *Producer) scheduleLocked(part *partition) {
 	}
 }
 
-// attachLocked gives a partition its leader's broker.
+// attachLocked assigns a partition to its leader's broker.
 func (p *Producer) attachLocked(part *partition, c kafka.Connection) {
 	b := p.brokers[c]
 	if b == nil {
@@ -77,7 +77,7 @@ func (p *Producer) attachLocked(part *partition, c kafka.Connection) {
 	}
 	part.broker = b
 	p.scheduleLocked(part)
-	// A batch may have been left open because there was no broker to be idle.
+	// A batch may have been left open because no broker was there to be idle.
 	p.announceLocked()
 }
 
@@ -93,8 +93,8 @@ func (b *broker) run() {
 	}
 }
 
-// work takes the answers in and sends until there is nothing to send or enough
-// is in flight.
+// work processes the answers, then sends until nothing is left to send or
+// enough is in flight.
 func (b *broker) work() {
 	p := b.producer
 	for {
@@ -127,8 +127,8 @@ func (b *broker) work() {
 	}
 }
 
-// assembleLocked takes at most one batch of each scheduled partition, as Kafka wants
-// it.
+// assembleLocked takes at most one batch of each scheduled partition, as Kafka
+// requires.
 func (b *broker) assembleLocked() *request {
 	if b.requests >= kafka.MaxRequests || b.producer.closed {
 		return nil
@@ -167,8 +167,8 @@ func (b *broker) send(r *request) {
 	message := &sarama.ProduceRequest{
 		RequiredAcks: sarama.WaitForAll,
 		Timeout:      int32(p.config.RequestTimeout.Milliseconds()),
-		// Version 8 tells which record of a batch was invalid; 9 and later
-		// encode everything twice.
+		// Version 8 reports which record of a batch was invalid. Versions 9 and
+		// later encode everything twice.
 		Version: 8,
 	}
 	if err := b.fill(message, r); err != nil {
@@ -186,8 +186,8 @@ func (b *broker) send(r *request) {
 	}
 }
 
-// fill puts the batches into the message. Its memory is used again for the
-// next.
+// fill adds the batches to the message. The memory is reused for the next
+// message.
 func (b *broker) fill(message *sarama.ProduceRequest, r *request) error {
 	most := 0
 	for _, batch := range r.batches {
@@ -207,7 +207,7 @@ func (b *broker) fill(message *sarama.ProduceRequest, r *request) error {
 	return nil
 }
 
-// receive notes an answer. It runs on sarama's receiving goroutine, too.
+// receive records an answer. It also runs on sarama's receiving goroutine.
 func (b *broker) receive(a answer) {
 	b.producer.mu.Lock()
 	defer b.producer.mu.Unlock()
@@ -215,7 +215,7 @@ func (b *broker) receive(a answer) {
 	b.signal()
 }
 
-// settleLocked hands the answer to the partitions.
+// settleLocked passes the answer to the partitions.
 func (b *broker) settleLocked(a answer) {
 	b.requests--
 	if a.err != nil && b.broken == nil {
@@ -231,12 +231,12 @@ func (b *broker) settleLocked(a answer) {
 		b.producer.answeredLocked(batch, err, records)
 	}
 	if b.requests == 0 && b.broken == nil && len(b.producer.finished) == 0 {
-		b.producer.announceLocked() // an open batch may leave now
+		b.producer.announceLocked() // an open batch may be sent now
 	}
 }
 
-// verdict is what the response says about one partition: where the batch was
-// written, if it was.
+// verdict returns what the response says about one partition: the offset at
+// which the batch was written, if it was.
 func verdict(response *sarama.ProduceResponse, part *partition) (offset int64, records []sarama.ProduceResponseRecordError, err error) {
 	block := response.GetBlock(part.topic.name, part.id)
 	switch {
@@ -248,12 +248,13 @@ func verdict(response *sarama.ProduceResponse, part *partition) (offset int64, r
 	return -1, block.RecordErrors, block.Err
 }
 
-// reopen closes a failed connection, which brings in the answers still
-// outstanding, and sends its partitions to look for their leaders: the
-// connection to the same broker is opened again when metadata names it.
+// reopen closes a failed connection, which brings in the outstanding answers.
+// Then it makes the connection's partitions look up their leaders. The
+// connection to the same broker is opened again when metadata names that
+// broker.
 func (b *broker) reopen() {
 	p := b.producer
-	_ = b.connection.Close() // the failure itself has been noted
+	_ = b.connection.Close() // the failure itself has been recorded
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	answers := b.answers
@@ -262,7 +263,8 @@ func (b *broker) reopen() {
 		b.settleLocked(a)
 	}
 	if b.requests > 0 {
-		// An answer is still on its way from sarama's receiver: it will wake us.
+		// An answer is still on its way from sarama's receiver. It will wake
+		// this goroutine.
 		return
 	}
 	cause := b.broken
@@ -278,11 +280,11 @@ func (b *broker) reopen() {
 	b.partitions = nil
 }
 
-// detachLocked sends a partition to look for its leader, after a pause.
+// detachLocked makes a partition look up its leader, after a pause.
 func (p *Producer) detachLocked(part *partition) {
 	if b := part.broker; b != nil && part.scheduled {
-		// Left in the list, it could come to be in it twice; two batches of one
-		// partition in one request overwrite each other.
+		// If it stayed in the list, it could be in there twice. Two batches of
+		// one partition in one request overwrite each other.
 		b.partitions = slices.DeleteFunc(b.partitions, func(other *partition) bool { return other == part })
 	}
 	part.broker, part.scheduled = nil, false
@@ -290,20 +292,20 @@ func (p *Producer) detachLocked(part *partition) {
 	p.lookUpLocked(part)
 }
 
-// loggedLocked notes where a batch was written.
+// loggedLocked records where a batch was written.
 func (p *Producer) loggedLocked(part *partition, b *Batch) {
 	if !part.topic.admitted {
 		return
 	}
 	w := run{base: b.sending.offset, end: b.sending.offset + int64(b.count()), last: b.last}
-	again := part.suspect != nil // it may have been written before what came behind it
+	again := part.suspect != nil // it may have been written before the batches after it
 	if before := part.log.end; part.log.add(w) > 0 && !again {
 		p.log.Error("log of a partition has gone back: the broker has lost acknowledged events, or the topic was deleted and created again",
 			"topic", part.topic.name, "partition", part.id, "ended_at", before, "goes_on_at", w.base)
 	}
 }
 
-// finishLocked is a batch whose every record is acknowledged.
+// finishLocked records that every record of a batch is acknowledged.
 func (p *Producer) finishLocked(b *Batch) {
 	part := b.partition
 	p.loggedLocked(part, b)
@@ -321,7 +323,7 @@ func (p *Producer) finishLocked(b *Batch) {
 		b.done <- nil
 		return
 	}
-	if b.last.Compare(part.acknowledged) > 0 { // one that was written before it may be acknowledged after it
+	if b.last.Compare(part.acknowledged) > 0 { // an earlier batch may be acknowledged after a later one
 		part.acknowledged = b.last
 	}
 	p.finished = append(p.finished, b)

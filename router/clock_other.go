@@ -6,6 +6,6 @@ import "time"
 
 var started = time.Now()
 
-// bootTime stands still while the machine sleeps, on systems where that is all
-// there is.
+// bootTime stands still while the machine sleeps. These systems offer no other
+// clock.
 func bootTime() time.Duration { return time.Since(started) }

@@ -41,9 +41,9 @@ type compressor struct {
 	scratch []byte // for the codecs that do not write into a buffer
 }
 
-// reset makes the memory of all results free again. What has grown too large for
-// an exception is replaced by as much as was needed, so that a stream of such
-// requests does not let it grow anew each time.
+// reset frees the memory of all results. A buffer that one exceptional request
+// made too large is replaced by a buffer of the size that was needed. A series
+// of such requests then does not grow it from the start each time.
 func (c *compressor) reset() {
 	const kept = maxRequestBytes * 3 / 2
 	if used := c.buffer.Len(); c.buffer.Cap() > kept {
@@ -53,7 +53,7 @@ func (c *compressor) reset() {
 	c.buffer.Reset()
 }
 
-// compress returns data compressed, valid until reset.
+// compress returns the compressed data, which is valid until reset.
 func (c *compressor) compress(data []byte) ([]byte, error) {
 	if c.codec.codec == sarama.CompressionNone {
 		return data, nil
@@ -62,7 +62,7 @@ func (c *compressor) compress(data []byte) ([]byte, error) {
 	if err := c.write(data); err != nil {
 		return nil, fmt.Errorf("compress record batch with %s: %w", c.codec.codec, err)
 	}
-	return c.buffer.Bytes()[start:], nil // what came before may have moved, and is still readable
+	return c.buffer.Bytes()[start:], nil // earlier results may have moved, but stay readable
 }
 
 func (c *compressor) write(data []byte) (err error) {
@@ -82,7 +82,8 @@ func (c *compressor) write(data []byte) (err error) {
 		return c.gzip.Close()
 	case sarama.CompressionZSTD:
 		if c.zstd == nil {
-			if c.zstd, err = zstd.NewWriter(nil, zstd.WithZeroFrames(true), zstd.WithEncoderLevel(c.zstdLevel()), zstd.WithEncoderConcurrency(1)); err != nil {
+			if c.zstd, err = zstd.NewWriter(nil, zstd.WithZeroFrames(true),
+				zstd.WithEncoderLevel(c.zstdLevel()), zstd.WithEncoderConcurrency(1)); err != nil {
 				return err
 			}
 		}
@@ -94,9 +95,9 @@ func (c *compressor) write(data []byte) (err error) {
 	return err
 }
 
-// The parts of an LZ4 frame as Kafka's own clients write it: independent blocks
-// of up to 64 KiB, no checksums (the record batch has its own), see
-// https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md.
+// The parts of an LZ4 frame as Kafka's own clients write it. Blocks are
+// independent, of up to 64 KiB, and without checksums, because the record batch
+// has its own. See https://github.com/lz4/lz4/blob/dev/doc/lz4_Frame_format.md.
 const (
 	lz4Header    = "\x04\x22\x4d\x18\x60\x40\x82"
 	lz4End       = "\x00\x00\x00\x00"
@@ -105,12 +106,12 @@ const (
 	lz4BlockSize = 4
 )
 
-// writeLZ4 writes a frame straight into the buffer. The library's own writer
-// copies everything twice, and makes a checksum of it.
+// writeLZ4 writes a frame directly into the buffer. The library's own writer
+// copies everything twice and computes a checksum.
 func (c *compressor) writeLZ4(data []byte) error {
 	c.buffer.WriteString(lz4Header)
 	for block := range slices.Chunk(data, lz4Block) {
-		// With less space than for the worst case the library may fail.
+		// With less space than the worst case needs, the library may fail.
 		room := lz4BlockSize + lz4.CompressBlockBound(len(block))
 		c.buffer.Grow(room)
 		space := c.buffer.AvailableBuffer()[:room]

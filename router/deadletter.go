@@ -15,19 +15,19 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// Policy says what happens to a row that can never be published.
+// Policy is what happens to a row that can never be published.
 type Policy string
 
 // The policies.
 const (
-	// PolicyStop ends the process, so that a person decides.
+	// PolicyStop ends the process, so that the operator decides.
 	PolicyStop Policy = "stop"
-	// PolicyDeadLetter writes the row as it is to the dead letter topic, and
-	// goes on when that is acknowledged.
+	// PolicyDeadLetter writes the unchanged row to the dead letter topic and
+	// continues when that is acknowledged.
 	PolicyDeadLetter Policy = "dead-letter"
 )
 
-// PoisonClass tells why a row cannot be published.
+// PoisonClass is why a row cannot be published.
 type PoisonClass string
 
 // The classes.
@@ -40,28 +40,29 @@ const (
 	PoisonTopic    PoisonClass = "unknown_topic"
 )
 
-// PoisonClasses are all there are.
+// PoisonClasses returns all classes.
 func PoisonClasses() []PoisonClass {
 	return []PoisonClass{PoisonRow, PoisonRoute, PoisonEvent, PoisonSize, PoisonRejected, PoisonTopic}
 }
 
-// DeadLetter is a row that went to the dead letter topic instead of its own.
+// DeadLetter is a row that went to the dead letter topic instead of its own
+// topic.
 type DeadLetter struct {
-	StreamID   string // of the stream it was in
+	StreamID   string // of the stream that it was in
 	Position   replication.Position
 	CommitTime int64 // microseconds since the Unix epoch
 	EventID    string
 	Class      PoisonClass
 	Reason     string // holds no row data
-	// Columns are the row as PostgreSQL gave it, but for the payload, which is
-	// Payload.
+	// Columns are the row as PostgreSQL sent it, except for the payload, which
+	// is in Payload.
 	Columns       []decoder.Column
 	Payload       decoder.Column
 	AggregateType string
 	Key           []byte // the aggregate ID, nil where it is not known
 }
 
-// NewDeadLetter sorts a row's columns.
+// NewDeadLetter builds a DeadLetter from a row's columns.
 func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
 	l := DeadLetter{Payload: decoder.Column{Null: true}}
 	for _, c := range columns {
@@ -81,8 +82,8 @@ func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
 	return l
 }
 
-// Name takes id and key from the event as far as the row made one: its columns
-// may be in PostgreSQL's binary format.
+// Name takes event ID, key and aggregate type from the event, as far as the row
+// made one. The row's columns may be in PostgreSQL's binary format.
 func (l *DeadLetter) Name(e *decoder.Event) {
 	if id := e.Attribute(decoder.ID); id != nil {
 		l.EventID = string(id)
@@ -95,8 +96,9 @@ func (l *DeadLetter) Name(e *decoder.Event) {
 	}
 }
 
-// The headers of a dead letter beside DeadLetterClass. Those of columns are followed by the column's
-// name; a NULL column has none. Formats is JSON: what the bytes mean.
+// The headers of a dead letter besides DeadLetterHeader. The header name of a
+// column ends with the column's name. A NULL column has no header.
+// deadLetterFormats is JSON and describes the format of the bytes.
 const (
 	deadLetterReason     = "streamer-reason"
 	deadLetterSequence   = "streamer-sequence"
@@ -113,7 +115,7 @@ type columnFormat struct {
 	Payload bool   `json:"payload,omitempty"`
 }
 
-// headers are all but the payload.
+// headers returns everything but the payload.
 func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 	formats := map[string]columnFormat{}
 	for _, c := range l.Columns {
@@ -143,7 +145,7 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 	return list
 }
 
-// errNoDeadLetter tells that a record is something else.
+// errNoDeadLetter means that a record is something else.
 var errNoDeadLetter = errors.New("record is no dead letter of this streamer")
 
 // ParseDeadLetter reads a dead letter back.
@@ -192,14 +194,14 @@ func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLet
 	return l, nil
 }
 
-// Buries tells whether a row of this aggregate type that cannot be published
-// goes to the dead letters.
+// Buries reports whether a row of this aggregate type goes to the dead letter
+// topic if it cannot be published.
 func (p *Producer) Buries(aggregateType string) bool {
 	return p.router.rules.DeadLetterTopic != "" && p.router.match([]byte(aggregateType)).poison == PolicyDeadLetter
 }
 
-// Bury appends a dead letter. It is like Append, and nothing can be appended
-// behind it until it is acknowledged.
+// Bury appends a dead letter. It works like Append, but nothing can be appended
+// after the dead letter until that is acknowledged.
 func (p *Producer) Bury(l *DeadLetter) (Result, error) {
 	if p.config.Passage.Alone(l.Position) {
 		return Skipped, nil
@@ -230,8 +232,8 @@ func (p *Producer) Bury(l *DeadLetter) (Result, error) {
 
 const waitingForDeadLetter = "waiting for a dead letter to be acknowledged"
 
-// burying tells whether a dead letter is on its way. What is behind the row must
-// wait until it is known to be safe.
+// burying reports whether a dead letter is on its way. Everything after the row
+// must wait until the dead letter is known to be safe.
 func (p *Producer) burying() bool {
 	if p.buried == nil {
 		return false

@@ -1,6 +1,6 @@
-// Package router decides where an event goes and gets it there: templates give
-// topic and key, the encoder writes a CloudEvent into a batch of its partition,
-// and the Producer sends batches in order, idempotently, until the broker has
+// Package router decides where an event goes and delivers it. Templates give
+// topic and key. The encoder writes a CloudEvent into a batch of its partition.
+// The Producer sends batches in order, idempotently, until the broker has
 // acknowledged them.
 //
 // It writes with sarama's connections, and not with its AsyncProducer, which would

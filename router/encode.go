@@ -14,7 +14,7 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// The names of headers that we read back.
+// The names of headers that the streamer reads back.
 const (
 	headerID       = "ce_id"
 	headerSequence = "ce_sequence"
@@ -42,7 +42,7 @@ var (
 	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
 )
 
-// optionalAttributes go out after the core ones, in this order.
+// optionalAttributes are written after the core attributes, in this order.
 var optionalAttributes = []struct {
 	attribute decoder.Attribute
 	name      string     // in structured mode
@@ -55,14 +55,18 @@ var optionalAttributes = []struct {
 }
 
 var (
-	errNullPayload = errors.New("payload is NULL and outbox.null_payload is \"reject\": correct the application, or choose json_null, empty_object or tombstone")
-	errEmptyJSON   = errors.New("payload is empty but declared as JSON, which no consumer can parse: correct the application or cloudevents.datacontenttype")
-	errBadJSON     = errors.New("payload is declared as JSON but is not valid JSON, which would break the structured envelope: correct the application or cloudevents.datacontenttype")
+	errNullPayload = errors.New("payload is NULL and outbox.null_payload is \"reject\": " +
+		"correct the application, or choose json_null, empty_object or tombstone")
+	errEmptyJSON = errors.New("payload is empty but declared as JSON, which no consumer can parse: " +
+		"correct the application or cloudevents.datacontenttype")
+	errBadJSON = errors.New("payload is declared as JSON but is not valid JSON, which would break the structured envelope: " +
+		"correct the application or cloudevents.datacontenttype")
 	errContentType = errors.New("datacontenttype is not a media type such as application/json")
-	errNestedEvent = errors.New("datacontenttype is that of a CloudEvent, for which every consumer would take a record in binary mode: choose mode structured for this route, or another datacontenttype")
+	errNestedEvent = errors.New("datacontenttype is that of a CloudEvent, for which every consumer would take a record in binary mode: " +
+		"choose mode structured for this route, or another datacontenttype")
 )
 
-// encoder writes events into batches. Constant headers are made once.
+// encoder writes events into batches. Constant headers are encoded once.
 type encoder struct {
 	router     *Router
 	extensions []wireHeader // names, in the order of Event.Extensions
@@ -93,15 +97,15 @@ func newEncoder(r *Router) *encoder {
 	return e
 }
 
-// data applies the rules for NULL and empty payloads. present is false where
-// there is no data at all.
+// data applies the rules for NULL and empty payloads. present is false if there
+// is no data at all.
 func (enc *encoder) data(e *decoder.Event, d *Destination, media mediaType) (value []byte, present bool, err error) {
 	if e.HasData {
 		if len(e.Data) == 0 && media.json {
 			return nil, false, errEmptyJSON
 		}
 		if e.Data == nil {
-			return []byte{}, true, nil // empty, but no tombstone
+			return []byte{}, true, nil // empty, but not a tombstone
 		}
 		return e.Data, true, nil
 	}
@@ -123,7 +127,7 @@ func (enc *encoder) data(e *decoder.Event, d *Destination, media mediaType) (val
 	}
 }
 
-// contentType is the event's media type and what it means for us.
+// contentType returns the event's media type and what it means for the encoder.
 func (enc *encoder) contentType(e *decoder.Event) (string, mediaType, error) {
 	name := enc.router.contentType(e)
 	if own := e.Attribute(decoder.DataContentType); own != nil {
@@ -149,12 +153,12 @@ func (enc *encoder) contentType(e *decoder.Event) (string, mediaType, error) {
 	return name, media, nil
 }
 
-// view is the bytes as a string, without a copy. It must not outlive them.
+// view returns the bytes as a string without a copy. The string must not
+// outlive the bytes.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
-// encode writes the event into the batch and returns the record's size in
-// bytes, roughly as it goes over the wire before compression. Errors say why
-// the row cannot be sent; the batch is then unchanged.
+// encode writes the event into the batch. An error says why the row cannot be
+// sent. The batch is then unchanged.
 func (enc *encoder) encode(b *Batch, e *decoder.Event, d *Destination) error {
 	name, media, err := enc.contentType(e)
 	if err != nil {
@@ -175,7 +179,7 @@ func (enc *encoder) encode(b *Batch, e *decoder.Event, d *Destination) error {
 }
 
 // binary writes a record in binary content mode: attributes as headers, the
-// payload as it is. The order of headers is fixed.
+// payload unchanged. The order of headers is fixed.
 func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentType string, value []byte) {
 	h := headers{buf: enc.scratch[:0]}
 	h.constant(specVersion)
@@ -190,7 +194,7 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	h.add(keySubject, subject(e))
 	h.add(keyDataSchema, d.dataSchema)
 	enc.sequence(&h, e)
-	h.buf = appendBytes(append(h.buf, keyPartitionKey...), d.Key) // also if it is empty
+	h.buf = appendBytes(append(h.buf, keyPartitionKey...), d.Key) // even if it is empty
 	h.count++
 	for _, o := range optionalAttributes {
 		h.add(o.key, e.Attribute(o.attribute))
@@ -209,7 +213,7 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	enc.scratch = h.buf
 }
 
-// typeHeader is the content-type header of this name.
+// typeHeader returns the content-type header with this value.
 func (enc *encoder) typeHeader(contentType string) wireHeader {
 	if h := enc.types[contentType]; h != nil {
 		return h
@@ -229,9 +233,11 @@ func subject(e *decoder.Event) []byte {
 	return e.Attribute(decoder.AggregateID)
 }
 
-// structured writes a record in structured content mode: one JSON document,
-// and no ce_ header at all, because some consumers take any for binary mode.
-func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, contentType string, media mediaType, value []byte, present bool) error {
+// structured writes a record in structured content mode: one JSON document and
+// no ce_ header, because some consumers take any ce_ header for binary mode.
+func (enc *encoder) structured(
+	b *Batch, e *decoder.Event, d *Destination, contentType string, media mediaType, value []byte, present bool,
+) error {
 	if present && media.json && e.DataKind != decoder.JSON && (!json.Valid(value) || !utf8.Valid(value)) {
 		return errBadJSON
 	}
@@ -288,7 +294,7 @@ func (enc *encoder) structured(b *Batch, e *decoder.Event, d *Destination, conte
 }
 
 // appendData writes the data member: the JSON value itself for JSON content,
-// base64 for a bytea column, else a string.
+// base64 for a bytea column, otherwise a string.
 func appendData(j []byte, e *decoder.Event, media mediaType, value []byte) []byte {
 	switch {
 	case media.json:
@@ -303,8 +309,8 @@ func appendData(j []byte, e *decoder.Event, media mediaType, value []byte) []byt
 	return appendString(j, view(value))
 }
 
-// appendMember writes a string attribute; an absent one is left out, never
-// null.
+// appendMember writes a string attribute. An absent attribute is left out,
+// never null.
 func appendMember(j []byte, name string, value []byte) []byte {
 	if len(value) == 0 {
 		return j
@@ -322,11 +328,11 @@ func appendExtension(j []byte, x decoder.Extension) []byte {
 	j = append(j, ',', '"')
 	j = append(j, x.Name...)
 	j = append(j, '"', ':')
-	return append(j, x.Value...) // a number or true or false
+	return append(j, x.Value...) // a number, true or false
 }
 
-// appendString writes a JSON string. Only what JSON requires is escaped; the
-// text is valid UTF-8 by the decoder's checks.
+// appendString writes a JSON string. It escapes only what JSON requires. The
+// decoder has checked that the text is valid UTF-8.
 func appendString(j []byte, text string) []byte {
 	const digits = "0123456789abcdef"
 	j = append(j, '"')
@@ -353,15 +359,15 @@ func (h *headers) time(e *decoder.Event) {
 	h.growing(keyTime, func(b []byte) []byte { return decoder.AppendTime(b, e.Time) })
 }
 
-// sequence adds the position, where it is known.
+// sequence adds the position if it is known.
 func (enc *encoder) sequence(h *headers, e *decoder.Event) {
 	if !enc.router.rules.Unsequenced {
 		h.growing(keySequence, func(b []byte) []byte { return wire.AppendSequence(b, e.Position) })
 	}
 }
 
-// recordTime is the commit time in Kafka's milliseconds. The record of an event
-// that is published late has a later one, see Producer.earliest.
+// recordTime returns the commit time in Kafka's milliseconds. The record of an
+// event that is published late has a later time, see Producer.earliest.
 func recordTime(e *decoder.Event) int64 {
 	return e.CommitTime / int64(time.Millisecond/time.Microsecond)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// isString tells whether the decoder would let the text through: it checks all
-// attributes for control characters and noncharacters.
+// isString reports whether the decoder would accept the text. The decoder
+// checks all attributes for control characters and noncharacters.
 func isString(text string) bool {
 	for _, r := range text {
 		if r < ' ' || r >= 0x7f && r <= 0x9f || r >= 0xfdd0 && r <= 0xfdef || r&0xfffe == 0xfffe {
@@ -24,26 +24,30 @@ func isString(text string) bool {
 	return utf8.ValidString(text)
 }
 
-// FuzzEncode compares what the SDK reads out of our records with what its
-// setters make of the same row.
+// FuzzEncode compares what the SDK reads from the streamer's records with what
+// the SDK's setters make of the same row.
 func FuzzEncode(f *testing.F) {
-	f.Add("1", "order-42", "order.placed", "", "", "tenant", []byte(`{"a": 1}`), uint8(1), int64(1_700_000_000_123_456), uint64(0x15306c8), uint32(1), uint8(0))
+	f.Add("1", "order-42", "order.placed", "", "", "tenant", []byte(`{"a": 1}`),
+		uint8(1), int64(1_700_000_000_123_456), uint64(0x15306c8), uint32(1), uint8(0))
 	f.Add("a b", "ü", "x", "s", "text/plain", `"\`, []byte("\"\\\n\x00"), uint8(0), int64(-1), uint64(1)<<63, uint32(1)<<31, uint8(3))
 	f.Add("id", "k", "t", "s", "application/octet-stream", "", []byte{0xff, 0}, uint8(2), int64(0), uint64(0), uint32(0), uint8(5))
 	f.Add("id", "k", "t", "s", "application/vnd.x+json", "<&>", []byte("[1,2]"), uint8(2), int64(0), uint64(0), uint32(0), uint8(7))
 	f.Add("id", "k", "t", "s", "", "x", []byte{}, uint8(0), int64(0), uint64(0), uint32(0), uint8(255))
-	f.Fuzz(func(t *testing.T, id, key, typ, subject, contentType, extension string, data []byte, kind uint8, micro int64, commit uint64, ordinal uint32, flags uint8) {
+	f.Fuzz(func(
+		t *testing.T, id, key, typ, subject, contentType, extension string, data []byte,
+		kind uint8, micro int64, commit uint64, ordinal uint32, flags uint8,
+	) {
 		for _, text := range []string{id, key, typ, subject, contentType, extension} {
 			if !isString(text) {
-				t.Skip("the decoder lets no such attribute through")
+				t.Skip("the decoder rejects such an attribute")
 			}
 		}
 		if id == "" || key == "" || typ == "" {
-			t.Skip("the decoder lets no such row through")
+			t.Skip("the decoder rejects such a row")
 		}
 		for _, text := range []string{id, key, typ, subject} {
 			if text != "" && strings.TrimSpace(text) == "" {
-				t.Skip("the SDK takes blanks for nothing")
+				t.Skip("the SDK treats blanks as empty")
 			}
 		}
 		const years = 250_000_000_000_000_000
@@ -97,7 +101,7 @@ func compareWithSDK(t *testing.T, rules Rules, e *decoder.Event) {
 	require.Equal(t, dump(encodeOne(t, rules, e), recordTime(e)), dump(b.record(0), recordTime(e)), "repeated")
 	r = b.record(0)
 	written, _ := identify(r)
-	require.Equal(t, string(e.Attribute(decoder.ID)), written, "blanks and all")
+	require.Equal(t, string(e.Attribute(decoder.ID)), written, "including blanks")
 	if rules.Mode == Structured {
 		members := envelope(t, r)
 		if compareEnvelope(t, members, e) {
@@ -124,7 +128,8 @@ func compareWithSDK(t *testing.T, rules Rules, e *decoder.Event) {
 func compareEnvelope(t *testing.T, members map[string]any, e *decoder.Event) bool {
 	t.Helper()
 	_, isText := members["data"].(string)
-	if contentType, _ := members["datacontenttype"].(string); contentType == "application/json" || contentType == "text/json" || isText || members["data"] == nil {
+	if contentType, _ := members["datacontenttype"].(string); contentType == "application/json" || contentType == "text/json" ||
+		isText || members["data"] == nil {
 		return false
 	}
 	var want any

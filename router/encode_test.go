@@ -30,7 +30,7 @@ import (
 
 var update = flag.Bool("update", false, "rewrite the golden files")
 
-// full is an event with everything an outbox row can have.
+// full returns an event with everything that an outbox row can have.
 func full() *decoder.Event {
 	e := numbered(1, "order", "order-42")
 	e.Position = replication.Position{Commit: 0x15306c8, Ordinal: 3}
@@ -88,7 +88,7 @@ func headersOf(r *sarama.Record) map[string]string {
 
 func header(r *sarama.Record, name string) string { return headersOf(r)[name] }
 
-// consumed is the record as a consumer gets it.
+// consumed returns the record as a consumer gets it.
 func consumed(r *sarama.Record) *sarama.ConsumerMessage {
 	return &sarama.ConsumerMessage{Headers: r.Headers, Key: r.Key, Value: r.Value, Topic: "t"}
 }
@@ -105,8 +105,8 @@ func readBySDK(t testing.TB, r *sarama.Record) *cloudevents.Event {
 	return got
 }
 
-// builtBySDK is the event as the SDK's setters make it. In binary mode every
-// extension arrives as a string.
+// builtBySDK returns the event as the SDK's setters make it. In binary mode
+// every extension arrives as a string.
 func builtBySDK(t testing.TB, rules Rules, e *decoder.Event, value []byte) *cloudevents.Event {
 	t.Helper()
 	routes, err := NewRouter(rules)
@@ -127,7 +127,8 @@ func builtBySDK(t testing.TB, rules Rules, e *decoder.Event, value []byte) *clou
 	want.SetExtension("sequence", fmt.Sprintf("%016x-%08x", uint64(e.Position.Commit), e.Position.Ordinal))
 	want.SetExtension("partitionkey", string(d.Key))
 	for a, name := range map[decoder.Attribute]string{
-		decoder.TraceParent: "traceparent", decoder.TraceState: "tracestate", decoder.CorrelationID: "correlationid", decoder.CausationID: "causationid",
+		decoder.TraceParent: "traceparent", decoder.TraceState: "tracestate",
+		decoder.CorrelationID: "correlationid", decoder.CausationID: "causationid",
 	} {
 		if s := e.Attribute(a); s != nil {
 			want.SetExtension(name, string(s))
@@ -148,7 +149,7 @@ func builtBySDK(t testing.TB, rules Rules, e *decoder.Event, value []byte) *clou
 	}
 	if value != nil {
 		want.SetDataContentType(contentTypeOf(e))
-		want.DataEncoded = value // SetData would make base64 of bytes
+		want.DataEncoded = value // SetData would encode bytes as base64
 	}
 	require.NoError(t, want.Validate())
 	return &want
@@ -158,13 +159,15 @@ func contentTypeOf(e *decoder.Event) string {
 	if own := e.Attribute(decoder.DataContentType); own != nil {
 		return string(own)
 	}
-	return map[decoder.DataKind]string{decoder.JSON: "application/json", decoder.Bytes: "application/octet-stream", decoder.Text: "text/plain; charset=utf-8"}[e.DataKind]
+	return map[decoder.DataKind]string{
+		decoder.JSON: "application/json", decoder.Bytes: "application/octet-stream", decoder.Text: "text/plain; charset=utf-8",
+	}[e.DataKind]
 }
 
 func requireSameEvent(t testing.TB, want, got *cloudevents.Event) {
 	t.Helper()
 	require.Equal(t, want.SpecVersion(), got.SpecVersion())
-	// The SDK's setters cut blanks off, its reader of JSON does not.
+	// The SDK's setters trim blanks, its JSON reader does not.
 	require.Equal(t, want.ID(), strings.TrimSpace(got.ID()))
 	require.Equal(t, want.Source(), got.Source())
 	require.Equal(t, want.Type(), strings.TrimSpace(got.Type()))
@@ -176,7 +179,7 @@ func requireSameEvent(t testing.TB, want, got *cloudevents.Event) {
 	require.Equal(t, string(want.Data()), string(got.Data()))
 }
 
-// payloads are rows that differ in their payload only.
+// payloads returns rows that differ only in their payload.
 func payloads() map[string]*decoder.Event {
 	events := map[string]*decoder.Event{"full": full()}
 	add := func(name string, kind decoder.DataKind, contentType string, data []byte) {
@@ -257,7 +260,8 @@ func TestChecklist(t *testing.T) {
 			names = append(names, string(h.Key))
 		}
 		assert.Equal(t, []string{
-			"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "ce_sequence", "ce_partitionkey", "content-type", wire.StreamHeader,
+			"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject",
+			"ce_sequence", "ce_partitionkey", "content-type", wire.StreamHeader,
 		}, names)
 	})
 	t.Run("3 no ce_ header in structured mode", func(t *testing.T) {
@@ -299,7 +303,8 @@ func TestChecklist(t *testing.T) {
 		t.Parallel()
 		e := numbered(1, "order", "k")
 		e.Data = []byte(`{"a": 12345678901234567890}`)
-		assert.Contains(t, string(encodeOne(t, withMode(Structured), e).Value), `"datacontenttype":"application/json","data":{"a": 12345678901234567890}}`)
+		assert.Contains(t, string(encodeOne(t, withMode(Structured), e).Value),
+			`"datacontenttype":"application/json","data":{"a": 12345678901234567890}}`)
 		e.SetAttribute(decoder.DataContentType, []byte("application/vnd.shop+JSON; v=1"))
 		assert.Contains(t, string(encodeOne(t, withMode(Structured), e).Value), `"data":{"a": 12345678901234567890}}`)
 		e.DataKind, e.Data = decoder.Bytes, []byte{0xff, 0}
@@ -327,13 +332,24 @@ func TestChecklist(t *testing.T) {
 		assert.Equal(t, "-17", header(encodeOne(t, binary, full()), "ce_attempt"))
 		assert.Equal(t, "true", header(encodeOne(t, binary, full()), "ce_gift"))
 	})
-	// (10), strings without control characters, is the decoder's.
+	// The decoder is responsible for (10), strings without control characters.
 	t.Run("11 source and dataschema of a row by the letter of RFC 3986", testURIs)
-	// (12), the names of extensions, is the configuration's.
+	// The configuration is responsible for (12), the names of extensions.
 	t.Run("13 sequence has a fixed width and increases", func(t *testing.T) {
 		t.Parallel()
 		last := ""
-		for _, p := range []replication.Position{{}, {Ordinal: 1}, {Ordinal: 9}, {Ordinal: 10}, {Ordinal: 1<<32 - 1}, {Commit: 1}, {Commit: 9, Ordinal: 5}, {Commit: 10, Ordinal: 2}, {Commit: 1 << 40, Ordinal: 1}, {Commit: 1<<64 - 1, Ordinal: 1<<32 - 1}} {
+		for _, p := range []replication.Position{
+			{},
+			{Ordinal: 1},
+			{Ordinal: 9},
+			{Ordinal: 10},
+			{Ordinal: 1<<32 - 1},
+			{Commit: 1},
+			{Commit: 9, Ordinal: 5},
+			{Commit: 10, Ordinal: 2},
+			{Commit: 1 << 40, Ordinal: 1},
+			{Commit: 1<<64 - 1, Ordinal: 1<<32 - 1},
+		} {
 			e := full()
 			e.Position = p
 			text := header(encodeOne(t, binary, e), "ce_sequence")
@@ -350,7 +366,7 @@ func TestChecklist(t *testing.T) {
 		t.Parallel()
 		for _, rules := range []Rules{binary, structured} {
 			b, enc := newBatch(), encoderFor(t, rules)
-			for range 50 { // the same encoder, and another, and a used batch
+			for range 50 { // the same encoder, another encoder, and a used batch
 				encodeInto(t, enc, b, full())
 			}
 			want := dump(b.record(0), b.baseTime)
@@ -416,7 +432,7 @@ func testNullPayload(t *testing.T) {
 		{NullObject, decoder.Text, "{}"},
 	} {
 		value := encodeOne(t, rules(Binary, test.rule), null(test.kind)).Value
-		assert.NotNil(t, value, "no tombstone by accident")
+		assert.NotNil(t, value, "a tombstone by accident")
 		assert.Equal(t, test.want, string(value))
 	}
 	assert.Nil(t, encodeOne(t, rules(Binary, NullTombstone), null(decoder.JSON)).Value)
@@ -429,7 +445,7 @@ func testNullPayload(t *testing.T) {
 	assert.NotContains(t, members, "datacontenttype")
 	assert.Equal(t, map[string]any{}, envelope(t, encodeOne(t, rules(Structured, NullObject), null(decoder.JSON)))["data"])
 
-	// A payload that is empty, not NULL, is never a tombstone.
+	// An empty payload that is not NULL is never a tombstone.
 	for _, data := range [][]byte{nil, {}} {
 		for _, kind := range []decoder.DataKind{decoder.Text, decoder.Bytes} {
 			for _, rule := range []NullPayload{NullJSON, NullObject, NullTombstone, NullReject} {
@@ -451,7 +467,8 @@ func testURIs(t *testing.T) {
 	t.Parallel()
 	for source, valid := range map[string]bool{
 		"/shop": true, "urn:shop:1": true, "https://user@shop.example:8080/a;b/c?d=e#f": true, "shop": true, "%41": true,
-		"a b": false, "urn:x:%zz": false, "urn:x:%4": false, "/größe": false, `a\b`: false, "a|b": false, "<a>": false, "1a:b": false, "a#b#c": false, "[": false,
+		"a b": false, "urn:x:%zz": false, "urn:x:%4": false, "/größe": false, `a\b`: false,
+		"a|b": false, "<a>": false, "1a:b": false, "a#b#c": false, "[": false,
 	} {
 		e := full()
 		e.SetAttribute(decoder.Source, []byte(source))
@@ -610,7 +627,8 @@ func TestEncodeMediaTypes(t *testing.T) {
 	t.Parallel()
 	for contentType, valid := range map[string]bool{
 		"text/plain": true, "application/json; charset=utf-8": true, "a/b": true, "application/vnd.a.b+json": true,
-		"json": false, "application/": false, "/json": false, "a/b c": false, "a b/c": false, "text/plain; charset": false, ";": false, "größe/x": false,
+		"json": false, "application/": false, "/json": false, "a/b c": false, "a b/c": false,
+		"text/plain; charset": false, ";": false, "größe/x": false,
 	} {
 		e := numbered(1, "order", "k")
 		e.SetAttribute(decoder.DataContentType, []byte(contentType))
@@ -622,7 +640,7 @@ func TestEncodeMediaTypes(t *testing.T) {
 	}
 }
 
-// More media types than are remembered are still right.
+// More media types than the encoder remembers are still handled correctly.
 func TestEncodeManyMediaTypes(t *testing.T) {
 	t.Parallel()
 	enc, b := encoderFor(t, withMode(Binary)), newBatch()
@@ -640,7 +658,7 @@ func TestEncodeManyMediaTypes(t *testing.T) {
 	assert.LessOrEqual(t, len(enc.media), 1000)
 }
 
-// The event's slices are views: nothing of them may be kept.
+// The event's slices are views. The encoder must not keep any of them.
 func TestEncodeCopies(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {
@@ -665,8 +683,8 @@ func TestEncodeCopies(t *testing.T) {
 	}
 }
 
-// identify finds the event in both modes, and its position even where it
-// cannot be read back.
+// identify finds the event in both modes. An error names the event's position
+// even where it cannot be read back.
 func TestIdentify(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {
@@ -685,7 +703,7 @@ func TestIdentify(t *testing.T) {
 	require.ErrorContains(t, p.hopeless(b, 0, PoisonEvent, errNullPayload), e.Position.String())
 }
 
-// dump is a record as text, with everything that goes over the wire.
+// dump returns a record as text, with everything that is sent over the wire.
 func dump(r *sarama.Record, base int64) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "timestamp %d\nkey %q\n", base+r.TimestampDelta.Milliseconds(), r.Key)
@@ -700,7 +718,7 @@ func dump(r *sarama.Record, base int64) string {
 }
 
 // The records of these rows must never change: a row that is read again after
-// an update of the streamer must be the same record.
+// an update of the streamer must give the same record.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	for name, e := range payloads() {
@@ -722,8 +740,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// A batch that has been recycled keeps nothing of what was in it, above all not
-// a payload larger than its chunks.
+// A recycled batch keeps nothing of its content, above all not a payload larger
+// than its chunks.
 func TestRecycledBatchLetsGo(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {

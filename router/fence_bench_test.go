@@ -12,10 +12,10 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// BenchmarkTakeOver: what does it cost a start to keep predecessors out and to
-// learn what they have written? Each partition holds some events behind its
-// mark. The parts are reported as medians in milliseconds, beside what a start
-// without all that needs: a producer id.
+// BenchmarkTakeOver measures what it costs a start to fence predecessors and to
+// learn what they have written. Each partition holds some events after its
+// mark. The parts are reported as medians in milliseconds, next to the cost of
+// a start without them: a producer id.
 func BenchmarkTakeOver(b *testing.B) {
 	cluster := kafkatest.Shared(b)
 	for _, partitions := range []int{50, 1000} {
@@ -39,8 +39,8 @@ func BenchmarkTakeOver(b *testing.B) {
 	}
 }
 
-// takeOverOnce is one start on a connection of its own. The first one fences
-// partitions that no producer was ever in, which takes brokers longer.
+// takeOverOnce is one start on its own connection. The first start fences
+// partitions to which no producer has ever written, which takes brokers longer.
 func takeOverOnce(b *testing.B, brokers []string, topic string, partitions int, r ReadBack, parts map[string][]time.Duration, first bool) {
 	b.Helper()
 	client, err := kafka.Connect(someClient(brokers))

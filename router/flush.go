@@ -3,11 +3,11 @@ package router
 import "time"
 
 // Flush seals every open batch whose broker has nothing else to do, so that it
-// leaves at once; the others grow until a request returns. This is Nagle's
-// rule, and needs no clock.
+// is sent at once. The others grow until a request returns. This is Nagle's
+// rule and needs no clock.
 //
-// While the stream is flowing, more is sure to come: then nothing leaves before
-// it is worth a request, and Flush reports that it holds batches back.
+// While the stream is flowing, more is sure to come. Then nothing is sent
+// before it is worth a request, and Flush reports that it holds batches back.
 func (p *Producer) Flush(flowing bool) (held bool) {
 	if len(p.open) == 0 {
 		return false
@@ -20,7 +20,8 @@ func (p *Producer) Flush(flowing bool) (held bool) {
 	idle := func(part *partition) bool {
 		return part.broker != nil && part.broker.idleLocked() && p.lingered(part.open)
 	}
-	// All are chosen before the first is sealed, because that ends the idleness.
+	// All are chosen before the first is sealed, because sealing makes the
+	// broker busy.
 	p.chosen = p.chosen[:0]
 	rest := p.open[:0]
 	for _, part := range p.open {
@@ -41,7 +42,8 @@ func (p *Producer) lingered(b *Batch) bool {
 	return p.config.Linger == 0 || time.Since(b.opened) >= p.config.Linger
 }
 
-// Seal closes every open batch, whatever the brokers are doing: for stopping.
+// Seal seals every open batch, whatever the brokers are doing. It is for
+// stopping.
 func (p *Producer) Seal() { p.sealAll() }
 
 func (p *Producer) sealAll() {
@@ -53,7 +55,7 @@ func (p *Producer) sealAll() {
 	p.open = p.open[:0]
 }
 
-// seal closes the open batch of one partition.
+// seal seals the open batch of one partition.
 func (p *Producer) seal(part *partition) {
 	for i, other := range p.open {
 		if other == part {
@@ -66,7 +68,7 @@ func (p *Producer) seal(part *partition) {
 	p.sealLocked(part)
 }
 
-// sealLocked gives the open batch its sequence numbers and queues it.
+// sealLocked assigns sequence numbers to the open batch and queues it.
 func (p *Producer) sealLocked(part *partition) {
 	b := part.open
 	part.open = nil
@@ -75,11 +77,11 @@ func (p *Producer) sealLocked(part *partition) {
 	p.scheduleLocked(part)
 }
 
-// Ready tells that Collect has something to do. It costs one atomic load.
+// Ready reports whether Collect has something to do. It costs one atomic load.
 func (p *Producer) Ready() bool { return p.ready.Load() }
 
-// Collect takes notice of acknowledged batches and returns why production has
-// ended, if it has.
+// Collect processes acknowledged batches. It returns why production has ended,
+// if it has.
 func (p *Producer) Collect() error {
 	p.ready.Store(false)
 	p.mu.Lock()

@@ -35,16 +35,18 @@ func encodeInto(t testing.TB, enc *encoder, b *Batch, e *decoder.Event) {
 	require.NoError(t, tryEncode(enc, b, e))
 }
 
-// withColumn is the core columns and one more.
+// withColumn returns the core columns and one more.
 func withColumn(a decoder.Attribute, column string) map[decoder.Attribute]string {
 	columns := maps.Clone(coreColumns)
 	columns[a] = column
 	return columns
 }
 
-// readPartition hands every record of a partition, up to its end as of now, to
+// readPartition passes every record of a partition, up to its current end, to
 // visit.
-func readPartition(ctx context.Context, c *kafka.Client, topic string, partition int32, visit func(offset int64, r *sarama.Record) error) error {
+func readPartition(
+	ctx context.Context, c *kafka.Client, topic string, partition int32, visit func(offset int64, r *sarama.Record) error,
+) error {
 	logs, err := c.Logs(ctx, topic)
 	if err != nil {
 		return err
@@ -62,7 +64,7 @@ func readPartition(ctx context.Context, c *kafka.Client, topic string, partition
 	})
 }
 
-// plain is the batch as sarama encodes it by itself.
+// plain returns the batch as sarama itself encodes it.
 func plain(b *Batch, c codec, id int64, epoch int16) *sarama.RecordBatch {
 	wire := &sarama.RecordBatch{}
 	b.wire(wire, nil, c, id, epoch, make([]*sarama.Record, b.count()))
@@ -74,7 +76,7 @@ func someClient(brokers []string) kafka.ClientConfig {
 	return kafka.ClientConfig{Brokers: brokers, ClientID: "streamer-test", RequestTimeout: 5 * time.Second}
 }
 
-// connected is a client of a cluster without passwords.
+// connected returns a client of a cluster without passwords.
 func connected(t testing.TB, brokers []string) *kafka.Client {
 	t.Helper()
 	client, err := kafka.Connect(someClient(brokers))
@@ -83,7 +85,7 @@ func connected(t testing.TB, brokers []string) *kafka.Client {
 	return client
 }
 
-// owning is a new instance's first step, on a connection of its own.
+// owning is a new instance's first step, on its own connection.
 func owning(t testing.TB, brokers []string, transactionalID string) *kafka.Owner {
 	t.Helper()
 	o, err := connected(t, brokers).TakeOver(t.Context(), transactionalID)
@@ -101,7 +103,7 @@ func firstPartitions(topic string, n int32) map[string][]int32 {
 	return map[string][]int32{topic: ids}
 }
 
-// endsNow are where the partitions of a topic end.
+// endsNow returns the current ends of the partitions of a topic.
 func endsNow(t testing.TB, c *kafka.Client, topic string) []int64 {
 	t.Helper()
 	found, err := c.Ends(t.Context(), []string{topic})

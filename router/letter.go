@@ -17,7 +17,7 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Letter is a dead letter where it lies, without what the row holds.
+// Letter is a dead letter in its topic, without the content of the row.
 type Letter struct {
 	Topic     string
 	Partition int32
@@ -30,14 +30,16 @@ type Letter struct {
 	AggregateType string
 	Class         PoisonClass
 	Reason        string
-	// Copies is how often it is in the topic: more than once only if a start had
-	// to repeat what was published.
+	// Copies is how often the letter is in the topic. It is more than 1 only if
+	// a start had to publish the letter again.
 	Copies int
-	// Resolution is what was decided about it, nil while it is open.
+	// Resolution is what was decided about the letter. It is nil while the
+	// letter is open.
 	Resolution *Resolution
 }
 
-// row is what a letter is about, wherever it lies and however often.
+// row identifies the row of a letter, independent of the letter's place and
+// number of copies.
 type row struct {
 	stream string
 	at     replication.Position
@@ -45,9 +47,9 @@ type row struct {
 
 func (l *Letter) row() row { return row{l.StreamID, l.Position} }
 
-// Letters lists the dead letters of a topic in stream order, the resolved ones,
-// too. A topic that does not exist has none. Columns tell which column is the
-// aggregate type.
+// Letters lists the dead letters of a topic in stream order, including the
+// resolved ones. A topic that does not exist has none. columns says which
+// column is the aggregate type.
 func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
 	spans, err := c.Whole(ctx, topic)
 	if err != nil {
@@ -61,7 +63,7 @@ func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[dec
 		}
 		parsed, err := ParseDeadLetter(r.Headers, r.Key, r.Value)
 		if err != nil {
-			return nil //nolint:nilerr // what is no dead letter of ours concerns somebody else
+			return nil //nolint:nilerr // other records in the topic are not the streamer's
 		}
 		l := summarize(&parsed, columns)
 		l.Topic, l.Partition, l.Offset = s.Topic, s.Partition, offset
@@ -86,7 +88,7 @@ func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[dec
 	return list, nil
 }
 
-// summarize keeps nothing of the record's memory.
+// summarize returns a Letter that shares no memory with the record.
 func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 	l := Letter{
 		StreamID: d.StreamID, Position: d.Position, CommitTime: time.UnixMicro(d.CommitTime).UTC(),
@@ -100,10 +102,10 @@ func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 	return l
 }
 
-// errGone tells that retention was faster than a person.
+// errGone means that retention was faster than the operator.
 var errGone = errors.New("record is not in the topic any more")
 
-// Open reads a dead letter with all that it holds.
+// Open reads a dead letter with its whole content.
 func (l Letter) Open(ctx context.Context, c *kafka.Client) (DeadLetter, []RawHeader, error) {
 	var opened *DeadLetter
 	var headers []RawHeader

@@ -11,11 +11,14 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// A dead letter that is read back must be known again when its row comes by, whatever
-// is wrong with its id.
+// A dead letter that is read back must be recognised when its row reappears in
+// the stream, whatever is wrong with its ID.
 func TestDeadLetterIsKnownAgain(t *testing.T) {
 	t.Parallel()
-	columns := map[decoder.Attribute]string{decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload"}
+	columns := map[decoder.Attribute]string{
+		decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid",
+		decoder.Type: "type", decoder.Payload: "payload",
+	}
 	for name, id := range map[string]decoder.Column{
 		"control character": {Name: "id", TypeOID: 25, Bytes: []byte("order-1\n")},
 		"blank":             {Name: "id", TypeOID: 25, Bytes: []byte(" ")},
@@ -47,7 +50,7 @@ func TestDeadLetterIsKnownAgain(t *testing.T) {
 			w := &reading{ReadBack: ReadBack{StreamID: "stream"}}
 			w.last = Landmark{Position: position, EventID: found, Topic: "dead", Partition: -1}
 			w.conclude(nil)
-			assert.Len(t, w.found.Landmarks, 1, "nothing proves the position that is passed over")
+			assert.Len(t, w.found.Landmarks, 1, "no landmark proves the skipped position")
 			p := NewPassage(Point{}, w.found, nil)
 			_, err = p.Pass(at, []byte(letter.EventID), 5) // as a session does
 			assert.NoError(t, err)

@@ -25,7 +25,7 @@ const (
 	jsonbOID    = 3802
 )
 
-// rowColumns are a row as the decoder hands it over.
+// rowColumns returns a row as the decoder passes it on.
 func rowColumns(id, aggregateType, aggregateID, payload string) []decoder.Column {
 	column := func(name, value string, oid uint32) decoder.Column {
 		return decoder.Column{Name: name, TypeOID: oid, Bytes: []byte(value)}
@@ -36,15 +36,16 @@ func rowColumns(id, aggregateType, aggregateID, payload string) []decoder.Column
 	}
 }
 
-// letterOf is the n-th row of a stream as a dead letter.
+// letterOf returns the n-th row of a stream as a dead letter.
 func letterOf(n int, columns []decoder.Column) DeadLetter {
 	l := NewDeadLetter(someRules(), columns)
-	l.StreamID, l.Position, l.CommitTime = someRules().StreamID, replication.Position{Commit: commitOf(n), Ordinal: 1}, 1_700_000_000_123_456+int64(n)
+	l.StreamID, l.Position, l.CommitTime = someRules().StreamID,
+		replication.Position{Commit: commitOf(n), Ordinal: 1}, 1_700_000_000_123_456+int64(n)
 	l.Class, l.Reason = PoisonSize, "is too large"
 	return l
 }
 
-// desk writes into a cluster as the commands do.
+// desk writes to a cluster as the commands do.
 type desk struct {
 	*Writer
 	t      *testing.T
@@ -113,7 +114,7 @@ func TestLetters(t *testing.T) {
 	d.bury(2, second)
 	d.write(letterTopic, 1, &sarama.Record{Value: []byte("somebody else's")})
 	d.bury(1, first)
-	d.bury(1, first) // a start at least once
+	d.bury(1, first) // a start repeats it: at least once
 	d.bury(1, elsewhere)
 
 	letters := d.letters()
@@ -139,16 +140,17 @@ func TestLetters(t *testing.T) {
 	assert.Equal(t, []byte("a"), decision.Key)
 	assert.Nil(t, decision.Value)
 	assert.Equal(t, []string{
-		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID, "streamer-resolved-sequence=" + wire.FormatSequence(first.Position),
+		"streamer-resolved=dropped", "streamer-resolved-stream=" + first.StreamID,
+		"streamer-resolved-sequence=" + wire.FormatSequence(first.Position),
 		"streamer-resolved-offset=1", "streamer-resolved-by=me", "streamer-resolved-at=2026-11-21T10:00:00Z", "streamer-replay=resolution",
 	}, texts(decision.Headers))
 	letters = d.letters()
 	require.Len(t, letters, 3)
-	assert.Equal(t, &Resolution{Dropped, "me", at}, letters[0].Resolution, "of both copies")
+	assert.Equal(t, &Resolution{Dropped, "me", at}, letters[0].Resolution, "the resolution is for both copies")
 	assert.Nil(t, letters[1].Resolution)
 	assert.Nil(t, letters[2].Resolution, "another stream has the same position")
 	d.bury(1, first)
-	assert.NotNil(t, d.letters()[0].Resolution, "a repeated one was decided about, too")
+	assert.NotNil(t, d.letters()[0].Resolution, "the repeated letter is resolved as well")
 
 	gone := letters[1]
 	gone.Offset = 99
@@ -164,17 +166,21 @@ func texts(headers []*sarama.RecordHeader) (list []string) {
 	return list
 }
 
-// A revived event is the record that the row would have become, and one header.
+// A revived event is the record that the row would have become, plus one
+// header.
 func TestRevive(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change  func(*Rules)
 		columns func([]decoder.Column) []decoder.Column
 	}{
-		"binary":           {},
-		"structured":       {change: func(r *Rules) { r.Mode = Structured }},
-		"null payload":     {columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c }},
-		"tombstone":        {change: func(r *Rules) { r.NullPayload = NullTombstone }, columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c }},
+		"binary":       {},
+		"structured":   {change: func(r *Rules) { r.Mode = Structured }},
+		"null payload": {columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c }},
+		"tombstone": {
+			change:  func(r *Rules) { r.NullPayload = NullTombstone },
+			columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c },
+		},
 		"empty payload":    {columns: func(c []decoder.Column) []decoder.Column { c[4].TypeOID, c[4].Bytes = textOID, []byte{}; return c }},
 		"other topic":      {change: func(r *Rules) { r.Topic = "corrected" }},
 		"binary format":    {columns: func(c []decoder.Column) []decoder.Column { c[4].Binary, c[4].Bytes = true, []byte("\x01{}"); return c }},
@@ -204,7 +210,7 @@ func TestRevive(t *testing.T) {
 			}
 			parsed, err := ParseDeadLetter(pointers(letter.headers(letter.StreamID)), letter.Key, value)
 			require.NoError(t, err)
-			rules.StreamID = "that of now" // the letter's counts
+			rules.StreamID = "that of now" // the letter's stream ID counts
 			routes, err := NewRouter(rules)
 			require.NoError(t, err)
 			got, err := routes.Revive(decoder.New(mapping), &parsed, 0)
@@ -216,7 +222,7 @@ func TestRevive(t *testing.T) {
 			assert.Equal(t, want.record(0).Headers, headers[:len(headers)-1])
 			assert.Equal(t, want.record(0).Key, got.record.Key)
 			assert.Equal(t, want.record(0).Value, got.record.Value)
-			assert.Equal(t, want.record(0).Value == nil, got.record.Value == nil, "a tombstone is one again")
+			assert.Equal(t, want.record(0).Value == nil, got.record.Value == nil, "a tombstone is a tombstone again")
 			assert.Equal(t, want.baseTime, got.at)
 		})
 	}
@@ -295,7 +301,7 @@ func records(t *testing.T, c *kafka.Client, topic string) [][]*sarama.Record {
 	return all
 }
 
-// What people publish again or decide says nothing about how far the stream has
+// What operators publish again or decide does not show how far the stream has
 // come.
 func TestReadBackPassesOverDecisions(t *testing.T) {
 	t.Parallel()
@@ -324,7 +330,7 @@ func TestReadBackPassesOverDecisions(t *testing.T) {
 	require.Len(t, found.Landmarks, 1)
 	assert.Equal(t, letterTopic, found.Landmarks[0].Topic)
 
-	// The same where routing has changed, and every record is looked at.
+	// The same where routing has changed and every record is read.
 	found = readBack(func(string) bool { return true })
 	assert.Equal(t, map[replication.Position]struct{}{buried.Position: {}}, found.Published)
 	assert.Zero(t, found.Topics[orders].Partitions[partition].Last)

@@ -21,7 +21,7 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// liveConfig is for a real broker, whose time is real.
+// liveConfig is for a real broker, which runs in real time.
 func liveConfig() ProducerConfig {
 	config := someConfig()
 	config.MaxBatchBytes, config.MaxInFlightBytes = 16<<10, 1<<20
@@ -29,7 +29,7 @@ func liveConfig() ProducerConfig {
 	return config
 }
 
-// newLiveRig is a producer into a real cluster.
+// newLiveRig returns a rig with a producer into a real cluster.
 func newLiveRig(t *testing.T, brokers []string, config ProducerConfig, rules Rules) *rig {
 	t.Helper()
 	client, err := kafka.Connect(someClient(brokers))
@@ -47,8 +47,8 @@ func newLiveRig(t *testing.T, brokers []string, config ProducerConfig, rules Rul
 	return r
 }
 
-// requireDelivered compares what is in the topic with the stream: all, once,
-// in order, in Java's partition.
+// requireDelivered checks that the topic holds every event of the stream once,
+// in order, in the partition of Java's client.
 func (r *rig) requireDelivered(messages []*sarama.ConsumerMessage, partitions int) {
 	r.Helper()
 	next := map[int32]int{}
@@ -62,7 +62,8 @@ func (r *rig) requireDelivered(messages []*sarama.ConsumerMessage, partitions in
 		copy(headers, m.Headers)
 		id, _ := identify(&sarama.Record{Headers: headers, Value: m.Value})
 		at := next[m.Partition]
-		require.Less(r, at, len(routed[m.Partition]), "partition %d has more than was routed to it: %s at offset %d", m.Partition, id, m.Offset)
+		require.Less(r, at, len(routed[m.Partition]),
+			"partition %d has more events than were routed to it: %s at offset %d", m.Partition, id, m.Offset)
 		require.Equal(r, routed[m.Partition][at], id, "partition %d offset %d", m.Partition, m.Offset)
 		next[m.Partition]++
 	}
@@ -101,8 +102,8 @@ func TestProducerIntoKafka(t *testing.T) {
 	}
 }
 
-// A real broker with a small limit: batches are halved until they fit; a record
-// that does not fit alone is named, and nothing behind it is written.
+// A real broker with a small limit: batches are halved until they fit. A record
+// that does not fit alone is named, and nothing after it is written.
 func TestProducerTooLargeForKafka(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -120,7 +121,7 @@ func TestProducerTooLargeForKafka(t *testing.T) {
 			r.stream = append(r.stream, e)
 		}
 		if _, err := r.append(e); err != nil {
-			break // it is the same error that settle gives
+			break // settle returns the same error
 		}
 	}
 	err := r.settle()
@@ -135,7 +136,7 @@ func TestProducerThroughRestarts(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	cluster := kafkatest.New(t, kafkatest.Options{})
 	rules := someRules()
@@ -234,12 +235,14 @@ func TestReadPartition(t *testing.T) {
 	require.Error(t, readPartition(t.Context(), client, kafkatest.TopicName(t), 0, nil))
 }
 
-// Compaction leaves gaps, and after deleted records the log begins later.
+// Compaction leaves gaps, and after deleted records the partition begins later.
 func TestReadPartitionOverGaps(t *testing.T) {
 	t.Parallel()
 	const name = "compacted"
 	cluster := fake.Start(t, kfake.NumBrokers(1))
-	require.NoError(t, cluster.CreateTopic(name, 1, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000"}))
+	require.NoError(t, cluster.CreateTopic(name, 1, map[string]string{
+		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000",
+	}))
 	rules := someRules()
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	for i := range 500 {

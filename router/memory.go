@@ -2,10 +2,10 @@ package router
 
 import "math/bits"
 
-// memory lends batches the space that their records grow in, and takes it back,
-// so that a busy producer allocates nothing and leaves the garbage collector
-// nothing to do. It keeps no more than limit bytes that are not lent. It belongs
-// to one goroutine.
+// memory lends batches the memory for their records and takes it back. A busy
+// producer thus allocates nothing and leaves the garbage collector nothing to
+// do. memory keeps no more than limit bytes that are not lent. It belongs to
+// one goroutine.
 type memory struct {
 	free  [largestClass - smallestClass + 1][][]byte // sizes are powers of two
 	kept  int                                        // bytes in free
@@ -14,11 +14,11 @@ type memory struct {
 
 const (
 	smallestClass = 11 // 2 KiB
-	largestClass  = 21 // 2 MiB; what is larger is left to the garbage collector
+	largestClass  = 21 // 2 MiB; anything larger is left to the garbage collector
 )
 
-// grow returns b with room for more bytes. What b was in is taken back. Without
-// a memory that is Go's own business.
+// grow returns b with room for more bytes and takes back b's old space. On a
+// nil memory it allocates with make.
 func (m *memory) grow(b []byte, more int) []byte {
 	need := len(b) + more
 	if need <= cap(b) {
@@ -46,7 +46,7 @@ func (m *memory) take(class int) []byte {
 	return b[:0]
 }
 
-// give takes b back, if it came from here and there is room for it.
+// give takes b back if it came from this memory and there is room for it.
 func (m *memory) give(b []byte) {
 	class := bits.Len(uint(cap(b))) - 1
 	if m == nil || class < smallestClass || class > largestClass || cap(b) != 1<<class || m.kept+cap(b) > m.limit {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Whatever grows in a memory keeps its bytes, shares them with nobody, and what
-// is kept stays below the limit.
+// A slice that grows in a memory keeps its bytes and shares them with no other
+// slice. The memory kept stays below the limit.
 func TestMemoryGrows(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))

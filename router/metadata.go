@@ -12,8 +12,8 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// topic finds a topic by the name in a row. A new one is not ready until its
-// metadata has come.
+// topic finds a topic by the name in a row. A new topic is not ready until its
+// metadata has arrived.
 func (p *Producer) topic(name []byte) *topic {
 	if t := p.topics[string(name)]; t != nil {
 		return t
@@ -24,7 +24,10 @@ func (p *Producer) topic(name []byte) *topic {
 }
 
 func (p *Producer) newTopic(name string) *topic {
-	t := &topic{name: name, partitioner: kafka.NewPartitioner(p.router.rules.Partitioner, name), deadLetters: name == p.router.rules.DeadLetterTopic}
+	t := &topic{
+		name: name, partitioner: kafka.NewPartitioner(p.router.rules.Partitioner, name),
+		deadLetters: name == p.router.rules.DeadLetterTopic,
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.known = append(p.known, t)
@@ -33,8 +36,8 @@ func (p *Producer) newTopic(name string) *topic {
 	return t
 }
 
-// outsideLocked is a partition that Write uses. It is not in the reader's map, so no
-// event can get into it.
+// outsideLocked returns a partition for Write. The partition is not in the
+// reader's map, so no event can get into it.
 func (p *Producer) outsideLocked(name string, id int32) *partition {
 	for _, t := range p.known {
 		if t.name == name && len(t.partitions) == 1 && t.partitions[0].id == id && !t.ready.Load() {
@@ -47,10 +50,10 @@ func (p *Producer) outsideLocked(name string, id int32) *partition {
 	return t.partitions[0]
 }
 
-// allLocked lists every topic written to.
+// allLocked returns every topic that is written to.
 func (p *Producer) allLocked() []*topic { return p.known }
 
-// lookUpLocked asks for the leader of a partition.
+// lookUpLocked requests a lookup of the leader of a partition.
 func (p *Producer) lookUpLocked(part *partition) {
 	p.lookups[part] = struct{}{}
 	p.wakeMetadata()
@@ -63,8 +66,8 @@ func (p *Producer) wakeMetadata() {
 	}
 }
 
-// runMetadata is the goroutine that may wait for metadata, so that nobody else
-// has to.
+// runMetadata is the goroutine that may wait for metadata, so that no other has
+// to.
 func (p *Producer) runMetadata() {
 	timer := time.NewTimer(p.config.MetadataInterval)
 	defer timer.Stop()
@@ -87,8 +90,8 @@ func (p *Producer) runMetadata() {
 	}
 }
 
-// renew keeps predecessors out. An outage of Kafka makes this take a moment,
-// and then leaders wait to be looked up.
+// renew renews the fence that keeps predecessors out. During an outage of Kafka
+// this takes a moment, and no leader is looked up meanwhile.
 func (p *Producer) renew() time.Duration {
 	again, err := p.cluster.Renew()
 	if err != nil {
@@ -102,7 +105,7 @@ func (p *Producer) renew() time.Duration {
 	return again
 }
 
-// untilNextRetry is how long nothing is due.
+// untilNextRetry returns the time until the next retry is due.
 func (p *Producer) untilNextRetry() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +119,7 @@ func (p *Producer) untilNextRetry() time.Duration {
 	return max(0, time.Until(next))
 }
 
-// due lists what waits and may be tried again now.
+// due lists the waiting items that may be tried again now.
 func due[T comparable](p *Producer, waiting map[T]struct{}, retryOf func(T) *retry) []T {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -136,7 +139,7 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// resolveTopics learns the partition counts of new topics.
+// resolveTopics looks up the partition counts of new topics.
 func (p *Producer) resolveTopics() {
 	for _, t := range due(p, p.unknown, func(t *topic) *retry { return &t.retry }) {
 		err := p.cluster.Refresh(t.name)
@@ -155,8 +158,8 @@ func (p *Producer) resolveTopics() {
 	}
 }
 
-// admit gets the partitions of a topic ready to be written to. Those that were
-// read back at the start are.
+// admit prepares the partitions of a topic for writing. Those that were read
+// back at the start are already prepared.
 func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	p.mu.Lock()
 	found, known := p.dormant[t.name]
@@ -176,16 +179,17 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 	return found, err
 }
 
-// errGrownSince ends production, so that what was published is read back once
-// more: what is known says nothing about where keys are now.
+// errGrownSince ends production, so that published events are read back again.
+// What is known does not show which partitions the keys map to now.
 var errGrownSince = errors.New("topic has grown since it was read back")
 
-// errCameBack ends production for the same reason: the topic may hold events above
-// the checkpoint.
+// errCameBack ends production so that published events are read back again: the
+// topic may hold events above the checkpoint.
 var errCameBack = errors.New("topic that was missing when others were read back exists after all")
 
-// create makes a missing topic, if the configuration allows it, and tries again
-// only what may get better. The next attempt finds it.
+// create creates a missing topic if the configuration allows it. It tries again
+// only after a retryable error. The next attempt of resolveTopics finds the
+// topic.
 func (p *Producer) create(t *topic, missing error) error {
 	if t.createTried {
 		return missing
@@ -233,13 +237,13 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 		p.failLocked(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
 	case fenced:
 		p.failLocked(err)
-	default: // the next try may do better
+	default: // the next attempt may succeed
 	}
-	p.announceLocked() // the caller may want to say what it waits for
+	p.announceLocked() // the caller may want to report what it waits for
 }
 
-// giveUpTopicLocked ends production, or makes poison of the rows that go to the topic
-// where those become dead letters.
+// giveUpTopicLocked ends production. If rows for the topic can become dead
+// letters, it makes those rows poison instead.
 func (p *Producer) giveUpTopicLocked(t *topic, err error) {
 	if p.router.rules.DeadLetterTopic == "" || t.deadLetters {
 		p.failLocked(failure.Refuse(err))
@@ -249,11 +253,11 @@ func (p *Producer) giveUpTopicLocked(t *topic, err error) {
 }
 
 // putLocked makes a topic usable: at once if a stored checkpoint has its marks,
-// otherwise when one has been stored.
+// otherwise when such a checkpoint has been stored.
 func (p *Producer) putLocked(t *topic) {
 	stored, known := p.dormant[t.name]
 	delete(p.dormant, t.name)
-	delete(p.missing, t.name) // it is another one
+	delete(p.missing, t.name) // it is a different topic
 	if known && len(stored.Partitions) == len(t.partitions) {
 		t.ready.Store(true)
 	} else {
@@ -263,7 +267,7 @@ func (p *Producer) putLocked(t *topic) {
 	p.announceLocked()
 }
 
-// addPartitions takes partitions into use that have been found, and are not in use.
+// addPartitions adds the partitions that were found and are not yet in use.
 func (t *topic) addPartitions(found FoundTopic, passage *Passage) {
 	t.id, t.admitted = found.ID, true
 	t.mixed = later(t.mixed, found.Mixed)
@@ -310,7 +314,7 @@ func (p *Producer) leaderResolved(part *partition, c kafka.Connection, err error
 	p.announceLocked()
 }
 
-// watchGrowth looks for topics whose partition count has changed: the keys of
+// watchGrowth looks for topics whose partition count has grown: the keys of
 // such a topic move (K-13).
 func (p *Producer) watchGrowth() {
 	p.mu.Lock()
@@ -335,11 +339,11 @@ func (p *Producer) partitionCount(t *topic) int {
 	return len(t.partitions)
 }
 
-// noteGrowth gets the new partitions ready; the reading goroutine takes them
-// into use.
+// noteGrowth prepares the new partitions. The reading goroutine starts to use
+// them.
 func (p *Producer) noteGrowth(t *topic, count int) {
 	if t.grown.Load() == int32(count) {
-		return // they are ready, and no event has come since
+		return // they are ready, and no event has arrived since
 	}
 	admitted, err := p.cluster.Admit(t.name, count)
 	if err != nil {
@@ -353,9 +357,9 @@ func (p *Producer) noteGrowth(t *topic, count int) {
 	p.announceLocked()
 }
 
-// grow takes new partitions into use once everything routed by the old count
-// has been acknowledged, so that no key is ever on its way to two partitions.
-// It reports whether that has happened.
+// grow starts to use new partitions once everything routed with the old count
+// has been acknowledged. No key is thus ever on its way to two partitions. grow
+// reports whether the topic is ready.
 func (p *Producer) grow(t *topic) bool {
 	p.sealAll()
 	p.mu.Lock()

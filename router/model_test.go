@@ -11,7 +11,7 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// modelled is the model broker as a producer asks it.
+// modelled is the model broker as a producer uses it.
 type modelled struct{ *model.Cluster }
 
 func newModel(nodes int) *modelled { return &modelled{model.New(nodes)} }
@@ -24,7 +24,7 @@ func (m *modelled) Leader(topic string, partition int32) (kafka.Connection, erro
 	return node, nil
 }
 
-// ID is another one for each producer.
+// ID returns a different producer id for each producer.
 func (m *modelled) ID() (int64, int16) { return m.NewProducerID(), 0 }
 
 func (m *modelled) Admit(topic string, partitions int) (kafka.Admission, error) {
@@ -35,9 +35,11 @@ func (m *modelled) Renew() (time.Duration, error) { return time.Hour, nil }
 func (m *modelled) Lapsed() error                 { return nil }
 func (m *modelled) Remembers() time.Duration      { return m.Expiry }
 
-// checkMarks proves that every event above the checkpoint lies at or above the
-// mark of its partition, but for those inherited from a predecessor.
-func (m *modelled) checkMarks(t require.TestingT, marks map[string]Marks, checkpoint replication.LSN, inherited map[string][]replication.Position) {
+// checkMarks proves that every event above the checkpoint is at or above the
+// mark of its partition, except for those inherited from a predecessor.
+func (m *modelled) checkMarks(
+	t require.TestingT, marks map[string]Marks, checkpoint replication.LSN, inherited map[string][]replication.Position,
+) {
 	m.Lock()
 	defer m.Unlock()
 	for name, topic := range m.Topics {
@@ -47,8 +49,9 @@ func (m *modelled) checkMarks(t require.TestingT, marks map[string]Marks, checkp
 			}
 			for offset, r := range p.Log[:min(int64(len(p.Log)), marks[name].Offsets[id])] {
 				var n int
-				if _, err := fmt.Sscanf(r.EventID(), "event-%d", &n); err == nil && (id >= len(inherited[name]) || commitOf(n) > inherited[name][id].Commit) {
-					require.Less(t, commitOf(n), checkpoint, "%s of topic %s partition %d lies at %d, below the mark", r.EventID(), name, id, offset)
+				if _, err := fmt.Sscanf(r.EventID(), "event-%d", &n); err == nil &&
+					(id >= len(inherited[name]) || commitOf(n) > inherited[name][id].Commit) {
+					require.Less(t, commitOf(n), checkpoint, "%s of topic %s partition %d is at %d, below the mark", r.EventID(), name, id, offset)
 				}
 			}
 		}

@@ -15,16 +15,16 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// aged makes the events of a rig so much older than they are when they are
+// aged makes the events of a rig older by the given age when they are
 // published.
 func (r *rig) aged(by time.Duration) {
 	r.shift = time.Since(time.UnixMicro(numbered(r.next, "", "").CommitTime)) - by
 }
 
-// Kafka measures how long it remembers a producer by the time of its records, not
-// of their arrival. Events that are older than that when they are published, as
-// after a weekend, must not make it forget: nothing is lost, repeated or let in
-// before what belongs before it, whatever happens to a batch.
+// Kafka measures how long it remembers a producer by the time of its records,
+// not by their arrival. Events may be older than that when they are published,
+// for example after a weekend. They must not make Kafka forget the producer:
+// nothing is lost, repeated or reordered, whatever happens to a batch.
 func TestProducerOldEvents(t *testing.T) {
 	t.Parallel()
 	for _, expiry := range []time.Duration{model.Expiry, time.Hour, time.Minute} {
@@ -67,8 +67,8 @@ type owned struct {
 
 func (o owned) ID() (int64, int16) { return o.id, o.epoch }
 
-// A predecessor that was fenced stays out while old events are published,
-// although brokers restart.
+// A fenced predecessor stays out while old events are published, even if
+// brokers restart.
 func TestOldEventsLetNoPredecessorIn(t *testing.T) {
 	t.Parallel()
 	for _, age := range []time.Duration{0, 23 * time.Hour, 30 * time.Hour, 1000 * time.Hour} {
@@ -108,9 +108,9 @@ func TestOldEventsLetNoPredecessorIn(t *testing.T) {
 	}
 }
 
-// Events younger than some minutes keep the time of their commit, to the
-// millisecond; older ones get the earliest time that brokers take for young. A
-// record that is sent again is the same.
+// Events younger than some minutes keep their commit time, to the millisecond.
+// Older events get the earliest time that brokers accept as young. A record
+// that is sent again is unchanged.
 func TestRecordTimeOfOldEvents(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ expiry, latest time.Duration }{
@@ -128,7 +128,10 @@ func TestRecordTimeOfOldEvents(t *testing.T) {
 				m.Topic(orders, 1)
 				m.Faults[model.At(orders, 0, 2)] = model.Fault{Kind: model.CutBefore}
 				r := newRig(t, m, someConfig())
-				for _, age := range []time.Duration{1000 * time.Hour, test.latest + time.Second, test.latest + time.Millisecond, test.latest, test.latest - time.Millisecond, time.Second, 0, -time.Second} {
+				for _, age := range []time.Duration{
+					1000 * time.Hour, test.latest + time.Second, test.latest + time.Millisecond, test.latest,
+					test.latest - time.Millisecond, time.Second, 0, -time.Second,
+				} {
 					r.aged(age)
 					opened := time.Now()
 					require.NoError(t, r.feed(1, 1))
@@ -178,7 +181,7 @@ func TestWindowFollowsTheBrokers(t *testing.T) {
 	}
 }
 
-// A topic that refuses old records takes old events.
+// A topic that refuses old records accepts old events.
 func TestOldEventsIntoKafka(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)

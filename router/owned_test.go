@@ -40,7 +40,7 @@ func TestFencedProducer(t *testing.T) {
 	}
 	require.ErrorIs(t, err, kafka.ErrFenced)
 	require.ErrorIs(t, err, sarama.ErrInvalidProducerEpoch)
-	assert.Equal(t, failure.Transient, failure.ClassOf(err), "another tenure may do better")
+	assert.Equal(t, failure.Transient, failure.ClassOf(err), "another tenure may succeed")
 	require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("zombie")), kafka.ErrFenced)
 
 	value, err := kafka.NewCompactedTopic(successor.Client, checkpoints).Last(t.Context(), []byte("slot"))
@@ -51,7 +51,7 @@ func TestFencedProducer(t *testing.T) {
 	assert.Len(t, messages, 50)
 }
 
-// newOwnedRig is a producer that writes as the owner.
+// newOwnedRig returns a rig whose producer writes as the owner.
 func newOwnedRig(t *testing.T, o *kafka.Owner, rules Rules) *rig {
 	t.Helper()
 	r := &rig{T: t, cluster: o, close: o.Close, config: liveConfig(), rules: rules, notified: make(chan struct{}, 1)}
@@ -60,13 +60,14 @@ func newOwnedRig(t *testing.T, o *kafka.Owner, rules Rules) *rig {
 	return r
 }
 
-// Brokers that forget soon: who renews stays; who cannot, stops by itself; and
-// a successor that comes after everything was forgotten can tell.
+// Brokers forget soon here. An owner that renews stays, and an owner that
+// cannot renew stops by itself. A successor that starts after everything was
+// forgotten can tell.
 func TestBrokersForget(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	const expiry = 12 * time.Second
 	cluster := kafkatest.New(t, kafkatest.Options{Settings: kafkatest.ForgetfulSettings(expiry)})
@@ -76,7 +77,7 @@ func TestBrokersForget(t *testing.T) {
 	diligent := owning(t, cluster.Brokers(), "diligent")
 	assert.Equal(t, expiry, diligent.Remembers())
 	works := newOwnedRig(t, diligent, rules)
-	works.config.MetadataInterval = time.Hour // renewals do not hang on it
+	works.config.MetadataInterval = time.Hour // renewals do not depend on it
 	lazy := owning(t, cluster.Brokers(), "lazy")
 	id, _ := lazy.ID()
 	stops := newOwnedRig(t, lazy, rules)
@@ -112,7 +113,7 @@ func TestBrokersForget(t *testing.T) {
 	}
 	var other int64
 	require.Eventually(t, func() bool {
-		// Each attempt makes the id young again, unless it was forgotten.
+		// Each attempt refreshes the id, unless it was forgotten.
 		other, _ = owning(t, cluster.Brokers(), "lazy").ID()
 		return other != id
 	}, time.Minute, expiry+4*time.Second)
@@ -125,7 +126,7 @@ func TestBrokersForget(t *testing.T) {
 	assert.Equal(t, before, after)
 }
 
-// failingRenewals is an owner whose fence cannot be renewed any more.
+// failingRenewals is an owner whose fence can no longer be renewed.
 type failingRenewals struct{ *kafka.Owner }
 
 func (f failingRenewals) Renew() (time.Duration, error) {

@@ -13,13 +13,13 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// topic is a topic that events are routed to.
+// topic is a topic to which events are routed.
 type topic struct {
 	name        string
 	partitioner *kafka.Partitioner
 
 	// partitions is written by the metadata goroutine before ready is set, and
-	// by the reading goroutine when the topic has grown; under mu both times.
+	// by the reading goroutine when the topic has grown. Both hold mu.
 	partitions  []*partition
 	ready       atomic.Bool
 	grown       atomic.Int32          // the new partition count, or 0
@@ -27,9 +27,9 @@ type topic struct {
 	deadLetters bool                  // never changes
 
 	// Guarded by Producer.mu.
-	id          string               // Kafka's, empty where it has none
+	id          string               // Kafka's, empty where there is none
 	admitted    bool                 // partitions have their marks
-	larger      FoundTopic           // what it has grown to
+	larger      FoundTopic           // the topic after it has grown
 	mixed       replication.Position // see FoundTopic.Mixed
 	retry       retry
 	lastErr     error
@@ -37,31 +37,31 @@ type topic struct {
 	createTried bool
 }
 
-// partitionOf is the partition of a key.
+// partitionOf returns the partition of a key.
 func (t *topic) partitionOf(key []byte) *partition {
 	return t.partitions[t.partitioner.Of(key, len(t.partitions))]
 }
 
-// partition is where order is kept. Its batches walk from open through queue
-// and sent to the broker's acknowledgement, and never overtake each other.
+// partition is where order is kept. Its batches move from open through queue
+// and sent to the broker's acknowledgement. They never overtake each other.
 type partition struct {
 	topic *topic
 	id    int32
 
 	// The reading goroutine's own.
 	open *Batch
-	last replication.Position // that was appended
+	last replication.Position // position of the last appended event
 
 	// Guarded by Producer.mu.
 	queue        []*Batch  // sealed, waiting to be sent
 	sent         []*Batch  // sent, oldest first; acknowledged ones leave from the front
 	sequence     int32     // of the next record to be sealed
-	broker       *broker   // the leader's, or nil while it is being looked up
+	broker       *broker   // the leader's, or nil while the leader is being looked up
 	scheduled    bool      // in the broker's list
-	failing      bool      // a sent batch has failed: nothing is sent until all have been answered
-	suspect      *Batch    // the last that has failed and may have been written; see window
+	failing      bool      // a sent batch has failed: nothing is sent until all are answered
+	suspect      *Batch    // the last batch that has failed and may have been written; see window
 	stopped      error     // why nothing is sent any more, or nil
-	lastAck      time.Time // or the newest record's own time, if that is earlier: brokers go by it
+	lastAck      time.Time // or the newest record's own time, if earlier: brokers use that
 	acknowledged replication.Position
 	log          partitionLog
 	retry        retry
@@ -69,24 +69,24 @@ type partition struct {
 	missing      time.Time // since when the broker says unknown or forbidden
 }
 
-// flight is what is known of a batch on its way.
+// flight is what is known about a batch on its way.
 type flight struct {
 	answered  bool
 	uncertain bool  // an attempt may have been written
-	offset    int64 // of the first record, from the last answer; -1 where the broker does not say
+	offset    int64 // of the first record, from the last answer; -1 if the broker does not say
 	err       error // of the last answer; nil after success
 	parent    *Batch
 	parts     int // halves of this batch not yet acknowledged
 }
 
-// retry spaces attempts with jitter, without end.
+// retry spaces attempts with jitter, without a limit.
 type retry struct {
 	backoff *backoff.ExponentialBackOff
 	at      time.Time // not before
 }
 
-// next sets the time of the next attempt. The first one comes at once: brokers
-// close idle connections, and a new one is all it takes.
+// next sets the time of the next attempt. The first one is immediate: brokers
+// close idle connections, and then a new connection is enough.
 func (r *retry) next(c *ProducerConfig) {
 	if r.backoff == nil {
 		r.backoff = backoff.NewExponentialBackOff()
@@ -100,16 +100,16 @@ func (r *retry) next(c *ProducerConfig) {
 
 func (r *retry) reset() { r.backoff, r.at = nil, time.Time{} }
 
-// enqueue gives a batch its sequence numbers, for good.
+// enqueue assigns a batch its permanent sequence numbers and queues it.
 func (part *partition) enqueue(b *Batch) {
 	b.firstSequence = part.sequence
 	part.sequence = nextSequence(part.sequence, b.count())
 	part.queue = append(part.queue, b)
 }
 
-// withdraw takes a batch out of the queue and gives its sequence numbers to those
-// behind it. It does neither, and reports false, where an attempt of one of them
-// may have been written: these numbers are used up.
+// withdraw takes a batch out of the queue and gives its sequence numbers to the
+// batches after it. If an attempt to send one of them may have been written,
+// their numbers are used up. withdraw then does neither and reports false.
 func (part *partition) withdraw(b *Batch) bool {
 	i := slices.Index(part.queue, b)
 	if i < 0 || slices.ContainsFunc(part.queue[i:], func(b *Batch) bool { return b.sending.uncertain }) {
@@ -124,10 +124,11 @@ func (part *partition) withdraw(b *Batch) bool {
 	return true
 }
 
-// window is how many batches may be on their way at once. Without a recent
-// acknowledgement the broker may know nothing of this producer and would not
-// reject a gap, so a single one goes first. So do batches that are sent again:
-// new ones beside them would make the broker forget that it has them.
+// window returns how many batches may be on their way at once. Without a recent
+// acknowledgement the broker may not know this producer and would not reject a
+// gap, so a single batch goes first. Batches that are sent again also go one at
+// a time: new batches alongside them would make the broker forget that it has
+// them.
 func (part *partition) window(remembered time.Duration) int {
 	if part.suspect != nil || part.lastAck.IsZero() || time.Since(part.lastAck) > remembered {
 		return 1
@@ -135,12 +136,12 @@ func (part *partition) window(remembered time.Duration) int {
 	return maxInFlightBatches
 }
 
-// sendable tells whether the broker may take a batch now.
+// sendable reports whether the broker may take a batch now.
 func (p *Producer) sendable(part *partition) bool {
 	return !part.failing && part.stopped == nil && len(part.queue) > 0 && len(part.sent) < part.window(p.remembered)
 }
 
-// take moves the next batch on its way.
+// take moves the next batch from queue to sent.
 func (part *partition) take() *Batch {
 	b := part.queue[0]
 	part.queue = part.queue[1:]
@@ -152,7 +153,7 @@ func (part *partition) take() *Batch {
 	return b
 }
 
-// settled tells that every sent batch has been answered.
+// settled reports whether every sent batch has been answered.
 func (part *partition) settled() bool {
 	for _, b := range part.sent {
 		if !b.sending.answered {
@@ -163,7 +164,7 @@ func (part *partition) settled() bool {
 }
 
 // split cuts a batch that is too large into halves. Every record keeps its
-// sequence number, so nothing behind it has to change.
+// sequence number, so the batches after it do not change.
 func (b *Batch) split() [2]*Batch {
 	middle := b.count() / 2
 	whole := b

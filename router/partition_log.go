@@ -8,25 +8,27 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// run is a stretch of acknowledged records in a partition's log.
+// run is a stretch of acknowledged records in a partition.
 type run struct {
-	base, end int64 // offsets; base is -1 where the broker did not say
+	base, end int64 // offsets; base is -1 if the broker did not say
 	last      replication.Position
 }
 
-// partitionLog is what is known of a partition's log: what a checkpoint has to say so
-// that the next start can read back what lies above it.
+// partitionLog is what is known about a partition's records. A checkpoint
+// stores the mark, so that the next start can read back the events above the
+// checkpoint.
 type partitionLog struct {
-	mark  int64 // nothing of ours above the last checkpoint lies before it
-	end   int64 // of what was acknowledged
+	mark  int64 // no event of the stream above the last checkpoint is before it
+	end   int64 // end of the acknowledged records
 	above []run // acknowledged, not yet below a checkpoint
 }
 
-// mostRuns bounds log.above; beyond it neighbours are taken together, and more
-// is read back than would be needed.
+// mostRuns bounds partitionLog.above. Beyond it neighbours are merged, and the
+// next start reads back more than necessary.
 const mostRuns = 1024
 
-// add notes an acknowledgement. lost is how many offsets the log has gone back.
+// add records an acknowledgement. lost is the number of offsets by which the
+// partition has gone back.
 func (l *partitionLog) add(w run) (lost int64) {
 	if w.base >= 0 {
 		lost = l.end - w.base
@@ -35,8 +37,9 @@ func (l *partitionLog) add(w run) (lost int64) {
 	}
 	l.above = append(l.above, w)
 	if n := len(l.above); n > 1 && l.above[n-2].base > w.base {
-		// One that was sent again is acknowledged after what came behind it. It
-		// comes first, too, where the broker does not say where it lies.
+		// A batch that was sent again is acknowledged after the batches that
+		// follow it. It also sorts first if the broker does not say where it
+		// is.
 		slices.SortStableFunc(l.above, func(a, b run) int { return cmp.Compare(a.base, b.base) })
 	}
 	if len(l.above) >= mostRuns {
@@ -49,7 +52,7 @@ func (l *partitionLog) add(w run) (lost int64) {
 	return lost
 }
 
-// with is one run of two, the first of which begins first as far as is known.
+// with merges two runs. As far as is known, w begins first.
 func (w run) with(other run) run {
 	w.end = max(w.end, other.end)
 	if other.last.Compare(w.last) > 0 {
@@ -58,7 +61,7 @@ func (w run) with(other run) run {
 	return w
 }
 
-// markAt moves the mark to where events above a checkpoint can begin.
+// markAt moves the mark to where events above the checkpoint can begin.
 func (l *partitionLog) markAt(checkpoint replication.LSN) int64 {
 	end := l.mark
 	for len(l.above) > 0 && l.above[0].last.Commit < checkpoint {
@@ -68,9 +71,9 @@ func (l *partitionLog) markAt(checkpoint replication.LSN) int64 {
 		l.above = l.above[1:]
 	}
 	switch {
-	case len(l.above) > 0: // the first begins before all others, or nobody knows where
+	case len(l.above) > 0: // the first begins before all others, or at an unknown offset
 		l.mark = max(l.mark, l.above[0].base)
-	case end > l.mark: // where the log has gone back, it ends before what was there
+	case end > l.mark: // if the partition has gone back, it ends before its old records
 		l.mark = max(l.mark, min(end, l.end))
 	}
 	return l.mark
@@ -84,9 +87,9 @@ func newPartitionLog(f FoundPartition) partitionLog {
 	return l
 }
 
-// Marks are to be stored with a checkpoint at lsn: from which offset on each
-// partition may hold an event above it. An lsn must not be lower than the one
-// before.
+// Marks returns the marks to store with a checkpoint at lsn: the offset from
+// which each partition may hold an event above the checkpoint. lsn must not be
+// lower than in the previous call.
 func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -106,7 +109,7 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 		}
 		m := Marks{ID: t.id, Offsets: make([]int64, len(t.partitions)), Mixed: above(t.mixed, lsn)}
 		for i, part := range t.partitions {
-			if part.suspect == nil { // else something may lie there that is not acknowledged
+			if part.suspect == nil { // otherwise the partition may hold unacknowledged records
 				part.log.markAt(lsn)
 			}
 			m.Offsets[i] = part.log.mark
@@ -116,21 +119,21 @@ func (p *Producer) Marks(lsn replication.LSN) map[string]Marks {
 	return marks
 }
 
-// above tells whether an event is above a checkpoint.
+// above reports whether an event is above a checkpoint.
 func above(at replication.Position, checkpoint replication.LSN) bool {
 	return at != replication.Position{} && at.Commit >= checkpoint
 }
 
-// Unstored tells whether events wait for a topic until a checkpoint with its
-// marks is stored. Without that, a successor would not know that there is
-// something to read back.
+// Unstored reports whether events for a topic wait until a checkpoint with its
+// marks is stored. Without that checkpoint a successor would not know that
+// there is something to read back.
 func (p *Producer) Unstored() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(p.unstored) > 0
 }
 
-// Stored tells that a checkpoint with these marks is stored.
+// Stored records that a checkpoint with these marks is stored.
 func (p *Producer) Stored(marks map[string]Marks) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -9,7 +9,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// commits is a run of acknowledged records whose last is of this commit.
+// commits returns a run of acknowledged records whose last record has this
+// commit.
 func commits(base, end int64, commit replication.LSN) run {
 	return run{base: base, end: end, last: replication.Position{Commit: commit, Ordinal: 1}}
 }
@@ -20,7 +21,7 @@ func TestMarkAt(t *testing.T) {
 		name  string
 		found FoundPartition
 		runs  []run
-		want  map[replication.LSN]int64 // marks at checkpoints, each on its own
+		want  map[replication.LSN]int64 // marks at checkpoints, each checked independently
 	}{
 		{name: "new", want: map[replication.LSN]int64{0: 0, 99: 0}},
 		{name: "nothing written yet", found: FoundPartition{Mark: 7, End: 7}, want: map[replication.LSN]int64{0: 7, 99: 7}},
@@ -77,14 +78,14 @@ func TestLogGoesBack(t *testing.T) {
 	t.Parallel()
 	l := newPartitionLog(FoundPartition{Mark: 5, End: 20})
 	assert.LessOrEqual(t, l.add(commits(20, 30, 1)), int64(0))
-	assert.LessOrEqual(t, l.add(commits(35, 40, 2)), int64(0), "others write, too")
+	assert.LessOrEqual(t, l.add(commits(35, 40, 2)), int64(0), "others write as well")
 	assert.LessOrEqual(t, l.add(commits(-1, 4, 3)), int64(0), "nothing is known")
 	assert.EqualValues(t, 10, l.add(commits(30, 31, 4)))
 	assert.EqualValues(t, 31, l.add(commits(0, 3, 5)))
 	assert.Zero(t, l.mark)
 }
 
-// However many batches lie above a checkpoint, what is remembered is bounded
+// However many batches are above a checkpoint, the remembered runs are bounded
 // and never wrong.
 func TestLogIsBounded(t *testing.T) {
 	t.Parallel()
@@ -97,18 +98,18 @@ func TestLogIsBounded(t *testing.T) {
 		mark := l.markAt(replication.LSN(n))
 		require.LessOrEqual(t, mark, 3*n, "at %d", n)
 	}
-	require.GreaterOrEqual(t, l.mark, int64(3*99_000), "what is new is known precisely")
+	require.GreaterOrEqual(t, l.mark, int64(3*99_000), "new records are known precisely")
 	require.EqualValues(t, 3*99_999+2, l.markAt(100_000))
 }
 
-// logModel is a partition's log as the broker has it.
+// logModel is a partition as the broker has it.
 type logModel struct {
-	commits []replication.LSN // of our records by offset; 0 is somebody else's
+	commits []replication.LSN // of the stream's records by offset; 0 is a record of another writer
 	next    replication.LSN   // of the next commit
 }
 
-// write appends a batch of n records of ours, a commit each, and says how it is
-// acknowledged.
+// write appends a batch of n records of the stream, each its own commit, and
+// returns how it is acknowledged.
 func (m *logModel) write(n int) run {
 	base := int64(len(m.commits))
 	for range n {
@@ -118,9 +119,10 @@ func (m *logModel) write(n int) run {
 	return commits(base, base+int64(n), m.next)
 }
 
-// FuzzLog compares marks with what really lies where: nothing of ours above the
-// checkpoint lies below the mark, whatever order acknowledgements come in,
-// whatever the broker leaves out, and even when it loses the end of the log.
+// FuzzLog compares marks with the real places of the records. No record of the
+// stream above the checkpoint may be below the mark. That holds for any order
+// of acknowledgements, whatever the broker leaves out, and even when it loses
+// the end of the partition.
 func FuzzLog(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{0, 3, 0, 2, 5, 1, 0, 4, 5, 9})
@@ -138,18 +140,18 @@ func FuzzLog(f *testing.F) {
 			}
 			for offset, commit := range m.commits[:min(int64(len(m.commits)), l.mark)] {
 				if commit != 0 {
-					require.Less(t, commit, checkpoint, "offset %d lies below the mark %d", offset, l.mark)
+					require.Less(t, commit, checkpoint, "offset %d is below the mark %d", offset, l.mark)
 				}
 			}
 		}
-		// cut: the log has gone back, and no answer has told that yet.
+		// cut: the partition has gone back, and no answer has shown it yet.
 		wentBack, cut := false, false
 		for len(data) >= 2 {
 			op, n := data[0]%7, int(data[1])
 			data = data[2:]
 			before := l.mark
 			if op == 1 && cut {
-				op = 0 // what nobody says cannot be known
+				op = 0 // what no answer says cannot be known
 			}
 			switch op {
 			case 0:
@@ -158,7 +160,7 @@ func FuzzLog(f *testing.F) {
 			case 1: // the broker does not say where it is
 				w := m.write(1 + n%20)
 				l.add(run{base: -1, end: w.end - w.base - 1, last: w.last})
-			case 2: // sent again, and acknowledged after what came behind it
+			case 2: // sent again, and acknowledged after later batches
 				first, second := m.write(1+n%5), m.write(1+n/5%5)
 				l.add(second)
 				l.add(first)
@@ -179,8 +181,8 @@ func FuzzLog(f *testing.F) {
 					cut = false
 				}
 			}
-			// Until something is acknowledged behind the cut, a mark may be too high:
-			// there is nothing of ours.
+			// Until something is acknowledged after the cut, a mark may be too
+			// high: no record of the stream is there.
 			check(before, wentBack && op != 5)
 		}
 	})

@@ -13,66 +13,70 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// ErrOtherHistory tells that what comes out of the slot is not what was
+// ErrOtherHistory means that the rows from the slot are not the rows that were
 // published before.
 var ErrOtherHistory = errors.New("this is not the history that was published")
 
-// Passage answers the one question of a stream that is read again: was this row
-// published before? It begins with what a checkpoint says and what was found in
-// Kafka, and lives as long as its producer; a connection to PostgreSQL may end and
-// a new one begin again at the checkpoint any number of times meanwhile.
+// Passage answers one question about a stream that is read again: was this row
+// published before? It begins with the checkpoint and with what was found in
+// Kafka. It lives as long as its producer. Meanwhile the connection to
+// PostgreSQL may end any number of times, and a new connection begins again at
+// the checkpoint.
 //
-// Positions alone prove nothing: after a fail-over or a restore other transactions
-// reuse them. So whatever is passed over has to come by as it was. The rows that
-// were dealt with in this process are compared by a running digest, those from
-// before by landmarks. The log is one line: if its highest published row comes by
-// unchanged, so has everything below it. Until then nothing may be confirmed.
+// Positions alone prove nothing: after a fail-over or a restore other
+// transactions reuse them. So every row that is skipped must reappear
+// unchanged. Rows that this process has handled are compared by a running
+// digest, earlier rows by landmarks. The WAL is linear: if its highest
+// published row reappears unchanged, so has everything below it. Until then
+// nothing may be confirmed.
 //
-// A Passage belongs to the goroutine that reads the stream. A nil *Passage passes
-// nothing over.
+// A Passage belongs to the goroutine that reads the stream. A nil *Passage
+// skips nothing.
 type Passage struct {
-	// dealt is the last row that was dealt with, whatever became of it: nothing at
-	// or below it is published again. read is the last row that has come by.
+	// dealt is the last row that was handled, whatever the result: nothing at
+	// or below it is published again. read is the last row that the stream
+	// delivered.
 	dealt, read Point
-	base        replication.Position // of the session: what lies at or below it was published before the checkpoint
+	base        replication.Position // of the session: rows at or below it were published before the checkpoint
 	awaited     []Landmark           // of the session, in stream order
-	at          *Landmark            // of the row that came by last, if it is one that was found in Kafka
+	at          *Landmark            // of the last row read, if that was found in Kafka
 
 	landmarks []Landmark // found in Kafka
 	single    map[replication.Position]struct{}
-	written   map[string][]replication.Position // by topic and partition: everything up to there was published
-	horizon   replication.Position              // above it, nothing was found
+	written   map[string][]replication.Position // by topic and partition: everything up to this was published
+	horizon   replication.Position              // nothing was found above it
 }
 
-// Point is a place in the stream, and the digest of what has come by up to there
-// since the process began. Digests of two processes have nothing in common.
+// Point is a place in the stream and the digest of the rows up to it since the
+// process began. Digests of two processes cannot be compared.
 type Point struct {
 	Position replication.Position
 	Digest   uint64
 }
 
-// Landmark is a row that was published and must come by again.
+// Landmark is a row that was published and must reappear in the stream.
 type Landmark struct {
 	Position replication.Position
-	// EventID is compared, empty or not, unless there is a Digest.
+	// EventID is compared, even if it is empty, unless there is a Digest.
 	EventID string
-	// CommitTime is in microseconds since the Unix epoch, 0 if it is not known.
+	// CommitTime is in microseconds since the Unix epoch, 0 if it is unknown.
 	CommitTime int64
-	// Topic and Partition are where it was found; Partition is -1 for any. Without
-	// a Topic it is known from a checkpoint or from this process.
+	// Topic and Partition are where the row was found. Partition is -1 for any.
+	// Without a Topic the row is known from a checkpoint or from this process.
 	Topic     string
 	Partition int32
-	// Digest is that of everything up to here, 0 if it is not known.
+	// Digest is the digest of all rows up to this one, 0 if it is unknown.
 	Digest uint64
 }
 
-// seed makes digests of one process comparable, those of another meaningless.
+// seed makes the digests of one process comparable. Digests of another process
+// are meaningless.
 var seed = maphash.MakeSeed()
 
-// NewPassage begins behind a checkpoint: what lies at or below published.Position
-// was published before. found is what was read back from Kafka. written is what a
-// predecessor in this process has had acknowledged, from Producer.Written. The
-// Passage owns found.Published.
+// NewPassage returns a Passage that begins after a checkpoint: everything at or
+// below published.Position was published before. found is what was read back
+// from Kafka. written is what Kafka acknowledged to a predecessor in this
+// process, from Producer.Written. The Passage owns found.Published.
 func NewPassage(published Point, found Found, written map[string][]replication.Position) *Passage {
 	p := &Passage{
 		dealt: published, landmarks: found.Landmarks, single: found.Published,
@@ -88,7 +92,7 @@ func NewPassage(published Point, found Found, written map[string][]replication.P
 			if p.written[topic] == nil {
 				p.written[topic] = slices.Clone(left)
 			}
-			continue // of another number of partitions: keys were elsewhere
+			continue // the number of partitions differs: keys were elsewhere
 		}
 		for id, at := range left {
 			p.written[topic][id] = later(p.written[topic][id], at)
@@ -106,9 +110,9 @@ func NewPassage(published Point, found Found, written map[string][]replication.P
 	return p
 }
 
-// Resume begins a session that reads from the checkpoint whose last row is from.
-// The landmarks lie at or below that, or were left by a predecessor, and must come
-// by as well.
+// Resume begins a session that reads from the checkpoint whose last row is
+// from. landmarks are at or below from, or were left by a predecessor. They
+// must reappear as well.
 func (p *Passage) Resume(from Point, landmarks ...Landmark) {
 	p.read, p.base, p.at = from, from.Position, nil
 	p.awaited = slices.Clone(landmarks)
@@ -127,9 +131,9 @@ func (p *Passage) Resume(from Point, landmarks ...Landmark) {
 	slices.SortStableFunc(p.awaited, func(a, b Landmark) int { return a.Position.Compare(b.Position) })
 }
 
-// Pass takes notice of the row that has come by: its position, its event ID as far
-// as it has one, and when it was committed, in microseconds since the Unix epoch.
-// It reports whether the row was dealt with before. An error is ErrOtherHistory.
+// Pass processes the row that was just read. eventID is its event ID, if it has
+// one. commitTime is in microseconds since the Unix epoch. Pass reports whether
+// the row was handled before. An error is ErrOtherHistory.
 func (p *Passage) Pass(at replication.Position, eventID []byte, commitTime int64) (published bool, err error) {
 	if at.Compare(p.base) > 0 {
 		p.read = Point{at, p.digest(at, eventID, commitTime)}
@@ -159,7 +163,7 @@ func (p *Passage) matches(l *Landmark, eventID []byte, commitTime int64) bool {
 	return l.EventID == string(eventID) && (l.CommitTime == 0 || l.CommitTime == commitTime)
 }
 
-// digest goes on from that of the last row. It is never 0.
+// digest continues the digest of the last row. It is never 0.
 func (p *Passage) digest(at replication.Position, eventID []byte, commitTime int64) uint64 {
 	d := p.read.Digest
 	for _, part := range [...]uint64{maphash.Bytes(seed, eventID), uint64(at.Commit), uint64(at.Ordinal), uint64(commitTime)} {
@@ -169,7 +173,7 @@ func (p *Passage) digest(at replication.Position, eventID []byte, commitTime int
 	return max(1, d)
 }
 
-// Dealt tells that the row that came by last has been dealt with.
+// Dealt records that the last row read has been handled.
 func (p *Passage) Dealt() {
 	p.dealt = p.read
 	if len(p.single) > 0 {
@@ -177,9 +181,9 @@ func (p *Passage) Dealt() {
 	}
 }
 
-// Reached tells that every transaction whose commit record begins below lsn has
-// come by. It is to be called before that is marked as something that may be
-// confirmed. An error is ErrOtherHistory.
+// Reached tells the Passage that every transaction whose commit record begins
+// below lsn has been read. It must be called before lsn is marked as
+// confirmable. An error is ErrOtherHistory.
 func (p *Passage) Reached(lsn replication.LSN) error {
 	if len(p.awaited) > 0 && p.awaited[0].Position.Commit < lsn {
 		return p.awaited[0].missing()
@@ -187,11 +191,11 @@ func (p *Passage) Reached(lsn replication.LSN) error {
 	return nil
 }
 
-// Proven reports whether everything that has to come by again has. Before that,
-// nothing may be confirmed: what is confirmed cannot be read again.
+// Proven reports whether every row that must reappear has reappeared. Before
+// that, nothing may be confirmed: confirmed rows cannot be read again.
 func (p *Passage) Proven() bool { return len(p.awaited) == 0 }
 
-// Furthest is the highest row that has to come by again, if there is one.
+// Furthest returns the highest row that must still reappear, if there is one.
 func (p *Passage) Furthest() (replication.Position, bool) {
 	if p.Proven() {
 		return replication.Position{}, false
@@ -199,17 +203,17 @@ func (p *Passage) Furthest() (replication.Position, bool) {
 	return p.awaited[len(p.awaited)-1].Position, true
 }
 
-// LastRead is the last row that has come by in this session.
+// LastRead returns the last row read in this session.
 func (p *Passage) LastRead() Point { return p.read }
 
-// LastDealt is the last row that was dealt with.
+// LastDealt returns the last row that was handled.
 func (p *Passage) LastDealt() Point { return p.dealt }
 
-// resuming reports whether the stream has not come to the last row that was found
-// in Kafka.
+// resuming reports whether the stream has not yet reached the last row that was
+// found in Kafka.
 func (p *Passage) resuming() bool { return p != nil && p.dealt.Position.Compare(p.horizon) < 0 }
 
-// Alone reports whether the row was found by itself, in whatever partition.
+// Alone reports whether the row was found as a single event, in any partition.
 func (p *Passage) Alone(at replication.Position) bool {
 	if p == nil || len(p.single) == 0 {
 		return false
@@ -218,8 +222,9 @@ func (p *Passage) Alone(at replication.Position) bool {
 	return published
 }
 
-// holds reports whether a partition, of so many of its topic, has the row that came
-// by last. A row that was found in another partition is ErrOtherHistory.
+// holds reports whether a partition has the last row read. partitions is the
+// topic's partition count. A row that was found in another partition is
+// ErrOtherHistory.
 func (p *Passage) holds(at replication.Position, topic string, id int32, partitions int) (bool, error) {
 	if p == nil || at.Compare(p.horizon) > 0 {
 		return false, nil
@@ -231,7 +236,8 @@ func (p *Passage) holds(at replication.Position, topic string, id int32, partiti
 	return at.Compare(p.writtenTo(topic, id, partitions)) <= 0, nil
 }
 
-// writtenTo is up to where a partition holds everything. The map never changes.
+// writtenTo returns the position up to which a partition holds everything. The
+// map never changes.
 func (p *Passage) writtenTo(topic string, id int32, partitions int) replication.Position {
 	if p == nil || len(p.written[topic]) != partitions {
 		return replication.Position{}
@@ -239,7 +245,7 @@ func (p *Passage) writtenTo(topic string, id int32, partitions int) replication.
 	return p.written[topic][id]
 }
 
-// missing is the refusal where a landmark has not come by as it was.
+// missing returns the refusal for a landmark that has not reappeared unchanged.
 func (l *Landmark) missing() error {
 	const remedy = "compare the outbox table with Kafka (`streamer verify`), then decide with `streamer checkpoint set`"
 	what := fmt.Sprintf("event %q was published with sequence %s", l.EventID, wire.FormatSequence(l.Position))
@@ -249,6 +255,6 @@ func (l *Landmark) missing() error {
 	case l.Topic != "":
 		what = fmt.Sprintf("topic %q holds event %q with sequence %s", l.Topic, l.EventID, wire.FormatSequence(l.Position))
 	}
-	return failure.Refuse(fmt.Errorf("%w: %s, but the slot has something else there: this server was restored from a backup, was promoted without having received it, or is another one: %s",
-		ErrOtherHistory, what, remedy))
+	return failure.Refuse(fmt.Errorf("%w: %s, but the slot has something else there: this server was restored from a backup, "+
+		"was promoted without having received it, or is another one: %s", ErrOtherHistory, what, remedy))
 }

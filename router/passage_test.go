@@ -20,7 +20,7 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// row is the n-th row of a stream as a passage is told of it.
+// row returns the n-th row of a stream as a Passage learns of it.
 func (p *Passage) row(n int) (published bool, err error) {
 	published, err = p.Pass(at(n), fmt.Appendf(nil, "event-%d", n), int64(n))
 	if err == nil && !published {
@@ -29,8 +29,8 @@ func (p *Passage) row(n int) (published bool, err error) {
 	return published, err
 }
 
-// What was found in Kafka is passed over, by partition or by itself, and the
-// highest of each partition has to come by.
+// Rows found in Kafka are skipped, by partition or as single events. The
+// highest row of each partition must reappear.
 func TestPassageOfWhatWasFound(t *testing.T) {
 	t.Parallel()
 	p := NewPassage(Point{}, Found{
@@ -43,7 +43,17 @@ func TestPassageOfWhatWasFound(t *testing.T) {
 		topic     string
 		partition int32
 		published bool
-	}{{1, "a", 1, true}, {2, "a", 0, true}, {3, "a", 1, true}, {4, "b", 0, true}, {5, "a", 0, true}, {6, "b", 0, false}, {7, "b", 3, true}, {8, "c", 0, true}, {9, "a", 0, false}} {
+	}{
+		{1, "a", 1, true},
+		{2, "a", 0, true},
+		{3, "a", 1, true},
+		{4, "b", 0, true},
+		{5, "a", 0, true},
+		{6, "b", 0, false},
+		{7, "b", 3, true},
+		{8, "c", 0, true},
+		{9, "a", 0, false},
+	} {
 		dealt, err := p.Pass(at(step.number), fmt.Appendf(nil, "event-%d", step.number), 0)
 		require.NoError(t, err, "event %d", step.number)
 		require.False(t, dealt, "event %d", step.number)
@@ -56,7 +66,7 @@ func TestPassageOfWhatWasFound(t *testing.T) {
 	}
 }
 
-// Nothing that has come by in another form, or in another place, is passed over.
+// A row that reappears in another form or in another place is not skipped.
 func TestPassageOfAnotherHistory(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -96,8 +106,8 @@ func requireOtherHistory(t *testing.T, name string, err error, parts ...string) 
 	}
 }
 
-// A connection ends and the stream is read again from the checkpoint: what was
-// dealt with is passed over, if it comes by again as it was.
+// A connection ends and the stream is read again from the checkpoint. Rows that
+// were handled are skipped if they reappear unchanged.
 func TestPassageOfWhatWasDealtWith(t *testing.T) {
 	t.Parallel()
 	begin := func(t *testing.T) (*Passage, Point) {
@@ -193,7 +203,8 @@ func TestPassageOfWhatWasDealtWith(t *testing.T) {
 	}
 }
 
-// A row that waits to be appended when the connection ends has not been dealt with.
+// A row that waits to be appended when the connection ends has not been
+// handled.
 func TestPassageOfARowThatWaited(t *testing.T) {
 	t.Parallel()
 	p := NewPassage(Point{}, Found{}, nil)
@@ -209,19 +220,28 @@ func TestPassageOfARowThatWaited(t *testing.T) {
 	}
 }
 
-// What a predecessor in the process had acknowledged is passed over where the
-// partitions are as many as they were.
+// Rows that Kafka acknowledged to a predecessor in this process are skipped if
+// the partition count is unchanged.
 func TestPassageAfterAPredecessor(t *testing.T) {
 	t.Parallel()
-	p := NewPassage(Point{}, Found{Topics: map[string]FoundTopic{"a": {Partitions: make([]FoundPartition, 2)}, "b": {Partitions: make([]FoundPartition, 3)}}},
-		map[string][]replication.Position{"a": {at(3), at(5)}, "b": {at(9), at(9)}, "c": {at(2)}})
+	p := NewPassage(Point{}, Found{Topics: map[string]FoundTopic{
+		"a": {Partitions: make([]FoundPartition, 2)}, "b": {Partitions: make([]FoundPartition, 3)},
+	}}, map[string][]replication.Position{"a": {at(3), at(5)}, "b": {at(9), at(9)}, "c": {at(2)}})
 	for _, c := range []struct {
 		topic      string
 		id         int32
 		partitions int
 		number     int
 		held       bool
-	}{{"a", 0, 2, 3, true}, {"a", 0, 2, 4, false}, {"a", 1, 2, 5, true}, {"b", 1, 3, 1, false}, {"c", 0, 1, 2, true}, {"c", 0, 1, 3, false}, {"c", 0, 2, 1, false}} {
+	}{
+		{"a", 0, 2, 3, true},
+		{"a", 0, 2, 4, false},
+		{"a", 1, 2, 5, true},
+		{"b", 1, 3, 1, false},
+		{"c", 0, 1, 2, true},
+		{"c", 0, 1, 3, false},
+		{"c", 0, 2, 1, false},
+	} {
 		held, err := p.holds(at(c.number), c.topic, c.id, c.partitions)
 		require.NoError(t, err)
 		assert.Equal(t, c.held, held, "%v", c)
@@ -240,7 +260,7 @@ func BenchmarkPass(b *testing.B) {
 	}
 }
 
-// admitting is a model that counts, and may deny, what is let in.
+// admitting is a model that counts admissions and may deny them.
 type admitting struct {
 	*modelled
 	guard  sync.Mutex
@@ -264,15 +284,18 @@ func (a *admitting) admitted() []int {
 	return a.counts
 }
 
-// begun is a rig on an admitting model, with what was found.
+// begun returns a rig on an admitting model that starts with found.
 func begun(t *testing.T, a *admitting, found Found) *rig {
 	t.Helper()
-	r := &rig{T: t, model: a.modelled, cluster: a, close: a.Close, config: someConfig(), rules: someRules(), found: found, notified: make(chan struct{}, 1)}
+	r := &rig{
+		T: t, model: a.modelled, cluster: a, close: a.Close,
+		config: someConfig(), rules: someRules(), found: found, notified: make(chan struct{}, 1),
+	}
 	r.begin()
 	return r
 }
 
-// What was read back is skipped, and the rest is appended.
+// Events that were read back are skipped, and the rest is appended.
 func TestProducerPassesOverWhatWasFound(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -306,11 +329,11 @@ func TestProducerPassesOverWhatWasFound(t *testing.T) {
 		require.NoError(t, r.feed(50, 9))
 		r.requireComplete()
 		r.requirePrefixes()
-		assert.Len(t, a.admitted(), counts, "it was fenced and stored at the start")
+		assert.Len(t, a.admitted(), counts, "the topic was fenced and stored at the start")
 	})
 }
 
-// A topic that nothing is known of waits until a checkpoint names it.
+// An unknown topic waits until a checkpoint names it.
 func TestProducerWaitsUntilStored(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -323,8 +346,8 @@ func TestProducerWaitsUntilStored(t *testing.T) {
 		pass(time.Minute)
 		require.NoError(t, r.producer.Collect())
 		assert.False(t, r.producer.Unstored())
-		assert.Contains(t, r.producer.Waiting(), "holiday", "it says what it waits for")
-		assert.Empty(t, r.producer.Marks(0), "and is in no checkpoint")
+		assert.Contains(t, r.producer.Waiting(), "holiday", "Waiting names the topic")
+		assert.Empty(t, r.producer.Marks(0), "the topic is in no checkpoint")
 
 		a.guard.Lock()
 		a.deny = nil
@@ -374,9 +397,9 @@ func TestProducerAdmitsNewPartitions(t *testing.T) {
 	})
 }
 
-// What a producer in this process leaves to the next one holds for the
-// partitions as they were: with more of them, a key's events may be behind
-// another key's in a partition where they never were.
+// What a producer in this process leaves to the next one is valid only for the
+// old partition count. With more partitions, a key's events may follow another
+// key's in a partition where they have never been.
 func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -384,7 +407,8 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 		m.Topic(orders, 5)
 		r := newRig(t, m, someConfig())
 		r.end()
-		// Of two partitions, one had everything up to event 30, the other nothing.
+		// Of two partitions, one had everything up to event 30, the other
+		// nothing.
 		r.written = map[string][]replication.Position{orders: {at(30), {}}}
 		r.begin()
 		require.NoError(t, r.feed(31, 12))
@@ -400,11 +424,11 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 				delete(missing, record.EventID())
 			}
 		}
-		assert.Empty(t, missing, "lost: they were in no partition")
+		assert.Empty(t, missing, "lost: the events were in no partition")
 	})
 }
 
-// history is a real topic through the lives of several streamers.
+// history is a real topic during the lives of several streamers.
 type history struct {
 	*scribe
 	topic  string
@@ -412,8 +436,8 @@ type history struct {
 	above  replication.LSN  // the checkpoint
 }
 
-// start is what the pipeline does at a start: read back, and store a checkpoint
-// with the new marks before anything is written.
+// start does what the pipeline does at a start: it reads back, and stores a
+// checkpoint with the new marks before anything is written.
 func (h *history) start(rerouted bool, rules Rules) *rig {
 	h.Helper()
 	r := readBackOf(h.stored)
@@ -461,9 +485,9 @@ func (h *history) requireOnce(cluster *kafkatest.Cluster, n int) {
 	assert.Empty(h, repeated, "repeated")
 }
 
-// Partitions are added while the streamer is stopped; one partition was further
-// than the other. It starts, and crashes before its checkpoint has moved. What
-// the second start does must be as good as what the first would have done.
+// Partitions are added while the streamer is stopped. One partition was further
+// than the other. The streamer starts, and crashes before its checkpoint has
+// moved. The second start must do as well as the first would have done.
 func TestGrownAndCrashedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -473,7 +497,7 @@ func TestGrownAndCrashedTwice(t *testing.T) {
 	h.stored = map[string]Marks{h.topic: {Offsets: []int64{0, 0}}}
 	for n := range 100 {
 		id := partitionFor(fmt.Sprintf("key-%d", n%12), 2)
-		if id == 0 || n < 50 { // partition 1 is behind
+		if id == 0 || n < 50 { // partition 1 lags behind
 			b := newBatch()
 			encodeInto(t, encoderFor(t, rules), b, numbered(n, "order", fmt.Sprintf("key-%d", n%12)))
 			h.put(h.topic, int32(id), b)
@@ -487,7 +511,8 @@ func TestGrownAndCrashedTwice(t *testing.T) {
 	h.requireOnce(cluster, 110)
 }
 
-// keyThatMoves is one that is in these partitions when there are 2 and 5.
+// keyThatMoves returns a key that is in these partitions when there are 2 and
+// 5.
 func keyThatMoves(before, after int) string {
 	for n := 0; ; n++ {
 		if key := fmt.Sprintf("moving-%d", n); partitionFor(key, 2) == before && partitionFor(key, 5) == after {
@@ -497,7 +522,7 @@ func keyThatMoves(before, after int) string {
 }
 
 // The same where the highest event of each partition stays where it is, so that
-// nothing tells that others have moved.
+// nothing shows that others have moved.
 func TestGrownUnnoticedAndCrashedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -564,7 +589,7 @@ func TestReroutedAndCrashedTwice(t *testing.T) {
 // checkpoint has passed the events that were routed the old way.
 func TestGrownWhileRunningAndCrashed(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.New(t, kafkatest.Options{}) // growing may be slow on a shared one
+	cluster := kafkatest.New(t, kafkatest.Options{}) // growing may be slow on a shared cluster
 	rules := someRules()
 	rules.Topic = cluster.NewTopic(t, 2, nil)
 	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
@@ -578,7 +603,7 @@ func TestGrownWhileRunningAndCrashed(t *testing.T) {
 		require.True(t, time.Now().Before(deadline))
 		h.publish(r, n)
 	}
-	h.stored = r.producer.Marks(0) // the checkpoint is where it was
+	h.stored = r.producer.Marks(0) // the checkpoint has not moved
 	r.end()
 	r = h.start(false, rules)
 	require.NoError(t, r.feed(n+10, 12))
@@ -586,8 +611,8 @@ func TestGrownWhileRunningAndCrashed(t *testing.T) {
 	h.requireOnce(cluster, n+10)
 }
 
-// publish appends an event and waits for it, while the checkpoint stays at the
-// beginning.
+// publish appends an event and waits for its acknowledgement, while the
+// checkpoint stays at the beginning.
 func (h *history) publish(r *rig, n int) {
 	h.Helper()
 	e := numbered(n, "order", fmt.Sprintf("key-%d", n%12))

@@ -8,10 +8,10 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Preview shows the record that the Producer would make of an event: it is
-// encoded by the same encoder, into a batch that is never sent. partitions
-// tells the partition count of a topic; an error leaves the partition open. An
-// error of Preview is a *PoisonError.
+// Preview shows the record that the Producer would make of an event. The same
+// encoder encodes it into a batch that is never sent. partitions returns the
+// partition count of a topic. If it returns an error, the partition stays
+// unset. An error of Preview is a *PoisonError.
 func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, error)) (Rendering, error) {
 	d, err := r.Route(e)
 	if err != nil {
@@ -31,9 +31,9 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	return rendering, nil
 }
 
-// Topics tells which topics the rules can lead to: those whose names are known,
-// and the beginnings of the names of all others. A topic that a row names
-// itself is not among them.
+// Topics returns the topics to which the rules can lead: the known names, and
+// the prefixes of all other names. A topic that a row names itself is not
+// included.
 func (r *Router) Topics() (known, prefixes []string) {
 	for i := range r.routes {
 		t := &r.routes[i].topic

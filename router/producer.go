@@ -14,7 +14,7 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Tracker learns what is in flight; checkpoint.Tracker is the one that counts.
+// Tracker tracks what is in flight. checkpoint.Tracker is the one that counts.
 type Tracker interface {
 	// Open registers a batch that begins with the next event.
 	Open() (ticket uint64)
@@ -24,32 +24,33 @@ type Tracker interface {
 	Finish(ticket uint64)
 }
 
-// Cluster is what a Producer needs of Kafka; an Owner is one. All methods may
-// block, and are called by one goroutine that may wait.
+// Cluster is what a Producer needs from Kafka. An Owner is one. All methods may
+// block and are called by one goroutine that may wait.
 type Cluster interface {
 	// Refresh fetches the metadata of a topic.
 	Refresh(topic string) error
-	// Partitions is the topic's partition count as of the last refresh.
+	// Partitions returns the topic's partition count as of the last refresh.
 	Partitions(topic string) (int, error)
-	// Leader is the connection to the leader as of the last refresh.
+	// Leader returns the connection to the leader as of the last refresh.
 	Leader(topic string, partition int32) (kafka.Connection, error)
-	// Create makes a missing topic, if the configuration allows it.
+	// Create creates a missing topic if the configuration allows it.
 	Create(topic string) error
-	// ID is the producer id to write with, and its epoch.
+	// ID returns the producer id to write with, and its epoch.
 	ID() (id int64, epoch int16)
-	// Admit gets a topic's partitions ready for their first event.
+	// Admit prepares a topic's partitions for their first event.
 	Admit(topic string, partitions int) (kafka.Admission, error)
-	// Renew keeps predecessors out, when that is due, and tells when it is due
-	// again.
+	// Renew renews the fence that keeps predecessors out, when that is due. It
+	// returns the time until it is due again.
 	Renew() (time.Duration, error)
-	// Remembers is how long brokers remember a producer after the time of the
-	// newest record that it has written to a partition.
+	// Remembers returns how long brokers remember a producer after the time of
+	// the newest record that it has written to a partition.
 	Remembers() time.Duration
-	// Lapsed is why nothing may be written any more, or nil. It never blocks.
+	// Lapsed returns why nothing may be written any more, or nil. It never
+	// blocks.
 	Lapsed() error
 }
 
-// ProducerConfig bounds and times production.
+// ProducerConfig holds the limits and times of production.
 type ProducerConfig struct {
 	Compression      string // none, gzip, snappy, lz4 or zstd
 	CompressionLevel int    // 0 is the codec's default
@@ -59,36 +60,36 @@ type ProducerConfig struct {
 	Linger           time.Duration
 	RequestTimeout   time.Duration // how long the broker may wait for its replicas
 	UnknownGrace     time.Duration // how long a topic may be missing or forbidden
-	StopOnGrowth     bool          // refuse to go on when a topic gets more partitions
+	StopOnGrowth     bool          // refuse to continue when a topic gets more partitions
 	RetryInitial     time.Duration
 	RetryMax         time.Duration
-	MetadataInterval time.Duration // how often partition counts are looked at
+	MetadataInterval time.Duration // how often partition counts are checked
 	Traces           bool          // a Publication names the traces of its events
-	// Found is what has been read back from Kafka: of its topics the marks are in a
-	// stored checkpoint.
+	// Found is what has been read back from Kafka. A stored checkpoint has the
+	// marks of its topics.
 	Found Found
-	// Passage knows which events were published before; nil: none.
+	// Passage knows which events were published before. nil means none.
 	Passage *Passage
 	Log     *slog.Logger
 }
 
 const (
-	// maxInFlightBatches per partition: the broker remembers the last five
-	// batches of a producer, and can tell a repeated one only among those.
+	// maxInFlightBatches is per partition. The broker remembers the last five
+	// batches of a producer and recognises only those when they are repeated.
 	maxInFlightBatches = 5
-	// maxRequestBytes of batches in one request, unless a single one is larger.
+	// maxRequestBytes bounds the batches in one request, unless a single batch
+	// is larger.
 	maxRequestBytes = 4 << 20
-	// worthwhile is how much makes a request that is worth its own cost, and that
-	// of a batch for each of many partitions.
+	// worthwhile is how many bytes make a request worth its own cost, and the
+	// cost of a batch for each of many partitions.
 	worthwhile = 1 << 20
-	// youth is how old the record of an event may be at most, see
-	// Producer.earliest.
+	// youth is the maximum age of an event's record, see Producer.earliest.
 	youth = 10 * time.Minute
 )
 
 // Producer sends batches. Append, Flush, Collect, Seal and the counters belong
-// to one goroutine, the one that reads the stream; everything else may be
-// called from any.
+// to one goroutine, the one that reads the stream. Any goroutine may call
+// everything else.
 type Producer struct {
 	config  ProducerConfig
 	cluster Cluster
@@ -96,30 +97,30 @@ type Producer struct {
 	encoder *encoder
 	codec   codec
 	tracker Tracker
-	notify  func() // tells the reading goroutine that Collect has something
+	notify  func() // tells the reading goroutine that Collect has something to do
 	log     *slog.Logger
 	observe Observer
 
 	id    int64
 	epoch int16
-	// remembered is how long after its newest record a partition surely remembers
-	// this producer.
+	// remembered is how long after its newest record a partition certainly
+	// remembers this producer.
 	remembered time.Duration
 	youth      time.Duration
 
 	// The reading goroutine's own.
 	topics   map[string]*topic
-	open     []*partition // those with an open batch
+	open     []*partition // partitions with an open batch
 	chosen   []*partition // scratch of Flush
 	inFlight int          // bytes
 	opened   int          // bytes of those in open batches
 	events   int          // appended and not yet collected
-	memory   memory       // that open batches grow in
+	memory   memory       // lends open batches their space
 	free     []*Batch
 	freeSize int        // bytes retained by free
-	buried   *partition // where a dead letter is on its way to
+	buried   *partition // to which a dead letter is on its way
 
-	ready atomic.Bool // Collect has something
+	ready atomic.Bool // Collect has something to do
 
 	mu       sync.Mutex
 	finished []*Batch // acknowledged, waiting for Collect
@@ -128,7 +129,7 @@ type Producer struct {
 	lookups  map[*partition]struct{} // partitions without a leader
 	unknown  map[*topic]struct{}     // topics without a partition count
 	known    []*topic
-	dormant  map[string]FoundTopic // read back, and no event has come for them yet
+	dormant  map[string]FoundTopic // read back, but no event has arrived for them yet
 	missing  map[string]Marks      // of topics that did not exist when others were read back
 	unstored map[*topic]struct{}   // admitted, waiting for Stored
 	closed   bool
@@ -139,20 +140,19 @@ type Producer struct {
 	running  sync.WaitGroup
 }
 
-// Observer is told what happened, for metrics. Its methods are called once per
-// batch, by the reading goroutine where nothing else is said, and must not
-// block.
+// Observer learns what happened, for metrics. Its methods are called once per
+// batch, by the reading goroutine unless stated otherwise. They must not block.
 type Observer interface {
 	// Published reports a batch that the broker has acknowledged.
 	Published(Publication)
-	// Failed reports that a topic's partition did not take a batch, which will be
-	// sent again if that can help. Any goroutine may call it.
+	// Failed reports that a topic's partition did not accept a batch. The batch
+	// is sent again if that can help. Any goroutine may call Failed.
 	Failed(topic string)
 }
 
-// NewProducer starts a producer with the owner's id. notify is called, from
-// any goroutine and without a lock held, when Collect has something to do; it
-// must not block.
+// NewProducer starts a producer with the owner's producer id. notify is called,
+// from any goroutine and without a lock held, when Collect has something to do.
+// notify must not block.
 func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Observer, notify func()) *Producer {
 	id, epoch := c.ID()
 	remembers := c.Remembers()
@@ -170,7 +170,8 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 	return p
 }
 
-// Err is why production has ended for good, or nil. Any goroutine may ask.
+// Err returns why production has ended for good, or nil. Any goroutine may call
+// it.
 func (p *Producer) Err() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -191,12 +192,12 @@ func (p *Producer) announceLocked() {
 	p.notify()
 }
 
-// errClosed is what waiting writers get when the producer is closed.
+// errClosed is the error for waiting writers when the producer is closed.
 var errClosed = errors.New("producer is closed")
 
-// Close stops sending. What has not been acknowledged stays unknown; the
-// caller has waited for what matters. The cluster must be closed after it, as
-// that ends a send in progress.
+// Close stops sending. The fate of unacknowledged records stays unknown, so the
+// caller must have waited for the records that matter. The cluster must be
+// closed after the producer, because that ends a send in progress.
 func (p *Producer) Close() {
 	p.mu.Lock()
 	if p.closed {
@@ -214,23 +215,23 @@ func (p *Producer) Close() {
 // Wait returns when all goroutines of the producer have ended, after Close.
 func (p *Producer) Wait() { p.running.Wait() }
 
-// earliest is the earliest time of an event's record in a batch that is opened
-// now, in milliseconds since the Unix epoch. Younger events keep the time of their
-// commit. Brokers forget a producer by the times of its records, not of their
-// arrival (docs/adr/0010): with older ones they would not recognise a batch that is
-// sent again, and let fenced predecessors in.
+// earliest returns the earliest time of an event's record in a batch that is
+// opened now, in milliseconds since the Unix epoch. Younger events keep their
+// commit time. Brokers forget a producer by the times of its records, not by
+// their arrival (docs/adr/0010). With older times they would not recognise a
+// batch that is sent again, and would let fenced predecessors in.
 func (p *Producer) earliest(now time.Time) int64 { return now.Add(-p.youth).UnixMilli() }
 
-// Write sends one record to a partition that no event goes to, and returns when
-// it is acknowledged. When ctx ends before, the record is not sent any more; if it
-// was sent already, it may be written, but not behind one that is written later.
-// Write may be called from any goroutine.
+// Write sends one record to a partition that gets no events, and returns when
+// the record is acknowledged. If ctx ends before that, the record is no longer
+// sent. If it was already sent, it may be written, but not after a record that
+// is written later. Write may be called from any goroutine.
 func (p *Producer) Write(ctx context.Context, topicName string, id int32, key, value []byte) error {
 	return p.write(ctx, topicName, id, &sarama.Record{Key: key, Value: value}, time.Now().UnixMilli())
 }
 
 // write is Write with headers and a timestamp, in milliseconds since the Unix
-// epoch; one that is too early is replaced.
+// epoch. A timestamp that is too early is replaced.
 func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sarama.Record, at int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -241,8 +242,8 @@ func (p *Producer) write(ctx context.Context, topicName string, id int32, r *sar
 	b.done = done
 
 	p.mu.Lock()
-	// A failure of the data does not end this: what was acknowledged before it
-	// still has to be stored.
+	// A failure of the data does not end this: what was acknowledged before the
+	// failure must still be stored.
 	if p.closed {
 		p.mu.Unlock()
 		return errClosed

@@ -14,7 +14,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
-// script is what FuzzProducer reads out of its bytes.
+// script is what FuzzProducer reads from its bytes.
 type script struct {
 	nodes, partitions, keys, events int
 	limit                           int
@@ -28,7 +28,7 @@ type script struct {
 	grows                           bool
 }
 
-// bytesReader gives 0 when there is nothing left.
+// bytesReader returns 0 when nothing is left.
 type bytesReader []byte
 
 func (b *bytesReader) next(n int) int {
@@ -40,7 +40,9 @@ func (b *bytesReader) next(n int) int {
 	return c % n
 }
 
-var poisonCodes = []sarama.KError{sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrPolicyViolation}
+var poisonCodes = []sarama.KError{
+	sarama.ErrMessageSizeTooLarge, sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrPolicyViolation,
+}
 
 func readScript(data []byte) script {
 	b := bytesReader(data)
@@ -67,9 +69,10 @@ func readScript(data []byte) script {
 	return s
 }
 
-// FuzzProducer lets a scripted cluster go wrong and checks that the log of each
-// partition is a prefix of the stream routed to it, that everything arrives
-// unless a record is poison, and that nothing unwritten is ever confirmed.
+// FuzzProducer makes a cluster fail by script and checks:
+//   - each partition is a prefix of the stream routed to it
+//   - everything arrives unless a record is poison
+//   - nothing unwritten is ever confirmed
 func FuzzProducer(f *testing.F) {
 	f.Add([]byte{})
 	f.Add([]byte{1, 2, 7, 150, 0, 1})
@@ -102,7 +105,7 @@ func (s script) run(t *testing.T) {
 	}
 	config := someConfig()
 	config.MaxBatchBytes, config.Linger = s.batchBytes, s.linger
-	config.UnknownGrace = 24 * time.Hour // scripts may be worse than that grace
+	config.UnknownGrace = 24 * time.Hour // scripts may take longer than that grace
 	r := newRig(t, m, config)
 	err := s.feed(r)
 	if err == nil {
@@ -121,7 +124,7 @@ func (s script) run(t *testing.T) {
 	}
 }
 
-// feed appends all events; half way a successor may take over.
+// feed appends all events. Halfway a successor may take over.
 func (s script) feed(r *rig) error {
 	for n := range s.events {
 		if n == s.restart {

@@ -50,8 +50,8 @@ func javaMurmur2(data []byte) uint32 {
 	return h ^ h>>15
 }
 
-// transient are the codes that must be ridden out, whether the batch was
-// written before or not.
+// transient are the codes that the producer must survive, whether or not the
+// batch was written before.
 var transient = []sarama.KError{
 	sarama.ErrUnknown, sarama.ErrInvalidMessage, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable,
 	sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut, sarama.ErrBrokerNotAvailable, sarama.ErrReplicaNotAvailable,
@@ -60,13 +60,14 @@ var transient = []sarama.KError{
 	sarama.ErrThrottlingQuotaExceeded, sarama.ErrOffsetsLoadInProgress, sarama.KError(30_000),
 }
 
-// permanent are the codes that end production, and what the error is then.
+// permanent are the codes that end production, each with the resulting error.
 var permanent = map[sarama.KError]error{
 	sarama.ErrInvalidRecord: nil, sarama.ErrInvalidTimestamp: nil, sarama.ErrPolicyViolation: nil,
 	sarama.ErrUnsupportedForMessageFormat: nil, sarama.ErrInvalidTopic: nil, sarama.ErrClusterAuthorizationFailed: nil,
 	sarama.ErrInvalidRequiredAcks: nil, sarama.ErrUnsupportedVersion: nil, sarama.ErrUnsupportedCompressionType: nil,
 	sarama.ErrTransactionalIDAuthorizationFailed: nil,
-	sarama.ErrInvalidProducerEpoch:               kafka.ErrFenced, sarama.ErrProducerFenced: kafka.ErrFenced, sarama.ErrInvalidProducerIDMapping: kafka.ErrFenced,
+	sarama.ErrInvalidProducerEpoch:               kafka.ErrFenced, sarama.ErrProducerFenced: kafka.ErrFenced,
+	sarama.ErrInvalidProducerIDMapping: kafka.ErrFenced,
 	sarama.ErrOutOfOrderSequenceNumber: ErrSequenceLost, sarama.ErrUnknownProducerID: ErrSequenceLost,
 }
 
@@ -148,8 +149,8 @@ func TestProducerRidesOutRepeated(t *testing.T) {
 	}
 }
 
-// Every code that ends production at every arrival: the log is a prefix, the
-// rest is not written, nothing beyond is confirmed.
+// Every code that ends production at every arrival: the partition is a prefix,
+// the rest is not written, and nothing beyond is confirmed.
 func TestProducerGivesUp(t *testing.T) {
 	t.Parallel()
 	for code, sentinel := range permanent {
@@ -188,7 +189,7 @@ func TestProducerGivesUp(t *testing.T) {
 	}
 }
 
-// A record that is too large alone is found by halving; everything before it is
+// A record that is too large alone is found by halving. Everything before it is
 // written, nothing from it on.
 func TestProducerTooLarge(t *testing.T) {
 	t.Parallel()
@@ -215,23 +216,23 @@ func TestProducerTooLarge(t *testing.T) {
 				pass(5 * time.Minute)
 				require.Error(t, r.producer.Collect())
 				r.requirePrefixes()
-				assert.Equal(t, poisoned, r.inKafka(), "exactly what is before the record")
+				assert.Equal(t, poisoned, r.inKafka(), "exactly the events before the record")
 				r.confirmedNothingMissing()
 
 				m.Lock()
-				clear(m.Poison) // too late: whoever is behind it must wait for a new session
+				clear(m.Poison) // too late: the batches after it must wait for a new session
 				m.Unlock()
 				_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
 				r.producer.Seal()
 				pass(5 * time.Minute)
-				assert.Equal(t, poisoned, r.inKafka(), "nothing after it was given up")
+				assert.Equal(t, poisoned, r.inKafka(), "nothing is written after the batch was given up")
 			})
 		})
 	}
 }
 
-// The broker names the invalid record of a batch; so does our error. Other
-// partitions still deliver what they have.
+// The broker names the invalid record of a batch, and so does the streamer's
+// error. Other partitions still deliver what they have.
 func TestProducerInvalidRecord(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {
@@ -340,7 +341,7 @@ func TestNextSequence(t *testing.T) {
 	}
 }
 
-// K-24: sequences go on at 0 while five batches are on their way.
+// K-24: sequences continue at 0 while five batches are on their way.
 func TestProducerSequencesWrap(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []model.Kind{model.NoFault, model.CutAfter, model.ErrorAfter} {
@@ -367,7 +368,7 @@ func TestProducerSequencesWrap(t *testing.T) {
 	}
 }
 
-// A broker that does not know the producer takes any sequence, so a single
+// A broker that does not know the producer accepts any sequence, so a single
 // batch goes first.
 func TestProducerWindow(t *testing.T) {
 	t.Parallel()
@@ -385,7 +386,7 @@ func TestProducerWindow(t *testing.T) {
 		pass(500 * time.Millisecond)
 		assert.Equal(t, 1, inFlight(), "before the first acknowledgement")
 		pass(time.Second)
-		assert.Equal(t, kafka.MaxRequests, inFlight(), "after it; bounded by the requests of the connection")
+		assert.Equal(t, kafka.MaxRequests, inFlight(), "after the first acknowledgement, bounded by the connection's requests")
 		require.NoError(t, r.settle())
 
 		for _, test := range []struct {
@@ -404,11 +405,14 @@ func TestProducerWindow(t *testing.T) {
 	})
 }
 
-// After a day of silence the broker has forgotten the producer; accidents to
-// the first batch then must not let later ones in before it.
+// After a day of silence the broker has forgotten the producer. Accidents to
+// the first batch then must not let later batches in before it.
 func TestProducerForgotten(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []model.Kind{model.NoFault, model.ErrorBefore, model.ErrorAfter, model.CutBefore, model.CutAfter, model.Ghost, model.Move, model.Leaderless, model.DropBlock, model.RefuseSend} {
+	for _, kind := range []model.Kind{
+		model.NoFault, model.ErrorBefore, model.ErrorAfter, model.CutBefore, model.CutAfter,
+		model.Ghost, model.Move, model.Leaderless, model.DropBlock, model.RefuseSend,
+	} {
 		t.Run(fmt.Sprintf("accident %d", kind), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -429,8 +433,8 @@ func TestProducerForgotten(t *testing.T) {
 	}
 }
 
-// What an answered-after-append batch leaves behind: the later batch of the
-// partition is acknowledged first. What Written says must never go back.
+// After an error that follows the append, the later batch of the partition is
+// acknowledged first. The positions from Written must never go back.
 func TestWrittenNeverDecreases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -451,7 +455,7 @@ func TestWrittenNeverDecreases(t *testing.T) {
 			pass(time.Millisecond)
 		}
 		require.NoError(t, r.settle())
-		assert.Equal(t, commitOf(35), r.producer.Written()[orders][0].Commit, "all is acknowledged")
+		assert.Equal(t, commitOf(35), r.producer.Written()[orders][0].Commit, "everything is acknowledged")
 		r.requireComplete()
 	})
 }
@@ -475,7 +479,7 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 					} else {
 						pass(100 * time.Millisecond)
 					}
-					r.end() // whatever is not answered by now is lost
+					r.end() // anything unanswered by now is lost
 					written, inKafka := r.producer.Written(), r.inKafka()
 
 					r.written = written
@@ -506,8 +510,8 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 	}
 }
 
-// What a producer was told about topics that it then never touched is still
-// known to the next one.
+// What a producer learned about topics that it never touched is still known to
+// the next producer.
 func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -598,7 +602,7 @@ func TestProducerSelfClocking(t *testing.T) {
 			require.NoError(t, r.collect())
 			require.NoError(t, r.feed(1, 1))
 			assert.True(t, r.producer.Flush(true))
-			assert.False(t, r.producer.Flush(false), "the stream flows no longer")
+			assert.False(t, r.producer.Flush(false), "the stream has stopped flowing")
 			pass(time.Second)
 			assert.Equal(t, before+2, m.Sent())
 			require.NoError(t, r.settle())
@@ -688,8 +692,8 @@ func TestProducerBoundsMemory(t *testing.T) {
 	})
 }
 
-// What cannot be compressed is no trouble of the broker's: it ends production and
-// says so.
+// A compression failure is not a broker problem: it ends production and says
+// so.
 func TestProducerThatCannotCompress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -707,8 +711,8 @@ func TestProducerThatCannotCompress(t *testing.T) {
 	})
 }
 
-// Growth moves keys: nothing of a key goes to its new partition before all of
-// it in the old one is acknowledged.
+// Growth moves keys: no event of a key goes to the new partition before all its
+// events in the old partition are acknowledged.
 func TestProducerGrowth(t *testing.T) {
 	t.Parallel()
 	for _, latency := range []time.Duration{time.Millisecond, 200 * time.Millisecond, 3 * time.Second} {
@@ -851,8 +855,8 @@ func TestProducerMissingTopic(t *testing.T) {
 	})
 }
 
-// A partition without a leader, and a topic that does not exist, are asked for less
-// and less often.
+// A partition without a leader and a missing topic are looked up less and less
+// often.
 func TestProducerAsksLessAndLess(t *testing.T) {
 	t.Parallel()
 	for name, trouble := range map[string]func(m *modelled){
@@ -877,13 +881,14 @@ func TestProducerAsksLessAndLess(t *testing.T) {
 				m.Lock()
 				defer m.Unlock()
 				assert.Positive(t, asked)
-				assert.Less(t, asked, 300, "questions in 10 minutes, with pauses of up to 5 s")
+				assert.Less(t, asked, 300, "requests in 10 minutes, with pauses of up to 5 s")
 			})
 		})
 	}
 }
 
-// A topic that is deleted under the producer is refused after the grace.
+// A topic that is deleted while the producer uses it is refused after the
+// grace.
 func TestProducerTopicDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -949,13 +954,17 @@ func TestProducerWrite(t *testing.T) {
 			m.Topic(orders, 2)
 			m.Topic(checkpoints, 1)
 			for arrival := 0; arrival < 40; arrival += 3 {
-				m.Faults[model.At(checkpoints, 0, arrival)] = model.Fault{Kind: []model.Kind{model.CutAfter, model.Move, model.CutBefore, model.ErrorAfter, model.Leaderless}[arrival%5], Code: sarama.ErrRequestTimedOut}
+				m.Faults[model.At(checkpoints, 0, arrival)] = model.Fault{
+					Kind: []model.Kind{model.CutAfter, model.Move, model.CutBefore, model.ErrorAfter, model.Leaderless}[arrival%5],
+					Code: sarama.ErrRequestTimedOut,
+				}
 			}
 			r := newRig(t, m, someConfig())
 			var writing sync.WaitGroup
 			writing.Go(func() {
 				for i := range 30 {
-					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i))) //nolint:testifylint // require belongs to the goroutine of the test
+					//nolint:testifylint // require belongs to the goroutine of the test
+					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
 					pass(100 * time.Millisecond)
 				}
 			})
@@ -1003,7 +1012,7 @@ func TestProducerWrite(t *testing.T) {
 			require.ErrorIs(t, err, sarama.ErrInvalidRecord)
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
 			require.NoError(t, r.producer.Err())
-			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next one leaves no gap behind")
+			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next write leaves no gap")
 			require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 1)
 			m.Topics[checkpoints].Partitions[0].Log = nil
 			require.NoError(t, r.feed(10, 1))
@@ -1042,7 +1051,7 @@ func TestProducerWrite(t *testing.T) {
 	})
 }
 
-// Any goroutine may ask for these while the reading goroutine works.
+// Any goroutine may call these while the reading goroutine works.
 func TestProducerIsAskedFromOutside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1070,12 +1079,15 @@ func TestProducerIsAskedFromOutside(t *testing.T) {
 	})
 }
 
-// A partition that lost its leader while it waited in its broker's list comes
-// back and must not be in the list twice: two batches of one partition in one
+// A partition that loses its leader while it waits in its broker's list comes
+// back. It must not be in the list twice: two batches of one partition in one
 // request overwrite each other.
 func TestPartitionIsScheduledOnce(t *testing.T) {
 	t.Parallel()
-	p := &Producer{config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1), brokers: map[kafka.Connection]*broker{}, notify: func() {}}
+	p := &Producer{
+		config: someConfig(), lookups: map[*partition]struct{}{}, metadata: make(chan struct{}, 1),
+		brokers: map[kafka.Connection]*broker{}, notify: func() {},
+	}
 	b := &broker{producer: p, wake: make(chan struct{}, 1)}
 	t1 := &topic{name: orders}
 	full := func(id int32) *partition {
@@ -1098,7 +1110,7 @@ func TestPartitionIsScheduledOnce(t *testing.T) {
 		}
 	}
 	r := b.assembleLocked()
-	require.Len(t, r.batches, 1, "the other does not fit")
+	require.Len(t, r.batches, 1, "the other batch does not fit")
 	waiting := b.partitions[0]
 	p.detachLocked(waiting)
 	other := &broker{producer: p, wake: make(chan struct{}, 1)}
@@ -1121,8 +1133,8 @@ func TestPartitionIsScheduledOnce(t *testing.T) {
 	}
 }
 
-// Close in the middle of everything leaves no goroutine behind; the bubble
-// would tell.
+// Close in the middle of everything leaves no goroutine behind. The bubble
+// would report one.
 func TestProducerClose(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []model.Kind{model.NoFault, model.Stall, model.Leaderless, model.CutAfter, model.Slow} {
@@ -1147,7 +1159,7 @@ func TestProducerClose(t *testing.T) {
 	}
 }
 
-// observed counts what the observer is told.
+// observed counts the calls of the observer.
 type observed struct {
 	events, batches int
 	oldest          time.Time
@@ -1205,7 +1217,7 @@ func TestProducerOldest(t *testing.T) {
 		r := newRig(t, m, someConfig())
 		_, inFlight := r.producer.Oldest()
 		assert.False(t, inFlight)
-		require.NoError(t, r.feed(1, 1)) // has to wait for the topic
+		require.NoError(t, r.feed(1, 1)) // must wait for the topic
 		require.NoError(t, r.settle())
 		_, inFlight = r.producer.Oldest()
 		assert.False(t, inFlight)

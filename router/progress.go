@@ -9,22 +9,22 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// InFlight is the memory in bytes of everything not yet acknowledged.
+// InFlight returns the memory in bytes of everything not yet acknowledged.
 func (p *Producer) InFlight() int { return p.inFlight }
 
-// Accepts tells whether there is room for events again: half of what may be in
-// flight is free, and no topic is being looked up.
+// Accepts reports whether there is room for events again: half of what may be
+// in flight is free, and no topic is being looked up.
 func (p *Producer) Accepts() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.inFlight <= p.config.MaxInFlightBytes/2 && len(p.unknown)+len(p.unstored) == 0
 }
 
-// Events is the number of events not yet acknowledged.
+// Events returns the number of events not yet acknowledged.
 func (p *Producer) Events() int { return p.events }
 
-// Oldest is when the oldest event was committed that is not yet acknowledged,
-// and false if there is none. Like Events it knows what Collect has seen.
+// Oldest returns the commit time of the oldest unacknowledged event, and false
+// if there is none. Like Events it knows only what Collect has seen.
 func (p *Producer) Oldest() (oldest time.Time, inFlight bool) {
 	if p.events == 0 {
 		return time.Time{}, false
@@ -57,25 +57,25 @@ func (p *Producer) Oldest() (oldest time.Time, inFlight bool) {
 	return time.UnixMicro(first), true
 }
 
-// waitingForBroker is why something stays in flight.
+// waitingForBroker is the reason why something stays in flight.
 const waitingForBroker = "waiting for the broker to acknowledge"
 
-// Waiting says what Append was last blocked by.
+// Waiting returns what last blocked Append.
 func (p *Producer) Waiting() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.blocked + p.troubleLocked()
 }
 
-// Unacknowledged says why what has been appended is still in flight.
+// Unacknowledged returns why appended events are still in flight.
 func (p *Producer) Unacknowledged() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return waitingForBroker + p.troubleLocked()
 }
 
-// troubleLocked is the end of a sentence that names a topic and what is wrong with
-// it, or nothing.
+// troubleLocked returns the end of a sentence that names a topic and what is
+// wrong with it, or an empty string.
 func (p *Producer) troubleLocked() string {
 	for part := range p.lookups {
 		if part.lastErr != nil {
@@ -90,16 +90,16 @@ func (p *Producer) troubleLocked() string {
 	return ""
 }
 
-// Written tells, for each partition of a topic, up to where everything routed to it
-// is acknowledged. A successor of this producer must not write that again; what is
-// not yet acknowledged is not in it. Dead letters are not: they hold no prefix of
-// the stream.
+// Written returns, for each partition of a topic, the position up to which
+// everything routed to it is acknowledged. A successor of this producer must
+// not write those events again. Unacknowledged events are not covered. The dead
+// letter topic is left out, because it holds no prefix of the stream.
 func (p *Producer) Written() map[string][]replication.Position {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	written := map[string][]replication.Position{}
 	if p.config.Passage != nil {
-		maps.Copy(written, p.config.Passage.written) // of topics that no event has come for, too
+		maps.Copy(written, p.config.Passage.written) // includes topics for which no event has arrived
 	}
 	for _, t := range p.known {
 		if !t.admitted || t.deadLetters {

@@ -11,23 +11,23 @@ type Publication struct {
 	Partition     int32
 	Events, Bytes int       // bytes before compression
 	OldestCommit  time.Time // of the first event
-	Opened        time.Time // when the first event was put in
-	// Traces are those that sampled events belong to, mostTraces at most, where
+	Opened        time.Time // when the first event was added
+	// Traces are the traces of sampled events, at most mostTraces, if
 	// ProducerConfig.Traces asks for them. They are valid during the call.
 	Traces []Trace
 }
 
-// Trace is where an event comes from: trace and parent of its traceparent.
+// Trace is the origin of an event: trace and parent of its traceparent.
 type Trace struct {
 	TraceID [16]byte
 	SpanID  [8]byte
 }
 
-// mostTraces bounds what a batch remembers; a span has as many links at most by
-// the defaults of OpenTelemetry.
+// mostTraces bounds the traces that a batch remembers. OpenTelemetry's defaults
+// allow a span the same number of links.
 const mostTraces = 128
 
-// trace notes the trace of an event, if that is sampled.
+// trace records the trace of an event if the trace is sampled.
 func (b *Batch) trace(traceparent []byte) {
 	if len(b.traces) == mostTraces {
 		return
@@ -37,8 +37,8 @@ func (b *Batch) trace(traceparent []byte) {
 	}
 }
 
-// parseTraceParent reads version 00 of W3C Trace Context, which later versions
-// begin like: version, trace, parent and flags in hexadecimal.
+// parseTraceParent reads version 00 of W3C Trace Context: version, trace,
+// parent and flags in hexadecimal. Later versions begin with the same fields.
 func parseTraceParent(text []byte) (t Trace, sampled bool) {
 	const length = 2 + 1 + 32 + 1 + 16 + 1 + 2
 	if len(text) < length || len(text) > length && (text[length] != '-' || string(text[:2]) == "00") {

@@ -16,63 +16,67 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// Marks say, for one topic, from which offset on each partition may hold an
-// event above a checkpoint. ID is Kafka's id of the topic, empty where it has
-// none: a topic that was deleted and created again has another.
+// Marks are, for one topic, the offsets from which each partition may hold an
+// event above a checkpoint. ID is Kafka's topic ID, empty where there is none.
+// A topic that was deleted and created again has a different ID.
 type Marks struct {
 	ID      string
 	Offsets []int64
-	// Mixed tells that what lies there was routed in more than one way.
+	// Mixed means that the events from there on were routed in more than one
+	// way.
 	Mixed bool
-	// Missing tells that the topic did not exist. It may come back.
+	// Missing means that the topic did not exist. It may come back.
 	Missing bool
 }
 
-// ReadBack says what to learn from Kafka: the suffix that was written after a
-// checkpoint was saved.
+// ReadBack configures what to read back from Kafka: the suffix that was written
+// after a checkpoint was saved.
 type ReadBack struct {
 	StreamID string
-	Replay   string // which replay's records count; empty for those of the stream itself
+	Replay   string // the replay whose records count; empty for the records of the stream itself
 	Marks    map[string]Marks
-	// Rerouted tells that rows may go to other topics or partitions than when
-	// the marks were made.
+	// Rerouted means that rows may go to other topics or partitions than when
+	// the marks were stored.
 	Rerouted bool
-	// Scattered tells of a topic whose partitions hold no prefix of the stream.
+	// Scattered reports whether a topic's partitions hold no prefix of the
+	// stream.
 	Scattered func(topic string) bool
-	// Above is the checkpoint: what is not above it was published before.
+	// Above is the checkpoint. Everything not above it was published before.
 	Above replication.LSN
 	Log   *slog.Logger
 
 	most int // bounds Found.Published; 0 is mostPublished
 }
 
-// Found is what a predecessor has written. The events in it will come by again
-// and must be passed over.
+// Found is what a predecessor has written. Its events will reappear in the
+// stream and must be skipped.
 type Found struct {
 	Topics map[string]FoundTopic
-	// Published holds single events, of topics whose partitions hold no prefix.
+	// Published holds single events from topics whose partitions hold no
+	// prefix.
 	Published map[replication.Position]struct{}
-	// Landmarks are events that must come by again, in stream order: if one
-	// does not, this is not the history that was published.
+	// Landmarks are events that must reappear in the stream, in stream order.
+	// If one does not, this is not the history that was published.
 	Landmarks []Landmark
-	// Missing are the marks of topics that do not exist.
+	// Missing holds the marks of topics that do not exist.
 	Missing map[string]Marks
-	// Gaps say where Kafka has lost what would be needed to repeat nothing.
+	// Gaps say where Kafka has lost records without which events may be
+	// repeated.
 	Gaps []string
-	// Records is how many were read.
+	// Records is the number of records read.
 	Records int
 }
 
-// FoundTopic is what is known of a topic's partitions after reading back.
+// FoundTopic is what is known about a topic's partitions after reading back.
 type FoundTopic struct {
 	ID         string
 	Partitions []FoundPartition
-	// Mixed is the last event that may have been routed in another way; until a
+	// Mixed is the last event that may have been routed in another way. Until a
 	// checkpoint has passed it, the partitions hold no prefix.
 	Mixed replication.Position
 }
 
-// newTopicOf is a topic in which there is nothing of ours.
+// newTopicOf returns a topic without records of this stream.
 func newTopicOf(a kafka.Admission) FoundTopic {
 	found := FoundTopic{ID: a.TopicID, Partitions: make([]FoundPartition, len(a.Ends))}
 	for i, end := range a.Ends {
@@ -81,39 +85,44 @@ func newTopicOf(a kafka.Admission) FoundTopic {
 	return found
 }
 
-// FoundPartition is a partition's part of it.
+// FoundPartition is the part of a FoundTopic for one partition.
 type FoundPartition struct {
-	Mark int64 // events above the checkpoint lie from here
+	Mark int64 // events above the checkpoint are from here
 	End  int64 // to here, exclusively
-	// Last is the highest of them. Everything up to Written was published, which
-	// is the same where the partition holds a prefix of the stream.
+	// Last is the highest of these events. Everything up to Written was
+	// published. The two are equal if the partition holds a prefix of the
+	// stream.
 	Last, Written replication.Position
 }
 
 const (
-	// firstWindow is how many offsets at a partition's end are looked at first;
-	// usually its last record is ours.
+	// firstWindow is how many offsets at a partition's end are read first.
+	// Usually its last record belongs to this stream.
 	firstWindow = 64
-	// mostPublished bounds Found.Published, in events. One takes about 40 bytes.
+	// mostPublished bounds Found.Published, in events. Each takes about 40
+	// bytes.
 	mostPublished = 2 << 20
 	progressEvery = 5 * time.Second
 )
 
-// reading is a ReadBack at work.
+// reading is a ReadBack in progress.
 type reading struct {
 	ReadBack
 	client  *kafka.Client
 	found   Found
 	logged  time.Time
-	expired map[kafka.TopicPartition]int64    // marks that lie before what is left
+	expired map[kafka.TopicPartition]int64    // marks before the first remaining offset
 	highest map[kafka.TopicPartition]Landmark // among the prefixes
 	last    Landmark                          // among the single events
 }
 
-// Read reads what lies between the marks and the ends of the partitions.
+// Read reads the records between the marks and the ends of the partitions.
 func (r ReadBack) Read(ctx context.Context, c *kafka.Client) (Found, error) {
 	r.most = cmp.Or(r.most, mostPublished)
-	w := &reading{ReadBack: r, client: c, logged: time.Now(), expired: map[kafka.TopicPartition]int64{}, highest: map[kafka.TopicPartition]Landmark{}}
+	w := &reading{
+		ReadBack: r, client: c, logged: time.Now(),
+		expired: map[kafka.TopicPartition]int64{}, highest: map[kafka.TopicPartition]Landmark{},
+	}
 	w.found.Topics, w.found.Published, w.found.Missing = map[string]FoundTopic{}, map[replication.Position]struct{}{}, map[string]Marks{}
 	prefixes, scattered, err := w.plan(ctx)
 	if err != nil {
@@ -129,8 +138,8 @@ func (r ReadBack) Read(ctx context.Context, c *kafka.Client) (Found, error) {
 	return w.found, nil
 }
 
-// plan finds out what there is to read: spans of partitions that hold a prefix
-// of the stream, and of those that do not.
+// plan finds the spans to read: of partitions that hold a prefix of the stream,
+// and of partitions that do not.
 func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, err error) {
 	ids, err := w.client.LookUp(slices.Sorted(maps.Keys(w.Marks)))
 	if err != nil {
@@ -159,7 +168,8 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, 
 		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.Partitions
 		t := FoundTopic{ID: described.ID, Partitions: make([]FoundPartition, described.Partitions)}
 		if marks.ID != "" && marks.ID == described.ID && described.Partitions < len(marks.Offsets) {
-			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind", topic, described.Partitions, len(marks.Offsets))
+			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind",
+				topic, described.Partitions, len(marks.Offsets))
 		}
 		same := marks.ID == "" || described.ID == "" || marks.ID == described.ID
 		if !same {
@@ -184,8 +194,8 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, 
 	return prefixes, scattered, nil
 }
 
-// miss notes a topic that does not exist. Its marks are kept, because what seems
-// to be gone may come back; only the first time there is something to say.
+// miss records a topic that does not exist. Its marks are kept, because the
+// topic may come back. It is reported as a gap only the first time.
 func (w *reading) miss(topic string, marks Marks) {
 	if !marks.Missing {
 		w.gap("topic %q does not exist any more", topic)
@@ -194,12 +204,13 @@ func (w *reading) miss(topic string, marks Marks) {
 	w.found.Missing[topic] = marks
 }
 
-// readFrom is where to begin in a partition whose log may have been cut at either
-// end since the mark was made.
+// readFrom returns where to begin in a partition that may have been cut at
+// either end since the mark was stored.
 func (w *reading) readFrom(part kafka.TopicPartition, mark, oldest, newest int64) int64 {
 	switch {
 	case mark > newest:
-		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events", part.Topic, part.Partition, newest, mark)
+		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events",
+			part.Topic, part.Partition, newest, mark)
 		return oldest
 	case mark < oldest:
 		w.expired[part] = mark
@@ -212,7 +223,7 @@ func (w *reading) gap(format string, arguments ...any) {
 	w.found.Gaps = append(w.found.Gaps, fmt.Sprintf(format, arguments...))
 }
 
-// ours reads position and id from a record of this stream.
+// ours reads position and event ID from a record of this stream.
 func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 	w.found.Records++
 	stream, replay := false, false
@@ -234,7 +245,7 @@ func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 	return Landmark{Position: position, EventID: id, Topic: s.Topic, Partition: s.Partition}, position != replication.Position{}
 }
 
-// readScattered reads all of the spans and notes each event above the
+// readScattered reads the whole spans and records each event above the
 // checkpoint.
 func (w *reading) readScattered(ctx context.Context, spans []*kafka.Span) error {
 	overflow := false
@@ -280,8 +291,8 @@ func later(a, b replication.Position) replication.Position {
 	return a
 }
 
-// searchBackwards finds the last event of ours in each span. In a prefix that
-// is the highest, so what lies before it need not be read.
+// searchBackwards finds the last event of this stream in each span. In a prefix
+// the last event is the highest, so records before it need not be read.
 func (w *reading) searchBackwards(ctx context.Context, spans []*kafka.Span) error {
 	floor := map[kafka.TopicPartition]int64{}
 	var pending []*kafka.Span
@@ -295,7 +306,7 @@ func (w *reading) searchBackwards(ctx context.Context, spans []*kafka.Span) erro
 		windows := make([]*kafka.Span, len(pending))
 		for i, s := range pending {
 			windows[i] = &kafka.Span{TopicPartition: s.TopicPartition, Next: max(floor[s.TopicPartition], s.End-window), End: s.End}
-			s.End = windows[i].Next // what the next, larger window is for
+			s.End = windows[i].Next // the next, larger window ends here
 		}
 		err := w.client.ReadSpans(ctx, windows, func(s *kafka.Span, offset int64, r *sarama.Record) error {
 			w.progress(s, offset)
@@ -318,7 +329,7 @@ func (w *reading) searchBackwards(ctx context.Context, spans []*kafka.Span) erro
 	return nil
 }
 
-// noteCut remembers what has expired while it was being read.
+// noteCut records what expired while it was being read.
 func (w *reading) noteCut(s *kafka.Span) {
 	if !s.Cut {
 		return
@@ -330,11 +341,12 @@ func (w *reading) noteCut(s *kafka.Span) {
 	part.Mark = max(part.Mark, min(s.Next, part.End))
 }
 
-// conclude makes of what was read what a producer needs.
+// conclude turns the records read into what a producer needs.
 func (w *reading) conclude(prefixes []*kafka.Span) {
 	for part, mark := range w.expired {
 		if _, found := w.highest[part]; !found { // the highest is the last to expire
-			w.gap("topic %q partition %d has expired up to offset %d, events above the checkpoint began at %d", part.Topic, part.Partition, w.found.Topics[part.Topic].Partitions[part.Partition].Mark, mark)
+			w.gap("topic %q partition %d has expired up to offset %d, events above the checkpoint began at %d",
+				part.Topic, part.Partition, w.found.Topics[part.Topic].Partitions[part.Partition].Mark, mark)
 		}
 	}
 	for _, s := range prefixes {
@@ -346,16 +358,17 @@ func (w *reading) conclude(prefixes []*kafka.Span) {
 		part.Last, part.Written = l.Position, l.Position
 		w.found.Landmarks = append(w.found.Landmarks, l)
 	}
-	if w.last.Position != (replication.Position{}) { // a dead letter may have no id
+	if w.last.Position != (replication.Position{}) { // a dead letter may have no ID
 		w.found.Landmarks = append(w.found.Landmarks, w.last)
 	}
 	slices.SortFunc(w.found.Landmarks, func(a, b Landmark) int { return a.Position.Compare(b.Position) })
 }
 
-// progress tells an operator who waits that something happens.
+// progress shows a waiting operator that reading continues.
 func (w *reading) progress(s *kafka.Span, offset int64) {
 	if time.Since(w.logged) >= progressEvery {
 		w.logged = time.Now()
-		w.Log.Info("reading back what was published after the checkpoint", "records", w.found.Records, "topic", s.Topic, "partition", s.Partition, "offset", offset, "end", s.End)
+		w.Log.Info("reading back what was published after the checkpoint",
+			"records", w.found.Records, "topic", s.Topic, "partition", s.Partition, "offset", offset, "end", s.End)
 	}
 }

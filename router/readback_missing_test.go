@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 )
 
-// What a broker that has just restarted does not know is read back all the same.
+// A topic that a restarted broker does not know yet is still read back.
 func TestReadBackFromAStaleBroker(t *testing.T) {
 	t.Parallel()
 	const topic = "orders"
@@ -33,7 +33,7 @@ func TestReadBackFromAStaleBroker(t *testing.T) {
 	}
 }
 
-// A topic that the checkpoint names and that is gone is a gap, and its marks stay:
+// A missing topic that the checkpoint names is a gap. Its marks stay, because
 // it may come back.
 func TestReadBackMissingTopic(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestReadBackMissingTopic(t *testing.T) {
 	began := time.Now()
 	again := s.readBack(readBackOf(marks))
 	assert.Less(t, time.Since(began), 2*time.Second)
-	assert.Empty(t, again.Gaps, "it was said before")
+	assert.Empty(t, again.Gaps, "the gap was reported before")
 	assert.Equal(t, found.Missing, again.Missing)
 
 	require.NoError(t, cluster.CreateTopic("gone", 2, nil))
@@ -64,8 +64,8 @@ func TestReadBackMissingTopic(t *testing.T) {
 	assert.Equal(t, FoundTopic{ID: again.Topics["gone"].ID, Partitions: make([]FoundPartition, 2)}, again.Topics["gone"])
 }
 
-// A broker that knows fewer partitions than the checkpoint is behind: they are
-// never taken away.
+// A broker that knows fewer partitions than the checkpoint lags behind:
+// partitions are never removed.
 func TestReadBackFewerPartitions(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -77,7 +77,8 @@ func TestReadBackFewerPartitions(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 2 partitions")
 }
 
-// A topic that was missing when others were read back may hold what was published.
+// A topic that was missing when others were read back may hold published
+// events.
 func TestProducerOfMissingTopic(t *testing.T) {
 	t.Parallel()
 	missed := Marks{ID: "A", Offsets: []int64{5, 6}, Mixed: true, Missing: true}
@@ -104,7 +105,7 @@ func TestProducerOfMissingTopic(t *testing.T) {
 					defer m.Unlock()
 					m.Topic(orders, 2).ID = test.now
 				})
-				assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)), "checkpoints keep it")
+				assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)), "checkpoints keep the missing topic")
 				err := r.feed(20, 3)
 				if test.back {
 					require.ErrorIs(t, err, errCameBack)

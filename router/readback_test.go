@@ -28,7 +28,7 @@ func readBackOf(marks map[string]Marks) ReadBack {
 	return ReadBack{StreamID: someRules().StreamID, Marks: marks, Log: slog.New(slog.DiscardHandler)}
 }
 
-// scribe writes records into partitions as it likes, without a producer id.
+// scribe writes arbitrary records to partitions, without a producer id.
 type scribe struct {
 	testing.TB
 	client  *kafka.Client
@@ -47,7 +47,7 @@ func newScribe(t testing.TB, brokers []string) *scribe {
 	return &scribe{TB: t, client: connected(t, brokers), brokers: brokers, raw: raw}
 }
 
-// batch is the events as the encoder makes them.
+// batch returns the events as the encoder encodes them.
 func (s *scribe) batch(mode Mode, numbers ...int) *Batch {
 	s.Helper()
 	enc, b := encoderFor(s, withMode(mode)), newBatch()
@@ -57,7 +57,8 @@ func (s *scribe) batch(mode Mode, numbers ...int) *Batch {
 	return b
 }
 
-// ours are events of our stream, with these numbers, in one batch.
+// ours writes events of the stream under test, with these numbers, in one
+// batch.
 func (s *scribe) ours(topic string, partition int32, numbers ...int) {
 	s.Helper()
 	s.put(topic, partition, s.batch(Binary, numbers...))
@@ -68,7 +69,7 @@ func (s *scribe) structured(topic string, partition int32, numbers ...int) {
 	s.put(topic, partition, s.batch(Structured, numbers...))
 }
 
-// replayed are events that were published again on purpose.
+// replayed writes events that were published again on purpose.
 func (s *scribe) replayed(topic string, partition int32, numbers ...int) {
 	s.Helper()
 	b := s.batch(Binary, numbers...)
@@ -80,7 +81,7 @@ func (s *scribe) replayed(topic string, partition int32, numbers ...int) {
 	s.put(topic, partition, b)
 }
 
-// others are events of another stream, or of another history of this one.
+// others writes events of another stream, or of another history of this stream.
 func (s *scribe) others(topic string, partition int32, numbers ...int) {
 	s.Helper()
 	b := s.batch(Binary, numbers...)
@@ -96,7 +97,7 @@ func (s *scribe) others(topic string, partition int32, numbers ...int) {
 	s.put(topic, partition, b)
 }
 
-// foreign are n records of somebody who has not heard of CloudEvents.
+// foreign writes n records of a producer that does not use CloudEvents.
 func (s *scribe) foreign(topic string, partition int32, n int) {
 	s.Helper()
 	b := newBatch()
@@ -106,7 +107,7 @@ func (s *scribe) foreign(topic string, partition int32, n int) {
 	s.put(topic, partition, b)
 }
 
-// put writes a batch; leaders may be on their way.
+// put writes a batch. Leaders may still be moving.
 func (s *scribe) put(topic string, partition int32, b *Batch) {
 	s.Helper()
 	wire := plain(b, s.codec, -1, -1)
@@ -132,7 +133,7 @@ func (s *scribe) put(topic string, partition int32, b *Batch) {
 // control writes a transaction marker into a topic's first partition.
 func (s *scribe) control(topic string) {
 	s.Helper()
-	o, err := s.client.TakeOver(s.Context(), topic) // an id of its own
+	o, err := s.client.TakeOver(s.Context(), topic) // its own id
 	require.NoError(s, err)
 	require.NoError(s, o.Fence(s.Context(), firstPartitions(topic, 1)))
 }
@@ -154,7 +155,7 @@ func (s *scribe) readBack(r ReadBack) Found {
 
 func at(n int) replication.Position { return numbered(n, "", "").Position }
 
-// landmark is the event with this number, in this place.
+// landmark returns the event with this number, in this place.
 func landmark(n int, topic string, partition int32) Landmark {
 	return Landmark{Position: at(n), EventID: fmt.Sprintf("event-%d", n), Topic: topic, Partition: partition}
 }
@@ -167,7 +168,7 @@ func published(numbers ...int) map[replication.Position]struct{} {
 	return all
 }
 
-// What a partition may hold, and what is found in it.
+// What a partition may hold, and what ReadBack finds in it.
 func TestReadBack(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -181,7 +182,11 @@ func TestReadBack(t *testing.T) {
 	}{
 		{name: "empty", write: func(*scribe, string) {}, want: -1},
 		{name: "ours", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3) }, want: 3},
-		{name: "several batches", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.ours(topic, 0, 3); s.ours(topic, 0, 4, 5, 6) }, want: 6},
+		{name: "several batches", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1, 2)
+			s.ours(topic, 0, 3)
+			s.ours(topic, 0, 4, 5, 6)
+		}, want: 6},
 		{name: "mark inside a batch", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3, 4, 5, 6, 7, 8) }, mark: 3, want: 8},
 		{name: "mark at the last", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3) }, mark: 2, want: 3},
 		{name: "mark at the end", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3) }, mark: 3, want: -1},
@@ -193,7 +198,11 @@ func TestReadBack(t *testing.T) {
 			s.ours(topic, 0, 3)
 			s.structured(topic, 0, 4)
 		}, want: 4},
-		{name: "control records behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.control(topic); s.control(topic) }, want: 2},
+		{name: "control records behind", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1, 2)
+			s.control(topic)
+			s.control(topic)
+		}, want: 2},
 		{name: "control records only", write: func(s *scribe, topic string) { s.control(topic); s.control(topic) }, want: -1},
 		{name: "foreign behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.foreign(topic, 0, 3) }, want: 2},
 		{name: "foreign only", write: func(s *scribe, topic string) { s.foreign(topic, 0, 100) }, want: -1},
@@ -211,7 +220,11 @@ func TestReadBack(t *testing.T) {
 		}, mark: 3, want: -1},
 		{name: "another stream behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2); s.others(topic, 0, 7, 8, 9) }, want: 2},
 		{name: "another stream only", write: func(s *scribe, topic string) { s.others(topic, 0, 7, 8, 9) }, want: -1},
-		{name: "another stream in between", write: func(s *scribe, topic string) { s.ours(topic, 0, 1); s.others(topic, 0, 7, 8, 9); s.ours(topic, 0, 2) }, want: 2},
+		{name: "another stream in between", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1)
+			s.others(topic, 0, 7, 8, 9)
+			s.ours(topic, 0, 2)
+		}, want: 2},
 		{name: "replayed behind", write: func(s *scribe, topic string) { s.ours(topic, 0, 5, 6); s.replayed(topic, 0, 1, 2, 9) }, want: 6},
 		{name: "replayed only", write: func(s *scribe, topic string) { s.replayed(topic, 0, 1, 2) }, want: -1},
 		{name: "expired, the highest is left", write: func(s *scribe, topic string) {
@@ -224,9 +237,18 @@ func TestReadBack(t *testing.T) {
 			s.foreign(topic, 0, 3)
 			s.deleteBelow(topic, 4)
 		}, mark: 1, want: -1, gaps: 1},
-		{name: "expired to the end", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 3) }, mark: 1, want: -1, gaps: 1},
-		{name: "expired up to the mark", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 3) }, mark: 3, want: -1},
-		{name: "expired, what is left is below the checkpoint", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3); s.deleteBelow(topic, 2) }, mark: 1, above: 9, want: -1},
+		{name: "expired to the end", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1, 2, 3)
+			s.deleteBelow(topic, 3)
+		}, mark: 1, want: -1, gaps: 1},
+		{name: "expired up to the mark", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1, 2, 3)
+			s.deleteBelow(topic, 3)
+		}, mark: 3, want: -1},
+		{name: "expired, what is left is below the checkpoint", write: func(s *scribe, topic string) {
+			s.ours(topic, 0, 1, 2, 3)
+			s.deleteBelow(topic, 2)
+		}, mark: 1, above: 9, want: -1},
 		{name: "the log ends before the mark", write: func(s *scribe, topic string) { s.ours(topic, 0, 1, 2, 3) }, mark: 4, want: 3, gaps: 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -276,7 +298,7 @@ func TestReadBackCompressed(t *testing.T) {
 	}
 }
 
-// Random logs, compared with what reading everything forward finds.
+// Random partitions, compared with the result of reading everything forward.
 func TestReadBackOfAnything(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -367,7 +389,9 @@ func TestReadBackOverGaps(t *testing.T) {
 	t.Parallel()
 	const topic = "compacted"
 	cluster := fake.Start(t, kfake.NumBrokers(1))
-	require.NoError(t, cluster.CreateTopic(topic, 1, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000"}))
+	require.NoError(t, cluster.CreateTopic(topic, 1, map[string]string{
+		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000",
+	}))
 	s := newScribe(t, cluster.Brokers())
 	s.ours(topic, 0, 1, 2, 3)
 	for range 300 {
@@ -387,10 +411,10 @@ func TestReadBackOverGaps(t *testing.T) {
 	}
 }
 
-// A topic may be gone, or another one under its name.
+// A topic may be gone, or be another topic with the same name.
 func TestReadBackTopicDeleted(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.New(t, kafkatest.Options{}) // deleting holds up others
+	cluster := kafkatest.New(t, kafkatest.Options{}) // deleting delays other tests
 	s := newScribe(t, cluster.Brokers())
 	stays, topic := cluster.NewTopic(t, 1, nil), cluster.NewTopic(t, 1, nil)
 	s.ours(stays, 0, 1, 3)
@@ -415,12 +439,12 @@ func TestReadBackTopicDeleted(t *testing.T) {
 
 	require.NoError(t, cluster.CreateTopic(t.Context(), topic, 1, nil))
 	found = s.readBack(readBackOf(marks))
-	assert.Empty(t, found.Gaps, "its mark was for another log")
+	assert.Empty(t, found.Gaps, "the mark belonged to another topic")
 	assert.Equal(t, FoundPartition{}, found.Topics[topic].Partitions[0])
 	assert.NotEqual(t, marks[topic].ID, found.Topics[topic].ID)
 	s.ours(topic, 0, 5)
 	found = s.readBack(readBackOf(marks))
-	assert.Equal(t, at(5), found.Topics[topic].Partitions[0].Written, "from the beginning, whatever the mark")
+	assert.Equal(t, at(5), found.Topics[topic].Partitions[0].Written, "read from the beginning, whatever the mark")
 }
 
 func TestReadBackRerouted(t *testing.T) {
@@ -458,15 +482,15 @@ func TestReadBackRerouted(t *testing.T) {
 	assert.Equal(t, []Landmark{landmark(7, other, 0), landmark(8, topic, -1)}, found.Landmarks)
 	assert.Len(t, found.Topics[topic].Partitions, 4)
 
-	// What has expired cannot be known to be only below the checkpoint.
+	// It cannot be known that only events below the checkpoint have expired.
 	s.deleteBelow(topic, 2)
 	found = s.readBack(r)
 	assert.Len(t, found.Gaps, 1)
 	assert.Equal(t, published(4, 6, 8), found.Published)
 }
 
-// The set of single events is bounded; beyond that the start says so, and
-// repeats.
+// The set of single events is bounded. Beyond the bound the start says so and
+// repeats events.
 func TestReadBackOverflow(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -493,7 +517,7 @@ func TestReadBackManyPartitions(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	const partitions = 2000
 	cluster := kafkatest.New(t, kafkatest.Options{})
@@ -519,7 +543,7 @@ func TestReadBackManyPartitions(t *testing.T) {
 	}
 	assert.Equal(t, 10, found.Records)
 
-	// The same again where everything is at its mark: nothing is to be read.
+	// The same where every partition is at its mark: there is nothing to read.
 	marks := make([]int64, partitions)
 	for id, part := range found.Topics[topic].Partitions {
 		marks[id] = part.End
@@ -529,7 +553,7 @@ func TestReadBackManyPartitions(t *testing.T) {
 	assert.Empty(t, found.Landmarks)
 }
 
-// A long suffix is not read whole where its last event tells everything.
+// A long suffix is not read whole if its last event is enough.
 func TestReadBackLongSuffix(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
@@ -557,7 +581,7 @@ func TestReadBackLongSuffix(t *testing.T) {
 	assert.Len(t, found.Published, batches*each)
 }
 
-// Retention that is at work while we read must not hide what is left.
+// Retention during the reading must not hide the remaining records.
 func TestReadBackWhileRecordsExpire(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -587,18 +611,18 @@ func TestReadBackCancelled(t *testing.T) {
 	cluster.ControlKey(int16(kmsg.Fetch), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		cancel()
-		return request.ResponseKind(), nil, true // nothing to say
+		return request.ResponseKind(), nil, true // nothing to return
 	})
 	_, err := readBackOf(map[string]Marks{"orders": {Offsets: []int64{0}}}).Read(ctx, s.client)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A broker that dies while we read is replaced by the next leader.
+// A broker that dies during the reading is replaced by the next leader.
 func TestReadBackWhileBrokerDies(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	cluster := kafkatest.New(t, kafkatest.Options{Brokers: 3})
 	s := newScribe(t, cluster.Brokers())
@@ -689,7 +713,7 @@ func TestCompactedTopicLast(t *testing.T) {
 	assert.Equal(t, "b1", last("b"))
 	assert.Equal(t, "none", last("d"))
 	put("a", nil, 1)
-	assert.Equal(t, "none", last("a"), "a tombstone hides what was before")
+	assert.Equal(t, "none", last("a"), "a tombstone hides earlier values")
 	s.deleteBelow(name, 3)
 	assert.Equal(t, "none", last("b"), "deleted")
 	assert.Equal(t, "c2", last("c"))
@@ -702,7 +726,8 @@ func TestCompactedTopicLast(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// Where others write much, finding our checkpoint near the end is cheap.
+// Where others write a lot, finding the streamer's checkpoint near the end is
+// cheap.
 func TestCompactedTopicLastReadsLittle(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "checkpoints"))
@@ -725,12 +750,14 @@ func TestCompactedTopicLastReadsLittle(t *testing.T) {
 	assert.GreaterOrEqual(t, lowest, int64(80))
 }
 
-// Compaction leaves gaps, at the place of a window's beginning, too.
+// Compaction leaves gaps, even where a window begins.
 func TestCompactedTopicLastOverGaps(t *testing.T) {
 	t.Parallel()
 	const name = "checkpoints"
 	cluster := fake.Start(t, kfake.NumBrokers(1))
-	require.NoError(t, cluster.CreateTopic(name, 1, map[string]string{"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000"}))
+	require.NoError(t, cluster.CreateTopic(name, 1, map[string]string{
+		"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0", "segment.bytes": "2000",
+	}))
 	s := newScribe(t, cluster.Brokers())
 	for i := range 2000 {
 		key := "busy"

@@ -12,7 +12,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// appendLength appends the length of b as Kafka's record format has it; that of
+// appendLength appends the length of b in Kafka's record format. The length of
 // nil is -1.
 func appendLength(to, b []byte) []byte {
 	if b == nil {
@@ -24,7 +24,8 @@ func appendLength(to, b []byte) []byte {
 // appendBytes appends the length of b and b itself.
 func appendBytes(to, b []byte) []byte { return append(appendLength(to, b), b...) }
 
-// wireHeader is a record header, or its name alone, as it goes over the wire.
+// wireHeader is a record header, or its name alone, as it is sent over the
+// wire.
 type wireHeader []byte
 
 func headerKey(name string) wireHeader { return appendBytes(nil, []byte(name)) }
@@ -52,8 +53,8 @@ func (h *headers) constant(whole wireHeader) {
 	h.count++
 }
 
-// growing adds a header of at most 63 bytes that write appends, so that its
-// length is known to take one byte.
+// growing adds a header whose value write appends. The value has at most 63
+// bytes, so its length takes one byte.
 func (h *headers) growing(key wireHeader, write func([]byte) []byte) {
 	h.buf = append(append(h.buf, key...), 0)
 	start := len(h.buf)
@@ -62,7 +63,7 @@ func (h *headers) growing(key wireHeader, write func([]byte) []byte) {
 	h.count++
 }
 
-// encodeHeaders takes headers as they are, with and without a value.
+// encodeHeaders encodes headers unchanged, with and without a value.
 func encodeHeaders(list []sarama.RecordHeader) (h headers) {
 	for _, one := range list {
 		h.buf = appendBytes(appendBytes(h.buf, one.Key), one.Value)
@@ -71,14 +72,14 @@ func encodeHeaders(list []sarama.RecordHeader) (h headers) {
 	return h
 }
 
-// recordSpace is what a record takes at most besides key, value and headers:
-// attributes, and six numbers.
+// recordSpace is the maximum size of a record besides key, value and headers:
+// attributes and six numbers.
 const recordSpace = 1 + 6*binary.MaxVarintLen64
 
-// appendRecord appends a record of Kafka's format 2, see
+// appendRecord appends a record in Kafka's format 2, see
 // https://kafka.apache.org/documentation/#record.
 func appendRecord(to []byte, timestampDelta, offsetDelta int64, key, value []byte, h headers) []byte {
-	var front [1 + 3*binary.MaxVarintLen64]byte // attributes, which are none, deltas, length of the key
+	var front [1 + 3*binary.MaxVarintLen64]byte // attributes (none), deltas, length of the key
 	begin := binary.AppendVarint(binary.AppendVarint(front[:1], timestampDelta), offsetDelta)
 	begin = appendLength(begin, key)
 	var middle, count [binary.MaxVarintLen64]byte
@@ -143,9 +144,9 @@ func (p *recordParser) bytes() []byte {
 }
 
 // preparedAt is where sarama keeps the records of a batch once it has encoded
-// and compressed them. It has no other way to take records that are encoded
-// already, and encoding them twice costs more than all the rest. A version of
-// sarama without the field fails here, at once.
+// and compressed them. sarama has no other way to take encoded records, and
+// encoding them twice costs more than everything else. A version of sarama
+// without the field fails here at once.
 var preparedAt = func() uintptr {
 	field, ok := reflect.TypeFor[sarama.RecordBatch]().FieldByName("compressedRecords")
 	if !ok || field.Type != reflect.TypeFor[[]byte]() {
@@ -154,7 +155,7 @@ var preparedAt = func() uintptr {
 	return field.Offset
 }()
 
-// prepared is that field of a batch.
+// prepared returns the field at preparedAt of a batch.
 func prepared(b *sarama.RecordBatch) *[]byte {
 	return (*[]byte)(unsafe.Add(unsafe.Pointer(b), preparedAt))
 }

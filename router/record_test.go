@@ -17,8 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// FuzzRecord compares our records with those of another implementation, and
-// reads them back.
+// FuzzRecord compares the streamer's records with those of another
+// implementation and reads them back.
 func FuzzRecord(f *testing.F) {
 	f.Add(int64(0), []byte("key"), []byte("value"), []byte("name"), []byte("header"), uint8(1))
 	f.Add(int64(-1), []byte(nil), []byte(nil), []byte("n"), []byte(nil), uint8(0))
@@ -31,7 +31,7 @@ func FuzzRecord(f *testing.F) {
 			list[i] = sarama.RecordHeader{Key: name, Value: text}
 			want.Headers = append(want.Headers, kmsg.Header{Key: string(name), Value: text})
 		}
-		if name == nil { // the other one knows no missing name
+		if name == nil { // the other implementation has no missing name
 			return
 		}
 		got := appendRecord(nil, delta, int64(count), key, value, encodeHeaders(list))
@@ -51,7 +51,7 @@ func FuzzRecord(f *testing.F) {
 	})
 }
 
-// lengthOf is the length field at the front of a record.
+// lengthOf returns the length field at the front of a record.
 func lengthOf(record []byte) []byte {
 	for i, b := range record {
 		if b < 0x80 {
@@ -72,7 +72,7 @@ func FuzzParseRecord(f *testing.F) {
 	})
 }
 
-// TestCompressor: what is compressed is read as it was, batch after
+// TestCompressor checks that compressed data reads back unchanged, batch after
 // batch in the same memory.
 func TestCompressor(t *testing.T) {
 	t.Parallel()
@@ -97,8 +97,8 @@ func TestCompressor(t *testing.T) {
 	}
 }
 
-// TestCompressorSizes: whatever its size and however dense, data is read as it
-// was, and takes little more than before.
+// TestCompressorSizes checks that data of any size and density reads back
+// unchanged and takes little more space than before.
 func TestCompressorSizes(t *testing.T) {
 	t.Parallel()
 	random := rand.NewChaCha8([32]byte{})
@@ -120,8 +120,8 @@ func TestCompressorSizes(t *testing.T) {
 	}
 }
 
-// TestCompressorHardlyCompressible: data like JSON with long random values, which
-// hardly becomes smaller.
+// TestCompressorHardlyCompressible uses data like JSON with long random values,
+// which hardly becomes smaller.
 func TestCompressorHardlyCompressible(t *testing.T) {
 	t.Parallel()
 	random := rand.New(rand.NewPCG(1, 2))

@@ -15,9 +15,10 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Rendering is a record for people: a JSON object with the CloudEvent in its
-// JSON format, whatever mode the record has, and where it is or would go. The
-// CloudEvents SDK reads the record, as a consumer would.
+// Rendering is a readable record. It is a JSON object with the CloudEvent in
+// its JSON format, whatever mode the record has. It also holds the place where
+// the record is or would go. The CloudEvents SDK reads the record, as a
+// consumer would.
 type Rendering struct {
 	Topic string `json:"topic"`
 	// Partition is nil while the topic's partition count is not known.
@@ -25,33 +26,33 @@ type Rendering struct {
 	// Offset is nil for a record that is not in Kafka.
 	Offset    *int64    `json:"offset,omitempty"`
 	Timestamp time.Time `json:"timestamp"`
-	// Key is the record's key; one that is not UTF-8 is in KeyBase64.
+	// Key is the record's key. A key that is not UTF-8 is in KeyBase64.
 	Key       *string `json:"key,omitempty"`
 	KeyBase64 []byte  `json:"key_base64,omitempty"`
 
 	Event json.RawMessage `json:"event,omitempty"`
-	// NotACloudEvent is set, and Event is not, where the SDK takes the record
-	// for no CloudEvent.
+	// NotACloudEvent is set, and Event is not, if the SDK does not accept the
+	// record as a CloudEvent.
 	NotACloudEvent *RawRecord `json:"not_a_cloudevent,omitempty"`
 
 	// Type is the event's type, for filters.
 	Type string `json:"-"`
 }
 
-// RawRecord is a record that is no CloudEvent. A nil Value is Kafka's null.
+// RawRecord is a record that is not a CloudEvent. A nil Value is Kafka's null.
 type RawRecord struct {
 	Reason  string      `json:"reason"`
 	Headers []RawHeader `json:"headers,omitempty"`
 	Value   []byte      `json:"value_base64"`
 }
 
-// RawHeader is a header of such a record.
+// RawHeader is a header of a RawRecord.
 type RawHeader struct {
 	Name  string `json:"name"`
 	Value []byte `json:"value_base64"`
 }
 
-// Tail follows topics as the client does, and renders what comes.
+// Tail follows topics like kafka.Client.Tail and renders each record.
 func Tail(ctx context.Context, c *kafka.Client, o kafka.TailOptions, visit func(Rendering) error) error {
 	return c.Tail(ctx, o, func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error {
 		rendering := render(topic, at, r.Key, r.Value, r.Headers)
@@ -81,7 +82,7 @@ func render(topic string, at time.Time, key, value []byte, headers []*sarama.Rec
 	return r
 }
 
-// readEvent lets the SDK read a record. The text is the event's JSON format.
+// readEvent reads a record with the SDK. The text is the event's JSON format.
 func readEvent(value []byte, headers []*sarama.RecordHeader) (*cloudevents.Event, json.RawMessage, error) {
 	byName := make(map[string][]byte, len(headers))
 	for _, h := range headers {

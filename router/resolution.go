@@ -12,7 +12,7 @@ import (
 // Verb is what was done about a dead letter.
 type Verb string
 
-// What can be done.
+// The verbs.
 const (
 	// Retried letters have been published to their own topic.
 	Retried Verb = "retried"
@@ -20,16 +20,16 @@ const (
 	Dropped Verb = "dropped"
 )
 
-// Resolution is the decision about a dead letter. It is a record in the dead
-// letter topic, in the same partition.
+// Resolution is the decision about a dead letter. It is a record in the same
+// partition of the dead letter topic.
 type Resolution struct {
 	Verb Verb
-	By   string // who has decided
+	By   string // who decided
 	At   time.Time
 }
 
-// The headers of a resolution. It must not carry StreamHeader: it is no part of
-// the stream.
+// The headers of a resolution. A resolution must not carry StreamHeader,
+// because it is not part of the stream.
 const (
 	resolutionVerb     = "streamer-resolved"
 	resolutionStream   = "streamer-resolved-stream"
@@ -45,7 +45,7 @@ const (
 	replayResolution = "resolution"
 )
 
-// record is the resolution of a letter with this key.
+// record returns the record of the resolution of a letter with this key.
 func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 	header := func(name, value string) *sarama.RecordHeader {
 		return &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)}
@@ -61,8 +61,8 @@ func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 	}}
 }
 
-// parseResolution reads one back. ok is false for every other record. A verb
-// that a later version has invented resolves, too.
+// parseResolution reads a resolution back. ok is false for every other record.
+// An unknown verb of a later version resolves as well.
 func parseResolution(headers []*sarama.RecordHeader) (of row, r *Resolution, ok bool) {
 	r = &Resolution{}
 	var err error
@@ -77,7 +77,7 @@ func parseResolution(headers []*sarama.RecordHeader) (of row, r *Resolution, ok 
 		case resolutionBy:
 			r.By = text
 		case resolutionAt:
-			r.At, _ = time.Parse(time.RFC3339, text) // for people only
+			r.At, _ = time.Parse(time.RFC3339, text) // for display only
 		}
 		if err != nil {
 			return of, nil, false

@@ -15,13 +15,13 @@ type Revival struct {
 	Topic  string
 	Key    []byte
 	record *sarama.Record
-	row    PoisonError // without a reason, until there is one
+	row    PoisonError // without a reason until there is one
 	at     int64       // the record's timestamp, in milliseconds since the Unix epoch
 }
 
-// Revive makes of a dead letter the record that its row would have become, by
-// the routes as they are now; only ReplayHeader is added. maxRecordBytes is the
-// limit that Append applies, 0 is none. An error tells that the row is still
+// Revive turns a dead letter into the record that its row would have become
+// under the current routes. It only adds ReplayHeader. maxRecordBytes is the
+// limit that Append applies, 0 is none. An error means that the row is still
 // poison.
 func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (Revival, error) {
 	e, err := d.Restore(l.Position, l.CommitTime, append(slices.Clip(l.Columns), l.Payload))
@@ -33,7 +33,8 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (
 		return Revival{}, poison(e, PoisonRoute, err)
 	}
 	if maxRecordBytes > 0 && len(e.Data) > maxRecordBytes {
-		return Revival{}, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): raise it together with the topic's max.message.bytes", len(e.Data), maxRecordBytes))
+		return Revival{}, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): "+
+			"raise it together with the topic's max.message.bytes", len(e.Data), maxRecordBytes))
 	}
 	enc, b := newEncoder(r), newBatch()
 	enc.stream = constantHeader(headerKey(wire.StreamHeader), l.StreamID)

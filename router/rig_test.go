@@ -16,10 +16,11 @@ import (
 )
 
 var coreColumns = map[decoder.Attribute]string{
-	decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload",
+	decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid",
+	decoder.Type: "type", decoder.Payload: "payload",
 }
 
-// someRules are those of a plain outbox table.
+// someRules returns the rules of a plain outbox table.
 func someRules() Rules {
 	return Rules{
 		Source: "/shop/outbox", Type: "{type}", Topic: "outbox.event.{aggregate_type}", Key: "{aggregate_id}",
@@ -36,7 +37,7 @@ func someConfig() ProducerConfig {
 	}
 }
 
-// numbered is the n-th event of a stream, one transaction each.
+// numbered returns the n-th event of a stream with one event per transaction.
 func numbered(n int, aggregateType, aggregateID string) *decoder.Event {
 	at := int64(1_700_000_000_000_000) + int64(n)*1234
 	e := &decoder.Event{
@@ -52,13 +53,13 @@ func numbered(n int, aggregateType, aggregateID string) *decoder.Event {
 
 func commitOf(n int) replication.LSN { return replication.LSN(0x1000 + 16*n) }
 
-// rig is a producer with a cluster that is a model, and the goroutine that
+// rig is a producer with a cluster, usually a model, and the goroutine that
 // reads the stream.
 type rig struct {
 	*testing.T
 	model    *modelled // or nil
 	cluster  Cluster   // the model, or a real one
-	close    func()    // the cluster's
+	close    func()    // closes the cluster
 	producer *Producer
 	tracker  *checkpoint.Tracker
 	notified chan struct{}
@@ -84,7 +85,8 @@ func newRigWith(t *testing.T, m *modelled, config ProducerConfig, rules Rules) *
 	return r
 }
 
-// begin starts a producer; a successor of the one before, if there was one.
+// begin starts a producer. It is the successor of the previous producer, if
+// there was one.
 func (r *rig) begin() {
 	r.Helper()
 	routes, err := NewRouter(r.rules)
@@ -110,14 +112,14 @@ func (r *rig) end() {
 	r.close()
 	r.producer.Wait()
 	if r.model != nil {
-		r.close() // what a lookup that was on its way has connected to
+		r.close() // closes connections that a running lookup has opened
 	}
 }
 
-// patience is longer than anything may take; in a bubble that costs nothing.
+// patience is longer than anything may take. In a bubble that costs nothing.
 const patience = 30 * time.Minute
 
-// await waits for news of the producer and takes notice of it.
+// await waits for a notification of the producer and collects.
 func (r *rig) await() error {
 	select {
 	case <-r.notified:
@@ -143,7 +145,7 @@ func (r *rig) collect() error {
 	return err
 }
 
-// append gives one event to the producer as the session does.
+// append passes one event to the producer as the session does.
 func (r *rig) append(e *decoder.Event) (Result, error) {
 	published, err := r.config.Passage.Pass(e.Position, e.Attribute(decoder.ID), e.CommitTime)
 	if err != nil || published {
@@ -166,7 +168,7 @@ func (r *rig) append(e *decoder.Event) (Result, error) {
 	}
 }
 
-// feed appends n more events whose keys take turns.
+// feed appends n more events with alternating keys.
 func (r *rig) feed(n, keys int) error {
 	for range n {
 		e := numbered(r.next, "order", fmt.Sprintf("key-%d", r.next%keys))
@@ -202,7 +204,7 @@ func (r *rig) settle() error {
 	}
 }
 
-// partitionFor is where Java's partitioner puts a key.
+// partitionFor returns the partition that Java's partitioner chooses for a key.
 func partitionFor(key string, partitions int) int {
 	return int(javaMurmur2([]byte(key))&0x7fffffff) % partitions
 }
@@ -212,8 +214,8 @@ type routed struct{ id, key, value string }
 
 func routedAs(r model.Record) routed { return routed{r.EventID(), string(r.Key), string(r.Value)} }
 
-// requirePrefixes checks that the log of each partition is a prefix of the
-// stream routed to it, byte for byte.
+// requirePrefixes checks that each partition is a prefix of the stream routed
+// to it, byte for byte.
 func (r *rig) requirePrefixes() {
 	r.Helper()
 	r.model.Lock()
@@ -226,15 +228,15 @@ func (r *rig) requirePrefixes() {
 		stream[id] = append(stream[id], routed{id: string(e.Attribute(decoder.ID)), key: key, value: string(e.Data)})
 	}
 	for id, p := range partitions {
-		require.LessOrEqual(r, len(p.Log), len(stream[id]), "partition %d has more than was routed to it: %v", id, p.Log)
+		require.LessOrEqual(r, len(p.Log), len(stream[id]), "partition %d has more events than were routed to it: %v", id, p.Log)
 		for i, record := range p.Log {
 			require.Equal(r, stream[id][i], routedAs(record), "partition %d, record %d", id, i)
 		}
 	}
 }
 
-// requireOrder checks that each key's events came in stream order, at most
-// once, even when the key has moved to another partition.
+// requireOrder checks that each key's events arrived in stream order, at most
+// once, even if the key has moved to another partition.
 func (r *rig) requireOrder() {
 	r.Helper()
 	r.model.Lock()
@@ -243,7 +245,7 @@ func (r *rig) requireOrder() {
 	for _, p := range r.model.Topics[orders].Partitions {
 		for _, record := range p.Log {
 			_, repeated := stamps[record.EventID()]
-			require.False(r, repeated, "%s is there twice", record.EventID())
+			require.False(r, repeated, "%s is in Kafka twice", record.EventID())
 			stamps[record.EventID()] = record.Stamp
 		}
 	}
@@ -253,9 +255,9 @@ func (r *rig) requireOrder() {
 		stamp, there := stamps[id]
 		switch before := last[key]; {
 		case !there:
-			last[key] = int(^uint(0) >> 1) // nothing of this key may follow
+			last[key] = int(^uint(0) >> 1) // no event of this key may follow
 		default:
-			require.Greater(r, stamp, before, "%s of key %s is behind a later one", id, key)
+			require.Greater(r, stamp, before, "%s of key %s comes after a later event", id, key)
 			last[key] = stamp
 		}
 	}
@@ -287,7 +289,7 @@ func (r *rig) requireComplete() {
 	require.NoError(r, r.producer.Err())
 }
 
-// confirmedNothingMissing checks that whatever lies at or below the confirmed
+// confirmedNothingMissing checks that everything at or below the confirmed
 // position is in Kafka.
 func (r *rig) confirmedNothingMissing() {
 	r.Helper()

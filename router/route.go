@@ -27,13 +27,13 @@ const (
 	Structured Mode = "structured"
 )
 
-// NullPayload says what a row without payload becomes.
+// NullPayload is what a row without a payload becomes.
 type NullPayload string
 
 // What a NULL payload can become.
 const (
-	// NullJSON sends JSON null where the content is JSON, an empty value
-	// otherwise. In structured mode the event simply has no data.
+	// NullJSON sends JSON null if the content is JSON, otherwise an empty
+	// value. In structured mode the event has no data.
 	NullJSON NullPayload = "json_null"
 	// NullObject sends {}.
 	NullObject NullPayload = "empty_object"
@@ -44,7 +44,7 @@ const (
 	NullReject NullPayload = "reject"
 )
 
-// Rules say how events become CloudEvents and where they go. Source, Type,
+// Rules define how events become CloudEvents and where they go. Source, Type,
 // DataSchema, Topic and Key are templates.
 type Rules struct {
 	Source, Type, DataSchema string
@@ -55,28 +55,30 @@ type Rules struct {
 	Routes                   []Rule
 	Partitioner              string // murmur2, crc32 or fnv1a
 
-	// Columns and Extensions are what the outbox table is mapped to.
+	// Columns and Extensions are the mapping of the outbox table.
 	Columns    map[decoder.Attribute]string
 	Extensions []string // sorted
-	// Database, Schema and Table fill the placeholders of these names.
+	// Database, Schema and Table are the values of the placeholders with these
+	// names.
 	Database, Schema, Table string
 	// StreamID identifies the stream in a header of every record.
 	StreamID string
-	// Replay marks records that are published again, and is empty otherwise.
+	// Replay marks records that are published again. Otherwise it is empty.
 	Replay string
-	// Unsequenced leaves the attribute sequence out, where the position of an
+	// Unsequenced leaves out the attribute sequence where the position of an
 	// event is not known.
 	Unsequenced bool
-	// Forbidden is a topic that no row may choose: the checkpoints'.
+	// Forbidden is a topic that no row may choose: the checkpoint topic.
 	Forbidden string
-	// Poison is what happens to rows that can never be published, and
-	// DeadLetterTopic where they go, empty if none does. No row may choose it.
+	// Poison is what happens to rows that can never be published.
+	// DeadLetterTopic is where they go, empty if none does. No row may choose
+	// it.
 	Poison          Policy
 	DeadLetterTopic string
 }
 
 // Rule overrides the general rules for some aggregate types. The first match
-// wins; empty fields fall back.
+// wins. Empty fields fall back to the general rules.
 type Rule struct {
 	AggregateType string // glob pattern
 	Topic, Key    string
@@ -85,8 +87,8 @@ type Rule struct {
 	Poison        Policy
 }
 
-// Fingerprint changes when events may go to other topics or partitions than
-// before.
+// Fingerprint returns a hash that changes when events may go to other topics or
+// partitions than before.
 func (r Rules) Fingerprint() string {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%q %q %q %q %q", r.Topic, r.Key, r.Partitioner, r.Columns[decoder.PartitionKey], r.Columns[decoder.Topic])
@@ -95,7 +97,7 @@ func (r Rules) Fingerprint() string {
 		fmt.Fprintf(h, " %q %q %q", route.AggregateType, route.Topic, route.Key)
 		templates = append(templates, route.Topic, route.Key, "{aggregate_type}")
 	}
-	// What the placeholders stand for decides as well.
+	// The meanings of the placeholders count as well.
 	meanings := r.constants()
 	for a, column := range r.Columns {
 		meanings[a.String()] = column
@@ -108,12 +110,12 @@ func (r Rules) Fingerprint() string {
 	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// constants are the placeholders that are the same for every row.
+// constants returns the placeholders that are the same for every row.
 func (r Rules) constants() names {
 	return names{"table": r.Schema + "." + r.Table, "schema": r.Schema, "database": r.Database}
 }
 
-// route is a rule made ready.
+// route is a resolved rule.
 type route struct {
 	pattern     string
 	topic, key  template
@@ -122,7 +124,7 @@ type route struct {
 	poison      Policy
 }
 
-// Router finds topic and key of an event. It is not for concurrent use.
+// Router finds the topic and key of an event. It is not for concurrent use.
 type Router struct {
 	rules      Rules
 	routes     []route // the last one matches everything
@@ -201,7 +203,7 @@ func NewRouter(rules Rules) (*Router, error) {
 	return r, nil
 }
 
-// prove lets the SDK judge an event as we would make it.
+// prove validates a sample event with the SDK.
 func (r *Router) prove() error {
 	sample := decoder.Event{Extensions: make([]decoder.Extension, len(r.rules.Extensions))}
 	for _, a := range decoder.Attributes() {
@@ -234,7 +236,7 @@ func (r *Router) prove() error {
 	return nil
 }
 
-// Route finds where e goes. Errors say why the row cannot be routed.
+// Route finds where e goes. An error says why the row cannot be routed.
 func (r *Router) Route(e *decoder.Event) (Destination, error) {
 	chosen := r.match(e.Attribute(decoder.AggregateType))
 	d := Destination{Mode: chosen.mode, NullPayload: chosen.nullPayload}
@@ -261,7 +263,7 @@ func (r *Router) Route(e *decoder.Event) (Destination, error) {
 	return d, checkColumns(e)
 }
 
-// checkColumns looks at URIs that come from the row itself; those of templates
+// checkColumns checks URIs that come from the row itself. URIs from templates
 // were checked at start and are escaped.
 func checkColumns(e *decoder.Event) error {
 	if source := e.Attribute(decoder.Source); source != nil {
@@ -300,8 +302,8 @@ func (r *Router) match(aggregateType []byte) *route {
 	return &r.routes[last]
 }
 
-// expand gives the row's own value of the attribute if it has one, else the
-// template's.
+// expand returns the row's own value of the attribute if it has one, otherwise
+// the template's value.
 func (r *Router) expand(own decoder.Attribute, t *template, e *decoder.Event, escape bool) ([]byte, error) {
 	if own >= 0 {
 		if value := e.Attribute(own); len(value) > 0 {
@@ -317,7 +319,7 @@ func (r *Router) expand(own decoder.Attribute, t *template, e *decoder.Event, es
 	return r.scratch[start:len(r.scratch):len(r.scratch)], err
 }
 
-// contentType is the media type of the data.
+// contentType returns the media type of the data.
 func (r *Router) contentType(e *decoder.Event) string {
 	if r.rules.DataContentType != "" {
 		return r.rules.DataContentType
@@ -332,8 +334,8 @@ func (r *Router) contentType(e *decoder.Event) string {
 	}
 }
 
-// checkTopic applies Kafka's rules for names, and keeps rows away from topics
-// that belong to Kafka (S-08).
+// checkTopic applies Kafka's rules for names and keeps rows away from Kafka's
+// own topics (S-08).
 func checkTopic(topic []byte) error {
 	const longest = 249
 	const remedy = "correct the row's aggregate type or kafka.topic"
@@ -349,7 +351,8 @@ func checkTopic(topic []byte) error {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
 		default:
-			return fmt.Errorf("topic name %q has characters that Kafka does not take: "+remedy+" (letters, digits, '.', '_' and '-')", printable(topic))
+			return fmt.Errorf("topic name %q has characters that Kafka does not take: "+remedy+
+				" (letters, digits, '.', '_' and '-')", printable(topic))
 		}
 	}
 	return nil

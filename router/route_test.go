@@ -74,7 +74,9 @@ func TestTemplate(t *testing.T) {
 }
 
 func FuzzTemplate(f *testing.F) {
-	for _, text := range []string{"", "outbox.event.{aggregate_type}", "{", "}{", "{{id}}", "{id}{type}", "x{tenantid}", "{schema}.{nothing}"} {
+	for _, text := range []string{
+		"", "outbox.event.{aggregate_type}", "{", "}{", "{{id}}", "{id}{type}", "x{tenantid}", "{schema}.{nothing}",
+	} {
 		f.Add(text, "v ß/%")
 	}
 	f.Fuzz(func(t *testing.T, text, value string) {
@@ -145,10 +147,12 @@ func TestRoute(t *testing.T) {
 	e.SetAttribute(decoder.PartitionKey, []byte("key of the row"))
 	d, err := routes.Route(e)
 	require.NoError(t, err)
-	assert.Equal(t, "of.the.row", string(d.Topic), "the row's own comes first")
+	assert.Equal(t, "of.the.row", string(d.Topic), "the row's own topic takes precedence")
 	assert.Equal(t, "key of the row", string(d.Key))
 
-	for _, topic := range []string{"a b", "größe", "a/b", "__consumer_offsets", ".", "..", "a\x00", strings.Repeat("a", 250), "streamer.checkpoints"} {
+	for _, topic := range []string{
+		"a b", "größe", "a/b", "__consumer_offsets", ".", "..", "a\x00", strings.Repeat("a", 250), "streamer.checkpoints",
+	} {
 		e.SetAttribute(decoder.Topic, []byte(topic))
 		_, err := routes.Route(e)
 		require.Error(t, err, topic)
@@ -184,18 +188,20 @@ func TestNewRouterRefuses(t *testing.T) {
 		spoil   func(*Rules)
 		problem string
 	}{
-		"unknown placeholder":         {func(r *Rules) { r.Topic = "x.{aggregatetype}" }, "kafka.topic"},
-		"placeholder in a route":      {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
-		"pattern":                     {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
-		"source":                      {func(r *Rules) { r.Source = "" }, "source"},
-		"type":                        {func(r *Rules) { r.Type = "" }, "type"},
-		"data content type":           {func(r *Rules) { r.DataContentType = "no media type;;" }, "cloudevents"},
-		"extension name":              {func(r *Rules) { r.Extensions = []string{"tenant_id"} }, "tenant_id"},
-		"schema that is not a URI":    {func(r *Rules) { r.DataSchema = "a b:" }, "dataschema"},
-		"constant topic":              {func(r *Rules) { r.Topic = "no topic!" }, "kafka.topic"},
-		"constant topic of a route":   {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic"},
-		"topic of the checkpoints":    {func(r *Rules) { r.Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
-		"checkpoints in a route":      {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Topic: "streamer.checkpoints"}} }, "streamer.checkpoints"},
+		"unknown placeholder":       {func(r *Rules) { r.Topic = "x.{aggregatetype}" }, "kafka.topic"},
+		"placeholder in a route":    {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
+		"pattern":                   {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
+		"source":                    {func(r *Rules) { r.Source = "" }, "source"},
+		"type":                      {func(r *Rules) { r.Type = "" }, "type"},
+		"data content type":         {func(r *Rules) { r.DataContentType = "no media type;;" }, "cloudevents"},
+		"extension name":            {func(r *Rules) { r.Extensions = []string{"tenant_id"} }, "tenant_id"},
+		"schema that is not a URI":  {func(r *Rules) { r.DataSchema = "a b:" }, "dataschema"},
+		"constant topic":            {func(r *Rules) { r.Topic = "no topic!" }, "kafka.topic"},
+		"constant topic of a route": {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic"},
+		"topic of the checkpoints":  {func(r *Rules) { r.Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
+		"checkpoints in a route": {func(r *Rules) {
+			r.Routes = []Rule{{AggregateType: "a", Topic: "streamer.checkpoints"}}
+		}, "streamer.checkpoints"},
 		"topic that belongs to Kafka": {func(r *Rules) { r.Topic = "__transaction_state" }, "__"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,8 +215,8 @@ func TestNewRouterRefuses(t *testing.T) {
 	}
 }
 
-// The fingerprint changes with everything that decides on topic or partition,
-// and with nothing else.
+// The fingerprint changes with everything that affects topic or partition, and
+// with nothing else.
 func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	base := func() Rules {
@@ -253,7 +259,7 @@ func TestFingerprint(t *testing.T) {
 	assert.Equal(t, base().Fingerprint(), same.Fingerprint())
 }
 
-// Values that Java's client gives; order-42 of 12 for each partitioner.
+// Values from Java's client. order-42 of 12 for each partitioner.
 func TestPartitionOfKey(t *testing.T) {
 	t.Parallel()
 	// From the test of Kafka's own Utils.murmur2.
@@ -275,7 +281,7 @@ func TestPartitionOfKey(t *testing.T) {
 				assert.EqualValues(t, partitionFor(string(key), 12), first.id)
 			}
 		}
-		assert.NotNil(t, at.partitionOf([]byte{}), "an empty key has a partition, too")
+		assert.NotNil(t, at.partitionOf([]byte{}), "an empty key also has a partition")
 		first, second := at.partitionOf([]byte{}), at.partitionOf([]byte{})
 		assert.Same(t, first, second)
 	}

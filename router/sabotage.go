@@ -6,15 +6,15 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 )
 
-// sabotageLocked does with batches that are to be sent again what it must not, in
-// builds that are made to be caught. In others it is nothing.
+// sabotageLocked mistreats batches that are about to be sent again, in builds
+// that the tests must catch. In other builds it does nothing.
 func (p *Producer) sabotageLocked(part *partition, failed []*Batch) []*Batch {
 	oldest := failed[0]
 	switch {
 	case mutation.Active(mutation.ReorderOnRetry):
 		records := oldest.records()
 		slices.Reverse(records)
-		oldest.lends = nil // it is the reading goroutine's
+		oldest.lends = nil // it belongs to the reading goroutine
 		oldest.refill(records)
 	case mutation.Active(mutation.DropOnRetry):
 		p.finishLocked(oldest)

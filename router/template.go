@@ -23,10 +23,10 @@ type templatePart struct {
 	extension int // index into Event.Extensions, or -1
 }
 
-// names are the placeholders that stand for constants.
+// names are the placeholders with constant values.
 type names map[string]string
 
-// escaped are the same constants for a URI-reference.
+// escaped returns the same constants, escaped for a URI-reference.
 func (n names) escaped() names {
 	all := names{}
 	for name, value := range n {
@@ -35,8 +35,8 @@ func (n names) escaped() names {
 	return all
 }
 
-// parseTemplate resolves every placeholder now, so that a typo is found at
-// start. extensions are the configured names in the order of Event.Extensions.
+// parseTemplate resolves every placeholder, so that a typo is found at start.
+// extensions are the configured names in the order of Event.Extensions.
 func parseTemplate(key, text string, constants names, columns map[decoder.Attribute]string, extensions []string) (template, error) {
 	t := template{text: text}
 	for rest := text; rest != ""; {
@@ -78,10 +78,11 @@ func placeholder(name string, columns map[decoder.Attribute]string, extensions [
 		}
 		return templatePart{name: name, attribute: a, extension: -1}, nil
 	}
-	return templatePart{}, fmt.Errorf("unknown placeholder {%s}: use {aggregate_type}, {aggregate_id}, {type}, {table}, {schema}, {database} or the name of a mapped column", name)
+	return templatePart{}, fmt.Errorf("unknown placeholder {%s}: use {aggregate_type}, {aggregate_id}, {type}, "+
+		"{table}, {schema}, {database} or the name of a mapped column", name)
 }
 
-// literal adds text, joined with a literal before it.
+// literal appends text and joins it with a preceding literal.
 func (t *template) literal(text string) {
 	if text == "" {
 		return
@@ -93,7 +94,7 @@ func (t *template) literal(text string) {
 	t.parts = append(t.parts, templatePart{literal: text})
 }
 
-// constant is the template's text when it has no placeholders.
+// constant returns the template's text if it has no placeholders.
 func (t *template) constant() (string, bool) {
 	switch len(t.parts) {
 	case 0:
@@ -104,7 +105,7 @@ func (t *template) constant() (string, bool) {
 	return "", false
 }
 
-// single is the attribute of a template that is nothing but one placeholder.
+// single returns the value of a template that consists of one placeholder.
 func (t *template) single(e *decoder.Event) ([]byte, bool) {
 	if len(t.parts) == 1 && t.parts[0].literal == "" {
 		return t.parts[0].value(e), true
@@ -119,8 +120,8 @@ func (p *templatePart) value(e *decoder.Event) []byte {
 	return e.Attribute(p.attribute)
 }
 
-// append expands the template. escape percent-encodes what the placeholders
-// bring, for a URI-reference.
+// append expands the template. escape percent-encodes the values of the
+// placeholders, for a URI-reference.
 func (t *template) append(b []byte, e *decoder.Event, escape bool) ([]byte, error) {
 	for i := range t.parts {
 		p := &t.parts[i]
@@ -141,7 +142,7 @@ func (t *template) append(b []byte, e *decoder.Event, escape bool) ([]byte, erro
 	return b, nil
 }
 
-// appendEscaped percent-encodes everything but RFC 3986's unreserved
+// appendEscaped percent-encodes everything except RFC 3986's unreserved
 // characters.
 func appendEscaped(b, value []byte) []byte {
 	const digits = "0123456789ABCDEF"

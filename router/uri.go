@@ -6,12 +6,13 @@ import (
 )
 
 var (
-	errURI    = errors.New("value is not a URI-reference: it holds a character that must be percent-encoded, or a colon or # in the wrong place")
+	errURI = errors.New("value is not a URI-reference: it holds a character that must be percent-encoded, " +
+		"or a colon or # in the wrong place")
 	errScheme = errors.New("value is not an absolute URI such as https://example.com/schema")
 )
 
-// checkURI applies RFC 3986's set of characters, which some consumers insist
-// on: spaces, quotes, angle brackets, braces and anything beyond ASCII must be
+// checkURI applies RFC 3986's character set, on which some consumers insist.
+// Spaces, quotes, angle brackets, braces and anything beyond ASCII must be
 // percent-encoded.
 func checkURI(value []byte) error {
 	if scheme(value) < 0 || bytes.Count(value, []byte("#")) > 1 {
@@ -42,7 +43,7 @@ var uriPunctuation = func() (set [256]bool) {
 	return set
 }()
 
-// checkAbsoluteURI also wants a scheme and something behind it.
+// checkAbsoluteURI also requires a scheme and something after it.
 func checkAbsoluteURI(value []byte) error {
 	if n := scheme(value); n <= 0 || n == len(value) {
 		return errScheme
@@ -50,8 +51,8 @@ func checkAbsoluteURI(value []byte) error {
 	return checkURI(value)
 }
 
-// scheme is the length of the scheme with its colon: 0 without one, negative if
-// what stands before the first colon cannot be one.
+// scheme returns the length of the scheme with its colon. It is 0 without a
+// scheme, and negative if the text before the first colon cannot be a scheme.
 func scheme(value []byte) int {
 	end := bytes.IndexAny(value, ":/?#")
 	if end < 0 || value[end] != ':' {

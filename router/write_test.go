@@ -17,7 +17,7 @@ import (
 
 const checkpoints = "streamer.checkpoints"
 
-// values are what the partition of the checkpoints holds.
+// values returns the values in the partition of the checkpoints.
 func (m *modelled) values() (all []string) {
 	m.Lock()
 	defer m.Unlock()
@@ -27,8 +27,8 @@ func (m *modelled) values() (all []string) {
 	return all
 }
 
-// The answers after which a record may be in the log, and those after which it
-// is not.
+// The answers after which a record may be in the partition, and the answers
+// after which it is not.
 var (
 	ambiguous = map[string]model.Fault{
 		"cut after the append":            {Kind: model.CutAfter},
@@ -53,8 +53,9 @@ var (
 	}
 )
 
-// A write that may have happened is given up. Were its sequence numbers used
-// again, the next write would be answered as a duplicate and be in no log.
+// A write that may have happened is given up. If its sequence numbers were
+// reused, the next write would be answered as a duplicate and never reach the
+// partition.
 func TestWriteThatMayHaveHappenedIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, fault := range ambiguous {
@@ -97,14 +98,15 @@ func TestWriteThatMayHaveHappenedIsGivenUp(t *testing.T) {
 	}
 }
 
-// requireTrue writes a value and checks that it is in the log if that is said,
-// once, and that otherwise only a new producer session goes on.
+// requireTrue writes a value. If Write succeeds, it checks that the value is in
+// the partition once. Otherwise it checks that only a new producer session
+// continues.
 func (m *modelled) requireTrue(r *rig, value string) {
 	r.Helper()
 	began := time.Now()
 	err := r.producer.Write(r.Context(), checkpoints, 0, nil, []byte(value))
 	if err == nil {
-		require.Equal(r, value, m.values()[len(m.values())-1], "a write that succeeded is in the log")
+		require.Equal(r, value, m.values()[len(m.values())-1], "a successful write is in the partition")
 		return
 	}
 	require.ErrorIs(r, err, ErrSequenceLost)
@@ -112,7 +114,7 @@ func (m *modelled) requireTrue(r *rig, value string) {
 	require.ErrorIs(r, r.producer.Err(), ErrSequenceLost)
 	require.Equal(r, failure.Transient, failure.ClassOf(r.producer.Err()), "a new session helps")
 	require.Equal(r, failure.Transient, failure.ClassOf(err))
-	pass(5 * time.Minute) // whatever is on its way arrives
+	pass(5 * time.Minute) // everything on its way arrives
 	require.NotContains(r, m.values(), value)
 	r.end()
 	r.begin()
@@ -120,7 +122,7 @@ func (m *modelled) requireTrue(r *rig, value string) {
 	require.Equal(r, value, m.values()[len(m.values())-1])
 }
 
-// What waits behind a write that may have happened is told at once.
+// A write queued after a write that may have happened fails at once.
 func TestWritesBehindOneThatIsGivenUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -140,13 +142,14 @@ func TestWritesBehindOneThatIsGivenUp(t *testing.T) {
 				lost++
 			}
 		}
-		assert.Equal(t, 2, lost, "the first has its own reason")
+		assert.Equal(t, 2, lost, "the first write has its own reason")
 		assert.Less(t, time.Since(began), time.Second)
 		assert.Equal(t, []string{"a"}, m.values())
 	})
 }
 
-// A write whose numbers surely were not used leaves them to the next.
+// A write whose sequence numbers certainly were not used leaves them to the
+// next write.
 func TestWriteThatDidNotHappen(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range refusals {
@@ -169,9 +172,9 @@ func TestWriteThatDidNotHappen(t *testing.T) {
 	}
 }
 
-// A write whose caller has gone is not sent any more, and those that were on
-// their way come in the order in which they were asked for: no older value is
-// ever written behind a newer one.
+// A write whose caller has gone is no longer sent. Writes that were on their
+// way arrive in the order of their calls: no older value is ever written after
+// a newer one.
 func TestWriteWithoutItsCaller(t *testing.T) {
 	t.Parallel()
 	write := func(r *rig, value string, patience time.Duration) error {

@@ -7,16 +7,16 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Writer writes single records beside a running streamer: it has a producer id
-// of its own, and leaves the transactional id alone.
+// Writer writes single records alongside a running streamer. It has its own
+// producer id and does not touch the transactional id.
 type Writer struct {
 	client   *kafka.Client
 	producer *Producer
 	router   *Router
 }
 
-// NewWriter returns a writer, which closes the client. The router says which
-// partition a key has.
+// NewWriter returns a Writer, which closes the client. The router decides the
+// partition of a key.
 func NewWriter(c *kafka.Client, config ProducerConfig, r *Router) (*Writer, error) {
 	owner, err := c.Anonymous()
 	if err != nil {
@@ -25,10 +25,11 @@ func NewWriter(c *kafka.Client, config ProducerConfig, r *Router) (*Writer, erro
 	return &Writer{client: c, producer: NewProducer(config, owner, r, nil, nil, func() {}), router: r}, nil
 }
 
-// Publish writes a revived event to its topic, creates that if the configuration
-// says so, and returns the partition when all in-sync replicas have it. When ctx
-// ends it may have been written or not. A *PoisonError tells that it never will
-// be, as things are.
+// Publish writes a revived event to its topic and returns the partition when
+// all in-sync replicas have the event. It creates a missing topic if the
+// configuration allows that. When ctx ends, the event may or may not have been
+// written. A *PoisonError means that it never will be, as long as nothing
+// changes.
 func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err error) {
 	count, err := w.client.Provide(ctx, v.Topic)
 	if errors.Is(err, kafka.ErrTopicMissing) {
@@ -43,13 +44,13 @@ func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err e
 	return partition, w.producer.write(ctx, v.Topic, partition, v.record, v.at)
 }
 
-// Resolve notes what was done about a letter with this key, and returns when
-// that is acknowledged.
+// Resolve records what was done about a letter with this key. It returns when
+// the record is acknowledged.
 func (w *Writer) Resolve(ctx context.Context, l Letter, key []byte, r Resolution) error {
 	return w.producer.write(ctx, l.Topic, l.Partition, r.record(l, key), r.At.UnixMilli())
 }
 
-// Close ends the writer and its client.
+// Close closes the writer and its client.
 func (w *Writer) Close() {
 	w.producer.Close()
 	w.client.Close()

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// ClientConfig says how to reach Kafka.
+// ClientConfig is how to reach Kafka.
 type ClientConfig struct {
 	Brokers        []string
 	ClientID       string
@@ -24,8 +24,8 @@ type ClientConfig struct {
 	TLS            TLSConfig
 	SASL           SASLConfig
 	Topics         TopicConfig // of topics that are created
-	// TopicSettings are those of topics that are not created like the others, by
-	// their names.
+	// TopicSettings are the settings of topics that are not created like the
+	// others, by topic name.
 	TopicSettings map[string]map[string]string
 }
 
@@ -37,16 +37,17 @@ type TopicConfig struct {
 	Configs           map[string]string
 }
 
-// dialTimeout bounds a connection attempt; attempts go on for ever.
+// dialTimeout bounds one connection attempt. There is no limit on attempts.
 const dialTimeout = 5 * time.Second
 
-// MaxRequests is how many requests a producer may have in flight on a connection.
-// sarama's Broker blocks, holding its lock, when all MaxOpenRequests are taken, and
-// metadata shares the connection, so that is more.
+// MaxRequests is how many requests a producer may have in flight on a
+// connection. sarama's Broker blocks, holding its lock, when all
+// MaxOpenRequests are taken. Metadata requests share the connection, so
+// MaxOpenRequests is higher.
 const MaxRequests = 4
 
-// Connection is what a producer needs of the connection to a broker: a
-// *sarama.Broker.
+// Connection is what a producer needs from the connection to a broker. A
+// *sarama.Broker is one.
 type Connection interface {
 	AsyncProduce(*sarama.ProduceRequest, sarama.ProduceCallback) error
 	Close() error
@@ -58,11 +59,11 @@ type Client struct {
 	client sarama.Client
 
 	mu      sync.Mutex
-	missing map[string]struct{} // topics of which that is confirmed
+	missing map[string]struct{} // topics confirmed to be missing
 }
 
-// Connect reaches the cluster once. An error of class Misconfigured means that
-// trying again will not help.
+// Connect connects to the cluster and does not retry. An error of class
+// Misconfigured means that trying again will not help.
 func Connect(c ClientConfig) (*Client, error) {
 	config, err := saramaConfig(c)
 	if err != nil {
@@ -72,9 +73,9 @@ func Connect(c ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, explainClient(c, err)
 	}
-	// sarama has not connected yet. Asking for something proves addresses,
-	// encryption and credentials. Somebody's partition without a leader does not
-	// matter here.
+	// sarama has not connected yet. A request proves that addresses, encryption
+	// and credentials are right. A partition without a leader does not matter
+	// here.
 	if err := client.RefreshMetadata(); err != nil && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		_ = client.Close()
 		return nil, explainClient(c, err)
@@ -99,7 +100,8 @@ func explainClient(c ClientConfig, err error) error {
 	return described
 }
 
-// sarama keeps histograms of whatever it sends, which nobody would see here.
+// sarama keeps histograms of everything it sends. The streamer does not expose
+// them.
 func init() { metrics.UseNilMetrics = true }
 
 func saramaConfig(c ClientConfig) (*sarama.Config, error) {
@@ -118,10 +120,10 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 	}
 	config.Net.DialTimeout = dialTimeout
 	config.Net.MaxOpenRequests = MaxRequests + 2
-	// An answer may take as long as the broker waits for its replicas.
+	// A response may take as long as the broker waits for its replicas.
 	config.Net.ReadTimeout = c.RequestTimeout + 10*time.Second
 	config.Net.WriteTimeout = c.RequestTimeout
-	// Waiting and trying again is done in one place, by the Producer.
+	// Only the Producer waits and retries.
 	config.Metadata.Retry.Max = 0
 	config.Metadata.RefreshFrequency = 0
 	config.Metadata.Full = false
@@ -136,8 +138,8 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 // Close ends all connections.
 func (c *Client) Close() { _ = c.client.Close() }
 
-// Refresh fetches a topic's metadata. A partition without a leader is no error
-// here: the others have theirs.
+// Refresh fetches a topic's metadata. A partition without a leader is not an
+// error, because the others have theirs.
 func (c *Client) Refresh(topic string) error {
 	err := c.client.RefreshMetadata(topic)
 	if errors.Is(err, sarama.ErrLeaderNotAvailable) {
@@ -146,8 +148,9 @@ func (c *Client) Refresh(topic string) error {
 	return err
 }
 
-// HasTopic reports whether a broker knows a topic. That is enough where the topic
-// is created otherwise, because then the controller decides; elsewhere see Exist.
+// HasTopic reports whether a broker knows a topic. That is enough where a
+// missing topic is then created, because the controller decides. Otherwise see
+// Exist.
 func (c *Client) HasTopic(topic string) (bool, error) {
 	err := c.Refresh(topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
@@ -156,13 +159,13 @@ func (c *Client) HasTopic(topic string) (bool, error) {
 	return err == nil, err
 }
 
-// Partitions is the topic's partition count.
+// Partitions returns the topic's partition count.
 func (c *Client) Partitions(topic string) (int, error) {
 	partitions, err := c.client.Partitions(topic)
 	return len(partitions), err
 }
 
-// Leader is the connection to a partition's leader.
+// Leader returns the connection to a partition's leader.
 func (c *Client) Leader(topic string, partition int32) (Connection, error) {
 	broker, err := c.client.Leader(topic, partition)
 	if err != nil {
@@ -172,10 +175,10 @@ func (c *Client) Leader(topic string, partition int32) (Connection, error) {
 }
 
 // coordinatorPatience is how long a cluster that has just started may take to
-// load what it needs for producer ids.
+// load the state it needs for producer ids.
 const coordinatorPatience = 5 * time.Second
 
-// InitProducerID gets a fresh producer id.
+// InitProducerID requests a new producer id and its epoch.
 func (c *Client) InitProducerID() (int64, int16, error) {
 	began := time.Now()
 	for wait := pausesFrom(spanPause); ; wait.sleep() {
@@ -192,7 +195,8 @@ func (c *Client) InitProducerID() (int64, int16, error) {
 	}
 }
 
-// Create makes a missing topic as configured, and does nothing if that is off.
+// Create creates a missing topic as configured. It does nothing if topic
+// creation is off.
 func (c *Client) Create(topic string) error {
 	if !c.config.Topics.Create {
 		return nil
@@ -204,7 +208,7 @@ func (c *Client) Create(topic string) error {
 	return c.CreateTopic(topic, t)
 }
 
-// CreateTopic creates a topic; one that exists is left as it is.
+// CreateTopic creates a topic. An existing topic is left unchanged.
 func (c *Client) CreateTopic(topic string, t TopicConfig) error {
 	admin, err := sarama.NewClusterAdminFromClient(c.client)
 	if err != nil {
@@ -220,7 +224,7 @@ func (c *Client) CreateTopic(topic string, t TopicConfig) error {
 	for name, value := range t.Configs {
 		detail.ConfigEntries[name] = &value
 	}
-	// The admin is not closed: that would close our client.
+	// The admin is not closed, because that would close c.client.
 	err = admin.CreateTopic(topic, detail, false)
 	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
 		return nil
@@ -269,7 +273,7 @@ func (c *Client) TopicSetting(topic, name string) (string, error) {
 	return "", fmt.Errorf("topic %q has no setting %s", topic, name)
 }
 
-// waitTopic waits until a topic that was just created has a leader.
+// waitTopic waits until a topic that was just created has leaders.
 func (c *Client) waitTopic(ctx context.Context, topic string) error {
 	for wait := pausesFrom(spanPause); ; {
 		err := c.client.RefreshMetadata(topic)
@@ -282,11 +286,11 @@ func (c *Client) waitTopic(ctx context.Context, topic string) error {
 	}
 }
 
-// ErrTopicMissing tells that a topic does not exist, and is not to be created.
+// ErrTopicMissing means that a topic does not exist and must not be created.
 var ErrTopicMissing = errors.New("topic does not exist")
 
-// Provide returns the partition count of a topic, which is created if it is missing
-// and the configuration says so.
+// Provide returns the partition count of a topic. It creates a missing topic if
+// the configuration allows that.
 func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
 	const patience = 10 * time.Second // for a new topic to get its leaders
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -32,7 +32,7 @@ func connect(t *testing.T, c ClientConfig) *Client {
 	return client
 }
 
-// reach connects and asks for something.
+// reach connects and sends a request.
 func reach(t *testing.T, c ClientConfig) error {
 	t.Helper()
 	client, err := Connect(c)
@@ -84,7 +84,7 @@ func TestConnectRefusesItsConfiguration(t *testing.T) {
 	}
 }
 
-// Renewed files are used at the next connection.
+// Renewed files are used for the next connection.
 func TestCertificateAuthoritiesAreReadAgain(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(nil)
@@ -172,7 +172,7 @@ func TestCreateTopic(t *testing.T) {
 	topic := TopicConfig{Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"max.message.bytes": "123456"}}
 	require.NoError(t, client.CreateTopic(name, topic))
 	require.NoError(t, client.waitTopic(t.Context(), name))
-	require.NoError(t, client.CreateTopic(name, TopicConfig{}), "one that exists stays")
+	require.NoError(t, client.CreateTopic(name, TopicConfig{}), "an existing topic stays")
 	count, err := client.Partitions(name)
 	require.NoError(t, err)
 	assert.Equal(t, 3, count)

@@ -2,9 +2,9 @@ package kafka
 
 import "time"
 
-// elapsed is a reading of a clock that goes on while the machine sleeps, unlike
-// package time's monotonic one: what another machine may have forgotten about us
-// meanwhile depends on it.
+// elapsed is a reading of a clock that keeps running while the machine sleeps,
+// unlike package time's monotonic clock. What other machines may have forgotten
+// about this process depends on that time.
 type elapsed time.Duration
 
 func now() elapsed { return elapsed(bootTime()) }

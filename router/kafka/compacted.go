@@ -13,8 +13,8 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// CompactedTopic is a topic of one partition that keeps the last value of each
-// key. It is the log that checkpoint.KafkaStore writes to.
+// CompactedTopic is a topic with one partition that keeps the last value of
+// each key. checkpoint.KafkaStore writes to it.
 type CompactedTopic struct {
 	client *Client
 	name   string
@@ -24,32 +24,33 @@ type CompactedTopic struct {
 	replicationFactor int
 }
 
-// Write appends a record to a partition, and returns when all in-sync replicas
-// have it.
+// Write appends a record to a partition and returns when all in-sync replicas
+// have the record.
 type Write func(ctx context.Context, topic string, partition int32, key, value []byte) error
 
-// NewCompactedTopic returns the topic for reading; WriteWith makes it writable.
+// NewCompactedTopic returns the topic for reading. WriteWith makes it writable.
 func NewCompactedTopic(c *Client, name string) *CompactedTopic {
 	return &CompactedTopic{client: c, name: name, replicationFactor: -1}
 }
 
-// BrokerTime is the message.timestamp.type of topics whose records are stamped by
-// the broker that takes them. Checkpoints are, so that its clock can be seen.
+// BrokerTime is the message.timestamp.type of topics whose records are
+// timestamped by the broker that appends them. The checkpoint topic uses it, so
+// that the broker's clock is visible.
 const BrokerTime = "LogAppendTime"
 
-// WriteWith lets Append write with the producer id of the data.
+// WriteWith lets Append write with the producer id that writes the data.
 func (t *CompactedTopic) WriteWith(write Write, log *slog.Logger) { t.write, t.log = write, log }
 
-// Name is the topic's name.
+// Name returns the topic's name.
 func (t *CompactedTopic) Name() string { return t.name }
 
-// Ensure creates the topic if it is missing, and refuses one that would forget
-// values or keep them apart.
+// Ensure creates the topic if it is missing. It refuses a topic that would lose
+// values or spread them over partitions.
 func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) error {
 	t.replicationFactor = replicationFactor
 	err := t.client.Refresh(t.name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		// It is the controller that says whether there is one.
+		// The controller decides whether the topic exists.
 		err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: replicationFactor, Configs: map[string]string{
 			"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000", "message.timestamp.type": BrokerTime,
 		}})
@@ -58,7 +59,7 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 		}
 	}
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		// The controller does not say, but it may exist.
+		// The controller does not say so, but the topic may exist.
 		if described, known := t.client.LookUp([]string{t.name}); known == nil && len(described) > 0 {
 			err = t.client.waitTopic(ctx, t.name)
 		}
@@ -85,20 +86,20 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 			"set cleanup.policy=compact",
 		))
 	}
-	return nil // without DescribeConfigs permission the policy cannot be seen
+	return nil // the policy is visible only with the DescribeConfigs permission
 }
 
-// firstLast is how many offsets at the end of the topic Last looks at first. A
+// firstLast is how many offsets at the end of the topic Last reads first. A
 // value names every partition that is written to, so it may be large.
 const firstLast = 16
 
-// Last returns the newest value stored under key, or nil. It looks for it
-// backwards from the end, because a topic that many share may be large.
+// Last returns the newest value stored under key, or nil. It searches backwards
+// from the end, because a shared topic may be large.
 func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })
 }
 
-// Find returns the newest value whose key matches, nil when there is none.
+// Find returns the newest value whose key matches, or nil.
 func (t *CompactedTopic) Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error) {
 	last, err := t.find(ctx, matches)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) && failure.ClassOf(err) != failure.Refused {
@@ -119,7 +120,7 @@ func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool
 	found := false
 	for window := int64(firstLast); !found && end > floor; window *= 8 {
 		s := &Span{TopicPartition: TopicPartition{t.name, 0}, Next: max(floor, end-window), End: end}
-		end = s.Next // what the next, larger window is for
+		end = s.Next // the next, larger window ends here
 		err := t.client.ReadSpans(ctx, []*Span{s}, func(_ *Span, _ int64, r *sarama.Record) error {
 			if matches(r.Key) {
 				value, found = bytes.Clone(r.Value), true
@@ -133,9 +134,9 @@ func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool
 	return value, nil
 }
 
-// Append writes a value and returns when all in-sync replicas have it. A topic
-// that has been deleted meanwhile is created again: what is appended is all that
-// has to be in it.
+// Append writes a value and returns when all in-sync replicas have it. If the
+// topic has been deleted, Append creates it again. The appended value is all
+// that the topic must contain.
 func (t *CompactedTopic) Append(ctx context.Context, key, value []byte) error {
 	err := t.write(ctx, t.name, 0, key, value)
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || t.replicationFactor < 0 {

@@ -8,8 +8,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// coordinator is the connection to the broker that looks after a transactional
-// id. sarama's own search sleeps for seconds on a new cluster.
+// coordinator returns the connection to the coordinator of a transactional id.
+// sarama's own search sleeps for seconds on a new cluster.
 func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
 	asked := c.client.LeastLoadedBroker()
 	if asked == nil {
@@ -19,7 +19,7 @@ func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
 		Version: 3, CoordinatorKey: transactionalID, CoordinatorType: sarama.CoordinatorTransaction,
 	})
 	if err != nil {
-		_ = asked.Close() // opened again when it is asked again
+		_ = asked.Close() // the next request opens it again
 		return nil, err
 	}
 	if response.Err != sarama.ErrNoError {
@@ -27,7 +27,7 @@ func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
 	}
 	broker, err := c.client.Broker(response.Coordinator.ID())
 	if err != nil {
-		_ = c.client.RefreshMetadata() // a broker that is new to us
+		_ = c.client.RefreshMetadata() // the broker may be new
 		return c.client.Broker(response.Coordinator.ID())
 	}
 	return broker, nil
@@ -38,9 +38,9 @@ const (
 	transactionalExpiry = "transactional.id.expiration.ms"
 )
 
-// memory is how long brokers remember an idle producer in a partition, and an idle
-// transactional id, by what one of them says; by Kafka's defaults where we may not
-// see that.
+// memory returns how long brokers remember an idle producer in a partition, and
+// an idle transactional id. It asks one broker, and falls back to Kafka's
+// defaults where the settings are not visible.
 func (c *Client) memory() (producer, transactional time.Duration) {
 	seen := c.brokerSettings(producerExpiry, transactionalExpiry)
 	duration := func(name string, standard time.Duration) time.Duration {
@@ -52,8 +52,9 @@ func (c *Client) memory() (producer, transactional time.Duration) {
 	return duration(producerExpiry, defaultExpiry), duration(transactionalExpiry, defaultTransactionalExpiry)
 }
 
-// brokerSettings are positive numbers from a broker's configuration, as far as
-// they can be seen: that takes the permission to describe it.
+// brokerSettings returns positive numbers from a broker's configuration, as far
+// as they are visible. Reading them requires permission to describe that
+// configuration.
 func (c *Client) brokerSettings(names ...string) map[string]int64 {
 	broker := c.client.LeastLoadedBroker()
 	if broker == nil {

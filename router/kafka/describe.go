@@ -6,27 +6,27 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// TopicDescription is what Kafka says about a topic.
+// TopicDescription is what Kafka reports about a topic.
 type TopicDescription struct {
 	Partitions int
-	// Replicas is the lowest replication factor of a partition, InSync how many
-	// replicas the worst partition has that are in sync, and Leaderless how many
-	// partitions nobody leads.
+	// Replicas is the lowest replication factor of any partition. InSync is the
+	// number of in-sync replicas of the worst partition. Leaderless is the
+	// number of partitions without a leader.
 	Replicas, InSync, Leaderless int
-	// Missing are the operations that our principal may not do, of those that a
-	// streamer needs. Known tells whether the broker said so.
+	// Missing lists the operations that a streamer needs and its principal is
+	// not allowed. Known reports whether the broker returned them.
 	Missing []string
 	Known   bool
 }
 
-// neededOperations are what a streamer does with a topic. Describe shows by the
-// topic's being described.
+// neededOperations are the operations that a streamer needs on a topic. A
+// described topic proves that Describe is allowed.
 var neededOperations = []struct {
 	operation sarama.AclOperation
 	name      string
 }{{sarama.AclOperationWrite, "Write"}, {sarama.AclOperationRead, "Read"}}
 
-// Describe asks about a topic that exists.
+// Describe describes an existing topic.
 func (c *Client) Describe(topic string) (TopicDescription, error) {
 	broker := c.client.LeastLoadedBroker()
 	if broker == nil {
@@ -36,7 +36,7 @@ func (c *Client) Describe(topic string) (TopicDescription, error) {
 	request.IncludeTopicAuthorizedOperations = true
 	response, err := broker.GetMetadata(request)
 	if err != nil {
-		_ = broker.Close() // so that it is connected to anew
+		_ = broker.Close() // so that the next request reconnects
 		return TopicDescription{}, fmt.Errorf("metadata of topic %q: %w", topic, err)
 	}
 	for _, t := range response.Topics {

@@ -6,7 +6,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// Existing lists the partitions of those of the topics that exist.
+// Existing lists the partitions of each topic that exists.
 func (c *Client) Existing(topics []string) (map[string][]int32, error) {
 	described, err := c.LookUp(topics)
 	if err != nil {
@@ -21,7 +21,7 @@ func (c *Client) Existing(topics []string) (map[string][]int32, error) {
 	return partitions, nil
 }
 
-// Ends tells where the partitions of those of the topics that exist end.
+// Ends returns the end offsets of the partitions of each topic that exists.
 func (c *Client) Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error) {
 	existing, err := c.Existing(topics)
 	if err != nil {

@@ -7,11 +7,11 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// ErrFenced tells that another producer has taken this one's place.
+// ErrFenced means that another producer has taken this one's place.
 var ErrFenced = errors.New("producer was fenced by another instance")
 
-// Permanent reports whether asking again does not help: a person has to change
-// something.
+// Permanent reports whether repeating a request is pointless until the operator
+// changes something.
 func Permanent(err error) bool {
 	code, known := errors.AsType[sarama.KError](err)
 	return known && slices.Contains(permanentCodes, code)
@@ -22,7 +22,7 @@ var permanentCodes = []sarama.KError{
 	sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType,
 }
 
-// passing are answers that change by themselves.
+// passing are the error codes that go away by themselves.
 var passing = []sarama.KError{
 	sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrOffsetsLoadInProgress,
 	sarama.ErrConcurrentTransactions, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition,

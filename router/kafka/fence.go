@@ -15,20 +15,20 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 )
 
-// Owner is who writes to Kafka: a producer id of which, by its transactional
-// id, there is one at a time. Data does not go out in transactions; taking over
-// is what the transactional id is for. The new owner gets the next epoch, and
-// one empty aborted transaction carries that epoch, in its markers, into every
-// partition, where from then on a predecessor is refused whatever it still has
-// on its way.
+// Owner is the producer that writes to Kafka. Its transactional id ensures that
+// there is only one at a time. Data is not sent in transactions: the
+// transactional id only serves to take over. The new owner gets the next epoch.
+// One empty aborted transaction carries that epoch, in its markers, into every
+// partition. From then on the partitions refuse everything that a predecessor
+// still has on its way.
 //
-// Kafka forgets: an idle transactional id after transactional.id.expiration.ms
-// (7 days), an idle producer in a partition after producer.id.expiration.ms
-// (24 h). So the empty transaction is repeated, and an owner that has not been
-// able to for too long stops writing by itself.
+// Kafka forgets an idle transactional id after transactional.id.expiration.ms
+// (7 days), and an idle producer in a partition after producer.id.expiration.ms
+// (24 h). So the empty transaction is repeated. An owner that could not repeat
+// it for too long stops writing by itself.
 //
-// An Owner without a transactional id has a producer id like any other and
-// fences nobody.
+// An Owner without a transactional id has an ordinary producer id and fences no
+// other producer.
 type Owner struct {
 	*Client
 	transactional string // id, or empty
@@ -37,10 +37,10 @@ type Owner struct {
 
 	mu         sync.Mutex
 	partitions map[string][]int32
-	fenced     elapsed // since when all predecessors are surely kept out
+	fenced     elapsed // since when all predecessors are certainly fenced
 	attempted  elapsed
 	interval   time.Duration // how often the fence is renewed
-	lapse      time.Duration // how old it may get before writing has to stop
+	lapse      time.Duration // how old it may get before writing must stop
 	remembers  time.Duration // how long brokers remember an idle producer in a partition
 }
 
@@ -48,17 +48,17 @@ const (
 	// transactionTimeout bounds an empty transaction whose owner dies between
 	// its two requests.
 	transactionTimeout = time.Minute
-	// takeOverPatience is how long coordinators may take to load, and a
-	// transaction that was left behind to be aborted.
+	// takeOverPatience is how long coordinators may take to load, and to abort
+	// a transaction that was left open.
 	takeOverPatience = 30 * time.Second
 	coordinatorPause = 5 * time.Millisecond
-	// renewPatience is short, because leaders wait to be looked up meanwhile.
+	// renewPatience is short, because no leader is looked up meanwhile.
 	renewPatience = 3 * time.Second
 	admitPatience = 15 * time.Second
 	// fenceChunk is how many partitions are added to a transaction at once.
 	fenceChunk = 1000
-	// exhausting is the epoch from which on a transactional id is given up for
-	// the next one: epochs have 16 bits, and Kafka would hand out another
+	// exhausting is the epoch from which a transactional id is abandoned for
+	// the next one. Epochs have 16 bits. Afterwards Kafka would issue another
 	// producer id, for which the markers of this one mean nothing.
 	exhausting = 30_000
 	// Kafka's defaults of producer.id.expiration.ms and
@@ -68,18 +68,20 @@ const (
 	longestFence               = 6 * time.Hour
 )
 
-// ErrNoTransactions tells that Kafka does not let us use a transactional id.
+// ErrNoTransactions means that Kafka does not let the streamer use a
+// transactional id.
 var ErrNoTransactions = errors.New("transactional id cannot be used")
 
-// ErrLapsed tells that the fence could not be renewed for so long that Kafka
-// may have forgotten it: a successor might not be kept apart from us.
+// ErrLapsed means that the fence could not be renewed for so long that Kafka
+// may have forgotten it. A successor might then be unable to fence this
+// producer.
 var ErrLapsed = errors.New("producer's fence could not be renewed in time")
 
-// TakeOver makes this process the owner of a transactional id. Whoever had it
-// can start no transaction any more; Fence keeps them out of the partitions.
-// The caller must hold the lock of the slot, because this ends a healthy owner.
-// ErrNoTransactions means that an Owner without transactional id is all that
-// can be had.
+// TakeOver makes this process the owner of a transactional id. The previous
+// owner can no longer start a transaction; Fence keeps it out of the
+// partitions. The caller must hold the lock of the slot, because this ends a
+// healthy owner. ErrNoTransactions means that only an Owner without a
+// transactional id is possible.
 func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, error) {
 	producer, transactional := c.memory()
 	o := &Owner{Client: c, transactional: transactionalID, partitions: map[string][]int32{}, remembers: producer}
@@ -110,7 +112,7 @@ func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, 
 	return o, nil
 }
 
-// Anonymous is an owner that fences nobody.
+// Anonymous returns an owner that fences no other producer.
 func (c *Client) Anonymous() (*Owner, error) {
 	id, epoch, err := c.InitProducerID()
 	if err != nil {
@@ -120,22 +122,23 @@ func (c *Client) Anonymous() (*Owner, error) {
 	return &Owner{Client: c, id: id, epoch: epoch, partitions: map[string][]int32{}, remembers: remembers}, nil
 }
 
-// ID is the producer id and its epoch.
+// ID returns the producer id and its epoch.
 func (o *Owner) ID() (id int64, epoch int16) { return o.id, o.epoch }
 
-// Remembers is how long brokers remember a producer in a partition, after the time
-// of its newest record.
+// Remembers returns how long brokers remember a producer in a partition after
+// the time of its newest record.
 func (o *Owner) Remembers() time.Duration { return o.remembers }
 
-// Fences tells whether predecessors are kept out.
+// Fences reports whether this owner fences its predecessors.
 func (o *Owner) Fences() bool { return o.transactional != "" }
 
-// Exhausted tells that the transactional id should be given up for the next
-// one: fence with this owner, then take over that.
+// Exhausted reports whether the transactional id should be abandoned for the
+// next one. The caller must fence with this owner before it takes over the next
+// id.
 func (o *Owner) Exhausted() bool { return o.epoch >= exhausting }
 
 // Fence keeps every predecessor out of these partitions from the moment it
-// returns, and from now on includes them when the fence is renewed.
+// returns. Renew then includes them as well.
 func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error {
 	if !o.Fences() || len(partitions) == 0 || mutation.Active(mutation.NoFence) {
 		return nil
@@ -153,7 +156,8 @@ func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error 
 	return nil
 }
 
-// Renew repeats the fence when that is due, and returns when it is due again.
+// Renew repeats the fence when that is due, and returns the time until it is
+// due again.
 func (o *Owner) Renew() (time.Duration, error) {
 	o.mu.Lock()
 	partitions := maps.Clone(o.partitions)
@@ -183,8 +187,8 @@ func (o *Owner) Renew() (time.Duration, error) {
 	return o.interval, nil
 }
 
-// existing leaves out what has been deleted meanwhile: a transaction takes all
-// its partitions or none.
+// existing leaves out partitions that have been deleted meanwhile, because a
+// transaction accepts all its partitions or none.
 func (o *Owner) existing(partitions map[string][]int32) (map[string][]int32, error) {
 	described, err := o.LookUp(slices.Sorted(maps.Keys(partitions)))
 	left := map[string][]int32{}
@@ -197,8 +201,8 @@ func (o *Owner) existing(partitions map[string][]int32) (map[string][]int32, err
 	return left, err
 }
 
-// Lapsed is why nothing may be written any more, or nil. It is asked before
-// each request, because a process that was frozen does not know it.
+// Lapsed returns why nothing may be written any more, or nil. It is called
+// before each request, because a process does not know that it was frozen.
 func (o *Owner) Lapsed() error {
 	if !o.Fences() {
 		return nil
@@ -211,14 +215,14 @@ func (o *Owner) Lapsed() error {
 	return nil
 }
 
-// Admission is a topic whose partitions are ready for their first event.
+// Admission describes a topic whose partitions are ready for their first event.
 type Admission struct {
-	TopicID string  // Kafka's; empty where it has none
+	TopicID string  // Kafka's; empty where there is none
 	Ends    []int64 // of its partitions
 }
 
-// Admit gets a topic's partitions ready: predecessors are kept out, and it is known
-// where they end.
+// Admit prepares a topic's partitions: it fences predecessors and finds the end
+// offsets.
 func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), admitPatience)
 	defer cancel()
@@ -249,7 +253,8 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	return admitted, nil
 }
 
-// emptyTransaction writes an abort marker with our epoch into each partition.
+// emptyTransaction writes an abort marker with the owner's epoch into each
+// partition.
 func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]int32) error {
 	all := chunks(partitions, fenceChunk)
 	if len(all) == 0 {
@@ -263,11 +268,13 @@ func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]in
 			return err
 		}
 	}
-	// The first answer says that the abort is decided. Only the second says that
-	// its markers are written; until then predecessors still get through.
+	// The first response says that the abort is decided. Only the second says
+	// that its markers are written. Until then predecessors still get through.
 	for range 2 {
 		err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
-			response, err := coordinator.EndTxn(&sarama.EndTxnRequest{Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch})
+			response, err := coordinator.EndTxn(&sarama.EndTxnRequest{
+				Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch,
+			})
 			if err != nil {
 				return 0, err
 			}
@@ -280,8 +287,9 @@ func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]in
 	return nil
 }
 
-// led waits until each partition has a leader. A marker cannot be written where
-// there is none, and until it is, the coordinator does nothing else for us.
+// led waits until each partition has a leader. Without a leader a marker cannot
+// be written, and until it is, the coordinator does nothing else for this
+// transactional id.
 func (o *Owner) led(ctx context.Context, partitions map[string][]int32) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
@@ -297,7 +305,8 @@ func (o *Owner) led(ctx context.Context, partitions map[string][]int32) error {
 	}
 }
 
-// leaderless names a partition that has no leader, as far as is known.
+// leaderless returns an error that names a partition without a known leader, or
+// nil.
 func (o *Owner) leaderless(partitions map[string][]int32) error {
 	for _, topic := range slices.Sorted(maps.Keys(partitions)) {
 		for _, id := range partitions[topic] {
@@ -309,7 +318,7 @@ func (o *Owner) leaderless(partitions map[string][]int32) error {
 	return nil
 }
 
-// add puts partitions into the transaction, all or none.
+// add adds partitions to the transaction, all or none.
 func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 	var at string
 	err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
@@ -323,7 +332,7 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 		at = ""
 		for topic, errs := range response.Errors {
 			for _, e := range errs {
-				// One that was not attempted says nothing about itself.
+				// A partition that was not attempted says nothing about itself.
 				if e.Err != sarama.ErrNoError && e.Err != sarama.ErrOperationNotAttempted {
 					code, at = e.Err, fmt.Sprintf("topic %q partition %d: ", topic, e.Partition)
 				}
@@ -340,8 +349,8 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 	return nil
 }
 
-// coordinate asks the transaction coordinator, again and again while it says
-// that it is not ready.
+// coordinate calls ask with the transaction coordinator, and again while the
+// coordinator is not ready.
 func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Broker) (sarama.KError, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
@@ -372,7 +381,7 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 	}
 }
 
-// chunks cuts a set of partitions into sets of at most n.
+// chunks splits a set of partitions into sets of at most n.
 func chunks(partitions map[string][]int32, n int) []map[string][]int32 {
 	var all []map[string][]int32
 	room := 0

@@ -25,7 +25,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// takeOver is a new instance's first step, on a connection of its own.
+// takeOver is a new instance's first step, on its own connection.
 func takeOver(t testing.TB, brokers []string, transactionalID string) *Owner {
 	t.Helper()
 	client, err := Connect(clientConfig(brokers))
@@ -46,8 +46,9 @@ func partitionsOf(topic string, n int) map[string][]int32 {
 	return map[string][]int32{topic: ids}
 }
 
-// appended is the broker's answer to one batch of one record, as the owner's
-// next with this sequence number. A leader that is new needs a moment to know.
+// appended returns the broker's answer to one batch of one record, as the
+// owner's next with this sequence number. A new leader needs a moment to know
+// that it leads.
 func (o *Owner) appended(topic string, partition, sequence int32) error {
 	for deadline := time.Now().Add(30 * time.Second); ; {
 		err := o.tryAppend(topic, partition, sequence)
@@ -114,8 +115,8 @@ func TestFence(t *testing.T) {
 	newID, newEpoch := successor.ID()
 	assert.Equal(t, oldID, newID)
 	assert.Equal(t, oldEpoch+1, newEpoch)
-	require.NoError(t, old.appended(topic, 0, 1), "taking over alone keeps nobody out of a partition")
-	require.ErrorIs(t, old.Fence(t.Context(), partitionsOf(topic, partitions)), ErrFenced, "but it ends the right to fence")
+	require.NoError(t, old.appended(topic, 0, 1), "taking over alone fences no partition")
+	require.ErrorIs(t, old.Fence(t.Context(), partitionsOf(topic, partitions)), ErrFenced, "but the predecessor may no longer fence")
 
 	require.NoError(t, successor.Fence(t.Context(), partitionsOf(topic, partitions)))
 	for p := range int32(partitions) {
@@ -131,8 +132,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// A fence takes effect at once for what is on its way: nothing that a
-// predecessor sends is found behind the ends that are read after it.
+// A fence takes effect at once for records on their way. The ends are read
+// after the fence, and no record of a predecessor is found after them.
 func TestFenceStopsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -167,7 +168,7 @@ func TestFenceStopsWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
-// An owner may repeat its fence while it writes, and go on.
+// An owner may repeat its fence while it writes, and continue.
 func TestRenewWhileWriting(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -230,7 +231,7 @@ func TestRenewIsDue(t *testing.T) {
 	again, err = o.Renew()
 	require.ErrorIs(t, err, sarama.ErrTransactionalIDAuthorizationFailed)
 	assert.Equal(t, time.Minute, again)
-	assert.Equal(t, fenced, o.fenced, "a failure is no renewal")
+	assert.Equal(t, fenced, o.fenced, "a failure does not count as a renewal")
 	again, err = o.Renew()
 	require.NoError(t, err)
 	assert.Positive(t, again, "not before the pause has passed")
@@ -248,7 +249,7 @@ func TestRenewIsDue(t *testing.T) {
 	}
 }
 
-// What a fence covers may change behind its back.
+// The partitions that a fence covers may change without its owner.
 func TestRenewWhatIsLeft(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(4, "stays", "goes", "shrinks"))
@@ -265,7 +266,7 @@ func TestRenewWhatIsLeft(t *testing.T) {
 	renewNow(t, o)
 }
 
-// An empty set of partitions is no transaction.
+// An empty set of partitions makes no transaction.
 func TestFenceNothing(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -345,7 +346,7 @@ func TestChunks(t *testing.T) {
 	}
 }
 
-// Coordinators that are not ready are asked again; the fence holds afterwards.
+// Coordinators that are not ready are asked again. The fence holds afterwards.
 func TestCoordinatorIsNotReady(t *testing.T) {
 	t.Parallel()
 	const topic = "orders"
@@ -372,7 +373,7 @@ func TestCoordinatorIsNotReady(t *testing.T) {
 			faults := cluster.Fault(fault)
 			successor := takeOver(t, cluster.Brokers(), "slot")
 			require.NoError(t, successor.Fence(t.Context(), partitionsOf(topic, 3)))
-			require.Equal(t, 3, faults.Hits(), "the fault was never met")
+			require.Equal(t, 3, faults.Hits(), "the fault never occurred")
 			for p := range int32(3) {
 				require.ErrorIs(t, old.appended(topic, p, 0), sarama.ErrInvalidProducerEpoch)
 				require.NoError(t, successor.appended(topic, p, 0))
@@ -381,8 +382,8 @@ func TestCoordinatorIsNotReady(t *testing.T) {
 	}
 }
 
-// Between the two answers of EndTxn nothing is promised: a fence that does not
-// get the second has failed.
+// Between the two answers of EndTxn nothing is promised. A fence that does not
+// get the second answer has failed.
 func TestFenceWaitsForItsMarkers(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
@@ -402,7 +403,7 @@ func TestFenceWaitsForItsMarkers(t *testing.T) {
 	err := o.Fence(ctx, partitionsOf("orders", 1))
 	require.ErrorIs(t, err, sarama.ErrConcurrentTransactions)
 	require.ErrorContains(t, err, `"slot"`)
-	require.Empty(t, o.partitions, "it is not fenced")
+	require.Empty(t, o.partitions, "the topic is not fenced")
 }
 
 // Connections end between any two requests.
@@ -428,8 +429,8 @@ func TestCoordinatorHangsUp(t *testing.T) {
 	}
 }
 
-// A coordinator that never gets ready does not hold up a start for ever, and
-// the reason is in the error.
+// A coordinator that never gets ready does not delay a start for ever, and the
+// error gives the reason.
 func TestCoordinatorIsNeverReady(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1))
@@ -455,7 +456,7 @@ func TestFenceMovesWithItsCoordinator(t *testing.T) {
 	}
 }
 
-// Brokers of the oldest version that can be used know older requests only.
+// Brokers of the oldest supported version know only older requests.
 func TestFenceOnOldBrokers(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(3, "orders"), kfake.MaxVersions(kversion.V2_4_0()))
@@ -468,14 +469,14 @@ func TestFenceOnOldBrokers(t *testing.T) {
 	}
 	found, err := successor.Admit("orders", 3)
 	require.NoError(t, err)
-	assert.Empty(t, found.TopicID, "topics had none")
+	assert.Empty(t, found.TopicID, "topics had no ID")
 	assert.Len(t, found.Ends, 3)
 }
 
 func TestFenceWithoutPermission(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{"streamer": "secret"}})
 	open, forbidden := cluster.NewTopic(t, 2, nil), cluster.NewTopic(t, 2, nil)
@@ -495,9 +496,10 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.NoError(t, cluster.Allow(t.Context(), "streamer", transactional, sarama.AclOperationWrite))
 	o, err := client.TakeOver(t.Context(), "slot")
 	require.NoError(t, err)
-	assert.Equal(t, 6*time.Hour, o.interval, "what brokers remember cannot be seen, so it is the default")
+	assert.Equal(t, 6*time.Hour, o.interval, "the brokers' setting is not visible, so this is the default")
 
-	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, open), sarama.AclOperationDescribe, sarama.AclOperationRead, sarama.AclOperationWrite))
+	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, open),
+		sarama.AclOperationDescribe, sarama.AclOperationRead, sarama.AclOperationWrite))
 	require.NoError(t, o.Fence(t.Context(), partitionsOf(open, 2)))
 	both := partitionsOf(open, 2)
 	both[forbidden] = []int32{0, 1}
@@ -511,9 +513,9 @@ func TestFenceWithoutPermission(t *testing.T) {
 		require.ErrorContains(t, err, forbidden)
 		require.NotContains(t, err.Error(), open)
 	}
-	require.NoError(t, o.Fence(t.Context(), partitionsOf(open, 2)), "what is allowed is not in the way of itself")
+	require.NoError(t, o.Fence(t.Context(), partitionsOf(open, 2)), "the allowed topic can be fenced")
 
-	// Without Read there is nothing to be read back.
+	// Without Read nothing can be read back.
 	require.NoError(t, cluster.Allow(t.Context(), "streamer", literal(sarama.AclResourceTopic, forbidden), sarama.AclOperationWrite))
 	require.NoError(t, o.Fence(t.Context(), both))
 	require.NoError(t, o.appended(forbidden, 0, 0))
@@ -529,14 +531,14 @@ func TestFenceWithoutPermission(t *testing.T) {
 	require.ErrorContains(t, err, forbidden)
 }
 
-// A partition without a leader cannot be fenced: that is said in bounded time,
-// with its name, and gets better with the leader. Where it is only read, others
-// are not held up.
+// A partition without a leader cannot be fenced. The error comes in bounded
+// time, names the partition, and goes away with a new leader. If the partition
+// is only read, others are not delayed.
 func TestFenceWithoutLeader(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("starts a Kafka cluster of its own")
+		t.Skip("starts its own Kafka cluster")
 	}
 	cluster := kafkatest.New(t, kafkatest.Options{Brokers: 3})
 	const id = "slot"
@@ -547,7 +549,8 @@ func TestFenceWithoutLeader(t *testing.T) {
 	require.NoError(t, err)
 	dead := (coordinator + 1) % 3
 	require.NoError(t, cluster.Reassign(t.Context(), topic, 1, dead)) // its only replica
-	// In good order: the only replica of a killed one has to be elected by hand.
+	// Stopped cleanly: the only replica on a killed broker would have to be
+	// elected by hand.
 	require.NoError(t, cluster.StopBroker(dead))
 	require.Eventually(t, func() bool {
 		partitions, err := cluster.Partitions(topic)
@@ -611,7 +614,7 @@ func TestFenceManyPartitions(t *testing.T) {
 	}
 }
 
-// Events for a topic that is new wait until predecessors are kept out of it.
+// Events for a new topic wait until predecessors are fenced there.
 func TestAdmitFences(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
@@ -630,7 +633,7 @@ func TestAdmitFences(t *testing.T) {
 	assert.True(t, slices.IsSorted(ends))
 }
 
-// How soon brokers forget decides how often a fence is renewed.
+// How soon brokers forget determines how often a fence is renewed.
 func TestFenceOfForgetfulBrokers(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()

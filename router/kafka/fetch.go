@@ -7,18 +7,19 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// fetchBytes is how much of a partition one fetch brings; a larger batch comes
-// whole.
+// fetchBytes is how much of a partition one fetch returns. A larger batch is
+// returned whole.
 const fetchBytes = 1 << 20
 
-// fetchRequest asks for no fetch session (epoch -1), of which brokers keep only
-// a few.
+// fetchRequest returns a request without a fetch session (epoch -1), because
+// brokers keep only a few sessions.
 func fetchRequest(wait time.Duration, maxBytes int32) *sarama.FetchRequest {
 	return &sarama.FetchRequest{Version: 11, MaxWaitTime: int32(wait.Milliseconds()), MinBytes: 1, MaxBytes: maxBytes, SessionEpoch: -1}
 }
 
-// fetchEach asks all brokers at the same time. err is that of one which did not
-// answer; the others' answers are there.
+// fetchEach sends the requests to all brokers at the same time. err is the
+// error of one broker that did not answer. The answers of the other brokers are
+// returned even then.
 func fetchEach(requests map[*sarama.Broker]*sarama.FetchRequest) (answers []*sarama.FetchResponse, err error) {
 	var asked sync.WaitGroup
 	var mu sync.Mutex
@@ -28,7 +29,7 @@ func fetchEach(requests map[*sarama.Broker]*sarama.FetchRequest) (answers []*sar
 			mu.Lock()
 			defer mu.Unlock()
 			if failed != nil {
-				_ = broker.Close() // so that it is connected to anew
+				_ = broker.Close() // so that the next request reconnects
 				err = failed
 				return
 			}
@@ -39,8 +40,8 @@ func fetchEach(requests map[*sarama.Broker]*sarama.FetchRequest) (answers []*sar
 	return answers, err
 }
 
-// visitBatch hands out the records of a batch from an offset on; control records
-// are passed over.
+// visitBatch calls visit for the records of a batch from an offset on. Control
+// records are skipped.
 func visitBatch(batch *sarama.RecordBatch, from int64, visit func(int64, *sarama.Record) error) error {
 	if batch.Control {
 		return nil

@@ -12,40 +12,42 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// A broker that has just started again, or that is cut off from the controller,
-// may not know a topic that exists. So one answer proves nothing: a topic is taken
-// for missing when all brokers that answer, which must be most of them, have said
-// so for a while.
+// A broker that has just restarted, or is cut off from the controller, may not
+// know an existing topic. So one answer proves nothing. A topic counts as
+// missing when all brokers that answer have said so for a while. More than half
+// of the brokers must have answered.
 const (
-	// confirmation is how long a start asks, and whatever keeps others out. It
-	// is spent once: what has been confirmed is believed until it is seen.
+	// confirmation is how long a start asks, and anything that fences other
+	// producers. It is spent once: a topic confirmed to be missing is believed
+	// to be missing until it is seen.
 	confirmation = 5 * time.Second
-	// glance is how long a command asks that an operator waits for.
+	// glance is how long a command asks while the operator waits for it.
 	glance = time.Second
-	// answerPatience is how long a round waits for brokers that say nothing.
+	// answerPatience is how long a round waits for brokers that do not answer.
 	answerPatience = 2 * time.Second
 )
 
-// Topic is one that exists. ID is Kafka's, and empty where it has none.
+// Topic is an existing topic. ID is Kafka's topic ID, empty where Kafka has
+// none.
 type Topic struct {
 	ID         string
 	Partitions int
 }
 
-// LookUp describes those of the topics that exist. Afterwards the leaders are
-// known, too.
+// LookUp describes the topics that exist. Afterwards their leaders are known as
+// well.
 func (c *Client) LookUp(topics []string) (map[string]Topic, error) {
 	return c.describeTopics(topics, confirmation)
 }
 
-// Exist lists those of the topics that exist.
+// Exist lists the topics that exist.
 func (c *Client) Exist(topics ...string) ([]string, error) {
 	described, err := c.describeTopics(topics, glance)
 	return slices.Sorted(maps.Keys(described)), err
 }
 
-// ExpectMissing names topics that an earlier start has found missing: that they
-// still are needs no confirmation.
+// ExpectMissing names topics that an earlier start found missing. If they are
+// still missing, that needs no confirmation.
 func (c *Client) ExpectMissing(topics []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,15 +56,16 @@ func (c *Client) ExpectMissing(topics []string) {
 	}
 }
 
-// describeTopics describes those of the topics that exist. Where one seems to be
-// missing, it asks for so long.
+// describeTopics describes the topics that exist. If one seems to be missing,
+// it keeps asking for as long as patience.
 func (c *Client) describeTopics(topics []string, patience time.Duration) (map[string]Topic, error) {
 	described := map[string]Topic{}
 	if len(topics) == 0 {
 		return described, nil
 	}
-	brokers := len(c.client.Brokers()) // a broker that has just started may know of fewer
-	if err := c.client.RefreshMetadata(topics...); err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+	brokers := len(c.client.Brokers()) // a broker that has just started may know fewer
+	if err := c.client.RefreshMetadata(topics...); err != nil &&
+		!errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
 	}
 	broker := c.client.LeastLoadedBroker()
@@ -71,7 +74,7 @@ func (c *Client) describeTopics(topics []string, patience time.Duration) (map[st
 	}
 	response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
 	if err != nil {
-		_ = broker.Close() // so that it is connected to anew
+		_ = broker.Close() // so that the next request reconnects
 		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
 	}
 	if err := readTopics(response, described); err != nil {
@@ -86,7 +89,7 @@ func (c *Client) describeTopics(topics []string, patience time.Duration) (map[st
 	return described, nil
 }
 
-// readTopics takes the topics that exist from an answer.
+// readTopics reads the existing topics from a response into described.
 func readTopics(response *sarama.MetadataResponse, described map[string]Topic) error {
 	for _, t := range response.Topics {
 		switch t.Err {
@@ -110,7 +113,7 @@ func readTopics(response *sarama.MetadataResponse, described map[string]Topic) e
 	return nil
 }
 
-// doubtful are the topics that seem to be missing and were not known to be.
+// doubtful returns the topics that seem to be missing and were not known to be.
 func (c *Client) doubtful(topics []string, described map[string]Topic) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,7 +124,7 @@ func (c *Client) doubtful(topics []string, described map[string]Topic) []string 
 	})
 }
 
-// believe notes which topics are missing.
+// believe records which topics are missing.
 func (c *Client) believe(topics []string, described map[string]Topic) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -134,8 +137,8 @@ func (c *Client) believe(topics []string, described map[string]Topic) {
 	}
 }
 
-// confirm asks all brokers for topics that seem to be missing, and describes those
-// that one of them knows. known is how many brokers there are at least.
+// confirm asks all brokers for topics that seem to be missing and describes the
+// ones that any broker knows. known is the minimum number of brokers.
 func (c *Client) confirm(doubtful []string, described map[string]Topic, known int, patience time.Duration) error {
 	began := time.Now()
 	for wait := pausesFrom(spanPause); ; wait.sleep() {
@@ -159,15 +162,16 @@ func (c *Client) confirm(doubtful []string, described map[string]Topic, known in
 			return nil
 		case time.Since(began) < patience:
 		case 2*len(answers) <= known:
-			return fmt.Errorf("topic %q seems to be missing, but only %d of %d brokers say so: %w", doubtful[0], len(answers), known, sarama.ErrOutOfBrokers)
+			return fmt.Errorf("topic %q seems to be missing, but only %d of %d brokers say so: %w",
+				doubtful[0], len(answers), known, sarama.ErrOutOfBrokers)
 		default:
 			return nil
 		}
 	}
 }
 
-// askBrokers asks all brokers at the same time. One that does not answer is left
-// behind, and ends by its own timeout.
+// askBrokers asks all brokers at the same time. It does not wait for a broker
+// that does not answer; that request ends by its own timeout.
 func (c *Client) askBrokers(topics []string) (answers []*sarama.MetadataResponse, asked int) {
 	brokers := c.client.Brokers()
 	heard := make(chan *sarama.MetadataResponse, len(brokers))
@@ -176,7 +180,7 @@ func (c *Client) askBrokers(topics []string) (answers []*sarama.MetadataResponse
 			_ = broker.Open(c.client.Config()) // it may be open already
 			response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
 			if err != nil {
-				_ = broker.Close() // so that it is connected to anew
+				_ = broker.Close() // so that the next request reconnects
 				response = nil
 			}
 			heard <- response

@@ -14,8 +14,8 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 )
 
-// stale are brokers that do not know a topic that exists, as one that has just
-// restarted may for a moment.
+// stale are brokers that do not know an existing topic, as may happen for a
+// moment after a restart.
 var stale = map[string]struct {
 	brokers int
 	fault   kfake.Fault
@@ -28,7 +28,8 @@ var stale = map[string]struct {
 	"two of three, for long":   {3, kfake.Fault{Count: -1, Nodes: []int32{0, 2}}},
 }
 
-// What a broker says does not exist is believed only when it is confirmed.
+// A topic that a broker reports as missing counts as missing only when that is
+// confirmed.
 func TestStaleBroker(t *testing.T) {
 	t.Parallel()
 	const topic = "orders"
@@ -91,7 +92,7 @@ func TestStaleBroker(t *testing.T) {
 	}
 }
 
-// A topic that is gone costs some seconds, once.
+// A deleted topic costs some seconds, once.
 func TestMissingTopicIsConfirmedOnce(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.SeedTopics(2, "orders"))
@@ -108,7 +109,7 @@ func TestMissingTopicIsConfirmedOnce(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, partitionsOf("orders", 2), existing)
 	}
-	assert.Less(t, time.Since(began), took/2, "what is confirmed is believed")
+	assert.Less(t, time.Since(began), took/2, "a confirmed topic is believed to be missing")
 
 	require.NoError(t, cluster.CreateTopic("gone", 1, nil))
 	existing, err = c.Existing([]string{"gone"})
@@ -118,7 +119,7 @@ func TestMissingTopicIsConfirmedOnce(t *testing.T) {
 	began = time.Now()
 	_, err = c.Existing([]string{"gone"})
 	require.NoError(t, err)
-	assert.GreaterOrEqual(t, time.Since(began), confirmation, "it was there meanwhile")
+	assert.GreaterOrEqual(t, time.Since(began), confirmation, "the topic existed in the meantime")
 
 	c.ExpectMissing([]string{"former"}) // a checkpoint says so
 	began = time.Now()
@@ -146,8 +147,8 @@ func TestMissingTopicWithoutMostBrokers(t *testing.T) {
 	require.ErrorContains(t, err, "1 of 3 brokers")
 }
 
-// Before a checkpoint topic is created it is there already, whatever a broker has
-// said, and it need not be ours to create.
+// A checkpoint topic may already exist before it is created, whatever a broker
+// has said. The streamer need not be allowed to create it.
 func TestStaleBrokerAndCheckpointTopic(t *testing.T) {
 	t.Parallel()
 	for name, test := range stale {

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// unsecured is a token that a broker without further settings takes.
+// unsecured returns a token that a broker without further settings accepts.
 func unsecured(t *testing.T, subject string, lasts time.Duration) string {
 	t.Helper()
 	part := func(content any) string {
@@ -29,14 +29,15 @@ func unsecured(t *testing.T, subject string, lasts time.Duration) string {
 		part(map[string]any{"sub": subject, "iat": now.Unix(), "exp": now.Add(lasts).Unix()}) + "."
 }
 
-// A real broker, and an identity provider that knows one client.
+// A real broker and an identity provider that knows one client.
 func TestConnectOAuthBearer(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{
 		Users: map[string]string{"other": "password"},
 		Settings: map[string]string{
-			"sasl.enabled.mechanisms":                                    "PLAIN,OAUTHBEARER",
-			"listener.name.client.oauthbearer.sasl.jaas.config":          "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+			"sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER",
+			"listener.name.client.oauthbearer.sasl.jaas.config": "org.apache.kafka.common.security.oauthbearer." +
+				"OAuthBearerLoginModule required;",
 			"listener.name.client.oauthbearer.connections.max.reauth.ms": "3600000",
 		},
 	})

@@ -2,16 +2,16 @@ package kafka
 
 import "github.com/IBM/sarama"
 
-// Partitioner tells which partition of a topic a key belongs to. It is reused from
-// key to key, by one goroutine, and allocates nothing.
+// Partitioner maps the keys of a topic to partitions. One goroutine reuses it
+// for all keys, and it allocates nothing.
 type Partitioner struct {
 	partitioner sarama.Partitioner
 	message     sarama.ProducerMessage
 	key         keyEncoder
 }
 
-// NewPartitioner returns one of a kind: crc32, fnv1a, or murmur2, which is that of
-// Java's client and the default.
+// NewPartitioner returns a Partitioner of the given kind: crc32, fnv1a or
+// murmur2. The default is murmur2, as in Kafka's Java client.
 func NewPartitioner(kind, topic string) *Partitioner {
 	p := &Partitioner{}
 	switch kind {
@@ -26,12 +26,13 @@ func NewPartitioner(kind, topic string) *Partitioner {
 	return p
 }
 
-// Of is the partition of a key, which is not kept, among so many.
+// Of returns the partition of a key among the given number of partitions. It
+// does not keep the key.
 func (p *Partitioner) Of(key []byte, partitions int) int32 {
 	p.key.key = key
 	id, err := p.partitioner.Partition(&p.message, int32(partitions))
 	if err != nil {
-		return 0 // none of the hash partitioners fails on bytes
+		return 0 // no hash partitioner fails on bytes
 	}
 	return id
 }

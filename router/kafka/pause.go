@@ -9,12 +9,13 @@ import (
 	"github.com/outboxstream/streamer/internal/wait"
 )
 
-// longestPause is between two questions to a cluster that does not get better.
+// longestPause is the longest pause between two requests to a cluster that does
+// not recover.
 const longestPause = time.Second
 
-// pauses are the times between questions whose answer is expected to change by
-// itself. They grow, with jitter, so that a cluster in trouble is not asked a hundred
-// times a second.
+// pauses are the times between requests whose answer is expected to change by
+// itself. They grow, with jitter, so that a cluster in trouble does not get a
+// hundred requests a second.
 type pauses struct{ next *backoff.ExponentialBackOff }
 
 func pausesFrom(first time.Duration) pauses {
@@ -23,10 +24,10 @@ func pausesFrom(first time.Duration) pauses {
 	return pauses{next}
 }
 
-// wait waits, and reports whether ctx is still alive.
+// wait waits and reports whether ctx is still alive.
 func (p pauses) wait(ctx context.Context) bool {
 	return wait.For(ctx, p.next.NextBackOff())
 }
 
-// sleep waits where nothing can end the wait.
+// sleep waits where no context can end the wait.
 func (p pauses) sleep() { <-time.After(p.next.NextBackOff()) }

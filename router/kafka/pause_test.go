@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// However long a cluster is in trouble, it is asked less and less often, and never
-// less often than once a second or so.
+// However long a cluster is in trouble, it gets fewer and fewer requests, but
+// never fewer than about one a second.
 func TestPausesGrow(t *testing.T) {
 	t.Parallel()
 	for _, first := range []time.Duration{coordinatorPause, spanPause} {
@@ -23,7 +23,7 @@ func TestPausesGrow(t *testing.T) {
 				rests = append(rests, time.Since(before))
 			}
 			assert.Less(t, rests[0], 2*first)
-			assert.Less(t, len(rests), 60, "questions in 30 s")
+			assert.Less(t, len(rests), 60, "requests in 30 s")
 			for _, rest := range rests[len(rests)-5:] {
 				assert.Greater(t, rest, longestPause/2-time.Millisecond)
 				assert.Less(t, rest, 2*longestPause)

@@ -11,10 +11,11 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Coordinated tells whether Kafka knows a coordinator for a transactional id and
-// lets us see it, which takes Describe. It changes nothing: whoever has the id
-// stays its owner. ErrNoTransactions means that we may not. Whether we may write
-// with it shows only in TakeOver.
+// Coordinated checks that Kafka has a coordinator for a transactional id and
+// that the streamer may see it, which requires Describe. It changes nothing:
+// the owner of the id stays its owner. ErrNoTransactions means that permission
+// is missing or that Kafka does not support it. Only TakeOver shows whether the
+// streamer may write with the id.
 func (c *Client) Coordinated(ctx context.Context, transactionalID string) error {
 	for wait := pausesFrom(spanPause); ; {
 		_, err := c.coordinator(transactionalID)

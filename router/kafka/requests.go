@@ -8,9 +8,10 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// neededRequests are the newest versions that brokers must know at least, by the
-// protocol's numbers: record batches, idempotence, and the transactions by which
-// others are kept out. Older versions of the rest will do.
+// neededRequests are the newest versions that brokers must know at least, by
+// the protocol's numbers. The streamer needs record batches, idempotence, and
+// the transactions that fence other producers. Older versions of the rest will
+// do.
 var neededRequests = []struct {
 	key     int16
 	name    string
@@ -25,8 +26,8 @@ var neededRequests = []struct {
 	{26, "EndTxn", 0},
 }
 
-// Lacks names the requests, with the version needed, that a broker of the cluster
-// does not know.
+// Lacks names the requests that some broker of the cluster does not know, each
+// with the version needed.
 func (c *Client) Lacks() (lacking []string, err error) {
 	brokers := c.client.Brokers()
 	if len(brokers) == 0 {

@@ -17,9 +17,11 @@ func TestLacks(t *testing.T) {
 		version *kversion.Versions
 		lacking []string
 	}{
-		"new":                     {kversion.Stable(), nil},
-		"oldest":                  {kversion.V2_4_0(), nil},
-		"without transactions":    {kversion.V0_10_2(), []string{"AddPartitionsToTxn 0", "EndTxn 0", "Fetch 4", "InitProducerId 0", "Metadata 4", "Produce 3"}},
+		"new":    {kversion.Stable(), nil},
+		"oldest": {kversion.V2_4_0(), nil},
+		"without transactions": {kversion.V0_10_2(), []string{
+			"AddPartitionsToTxn 0", "EndTxn 0", "Fetch 4", "InitProducerId 0", "Metadata 4", "Produce 3",
+		}},
 		"without message formats": {kversion.V0_11_0(), nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/oauth2/clientcredentials"
 )
 
-// SASLConfig says how to authenticate. Secrets are functions because they are
-// read anew for each connection: a rotated one is used without a restart.
+// SASLConfig is how to authenticate. Secrets are functions because they are
+// read again for each connection: a rotated secret is used without a restart.
 type SASLConfig struct {
 	Mechanism    string // empty, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
 	Username     string
@@ -57,7 +57,7 @@ type scramClient struct {
 	conversation *scram.ClientConversation
 }
 
-// Begin starts an exchange with the password as it is now.
+// Begin starts an exchange with the current password.
 func (c *scramClient) Begin(user, _, authorization string) error {
 	password, err := c.password()
 	if err != nil {
@@ -79,13 +79,13 @@ func (c *scramClient) Done() bool                            { return c.conversa
 type tokenProvider struct {
 	config SASLConfig
 
-	mu   sync.Mutex // each broker connection asks for itself
+	mu   sync.Mutex // each broker connection asks separately
 	last *oauth2.Token
 }
 
 const tokenTimeout = 10 * time.Second
 
-// Token gives a token that is still valid.
+// Token returns a token that is still valid.
 func (t *tokenProvider) Token() (*sarama.AccessToken, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -96,7 +96,9 @@ func (t *tokenProvider) Token() (*sarama.AccessToken, error) {
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
 		defer cancel()
-		source := clientcredentials.Config{ClientID: t.config.ClientID, ClientSecret: secret, TokenURL: t.config.TokenURL, Scopes: t.config.Scopes}
+		source := clientcredentials.Config{
+			ClientID: t.config.ClientID, ClientSecret: secret, TokenURL: t.config.TokenURL, Scopes: t.config.Scopes,
+		}
 		if t.last, err = source.Token(ctx); err != nil {
 			return nil, fmt.Errorf("token from kafka.sasl.token_url: %w", err)
 		}

@@ -14,41 +14,42 @@ import (
 	"github.com/outboxstream/streamer/internal/wait"
 )
 
-// Log is what a partition held when it was asked for.
+// Log is the extent of a partition at the time of the request.
 type Log struct {
 	Topic     string
 	Partition int32
-	// Start is the first offset that retention has left, End the one after the
-	// last.
+	// Start is the first offset that retention has kept, End the offset after
+	// the last.
 	Start, End int64
-	// From is where Scan begins; Logs sets it to Start.
+	// From is where Scan begins. Logs sets it to Start.
 	From int64
 }
 
-// LogRecord is a record as Scan hands it out. Its byte slices are valid during
-// the call only.
+// LogRecord is a record as Scan passes it to visit. Its byte slices are valid
+// only during the call.
 type LogRecord struct {
 	Offset int64
-	// Time is the record's timestamp; of our records the commit time, or a later
-	// one where they were published late (docs/adr/0010).
+	// Time is the record's timestamp. For the streamer's records this is the
+	// commit time, or a later time if the event was published late
+	// (docs/adr/0010).
 	Time    time.Time
 	Key     []byte
 	Value   []byte // nil is Kafka's null
 	Headers []LogHeader
-	// AfterGap tells that retention was faster than the scan: records before
-	// this one were deleted without having been seen.
+	// AfterGap means that retention was faster than the scan: records before
+	// this one were deleted unseen.
 	AfterGap bool
 }
 
 // LogHeader is a header of a record.
 type LogHeader struct{ Key, Value []byte }
 
-// scanPatience is how long a scan waits for a partition that answers with
-// errors, or with nothing.
+// scanPatience is how long a scan waits for a partition that returns errors or
+// nothing.
 const scanPatience = time.Minute
 
-// Logs asks for the extent of every partition of a topic. A topic that does not
-// exist has none. Leaders that move are waited for.
+// Logs returns the extent of every partition of a topic. A topic that does not
+// exist has none. Logs waits for leaders that move.
 func (c *Client) Logs(ctx context.Context, topic string) (logs []Log, err error) {
 	err = c.settled(ctx, topic, func() error {
 		exists, err := c.Exist(topic)
@@ -84,8 +85,8 @@ func (c *Client) extent(log *Log) (err error) {
 	return nil
 }
 
-// Seek moves From to the first record whose timestamp is at or after a time, or
-// to the end.
+// Seek moves From to the first record with a timestamp at or after the given
+// time, or to the end.
 func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
 	return c.settled(ctx, log.Topic, func() error {
 		offset, err := c.client.GetOffset(log.Topic, log.Partition, at.UnixMilli())
@@ -100,18 +101,19 @@ func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
 	})
 }
 
-// settled asks until there is an answer, for a while.
+// settled repeats ask until it succeeds, its error is final, or scanPatience is
+// over.
 func (c *Client) settled(ctx context.Context, topic string, ask func() error) error {
 	for began := time.Now(); ; wait.For(ctx, tailPause) {
 		err := ask()
 		if err == nil || ctx.Err() != nil || c.final(topic, err) || time.Since(began) > scanPatience {
 			return explainScan(topic, err)
 		}
-		_ = c.client.RefreshMetadata(topic) // the next attempt tells
+		_ = c.client.RefreshMetadata(topic) // the next attempt shows whether that helped
 	}
 }
 
-// final reports whether waiting does not help against an error.
+// final reports whether waiting cannot help against an error.
 func (c *Client) final(topic string, err error) bool {
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		return errors.Is(err, sarama.ErrTopicAuthorizationFailed)
@@ -120,10 +122,10 @@ func (c *Client) final(topic string, err error) bool {
 	return unknown == nil && len(existing) == 0
 }
 
-// ScanAll reads logs, each from From to End, a few at a time. open is called for
-// each before its first record, from one of several goroutines, and returns what
-// gets the records of this log, one after the other. The first error ends
-// everything and is returned.
+// ScanAll reads logs, each from From to End, a few at a time. It calls open for
+// each log before its first record, from one of several goroutines. The
+// returned function gets the records of this log, one after the other. The
+// first error ends all scans and is returned.
 func (c *Client) ScanAll(ctx context.Context, logs []Log, parallel int, open func(Log) func(*LogRecord) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -150,9 +152,9 @@ func (c *Client) ScanAll(ctx context.Context, logs []Log, parallel int, open fun
 	return context.Cause(ctx)
 }
 
-// Scan hands the records of a log from From to End to visit. Control records are
-// passed over. A leader that moves is waited for; what retention deletes
-// meanwhile is passed over, and the next record says so.
+// Scan passes the records of a log from From to End to visit. Control records
+// are skipped. Scan waits for a leader that moves. It skips what retention
+// deletes meanwhile, and the next record has AfterGap set.
 func (c *Client) Scan(ctx context.Context, log Log, visit func(*LogRecord) error) error {
 	s := scan{client: c, log: log, visit: visit, next: log.From, progress: time.Now()}
 	for s.next < log.End {
@@ -171,7 +173,7 @@ type scan struct {
 	log      Log
 	visit    func(*LogRecord) error
 	next     int64
-	progress time.Time // when next was moved last
+	progress time.Time // when next last moved
 	record   LogRecord // reused for each
 }
 
@@ -220,7 +222,7 @@ func (s *scan) batch(batch *sarama.RecordBatch) error {
 	})
 }
 
-// jump goes on where the log begins now.
+// jump continues at the current start of the partition.
 func (s *scan) jump(ctx context.Context) error {
 	now := Log{Topic: s.log.Topic, Partition: s.log.Partition}
 	if err := s.client.settled(ctx, now.Topic, func() error { return s.client.extent(&now) }); err != nil {
@@ -243,10 +245,10 @@ func (s *scan) wait(ctx context.Context, cause error) error {
 	}
 	if broker, err := s.client.client.Leader(s.log.Topic, s.log.Partition); err == nil {
 		if _, isAnswer := errors.AsType[sarama.KError](cause); !isAnswer {
-			_ = broker.Close() // so that it is connected to anew
+			_ = broker.Close() // so that the next request reconnects
 		}
 	}
-	_ = s.client.client.RefreshMetadata(s.log.Topic) // the next attempt tells
+	_ = s.client.client.RefreshMetadata(s.log.Topic) // the next attempt shows whether that helped
 	wait.For(ctx, tailPause)
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// fillTopic puts records of 1 KiB with numbers as keys to partition 0.
+// fillTopic writes records of 1 KiB with numbers as keys to partition 0.
 func fillTopic(t *testing.T, cluster *kafkatest.Cluster, topic string, n int, at func(int) time.Time) {
 	t.Helper()
 	config := cluster.Config(kafkatest.Admin)
@@ -45,7 +45,7 @@ func TestScan(t *testing.T) {
 	logs, err := client.Logs(t.Context(), topic)
 	require.NoError(t, err)
 	require.Equal(t, []Log{{topic, 0, 0, 100, 0}, {topic, 1, 0, 0, 0}}, logs)
-	fillTopic(t, cluster, topic, 10, second) // behind the end that was asked for
+	fillTopic(t, cluster, topic, 10, second) // after the end that was requested
 
 	numbers := func(log Log) (all []int) {
 		require.NoError(t, client.Scan(t.Context(), log, func(r *LogRecord) error {

@@ -15,26 +15,27 @@ import (
 type Span struct {
 	TopicPartition
 	Next, End int64
-	Cut       bool // some of it has gone while it was being read
+	Cut       bool // part of it disappeared while it was being read
 }
 
-// Done reports whether all of it has been read.
+// Done reports whether the whole span has been read.
 func (s *Span) Done() bool { return s.Next >= s.End }
 
 const (
-	// spanPartitions bounds how many partitions are asked for at once, and with
-	// spanBytes what a broker sends at once; only a single batch may be larger.
+	// spanPartitions bounds how many partitions one round requests. Together
+	// with spanBytes it bounds what a broker sends at once. Only a single batch
+	// may be larger.
 	spanPartitions = 128
 	spanBytes      = 8 << 20
-	// spanPatience is how long brokers may have nothing to say.
+	// spanPatience is how long brokers may send nothing.
 	spanPatience = 30 * time.Second
 	spanPause    = 50 * time.Millisecond
 )
 
-// ReadSpans hands every record of the spans to visit, in the order of their
-// partitions. Each round asks every leader once; leaders are asked at the same
-// time, visit is called by one goroutine. Brokers that do not answer are asked
-// again for a while.
+// ReadSpans passes every record of the spans to visit, in the order of their
+// partitions. Each round asks every leader once, all at the same time. One
+// goroutine calls visit. Brokers that do not answer are asked again for at most
+// spanPatience without progress.
 func (c *Client) ReadSpans(ctx context.Context, spans []*Span, visit func(*Span, int64, *sarama.Record) error) error {
 	heard, wait := time.Now(), pausesFrom(spanPause)
 	var last error
@@ -73,8 +74,11 @@ func topicsOf(spans []*Span) []string {
 	return unique(topics)
 }
 
-// spanRequests are one for each leader. missing is why one has none.
-func (c *Client) spanRequests(spans []*Span) (requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span, missing error) {
+// spanRequests returns one request for each leader. missing is why a partition
+// has no leader.
+func (c *Client) spanRequests(spans []*Span) (
+	requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span, missing error,
+) {
 	requests, byPartition = map[*sarama.Broker]*sarama.FetchRequest{}, map[TopicPartition]*Span{}
 	for _, s := range spans {
 		if s.Done() {
@@ -99,14 +103,17 @@ func (c *Client) spanRequests(spans []*Span) (requests map[*sarama.Broker]*saram
 	return requests, byPartition, missing
 }
 
-func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span, visit func(*Span, int64, *sarama.Record) error) (progress bool, err error) {
+func (c *Client) spanRound(
+	requests map[*sarama.Broker]*sarama.FetchRequest, byPartition map[TopicPartition]*Span,
+	visit func(*Span, int64, *sarama.Record) error,
+) (progress bool, err error) {
 	answers, err := fetchEach(requests)
 	for _, answer := range answers {
 		for topic, blocks := range answer.Blocks {
 			for id, block := range blocks {
 				s := byPartition[TopicPartition{topic, id}]
 				if s == nil {
-					continue // nobody has asked for it
+					continue // it was not requested
 				}
 				before := s.Next
 				failed := s.take(block, visit)
@@ -123,8 +130,8 @@ func (c *Client) spanRound(requests map[*sarama.Broker]*sarama.FetchRequest, byP
 	return progress, err
 }
 
-// realign moves a span whose next offset is not in the log any more. The answer
-// that says so does not say what is.
+// realign moves a span whose next offset is no longer in the partition. The
+// response that says so does not say which offsets are.
 func (c *Client) realign(s *Span) error {
 	oldest, newest := map[TopicPartition]int64{}, map[TopicPartition]int64{}
 	part := []TopicPartition{s.TopicPartition}
@@ -134,13 +141,13 @@ func (c *Client) realign(s *Span) error {
 	switch {
 	case oldest[s.TopicPartition] > s.Next: // retention was faster
 		s.Next, s.Cut = oldest[s.TopicPartition], true
-	case newest[s.TopicPartition] < s.Next: // the broker has lost its end
+	case newest[s.TopicPartition] < s.Next: // the broker has lost the partition's end
 		s.Next, s.Cut = s.End, true
 	}
 	return nil
 }
 
-// take hands out what a broker sent of the span.
+// take passes what a broker sent of the span to visit.
 func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *sarama.Record) error) error {
 	switch block.Err {
 	case sarama.ErrNoError:
@@ -174,8 +181,8 @@ func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *
 	return nil
 }
 
-// Offsets asks the leaders where partitions begin (sarama.OffsetOldest) or end
-// (sarama.OffsetNewest).
+// Offsets returns where partitions begin (sarama.OffsetOldest) or end
+// (sarama.OffsetNewest), as their leaders report.
 func (c *Client) Offsets(ctx context.Context, partitions []TopicPartition, at int64) (map[TopicPartition]int64, error) {
 	found := map[TopicPartition]int64{}
 	began := time.Now()
@@ -211,7 +218,7 @@ func (c *Client) askOffsets(partitions []TopicPartition, at int64, found map[Top
 	for leader, request := range requests {
 		response, err := leader.GetAvailableOffsets(request)
 		if err != nil {
-			_ = leader.Close() // so that it is connected to anew
+			_ = leader.Close() // so that the next request reconnects
 			return fmt.Errorf("offsets of %d partitions: %w", len(asked[leader]), err)
 		}
 		for _, part := range asked[leader] {
@@ -228,7 +235,7 @@ func (c *Client) askOffsets(partitions []TopicPartition, at int64, found map[Top
 	return nil
 }
 
-// Whole is every partition of a topic, as far as it goes now.
+// Whole returns a span for every partition of a topic, up to its current end.
 func (c *Client) Whole(ctx context.Context, topic string) ([]*Span, error) {
 	described, err := c.describeTopics([]string{topic}, glance)
 	if err != nil {

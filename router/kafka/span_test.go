@@ -33,7 +33,7 @@ func TestReadManySpans(t *testing.T) {
 	assert.Less(t, requestsOf(client)-sent, int64(30))
 }
 
-// requestsOf counts what a client has sent.
+// requestsOf counts the requests that a client has sent.
 func requestsOf(c *Client) int64 {
 	return c.client.Config().MetricRegistry.Get("request-rate").(interface{ Count() int64 }).Count()
 }

@@ -14,13 +14,13 @@ import (
 	"github.com/outboxstream/streamer/internal/wait"
 )
 
-// TailOptions say what Tail follows, and from where.
+// TailOptions are what Tail follows, and from where.
 type TailOptions struct {
 	// Topics must exist.
 	Topics []string
-	// Match adds all topics whose names it accepts, also those that are created
-	// later; these are read from their beginning. It may be nil, and is not
-	// asked about Kafka's own topics.
+	// Match adds all topics whose names it accepts. Topics created later are
+	// included and read from their beginning. Match may be nil. It is not
+	// called for Kafka's own topics.
 	Match func(topic string) bool
 	From  From
 }
@@ -29,14 +29,14 @@ type TailOptions struct {
 type From struct {
 	Beginning bool
 	Time      time.Time // the first record at or after it
-	Offset    *int64    // moved to the nearest that there is
+	Offset    *int64    // moved to the nearest that exists
 }
 
 const (
-	tailLook  = 2 * time.Second        // how often new topics and partitions are looked for
+	tailLook  = 2 * time.Second        // how often Tail looks for new topics and partitions
 	tailWait  = 250 * time.Millisecond // how long a broker waits for a record
 	tailPause = 500 * time.Millisecond // after an error
-	// tailBytes bounds what a broker sends at once; only a single batch may be
+	// tailBytes bounds what a broker sends at once. Only a single batch may be
 	// larger.
 	tailBytes = 4 << 20
 )
@@ -47,8 +47,8 @@ type TopicPartition struct {
 	Partition int32
 }
 
-// tail follows topics. In each round every broker is asked once, for all of
-// its partitions, so what is in memory depends on the number of brokers only.
+// tail follows topics. Each round asks every broker once, for all of its
+// partitions, so memory use depends only on the number of brokers.
 type tail struct {
 	client  *Client
 	options TailOptions
@@ -59,9 +59,9 @@ type tail struct {
 // TailVisit is called for each record, which it must not keep.
 type TailVisit func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error
 
-// Tail hands every record, in the order of its partition, to visit, until ctx
-// is cancelled, which is no error, or visit returns an error, which is
-// returned. Errors of brokers are waited out.
+// Tail passes every record to visit, in the order of its partition. It ends
+// when ctx is cancelled, which is not an error, or when visit returns an error,
+// which is returned. Tail waits out errors of brokers.
 func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error {
 	t := &tail{client: c, options: o, next: map[TopicPartition]int64{}, visit: visit}
 	if err := t.look(o.From); err != nil {
@@ -84,7 +84,7 @@ func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error
 	return nil
 }
 
-// look finds partitions that are not followed yet.
+// look starts to follow partitions that are not followed yet.
 func (t *tail) look(from From) error {
 	topics := slices.Clone(t.options.Topics)
 	if t.options.Match != nil {
@@ -132,7 +132,7 @@ func (t *tail) lookAt(topic string, from From) error {
 	return nil
 }
 
-// start is the offset at which to begin.
+// start returns the offset at which to begin.
 func (t *tail) start(part TopicPartition, from From) (int64, error) {
 	ask := func(at int64) (int64, error) { return t.client.client.GetOffset(part.Topic, part.Partition, at) }
 	oldest, err := ask(sarama.OffsetOldest)
@@ -172,7 +172,8 @@ func (t *tail) round(ctx context.Context) error {
 	return nil
 }
 
-// requests are one for each leader. complete is false while one is missing.
+// requests returns one request for each leader. complete is false while a
+// partition has no leader.
 func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, complete bool) {
 	requests, complete = map[*sarama.Broker]*sarama.FetchRequest{}, true
 	for part, offset := range t.next {
@@ -191,14 +192,16 @@ func (t *tail) requests() (requests map[*sarama.Broker]*sarama.FetchRequest, com
 	return requests, complete
 }
 
-// answer hands out what a broker has sent. ok is false when it had an error.
+// answer passes what a broker has sent to visit. ok is false when the broker
+// returned an error.
 func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok bool, err error) {
 	ok = true
 	for topic, blocks := range response.Blocks {
 		for id, block := range blocks {
 			part := TopicPartition{topic, id}
 			if errors.Is(block.Err, sarama.ErrOffsetOutOfRange) {
-				// Retention was faster than we were, or the topic is a new one.
+				// Retention was faster than the reader, or the topic is a new
+				// one.
 				delete(t.next, part)
 				_ = t.lookAt(topic, From{Beginning: true})
 				continue
@@ -242,7 +245,7 @@ func (t *tail) batch(ctx context.Context, part TopicPartition, set *sarama.Recor
 	return err
 }
 
-// unique sorts names and drops repeated ones.
+// unique sorts names and removes duplicates.
 func unique(names []string) []string {
 	slices.Sort(names)
 	return slices.Compact(names)

@@ -12,7 +12,7 @@ import (
 )
 
 // TLSConfig names the files of an encrypted connection. They are read again for
-// each connection, so that renewed ones are used without a restart.
+// each connection, so that renewed files are used without a restart.
 type TLSConfig struct {
 	Enabled                   bool
 	CAFile, CertFile, KeyFile string
@@ -20,8 +20,8 @@ type TLSConfig struct {
 	InsecureSkipVerify        bool
 }
 
-// apply makes sarama connect through us: its own TLS takes the authorities as
-// they are at the start.
+// apply makes sarama connect through tlsDialer, because sarama's own TLS keeps
+// the certificate authorities from the start.
 func (t TLSConfig) apply(config *sarama.Config) error {
 	if !t.Enabled {
 		return nil
@@ -34,7 +34,7 @@ func (t TLSConfig) apply(config *sarama.Config) error {
 	return nil
 }
 
-// build reads the files.
+// build reads the files into a tls.Config.
 func (t TLSConfig) build() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
 	if t.CAFile != "" {
@@ -57,13 +57,13 @@ func (t TLSConfig) build() (*tls.Config, error) {
 	return config, nil
 }
 
-// tlsDialer connects with the files as they are now.
+// tlsDialer connects with the current files.
 type tlsDialer struct {
 	files  TLSConfig
 	dialer net.Dialer
 }
 
-// Dial is called by sarama for each connection to a broker.
+// Dial connects to a broker. sarama calls it for each connection.
 func (d tlsDialer) Dial(network, address string) (net.Conn, error) {
 	config, err := d.files.build()
 	if err != nil {

@@ -1,7 +1,7 @@
-// Package wire is what the streamer and those who check it have in common about
-// records in Kafka: the names of headers, and the form of the sequence attribute.
+// Package wire is what the streamer and its checkers share about records in
+// Kafka: the names of headers and the form of the sequence attribute.
 //
-// The full description is docs/wire-format.md. It knows no encoder and no client,
-// so that whoever reads records, such as package verify, shares no code with the one
-// who has written them.
+// The full description is docs/wire-format.md. Package wire contains no encoder
+// and no client. A reader of records, such as package verify, therefore shares
+// no code with the writer.
 package wire

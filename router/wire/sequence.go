@@ -8,11 +8,11 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// sequenceLength is 16 hex digits of commit LSN, a dash and 8 of ordinal.
+// sequenceLength is 16 hex digits of the commit LSN, a dash, and 8 hex digits
+// of the ordinal.
 const sequenceLength = 16 + 1 + 8
 
-// AppendSequence appends the position in a form whose order as text is the
-// order of the stream.
+// AppendSequence appends the position as text that sorts in stream order.
 func AppendSequence(b []byte, p replication.Position) []byte {
 	const digits = "0123456789abcdef"
 	for shift := 60; shift >= 0; shift -= 4 {
@@ -39,7 +39,7 @@ func ParseSequence(text string) (replication.Position, error) {
 	return replication.Position{Commit: replication.LSN(commit), Ordinal: uint32(ordinal)}, nil
 }
 
-// FormatSequence is the position as in the sequence attribute.
+// FormatSequence returns the position in the form of the sequence attribute.
 func FormatSequence(p replication.Position) string {
 	return string(AppendSequence(nil, p))
 }
