@@ -15,7 +15,7 @@ import (
 
 const module = "github.com/outboxstream/streamer/"
 
-// Of the commands, those that others build on stand first.
+// Commands that others build on come first.
 const (
 	console      = "cmd/streamer/internal/console"
 	site         = "cmd/streamer/internal/site"
@@ -29,8 +29,8 @@ const (
 )
 
 // mayImport lists, for each production package, the packages of this module
-// that it may know. A package that is not listed here fails the test: whoever
-// adds one decides where it stands.
+// that it may import. A package that is not listed here fails the test: if you
+// add a package, decide its place.
 var mayImport = map[string][]string{
 	"internal/failure":   {},
 	"internal/mutation":  {},
@@ -42,11 +42,14 @@ var mayImport = map[string][]string{
 	"router/kafka":       {"internal/failure", "internal/mutation", "internal/wait"},
 	"router/wire":        {"replication"},
 	"router":             {"internal/failure", "internal/mutation", "replication", "decoder", "router/kafka", "router/wire"},
-	"internal/pipeline":  {"internal/failure", "internal/mutation", "internal/wait", "replication", "decoder", "checkpoint", "router", "router/kafka", "router/wire"},
+	"internal/pipeline": {
+		"internal/failure", "internal/mutation", "internal/wait", "replication", "decoder", "checkpoint", "router",
+		"router/kafka", "router/wire",
+	},
 	"internal/config":    {},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
-	"internal/verify":    {"replication", "router/kafka", "router/wire"}, // not the encoder that it checks
+	"internal/verify":    {"replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
 
 	console:      {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site:         {"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
@@ -63,14 +66,14 @@ var mayImport = map[string][]string{
 	},
 }
 
-// homes says who may import a foreign module. Test servers and examples are
-// clients of their own and stand outside.
+// homes lists which packages may import a foreign module. Test servers and
+// examples are independent clients and are exempt.
 var homes = map[string][]string{
 	"github.com/IBM/sarama":         {"router", "router/kafka"},
 	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
 	"github.com/cloudevents/sdk-go": {"router"},
-	"github.com/alecthomas/kong":    {"cmd/streamer", verification}, // which takes the defaults of the command line
+	"github.com/alecthomas/kong":    {"cmd/streamer", verification}, // which uses the defaults of the command line
 	"github.com/knadh/koanf":        {"internal/config"},
 	"github.com/prometheus":         {"internal/ops", "internal/telemetry", status},
 	"go.opentelemetry.io":           {"internal/telemetry"},
@@ -79,8 +82,11 @@ var homes = map[string][]string{
 	"testing":                       {},
 }
 
-// outside are packages that are no part of the streamer binary.
-var outside = []string{"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest", "internal/pgtest", "internal/proxytest", "internal/testserver"}
+// outside are packages that are not part of the streamer binary.
+var outside = []string{
+	"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest",
+	"internal/pgtest", "internal/proxytest", "internal/testserver",
+}
 
 type goPackage struct {
 	ImportPath string
@@ -138,7 +144,11 @@ func TestImports(t *testing.T) {
 func TestBinaryLinksNoTestServers(t *testing.T) {
 	t.Parallel()
 	for _, dependency := range list(t, "./cmd/streamer")[0].Deps {
-		for _, unwanted := range []string{"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest", module + "internal/testserver"} {
+		for _, unwanted := range []string{
+			"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify",
+			module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest",
+			module + "internal/testserver",
+		} {
 			assert.False(t, dependency == unwanted || strings.HasPrefix(dependency, unwanted+"/"), "the binary links %s", dependency)
 		}
 	}

@@ -13,8 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// permissive are the licences that a binary under Apache-2.0 may be made of
-// without further conditions than naming them, by a sentence that only they have.
+// permissive are the licences that a binary under Apache-2.0 may include with
+// no condition other than naming them. Each is identified by a sentence that
+// only this licence has.
 var permissive = map[string]*regexp.Regexp{
 	"Apache-2.0": regexp.MustCompile(`Apache License\s+Version 2\.0, January 2004`),
 	"MIT":        regexp.MustCompile(`Permission is hereby granted, free of charge, to any person obtaining a copy`),
@@ -23,7 +24,7 @@ var permissive = map[string]*regexp.Regexp{
 	"ISC":        regexp.MustCompile(`Permission to use, copy, modify, and(/or)? distribute this software for any purpose`),
 }
 
-// linked are the modules in the binary, with their folders.
+// linked returns the modules in the binary, with their folders.
 func linked(t *testing.T) map[string]string {
 	t.Helper()
 	modules := map[string]string{}
@@ -37,7 +38,7 @@ func linked(t *testing.T) map[string]string {
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying)(\.(md|txt))?$`)
 
-// Everything that is linked into the binary has a licence that allows it.
+// Everything linked into the binary has a licence that allows it.
 func TestLicences(t *testing.T) {
 	t.Parallel()
 	modules := linked(t)
@@ -52,7 +53,10 @@ func TestLicences(t *testing.T) {
 		text, err := os.ReadFile(filepath.Join(folder, entries[i].Name()))
 		require.NoError(t, err)
 		words := strings.Join(strings.Fields(string(text)), " ")
-		known := slices.ContainsFunc(slices.Collect(maps.Values(permissive)), func(sentence *regexp.Regexp) bool { return sentence.MatchString(words) })
-		assert.True(t, known, "licence of module %s is not one that allows it: see %s", path, filepath.Join(folder, entries[i].Name()))
+		known := slices.ContainsFunc(
+			slices.Collect(maps.Values(permissive)),
+			func(sentence *regexp.Regexp) bool { return sentence.MatchString(words) },
+		)
+		assert.True(t, known, "the licence of module %s does not allow linking it: see %s", path, filepath.Join(folder, entries[i].Name()))
 	}
 }

@@ -20,7 +20,7 @@ var (
 	punct   = regexp.MustCompile(`[^\p{L}\p{N} _-]`)
 )
 
-// anchors are what GitHub makes of the headings of a page.
+// anchors are the anchors that GitHub generates from the headings of a page.
 func anchors(page string) (all []string) {
 	for _, h := range heading.FindAllStringSubmatch(page, -1) {
 		text := link.ReplaceAllString(h[1], "]")
@@ -29,7 +29,8 @@ func anchors(page string) (all []string) {
 	return all
 }
 
-// Every link of the documentation leads to a file that exists, and to a heading.
+// Every link in the documentation leads to an existing file, and to an existing
+// heading.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	pages := map[string]string{}
@@ -59,7 +60,7 @@ func TestLinks(t *testing.T) {
 				t.Errorf("%s links to %s, which does not exist", path, found[1])
 			}
 			if anchor != "" {
-				assert.True(t, slices.Contains(anchors(pages[to]), anchor), "%s links to %s, and there is no such heading", path, found[1])
+				assert.True(t, slices.Contains(anchors(pages[to]), anchor), "%s links to %s, but there is no such heading", path, found[1])
 			}
 		}
 	}

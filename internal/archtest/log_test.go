@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// messages are what a package logs, by the methods of slog.
+// messages are what a package logs through the methods of slog.
 func messages(t *testing.T, folder string) (all []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*.go"))
@@ -32,7 +32,8 @@ func messages(t *testing.T, folder string) (all []string) {
 				return true
 			}
 			method, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || !slices.Contains([]string{"Info", "Warn", "Error"}, method.Sel.Name) || !strings.HasSuffix(strings.ToLower(receiver(method.X)), "log") {
+			if !ok || !slices.Contains([]string{"Info", "Warn", "Error"}, method.Sel.Name) ||
+				!strings.HasSuffix(strings.ToLower(receiver(method.X)), "log") {
 				return true
 			}
 			literal, ok := call.Args[0].(*ast.BasicLit)
@@ -47,7 +48,7 @@ func messages(t *testing.T, folder string) (all []string) {
 	return all
 }
 
-// receiver is the last name of what a method is called on.
+// receiver is the last name of the expression that a method is called on.
 func receiver(x ast.Expr) string {
 	switch x := x.(type) {
 	case *ast.Ident:
@@ -66,7 +67,7 @@ func TestLogMessagesAreDocumented(t *testing.T) {
 	found := 0
 	for name := range mayImport {
 		for _, message := range messages(t, filepath.Join("..", "..", name)) {
-			message, _, _ = strings.Cut(message, " `") // Markdown quotes in its own way
+			message, _, _ = strings.Cut(message, " `") // Markdown quotes differently
 			found++
 			assert.Contains(t, string(page), "`"+message, name)
 		}

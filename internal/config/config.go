@@ -7,9 +7,11 @@ import (
 	"time"
 )
 
-// Config is everything an operator can set. Each field carries its key (tag koanf), its meaning (doc), the values it
-// accepts (enum; an empty first item means "may be empty") and its bounds (min, max). Loading, validation, the reference
-// document and the JSON Schema are all derived from these tags, so a key is described in one place only.
+// Config is everything that the operator can set. The tags of each field carry
+// its key (koanf), its meaning (doc), the values it accepts (enum; an empty
+// first item means "may be empty") and its bounds (min, max). Loading,
+// validation, the reference document and the JSON Schema are all derived from
+// these tags, so each key is described in one place only.
 type Config struct {
 	Postgres    Postgres    `koanf:"postgres" doc:"The PostgreSQL server, the replication slot and the publication to read."`
 	Shard       Shard       `koanf:"shard" doc:"The part of the outbox table that this streamer reads, where several share the work; PostgreSQL 15 or later."`
@@ -28,7 +30,8 @@ type Config struct {
 	Retry       Retry       `koanf:"retry" doc:"How long to wait between two sessions after a transient error."`
 }
 
-// Postgres describes the server to read and the two things on it that belong to the streamer.
+// Postgres describes the server to read, and the slot and the publication on it
+// that belong to the streamer.
 type Postgres struct {
 	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or file: and the path of a file that holds one; what it leaves out comes from the PG* variables."`
 	Slot             string        `koanf:"slot" doc:"Logical replication slot."`
@@ -40,20 +43,21 @@ type Postgres struct {
 	Binary           bool          `koanf:"binary" doc:"Ask the server for column values in binary form."`
 }
 
-// Shard is one of several parts of the outbox table, by a hash of the aggregate ID.
+// Shard is one of several parts of the outbox table, by a hash of the aggregate
+// ID.
 type Shard struct {
 	Index int `koanf:"index" min:"0" max:"999" doc:"Which part, from 0. In a StatefulSet, the number of the pod."`
 	Count int `koanf:"count" min:"1" max:"1000" doc:"How many parts there are; 1: the whole table. With more, postgres.slot and postgres.publication are followed by the part, as in streamer_0_of_4. Changing it takes a procedure: see docs/how-to/shards.md."`
 }
 
-// Replication says how the log is read.
+// Replication configures how the WAL is read.
 type Replication struct {
 	Reader      string `koanf:"reader" enum:"auto,stream,catch-up" doc:"How the log is read: auto streams, and catches up by SQL, through temporary copies of the slot, while far behind; stream only streams; catch-up only reads by SQL."`
 	CatchUpFrom Size   `koanf:"catch_up_from" min:"1KiB" doc:"How many bytes of log behind auto catches up by SQL from; at an eighth of that it streams again."`
 	BulkReads   bool   `koanf:"bulk_reads" doc:"Read what the server sends in bulk while much of it arrives, instead of waking up for every message; on Linux only."`
 }
 
-// Rewind says how much of the past is kept.
+// Rewind configures how much of the past is kept.
 type Rewind struct {
 	Keep     time.Duration `koanf:"keep" min:"0s" doc:"How long the server keeps its log for replays, by a second slot that stays behind on purpose, named after postgres.slot with _rewind; 0s: not at all."`
 	MaxBytes Size          `koanf:"max_bytes" min:"1MiB" doc:"How much of the server's disk that may take; less of the past is kept then."`
@@ -69,7 +73,7 @@ type Outbox struct {
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
 }
 
-// Cleanup says how published rows are removed.
+// Cleanup configures how published rows are removed.
 type Cleanup struct {
 	Mode       string        `koanf:"mode" enum:"none,delete,drop-partitions" doc:"none leaves that to you; delete deletes rows in small transactions; drop-partitions drops partitions of a table that is partitioned by range of the time column."`
 	Retention  time.Duration `koanf:"retention" min:"1s" doc:"How long rows are kept, by their time column; rows that are not yet published are kept in any case."`
@@ -79,7 +83,8 @@ type Cleanup struct {
 	Interval   time.Duration `koanf:"interval" min:"100ms" doc:"How often to look for rows to remove, when there were none."`
 }
 
-// Columns maps what the streamer needs to know about an outbox row to column names.
+// Columns maps what the streamer needs to know about an outbox row to column
+// names.
 type Columns struct {
 	ID              string `koanf:"id" doc:"Event ID; unique for one source."`
 	AggregateType   string `koanf:"aggregate_type" doc:"Aggregate type, which selects the topic and the route."`
@@ -118,7 +123,7 @@ type Route struct {
 	Poison        string `koanf:"poison" enum:",stop,dead-letter" doc:"What happens to rows that can never be published; empty: poison.policy."`
 }
 
-// Poison says what happens to rows that can never be published.
+// Poison configures what happens to rows that can never be published.
 type Poison struct {
 	Policy string `koanf:"policy" enum:"stop,dead-letter" doc:"stop ends the process with exit code 3 and names the row; dead-letter writes the row as it is to poison.topic, and goes on when that is acknowledged."`
 	Topic  string `koanf:"topic" doc:"Dead letter topic. No row can choose it."`
@@ -148,7 +153,7 @@ type Kafka struct {
 	SASL              SASL          `koanf:"sasl" doc:"Authentication to the brokers."`
 }
 
-// Topics says whether and how output topics are created.
+// Topics configures whether and how output topics are created.
 type Topics struct {
 	Create            bool              `koanf:"create" doc:"Create missing output topics."`
 	Partitions        int               `koanf:"partitions" min:"0" max:"100000" doc:"Number of partitions; 0: the brokers' default."`
@@ -166,7 +171,7 @@ type TLS struct {
 	InsecureSkipVerify bool   `koanf:"insecure_skip_verify" doc:"Accept any certificate. For tests only: it allows anybody on the way to read and alter events."`
 }
 
-// SASL describes how the streamer proves to the brokers who it is.
+// SASL describes how the streamer authenticates to the brokers.
 type SASL struct {
 	Mechanism      string   `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" doc:"SASL mechanism; empty: no authentication."`
 	Username       string   `koanf:"username" doc:"User, for PLAIN and SCRAM."`
@@ -210,7 +215,7 @@ type HTTP struct {
 	Pprof  bool   `koanf:"pprof" doc:"Answer /debug/pprof there too, with which anybody who reaches the address can read and slow down the process."`
 }
 
-// OTLP describes what goes to an OpenTelemetry collector.
+// OTLP describes what is sent to an OpenTelemetry collector.
 type OTLP struct {
 	Endpoint string        `koanf:"endpoint" doc:"Base URL of the collector's OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is sent."`
 	Traces   bool          `koanf:"traces" doc:"Send a span for each batch that holds events with a sampled traceparent, linked to them."`
@@ -235,7 +240,7 @@ func (o Outbox) CleanupColumn() string {
 	return cmp.Or(o.Cleanup.TimeColumn, o.Columns.Time)
 }
 
-// HasDeadLetters tells whether any row can become a dead letter.
+// HasDeadLetters reports whether any row can become a dead letter.
 func (c Config) HasDeadLetters() bool {
 	return c.Poison.Policy == PoisonDeadLetter || slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Poison == PoisonDeadLetter })
 }
@@ -246,7 +251,7 @@ type Retry struct {
 	Max     time.Duration `koanf:"max" min:"1ms" doc:"Longest wait."`
 }
 
-// Values of the keys that the rest of the program branches on.
+// Values of keys that the rest of the program branches on.
 const (
 	NullPayloadReject      = "reject"
 	NullPayloadJSONNull    = "json_null"
@@ -280,13 +285,15 @@ const (
 	LogFormatJSON = "json"
 )
 
-// SplitTable returns the schema and the name of a table that Load has qualified, such as outbox.table.
+// SplitTable returns the schema and the name of a table that Load has
+// qualified, such as outbox.table.
 func SplitTable(table string) (schema, name string) {
 	schema, name, _ = strings.Cut(table, ".")
 	return schema, name
 }
 
-// CheckpointDSN returns where the postgres checkpoint store connects to.
+// CheckpointDSN returns the DSN to which the postgres checkpoint store
+// connects.
 func (c Config) CheckpointDSN() DSN {
 	if c.Checkpoint.Postgres.DSN.IsZero() {
 		return c.Postgres.DSN

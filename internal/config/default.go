@@ -2,8 +2,9 @@ package config
 
 import "time"
 
-// Default returns the configuration that applies where nothing else is said. It is complete: a server and a broker on
-// this machine and a table with Debezium's column names need no configuration at all.
+// Default returns the configuration that applies where nothing is set. It is
+// complete: a server and a broker on this machine and a table with Debezium's
+// column names need no configuration at all.
 func Default() Config {
 	return Config{
 		Postgres: Postgres{
@@ -12,18 +13,19 @@ func Default() Config {
 			ConnectTimeout:   10 * time.Second,
 			StatusInterval:   time.Second,      // an acknowledged event is confirmed within 10 s; this leaves a wide margin
 			WALSenderTimeout: 30 * time.Second, // half of PostgreSQL's default, so that a dead peer is noticed sooner
-			BlockedTimeout:   30 * time.Second, // longer, and an unread walsender begins to hurt the server
+			BlockedTimeout:   30 * time.Second, // any longer, and an unread walsender begins to hurt the server
 		},
 		Shard: Shard{Count: 1},
 		Replication: Replication{
 			Reader:      "auto",
-			CatchUpFrom: 64 << 20, // half a second's work: less is not worth the change
+			CatchUpFrom: 64 << 20, // half a second's work: less is not worth changing the reader
 			BulkReads:   true,
 		},
-		Rewind: Rewind{MaxBytes: 10 << 30}, // disk space is somebody else's: nothing is kept unless asked for
+		Rewind: Rewind{MaxBytes: 10 << 30}, // the disk space is the server's: nothing is kept unless configured
 		Outbox: Outbox{
 			Table: "public.outbox",
-			// The names Debezium's outbox event router expects, so that existing tables fit.
+			// The names Debezium's outbox event router expects, so that existing tables
+			// fit.
 			Columns: Columns{
 				ID:            "id",
 				AggregateType: "aggregatetype",
@@ -31,7 +33,7 @@ func Default() Config {
 				Type:          "type",
 				Payload:       "payload",
 			},
-			NullPayload: NullPayloadJSONNull, // an event without data is legal; a tombstone must be asked for
+			NullPayload: NullPayloadJSONNull, // an event without data is legal; a tombstone must be configured
 			Cleanup:     Cleanup{Mode: CleanupNone, Retention: 24 * time.Hour, BatchRows: 500, Pause: 50 * time.Millisecond, Interval: time.Minute},
 			MaxRowBytes: 16 << 20, // bounds the memory one row can take; far above what a broker accepts by default
 		},
@@ -55,7 +57,7 @@ func Default() Config {
 			Resume:            "auto",
 			TransactionalID:   "streamer-", // one ACL on a prefix serves all
 		},
-		Poison: Poison{Policy: PoisonStop, Topic: "outbox.dead-letters"}, // a person decides, unless told otherwise
+		Poison: Poison{Policy: PoisonStop, Topic: "outbox.dead-letters"}, // the operator decides, unless configured otherwise
 		Checkpoint: Checkpoint{
 			Store:    StoreKafka, // needs no disk and no write access to the database
 			Interval: time.Second,
@@ -63,10 +65,10 @@ func Default() Config {
 			Postgres: CheckpointPostgres{Table: "public.streamer_checkpoint"},
 			File:     CheckpointFile{Path: "streamer.checkpoint"},
 		},
-		HTTP:     HTTP{Listen: "127.0.0.1:9180"},            // reachable from outside only when asked for
-		OTLP:     OTLP{Traces: true, Interval: time.Minute}, // metrics are there to be scraped
+		HTTP:     HTTP{Listen: "127.0.0.1:9180"},            // reachable from outside only when configured
+		OTLP:     OTLP{Traces: true, Interval: time.Minute}, // metrics are scraped
 		Log:      Log{Level: "info", Format: LogFormatAuto},
-		Shutdown: Shutdown{DrainTimeout: 8 * time.Second}, // with the rest of a stop it stays within 10 s
+		Shutdown: Shutdown{DrainTimeout: 8 * time.Second}, // with the rest of a stop this stays within 10 s
 		Retry:    Retry{Initial: 250 * time.Millisecond, Max: 10 * time.Second},
 	}
 }

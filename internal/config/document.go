@@ -12,13 +12,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// delimiter joins the parts of a path inside koanf. It is none that occurs in a name, unlike the dot: names of topic
-// configurations contain dots.
+// delimiter joins the parts of a path inside koanf. Unlike the dot, it occurs
+// in no name: names of topic configurations contain dots.
 const delimiter = "\x1f"
 
-// document reads YAML against the tree of keys. Every scalar is taken as the text that was written, because its key
-// says what it means, not its looks: a password 0123 stays those four digits, and a version 3.10 keeps its zero. It
-// collects all problems, none of which repeats a value.
+// document reads YAML against the tree of keys. Every scalar is taken as
+// written, because its key determines its meaning, not its form: a password
+// 0123 stays those four digits, and a version 3.10 keeps its zero. document
+// collects all problems. No problem repeats a value.
 type document struct {
 	name     string         // of the file, for messages
 	values   map[string]any // by path
@@ -30,7 +31,8 @@ func newDocument(name string) *document {
 	return &document{name: name, values: map[string]any{}, lines: map[string]int{}}
 }
 
-// Unmarshal makes document a parser for koanf. It fails only where the text is no YAML at all.
+// Unmarshal makes document a parser for koanf. It fails only if the text is not
+// YAML.
 func (d *document) Unmarshal(content []byte) (map[string]any, error) {
 	node, err := parseYAML(content)
 	if err != nil {
@@ -42,10 +44,11 @@ func (d *document) Unmarshal(content []byte) (map[string]any, error) {
 	return maps.Unflatten(d.values, delimiter), nil
 }
 
-// Marshal is never called; koanf's parser interface asks for it.
+// Marshal is never called. koanf's parser interface requires it.
 func (d *document) Marshal(map[string]any) ([]byte, error) { return nil, errors.ErrUnsupported }
 
-// parseYAML returns the content of the only document in the text, or nil when there is none.
+// parseYAML returns the content of the only document in the text, or nil if
+// there is none.
 func parseYAML(content []byte) (*yaml.Node, error) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var first, second yaml.Node
@@ -150,7 +153,8 @@ func (d *document) records(n *yaml.Node, k *key, path []string) []any {
 	return items
 }
 
-// scalar returns a text as written, and false for null, which leaves a key unset, and for anything that is no scalar.
+// scalar returns a text as written, and false for null, which leaves a key
+// unset, and for anything that is not a scalar.
 func (d *document) scalar(n *yaml.Node, path []string) (string, bool) {
 	n = resolve(n)
 	switch {
@@ -170,7 +174,7 @@ type entry struct {
 	value *yaml.Node
 }
 
-// mapping returns the entries of a mapping; null is an empty one.
+// mapping returns the entries of a mapping. null is an empty mapping.
 func (d *document) mapping(n *yaml.Node, path []string) ([]entry, bool) {
 	n = resolve(n)
 	if isNull(n) {
@@ -212,7 +216,8 @@ func (d *document) problem(path []string, line int, remedy string) {
 
 func (d *document) where(line int) string { return fmt.Sprintf("%s:%d", d.name, line) }
 
-// resolve follows an alias. The depth of the walk is that of the tree of keys, so an alias inside itself does no harm.
+// resolve follows an alias. The depth of the walk is limited by the tree of
+// keys, so an alias inside itself does no harm.
 func resolve(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -222,8 +227,9 @@ func resolve(n *yaml.Node) *yaml.Node {
 
 func isNull(n *yaml.Node) bool { return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" }
 
-// isForeign reports a scalar with a tag of its own or an anchor on nothing: most likely a password that begins with
-// the sign for it.
+// isForeign reports whether a scalar has its own tag, or is an anchor without a
+// value. It is most likely a password that begins with the character for a tag
+// or an anchor.
 func isForeign(n *yaml.Node) bool {
 	return !strings.HasPrefix(n.ShortTag(), "!!") || isNull(n) && n.Anchor != ""
 }

@@ -10,21 +10,24 @@ import (
 	"strings"
 )
 
-// DSN says how to connect to PostgreSQL: a URL, a key=value string, or "file:" and the path of a file that holds one of
-// the two. Every way of printing or encoding it hides the passwords in it, and all of it where they cannot be told apart
-// with certainty.
+// DSN says how to connect to PostgreSQL: a URL, a key=value string, or "file:"
+// and the path of a file that holds one of the two. Every way of printing or
+// encoding a DSN hides its passwords. If the passwords cannot be located with
+// certainty, it hides the whole DSN.
 type DSN struct{ secret Secret }
 
 // NewDSN returns the DSN that text, or the file it refers to, holds.
 func NewDSN(text string) DSN { return DSN{secret: NewSecret(text)} }
 
-// IsZero reports whether the DSN is not set, so that only the PG* variables and PostgreSQL's defaults apply.
+// IsZero reports whether the DSN is not set, so that only the PG* variables and
+// PostgreSQL's defaults apply.
 func (d DSN) IsZero() bool { return d.secret.IsZero() }
 
 // Reveal returns the DSN with its passwords, as Secret.Reveal does.
 func (d DSN) Reveal() (string, error) { return d.secret.Reveal() }
 
-// String returns the DSN with its passwords masked. A reference to a file is shown as it is.
+// String returns the DSN with its passwords masked. A reference to a file is
+// shown unchanged.
 func (d DSN) String() string {
 	if d.IsZero() {
 		return ""
@@ -48,7 +51,8 @@ func (d DSN) LogValue() slog.Value { return slog.StringValue(d.String()) }
 // MarshalText returns the same as String.
 func (d DSN) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// isWellFormed reports whether the DSN has one of its three forms; what PostgreSQL's client makes of it is not checked.
+// isWellFormed reports whether the DSN has one of its three forms. Whether
+// PostgreSQL's client accepts it is not checked.
 func (d DSN) isWellFormed() bool {
 	if d.IsZero() {
 		return true
@@ -58,10 +62,12 @@ func (d DSN) isWellFormed() bool {
 	return isFileReference(text) || isURL(text) || hasValue && !strings.Contains(keyword, ":")
 }
 
-// isMasked reports whether the DSN contains a copied mask instead of a password.
+// isMasked reports whether the DSN contains a copied mask instead of a
+// password.
 func (d DSN) isMasked() bool { return !d.IsZero() && strings.Contains(*d.secret.text, mask) }
 
-// isFileReference is not deceived by file: before a DSN instead of a path, which would show its password.
+// isFileReference reports whether text refers to a file. It returns false for
+// file: before a DSN instead of a path, which would show the password.
 func isFileReference(text string) bool {
 	return strings.HasPrefix(text, fileReference) && !strings.ContainsAny(text, "@=")
 }
@@ -70,8 +76,8 @@ func isURL(text string) bool {
 	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
 }
 
-// shownParameters are those that may be shown. A name that is not among them may be a piece of a password that was not
-// escaped, so it hides the whole DSN.
+// shownParameters are the parameters that may be shown. Any other name may be
+// part of an unescaped password, so it hides the whole DSN.
 var shownParameters = []string{
 	"application_name", "channel_binding", "client_encoding", "connect_timeout", "database", "dbname",
 	"default_query_exec_mode", "fallback_application_name", "gssencmode", "host", "hostaddr", "keepalives",
@@ -81,8 +87,8 @@ var shownParameters = []string{
 	"tcp_user_timeout", "user",
 }
 
-// urlForm leaves no doubt where the password is: none of the parts contains a delimiter of another one, and what
-// follows the colon of a host is a number.
+// urlForm leaves no doubt where the password is: no part contains a delimiter
+// of another part, and what follows the colon of a host is a number.
 var urlForm = regexp.MustCompile(`^(postgres(?:ql)?://)` +
 	`(?:([^:/?#@\s]*)(:[^:/?#@\s]*)?@)?` + // user and password
 	`(` + hostForm + `(?:,` + hostForm + `)*(?:/[^:?#@\s]*)?)` + // hosts and database
@@ -126,7 +132,8 @@ func maskURL(text string) string {
 	return b.String()
 }
 
-// keyword is one key=value pair at the start of a DSN; a value may be quoted, and a backslash escapes.
+// keyword is one key=value pair at the start of a DSN. A value may be quoted,
+// and a backslash escapes.
 var keyword = regexp.MustCompile(`^\s*(\w+)\s*=\s*('(?:[^'\\]|\\.)*'|(?:[^\s'\\]|\\.)*)(?:\s+|$)`)
 
 func maskKeywords(text string) string {

@@ -19,8 +19,9 @@ const (
 	FormatJSON = "json" // an object with the members config and origins
 )
 
-// WriteEffective writes the configuration that applies and where each value comes from. Secrets are masked; Load
-// refuses the masks, so that a copied file cannot be mistaken for a working one.
+// WriteEffective writes the configuration that applies and where each value
+// comes from. Secrets are masked. Load refuses the masks, so that a copied file
+// cannot be mistaken for a working one.
 func WriteEffective(w io.Writer, loaded *Loaded, format string) error {
 	switch format {
 	case FormatYAML:
@@ -67,7 +68,7 @@ func sectionLines(k *key, structure reflect.Value, at, indent string, origins ma
 	return lines
 }
 
-// recordLines leaves out what is empty, because empty means the general key.
+// recordLines leaves out empty values, because empty means the general key.
 func recordLines(k *key, record reflect.Value, indent string) []line {
 	var lines []line
 	dash := "- "
@@ -104,10 +105,12 @@ func (s setting) yaml() string {
 	}
 }
 
-// scalar returns a text as YAML, in quotes where it would mean something else without them.
+// scalar returns a text as YAML, in quotes if it would mean something else
+// without them.
 func scalar(value string) string { return encode(value, "\n\r") }
 
-// inFlow returns a text as an item of a list on one line, where commas and brackets have a meaning.
+// inFlow returns a text as an item of a list on one line, where commas and
+// brackets are special.
 func inFlow(value string) string { return encode(value, "\n\r,[]{}") }
 
 func encode(value, quoted string) string {
@@ -117,12 +120,12 @@ func encode(value, quoted string) string {
 	}
 	encoded, err := yaml.Marshal(&node)
 	if err != nil {
-		panic("config: encode a text as YAML: " + err.Error()) //nolint:forbidigo // there is no text that YAML cannot express
+		panic("config: encode a text as YAML: " + err.Error()) //nolint:forbidigo // YAML can express any text
 	}
 	return strings.TrimSuffix(string(encoded), "\n")
 }
 
-// writeLines aligns the comments, except behind very long lines.
+// writeLines aligns the comments, except after very long lines.
 func writeLines(w io.Writer, lines []line) error {
 	const widest = 56
 	width := 0
@@ -146,7 +149,8 @@ func writeLines(w io.Writer, lines []line) error {
 	return nil
 }
 
-// plain returns a section as maps and lists of what JSON knows; everything with a text form is given as that text.
+// plain returns a section as maps and lists of JSON types. Everything with a
+// text form becomes that text.
 func plain(k *key, structure reflect.Value) map[string]any {
 	values := map[string]any{}
 	for _, c := range k.children {

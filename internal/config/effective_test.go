@@ -60,7 +60,8 @@ func TestEffectiveShowsOrigins(t *testing.T) {
 	o.Flags = map[string]string{"log.level": "debug"}
 	text := effective(t, load(t, o))
 	for _, want := range []string{
-		`(?m)^  topic: orders +# file `, `(?m)^  client_id: streamer +# default$`, `(?m)^    tenantid: tenant_id +# environment STREAMER_OUTBOX_EXTENSIONS_TENANTID$`,
+		`(?m)^  topic: orders +# file `, `(?m)^  client_id: streamer +# default$`,
+		`(?m)^    tenantid: tenant_id +# environment STREAMER_OUTBOX_EXTENSIONS_TENANTID$`,
 		`(?m)^  level: debug +# --set log.level$`, `(?m)^routes: +# file `, `(?m)^  - aggregate_type: a\n    topic: b$`,
 	} {
 		assert.Regexp(t, want, text)
@@ -111,7 +112,7 @@ func TestEveryKeyIsDescribed(t *testing.T) {
 	check = func(k *key) {
 		for _, c := range k.children {
 			assert.NotEmpty(t, c.name, "below %q", k.path)
-			assert.True(t, strings.HasSuffix(c.doc, "."), "%s: %q is no sentence", c.path, c.doc)
+			assert.True(t, strings.HasSuffix(c.doc, "."), "%s: %q is not a sentence", c.path, c.doc)
 			check(c)
 		}
 	}

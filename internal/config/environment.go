@@ -5,9 +5,11 @@ import (
 	"strings"
 )
 
-// lookup returns the key that an environment variable sets and its path. Underscores separate parts of a path as well
-// as words of a name; the list of known keys tells which. The rest of a variable that begins like a table is the name
-// of an entry: in lower case, and with dots for underscores where the names have dots.
+// lookup returns the key that an environment variable sets and its path.
+// Underscores separate parts of a path as well as words of a name. The list of
+// known keys tells which. If a variable begins like a table, its rest is the
+// name of an entry. The name is in lower case, with dots for underscores where
+// the names contain dots.
 func lookup(variable string) (*key, []string) {
 	for _, k := range root.settings() {
 		path := strings.Split(k.path, ".")
@@ -28,13 +30,16 @@ func lookup(variable string) (*key, []string) {
 	return nil, nil
 }
 
-// serviceLink matches what Kubernetes adds to every container for a service whose name begins with "streamer".
+// serviceLink matches the variables that Kubernetes adds to every container for
+// a service whose name begins with "streamer".
 var serviceLink = regexp.MustCompile(`_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
 
-// serviceURL is the value that Kubernetes gives to the variables whose names just end in PORT.
+// serviceURL is the value that Kubernetes gives to the variables whose names
+// just end in PORT.
 var serviceURL = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
-// isIgnored reports variables with our prefix that are no keys.
+// isIgnored reports whether a variable has the streamer's prefix but is not a
+// key.
 func isIgnored(variable, value string) bool {
 	return variable == FileVariable || strings.HasPrefix(variable, environmentPrefix+"TEST_") ||
 		serviceLink.MatchString(variable) || strings.HasSuffix(variable, "_PORT") && serviceURL.MatchString(value)

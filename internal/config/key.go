@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// kind is what a key holds.
+// kind is the kind of value that a key holds.
 type kind int
 
 const (
@@ -24,7 +24,8 @@ const (
 	kindRecords // list of sections, which cannot be set one by one from the environment
 )
 
-// key is one node of the tree of everything that can be configured, as derived from the tags of Config.
+// key is one node of the tree of everything that can be configured, as derived
+// from the tags of Config.
 type key struct {
 	path     string // dotted, "routes[].topic" inside records
 	name     string // last part of path
@@ -36,10 +37,11 @@ type key struct {
 	children []*key
 }
 
-// root is the section that holds everything.
+// root is the section that holds all keys.
 var root = &key{kind: kindSection, children: keysOf(reflect.TypeFor[Config](), "")}
 
-// environmentPrefix begins the name of every environment variable that is meant for us.
+// environmentPrefix begins the name of every environment variable that is meant
+// for the streamer.
 const environmentPrefix = "STREAMER_"
 
 func keysOf(structure reflect.Type, prefix string) []*key {
@@ -110,12 +112,13 @@ func (k *key) child(name string) *key {
 	return nil
 }
 
-// environment returns the variable that sets the key, or the prefix of those that set its entries if k is a table.
+// environment returns the variable that sets the key, or the prefix of those
+// that set its entries if k is a table.
 func (k *key) environment() string {
 	return environmentPrefix + strings.ToUpper(strings.ReplaceAll(k.path, ".", "_"))
 }
 
-// variable returns the environment variable as it is shown.
+// variable returns the environment variable in the form shown to the operator.
 func (k *key) variable() string {
 	if k.kind == kindTable {
 		return k.environment() + "_<NAME>"
@@ -123,7 +126,8 @@ func (k *key) variable() string {
 	return k.environment()
 }
 
-// settings returns the keys below k that hold a value, in the order of Config; records count as one.
+// settings returns the keys below k that hold a value, in the order of Config.
+// Records count as one.
 func (k *key) settings() []*key {
 	if k.kind != kindSection {
 		return []*key{k}
@@ -135,23 +139,25 @@ func (k *key) settings() []*key {
 	return found
 }
 
-// setting is a key together with the value it has in one configuration.
+// setting is a key together with its value in one configuration.
 type setting struct {
 	*key
 	at    string // path with the index of a record: "routes[0].topic"
 	value reflect.Value
 }
 
-// Key describes one setting to whoever presents it, such as the help of the command line.
+// Key describes one setting for presentation, such as in the help of the
+// command line.
 type Key struct {
 	Path        string   // dotted, as in Options.Flags
-	Environment string   // variable that sets it; <NAME> stands for the name of an entry of a table
-	Default     string   // as text; empty where nothing is set
+	Environment string   // variable that sets it; <NAME> stands for the name of a table's entry
+	Default     string   // as text; empty if nothing is set
 	Doc         string   // what it means, in full sentences
-	Enum        []string // accepted values; none where any text will do
+	Enum        []string // accepted values; none if any text is accepted
 }
 
-// Keys returns every setting in the order of the reference document. The records of routes count as one setting.
+// Keys returns every setting in the order of the reference document. The
+// records of routes count as one setting.
 func Keys() []Key {
 	var keys []Key
 	for _, s := range Default().settings() {
@@ -159,7 +165,7 @@ func Keys() []Key {
 		switch s.kind {
 		case kindList, kindTable, kindRecords:
 			k.Default = strings.Trim(s.yaml(), "[]{}")
-		default: // shown as it is
+		default: // shown unchanged
 		}
 		keys = append(keys, k)
 	}

@@ -18,16 +18,17 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// DefaultFile is read when no other file is named; it may be missing.
+// DefaultFile is read when no other file is named. It may be missing.
 const DefaultFile = "streamer.yaml"
 
 // FileVariable is the environment variable that names the configuration file.
 const FileVariable = environmentPrefix + "CONFIG"
 
-// Options says where a configuration comes from. What is named first here gives way to what is named later.
+// Options says where a configuration comes from. Later fields take precedence
+// over earlier ones.
 type Options struct {
 	File         string            // YAML or JSON file; empty: STREAMER_CONFIG, then DefaultFile
-	FileExplicit bool              // the operator named File, so it must exist and wins over STREAMER_CONFIG
+	FileExplicit bool              // the operator named File, so it must exist and takes precedence over STREAMER_CONFIG
 	Environ      []string          // environment as os.Environ returns it
 	Flags        map[string]string // command-line flags that were given: key such as "kafka.brokers" (or kafka-brokers), value
 }
@@ -36,12 +37,14 @@ type Options struct {
 type Loaded struct {
 	Config Config
 
-	// Origins holds, for each key, where its value comes from: "default", "file streamer.yaml", "environment
-	// STREAMER_KAFKA_TOPIC" or "--set kafka.topic". Entries of tables have keys of their own.
+	// Origins holds, for each key, where its value comes from: "default", "file
+	// streamer.yaml", "environment STREAMER_KAFKA_TOPIC" or "--set kafka.topic".
+	// Entries of tables have their own keys.
 	Origins map[string]string
 }
 
-// origin tells where a value was set: name for the effective configuration, where for messages.
+// origin is where a value was set: name for the effective configuration, where
+// for messages.
 type origin struct{ name, where string }
 
 type loader struct {
@@ -50,8 +53,9 @@ type loader struct {
 	problems []*Problem
 }
 
-// Load reads the file, the environment and the flags over the defaults, and validates the result. The error holds
-// every problem found, each a *Problem; none contains a secret.
+// Load reads the file, the environment and the flags over the defaults, and
+// validates the result. The error holds every problem found, each a *Problem.
+// No problem contains a secret.
 func Load(o Options) (*Loaded, error) {
 	l := &loader{tree: koanf.New(delimiter), origins: map[string]origin{}}
 	if err := l.file(o); err != nil {
@@ -142,7 +146,8 @@ func (l *loader) flags(flags map[string]string) error {
 	return l.tree.Load(confmap.Provider(values, delimiter), nil)
 }
 
-// assign notes where the key at path was set and returns its path and value for koanf. Records are given as YAML.
+// assign notes where the key at path was set, and returns its path and value
+// for koanf. Records are returned as YAML.
 func (l *loader) assign(k *key, path []string, value string, set origin) (string, any) {
 	at := dotted(path)
 	maps.DeleteFunc(l.origins, func(other string, _ origin) bool { return strings.HasPrefix(other, at+"[") })
@@ -169,7 +174,8 @@ func (l *loader) assign(k *key, path []string, value string, set origin) (string
 	return strings.Join(path, delimiter), items
 }
 
-// decode writes what is set over the defaults in cfg. A key that cannot be decoded keeps its default.
+// decode writes what is set over the defaults in cfg. A key that cannot be
+// decoded keeps its default.
 func (l *loader) decode(cfg *Config) error {
 	err := l.tree.UnmarshalWithConf("", cfg, koanf.UnmarshalConf{
 		DecoderConfig: &mapstructure.DecoderConfig{DecodeHook: decodeText},
@@ -205,7 +211,8 @@ func decodeErrors(err error) []*mapstructure.DecodeError {
 	return nil
 }
 
-// decodeText is mapstructure's hook: it turns the text of a setting into its type.
+// decodeText is mapstructure's hook: it turns the text of a setting into its
+// type.
 func decodeText(_, to reflect.Type, data any) (any, error) {
 	value, ok := data.(string)
 	if !ok {
@@ -257,7 +264,8 @@ func splitList(value string) []string {
 	return items
 }
 
-// validate adds the problems of the decoded configuration, but not those of keys that already have one.
+// validate adds the problems of the decoded configuration, but not those of
+// keys that already have one.
 func (l *loader) validate(cfg Config) {
 	known := map[string]bool{}
 	for _, p := range l.problems {

@@ -26,7 +26,7 @@ func load(t *testing.T, o Options) *Loaded {
 	return loaded
 }
 
-// missing names a default file that is not there.
+// missing names a default file that does not exist.
 func missing(t *testing.T) Options {
 	t.Helper()
 	return Options{File: filepath.Join(t.TempDir(), "streamer.yaml")}
@@ -198,7 +198,8 @@ func TestLoadEnvironment(t *testing.T) {
 
 	assert.Equal(t, "environment STREAMER_OUTBOX_EXTENSIONS_TENANTID", loaded.Origins["outbox.extensions.tenantid"])
 	assert.Equal(t, "file "+o.File, loaded.Origins["outbox.extensions.region"])
-	assert.Equal(t, "environment STREAMER_KAFKA_TOPICS_CONFIGS_MIN_INSYNC_REPLICAS", loaded.Origins["kafka.topics.configs.min.insync.replicas"])
+	assert.Equal(t, "environment STREAMER_KAFKA_TOPICS_CONFIGS_MIN_INSYNC_REPLICAS",
+		loaded.Origins["kafka.topics.configs.min.insync.replicas"])
 }
 
 func TestEnvironmentNamesAreUnambiguous(t *testing.T) {
@@ -237,23 +238,33 @@ func TestLoadUnknownKeys(t *testing.T) {
 		file, variable, flag string
 		want                 string
 	}{
-		"plural":            {file: "kafka: {broker: [a:1]}", want: "kafka.broker (%:1): unknown key: did you mean kafka.brokers?"},
-		"section":           {file: "kafak: {brokers: [a:1]}", want: "kafak (%:1): unknown key: did you mean kafka?"},
-		"line":              {file: "log:\n  level: info\n  fromat: json", want: "log.fromat (%:3): unknown key: did you mean log.format?"},
-		"hyphen":            {file: "kafka: {client-id: x}", want: "kafka.client-id (%:1): unknown key: did you mean kafka.client_id?"},
-		"wrong place":       {file: "brokers: [a:1]", want: "brokers (%:1): unknown key: did you mean kafka.brokers?"},
-		"dots":              {file: "kafka.brokers: [a:1]", want: "kafka.brokers (%:1): unknown key: write its parts as nested sections"},
-		"inside a route":    {file: "routes: [{aggregate_type: a, topics: b}]", want: "routes[0].topics (%:1): unknown key: did you mean routes[].topic?"},
-		"nothing near":      {file: "zzzzzzzz: 1", want: "zzzzzzzz (%:1): unknown key"},
-		"variable":          {variable: "STREAMER_KAFKA_BROKER=a:1", want: "STREAMER_KAFKA_BROKER: unknown environment variable: did you mean STREAMER_KAFKA_BROKERS?"},
-		"table as a whole":  {variable: "STREAMER_OUTBOX_EXTENSIONS=a=b", want: "STREAMER_OUTBOX_EXTENSIONS: unknown environment variable: set STREAMER_OUTBOX_EXTENSIONS_<NAME> for each entry"},
+		"plural":      {file: "kafka: {broker: [a:1]}", want: "kafka.broker (%:1): unknown key: did you mean kafka.brokers?"},
+		"section":     {file: "kafak: {brokers: [a:1]}", want: "kafak (%:1): unknown key: did you mean kafka?"},
+		"line":        {file: "log:\n  level: info\n  fromat: json", want: "log.fromat (%:3): unknown key: did you mean log.format?"},
+		"hyphen":      {file: "kafka: {client-id: x}", want: "kafka.client-id (%:1): unknown key: did you mean kafka.client_id?"},
+		"wrong place": {file: "brokers: [a:1]", want: "brokers (%:1): unknown key: did you mean kafka.brokers?"},
+		"dots":        {file: "kafka.brokers: [a:1]", want: "kafka.brokers (%:1): unknown key: write its parts as nested sections"},
+		"inside a route": {
+			file: "routes: [{aggregate_type: a, topics: b}]", want: "routes[0].topics (%:1): unknown key: did you mean routes[].topic?",
+		},
+		"nothing near": {file: "zzzzzzzz: 1", want: "zzzzzzzz (%:1): unknown key"},
+		"variable": {
+			variable: "STREAMER_KAFKA_BROKER=a:1",
+			want:     "STREAMER_KAFKA_BROKER: unknown environment variable: did you mean STREAMER_KAFKA_BROKERS?",
+		},
+		"table as a whole": {
+			variable: "STREAMER_OUTBOX_EXTENSIONS=a=b",
+			want:     "STREAMER_OUTBOX_EXTENSIONS: unknown environment variable: set STREAMER_OUTBOX_EXTENSIONS_<NAME> for each entry",
+		},
 		"flag":              {flag: "kafka.brokrs", want: "--set kafka.brokrs: unknown key: did you mean kafka.brokers?"},
 		"flag of a section": {flag: "outbox.extensions", want: "--set outbox.extensions: unknown key: it holds further keys: set those"},
 		"port is no typo":   {variable: "STREAMER_HTTP_PORT=80", want: "STREAMER_HTTP_PORT: unknown environment variable"},
 		"nested too deeply": {file: "log: {level: {a: b}}", want: "log.level (%:1): a single value is expected here, not a list or a mapping"},
 		"not nested":        {file: "log: info", want: "log (%:1): keys with values are expected here"},
 		"not a list":        {file: "routes: {a: b}", want: "routes (%:1): a list is expected here: begin each item with a dash"},
-		"given twice":       {file: "log: {level: info}\nlog: {level: warn}", want: "log (%:2): the key was already given in line 1: keep one of the two"},
+		"given twice": {
+			file: "log: {level: info}\nlog: {level: warn}", want: "log (%:2): the key was already given in line 1: keep one of the two",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -317,7 +328,8 @@ func TestLoadReportsEverything(t *testing.T) {
 
 func FuzzDocument(f *testing.F) {
 	for _, seed := range []string{
-		"", "---\n", "- a", "kafka: {brokers: [a:1], topic: &t x}\nlog: {level: *t}", "kafka: &k {tls: *k}", "routes: [{aggregate_type: a}, b]", "<<: {a: b}", "? [a]\n: b", "!x {a: b}",
+		"", "---\n", "- a", "kafka: {brokers: [a:1], topic: &t x}\nlog: {level: *t}", "kafka: &k {tls: *k}",
+		"routes: [{aggregate_type: a}, b]", "<<: {a: b}", "? [a]\n: b", "!x {a: b}",
 	} {
 		f.Add(seed)
 	}

@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// Problem is one thing that is wrong with a configuration. Load and Validate return all of them, joined.
+// Problem is one thing that is wrong with a configuration. Load and Validate
+// return all of them, joined.
 type Problem struct {
 	Key    string // dotted path of the key, or the name of the environment variable or flag where no key is known
-	Value  string // offending value, quoted; empty where there is none or it must not be seen
+	Value  string // offending value, quoted; empty if there is none or it must not be shown
 	Where  string // where it was set: "streamer.yaml:12", "environment STREAMER_KAFKA_TOPIC"; empty for a default
 	Remedy string // what is wrong, and what to do about it
 }
@@ -37,7 +38,7 @@ func join(problems []*Problem) error {
 	return errors.Join(errs...)
 }
 
-// quote makes a value visible in a message, shortened where it is very long.
+// quote makes a value visible in a message, shortened if it is very long.
 func quote(value string) string {
 	const longest = 200
 	if len(value) > longest {

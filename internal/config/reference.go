@@ -46,7 +46,8 @@ func Reference() []byte {
 	return b.Bytes()
 }
 
-// writeReference writes a table of the settings directly in a section, then the sections inside it.
+// writeReference writes a table of the settings directly in a section, then the
+// sections inside it.
 func writeReference(b *bytes.Buffer, k *key, defaults reflect.Value) {
 	if k.kind == kindRecords {
 		writeRecordReference(b, k)
@@ -73,7 +74,10 @@ func writeReference(b *bytes.Buffer, k *key, defaults reflect.Value) {
 }
 
 func writeRecordReference(b *bytes.Buffer, k *key) {
-	fmt.Fprintf(b, "\n## %s\n\n%s\n\nIn the environment the whole list is one value, `%s`, written as YAML on one line: ", k.path, k.doc, k.environment())
+	fmt.Fprintf(
+		b, "\n## %s\n\n%s\n\nIn the environment the whole list is one value, `%s`, written as YAML on one line: ",
+		k.path, k.doc, k.environment(),
+	)
 	b.WriteString("`[{aggregate_type: order, topic: orders}]`.\n\n| Key | Meaning |\n|---|---|\n")
 	for _, c := range k.children {
 		fmt.Fprintf(b, "| `%s` | %s |\n", c.path, c.meaning())
@@ -92,7 +96,7 @@ func (s setting) defaultCell() string {
 	return "`" + shown + "`"
 }
 
-// meaning returns the description with what is accepted, for a cell of a table.
+// meaning returns the description and what is accepted, for a table cell.
 func (k *key) meaning() string {
 	text := k.doc
 	if k.enum != nil {

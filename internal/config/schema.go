@@ -2,19 +2,21 @@ package config
 
 import "encoding/json"
 
-// Schema returns a JSON Schema (draft 2020-12) of the configuration file, with which editors complete and check keys.
+// Schema returns a JSON Schema (draft 2020-12) of the configuration file, with
+// which editors complete and check keys.
 func Schema() []byte {
 	schema := sectionSchema(root, plain(root, valueOf(Default())))
 	schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	schema["title"] = "Configuration of streamer"
 	encoded, err := json.MarshalIndent(schema, "", "  ")
 	if err != nil {
-		panic("config: encode the JSON Schema: " + err.Error()) //nolint:forbidigo // it consists of maps, lists and texts only
+		panic("config: encode the JSON Schema: " + err.Error()) //nolint:forbidigo // the schema consists of maps, lists and texts only
 	}
 	return append(encoded, '\n')
 }
 
-// sectionSchema takes the defaults of the section; nil for records, which have none.
+// sectionSchema takes the defaults of the section; nil for records, which have
+// none.
 func sectionSchema(k *key, defaults map[string]any) map[string]any {
 	properties := map[string]any{}
 	for _, c := range k.children {

@@ -8,17 +8,19 @@ import (
 	"strings"
 )
 
-// mask stands in for whatever must not be seen.
+// mask stands in for whatever must not be shown.
 const mask = "********"
 
-// fileReference is the prefix of a value that names the file to read the real value from.
+// fileReference is the prefix of a value that names the file to read the real
+// value from.
 const fileReference = "file:"
 
-// Secret is a value that is used but never shown: every way of printing or encoding it yields a mask. It holds either
-// the value itself or "file:" and the path of the file that holds it.
+// Secret is a value that is used but never shown. Every way of printing or
+// encoding it yields a mask. It holds either the value itself or "file:" and
+// the path of the file that holds it.
 type Secret struct {
-	// A pointer, because fmt prints the fields of an unexported struct field without asking its methods, but it never
-	// follows a pointer inside.
+	// A pointer, because fmt prints the fields of an unexported struct field
+	// without calling its methods, but never follows a pointer inside.
 	text *string
 }
 
@@ -33,8 +35,10 @@ func NewSecret(text string) Secret {
 // IsZero reports whether the secret is not set.
 func (s Secret) IsZero() bool { return s.text == nil }
 
-// Reveal returns the value. A file is read at each call, so that a rotated secret is seen at the next connection; one
-// newline at its end is not part of the value. The error names the file and nothing of its content.
+// Reveal returns the value. A file is read at each call, so that a rotated
+// secret takes effect at the next connection. One newline at the end of the
+// file is not part of the value. The error names the file and nothing of its
+// content.
 func (s Secret) Reveal() (string, error) {
 	if s.text == nil {
 		return "", nil

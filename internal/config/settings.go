@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// settings returns every key that holds a value, with its value; records are followed by the keys inside each.
+// settings returns every key that holds a value, with its value. Records are
+// followed by the keys inside each.
 func (c Config) settings() []setting { return settingsOf(root, valueOf(c), "") }
 
 func valueOf(structure any) reflect.Value { return reflect.ValueOf(structure) }
@@ -29,7 +30,7 @@ func settingsOf(k *key, structure reflect.Value, prefix string) []setting {
 	return found
 }
 
-// normalise brings values that may be written in several ways into one form.
+// normalise converts values that may be written in several ways to one form.
 func (c *Config) normalise() {
 	c.Outbox.Table = qualified(c.Outbox.Table)
 	c.Checkpoint.Postgres.Table = qualified(c.Checkpoint.Postgres.Table)

@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// suffix tells the slot and the publication of a shard from those of others, also of those of another count.
+// suffix distinguishes the slot and the publication of a shard from those of
+// other shards, also of another count.
 func (s Shard) suffix() string {
 	if s.Count <= 1 {
 		return ""
@@ -14,7 +15,8 @@ func (s Shard) suffix() string {
 	return fmt.Sprintf("_%d_of_%d", s.Index, s.Count)
 }
 
-// ForShard returns the configuration of another shard of the same table. It must have been loaded.
+// ForShard returns the configuration of another shard of the same table. The
+// configuration must have been loaded.
 func (c Config) ForShard(index int) Config {
 	slot, publication := strings.TrimSuffix(c.Postgres.Slot, c.Shard.suffix()), strings.TrimSuffix(c.Postgres.Publication, c.Shard.suffix())
 	c.Shard.Index = index
@@ -28,6 +30,9 @@ func (k *checker) shard() {
 		k.add("shard.index", strconv.Itoa(s.Index), fmt.Sprintf("must be less than shard.count, which is %d", s.Count))
 	}
 	if s.Count > 1 && k.Outbox.Cleanup.Mode == CleanupDropPartitions {
-		k.add("outbox.cleanup.mode", CleanupDropPartitions, "a shard knows only of its own rows that they are published: use delete, or none and drop partitions yourself")
+		k.add(
+			"outbox.cleanup.mode", CleanupDropPartitions,
+			"a shard knows only of its own rows that they are published: use delete, or none and drop partitions yourself",
+		)
 	}
 }

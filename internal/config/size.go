@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// Size is a number of bytes. As text it is a plain number or a number and a unit: "1048588", "512KiB", "1MiB", "2GiB".
+// Size is a number of bytes. As text it is a plain number or a number and a
+// unit: "1048588", "512KiB", "1MiB", "2GiB".
 type Size int64
 
 var sizeUnits = []struct {
@@ -33,7 +34,8 @@ func ParseSize(text string) (Size, error) {
 	return Size(n) * unit, nil
 }
 
-// String returns the exact text form with the largest unit that divides the size; ParseSize reads it back.
+// String returns the exact text form with the largest unit that divides the
+// size; ParseSize reads it back.
 func (s Size) String() string {
 	for _, u := range sizeUnits {
 		if u.bytes > 1 && s != 0 && s%u.bytes == 0 {

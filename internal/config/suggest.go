@@ -8,7 +8,8 @@ import (
 	"github.com/agnivade/levenshtein"
 )
 
-// suggestKey returns what to append to a message about an unknown key of the file.
+// suggestKey returns what to append to a message about an unknown key of the
+// file.
 func suggestKey(unknown string) string {
 	if slices.Contains(keyPaths(root), unknown) {
 		return ": write its parts as nested sections"
@@ -43,7 +44,8 @@ func didYouMean(name string) string {
 	return ": did you mean " + name + "?"
 }
 
-// keyPaths returns all paths below k, sections and the keys of records included.
+// keyPaths returns all paths below k, including sections and the keys of
+// records.
 func keyPaths(k *key) []string {
 	var paths []string
 	for _, c := range k.children {
@@ -55,8 +57,10 @@ func keyPaths(k *key) []string {
 
 var recordIndex = regexp.MustCompile(`\[\d+\]`)
 
-// nearest returns the known name with the fewest edits to the unknown one, at most two, or one for every three letters of its
-// last part; failing that, the only one that has the unknown name as its last part: a key at the wrong place.
+// nearest returns the known name with the fewest edits to the unknown one, at
+// most two, or one for every three letters of its last part; failing that, the
+// only one that has the unknown name as its last part: a key in the wrong
+// place.
 func nearest(unknown string, known []string, separator string) string {
 	unknown = strings.ReplaceAll(recordIndex.ReplaceAllString(unknown, "[]"), "-", "_")
 	last := unknown[strings.LastIndex(unknown, separator)+1:]

@@ -12,8 +12,8 @@ type part struct {
 	placeholder bool
 }
 
-// parseTemplate splits a template such as "outbox.event.{aggregate_type}". Braces have no other use than to enclose a
-// name.
+// parseTemplate splits a template such as "outbox.event.{aggregate_type}".
+// Braces may only enclose a name.
 func parseTemplate(template string) ([]part, error) {
 	var parts []part
 	for rest := template; rest != ""; {
@@ -37,8 +37,8 @@ func parseTemplate(template string) ([]part, error) {
 	return parts, nil
 }
 
-// Placeholders returns the names that templates may contain, sorted: those that every row has, and those of the columns
-// and extensions that are configured.
+// Placeholders returns the names that templates may contain, sorted: those that
+// every row has, and those of the configured columns and extensions.
 func (c Config) Placeholders() []string {
 	names := []string{"aggregate_id", "aggregate_type", "database", "id", "schema", "table", "type"}
 	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(c.Outbox.Columns), "") {
@@ -69,8 +69,9 @@ func fill(parts []part, with string) string {
 // constants returns the constant texts joined.
 func constants(parts []part) string { return fill(parts, "") }
 
-// couldYield reports whether the template may produce the name, as far as its constant texts tell. A template that
-// begins and ends with a placeholder tells nothing.
+// couldYield reports whether the template may produce the name, as far as its
+// constant texts tell. For a template that begins and ends with a placeholder
+// they tell nothing.
 func couldYield(parts []part, name string) bool {
 	if len(parts) == 0 {
 		return false

@@ -6,8 +6,9 @@ import (
 	"strings"
 )
 
-// The parts of a URI-reference as RFC 3986 writes them in appendix A. url.Parse is more lenient: it lets spaces and
-// broken escapes pass, on which other languages' clients then drop the event.
+// The parts of a URI-reference as defined in RFC 3986, appendix A. url.Parse is
+// more lenient: it accepts spaces and broken escapes, because of which clients
+// in other languages then drop the event.
 const (
 	pathCharacter = `(?:[A-Za-z0-9\-._~!$&'()*+,;=:@]|%[0-9A-Fa-f]{2})`
 	authority     = `(?:(?:[A-Za-z0-9\-._~!$&'()*+,;=:]|%[0-9A-Fa-f]{2})*@)?` + // user
@@ -22,12 +23,14 @@ var (
 		`(?:\?(?:` + pathCharacter + `|[/?])*)?(?:#(?:` + pathCharacter + `|[/?])*)?$`)
 )
 
-// isURIReference reports whether text is a non-empty URI-reference by the letter of RFC 3986.
+// isURIReference reports whether text is a non-empty URI-reference strictly by
+// RFC 3986.
 func isURIReference(text string) bool {
 	if text == "" || !uriReference.MatchString(text) {
 		return false
 	}
-	// Without a scheme the first segment has no colon, or it would be taken for one.
+	// Without a scheme the first segment must not contain a colon, or it would be
+	// taken for a scheme.
 	segment := text
 	if i := strings.IndexAny(text, "/?#"); i >= 0 {
 		segment = text[:i]
@@ -39,7 +42,8 @@ func isURIReference(text string) bool {
 	return err == nil
 }
 
-// isAbsoluteURI reports whether text is a URI that begins with a scheme and has something after it.
+// isAbsoluteURI reports whether text is a URI that begins with a scheme, with
+// something after the scheme.
 func isAbsoluteURI(text string) bool {
 	return isURIReference(text) && uriScheme.MatchString(text) && !strings.HasSuffix(text, ":")
 }

@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// Validate checks the whole configuration. The error holds every problem found, each a *Problem.
+// Validate checks the whole configuration. The error holds every problem found,
+// each a *Problem.
 func (c Config) Validate() error { return join(c.problems()) }
 
 // checker collects the problems of one configuration.
@@ -36,17 +37,17 @@ func (c Config) problems() []*Problem {
 	return k.found
 }
 
-// add notes a problem with a value that may be seen.
+// add notes a problem with a value that may be shown.
 func (k *checker) add(at, value, remedy string) {
 	k.found = append(k.found, &Problem{Key: at, Value: quote(value), Remedy: remedy})
 }
 
-// addHidden notes a problem with a value that is missing or must not be seen.
+// addHidden notes a problem with a value that is missing or must not be shown.
 func (k *checker) addHidden(at, remedy string) {
 	k.found = append(k.found, &Problem{Key: at, Remedy: remedy})
 }
 
-// setting checks what the tags of a key say about its value.
+// setting checks a value against the tags of its key.
 func (k *checker) setting(s setting) {
 	switch value := s.value.Interface().(type) {
 	case Secret:
@@ -56,7 +57,10 @@ func (k *checker) setting(s setting) {
 		return
 	case DSN:
 		if value.isMasked() {
-			k.addHidden(s.at, "this contains the mask of a password, not the password: write the password, or file: and the path of a file that holds the DSN")
+			k.addHidden(
+				s.at,
+				"this contains the mask of a password, not the password: write the password, or file: and the path of a file that holds the DSN",
+			)
 		}
 		if !value.isWellFormed() {
 			k.addHidden(s.at, "not a connection string: write postgres://user@host:5432/database, or host=... dbname=..., or file: and a path")
@@ -74,10 +78,11 @@ func (k *checker) setting(s setting) {
 	}
 }
 
-// shown returns the value as an operator writes it; secrets are masked.
+// shown returns the value as the operator writes it. Secrets are masked.
 func (s setting) shown() string { return fmt.Sprint(s.value.Interface()) }
 
-// bound returns the number that a min or max tag means for a key; a tag that means none is a programming mistake.
+// bound returns the number that a min or max tag means for a key. A tag without
+// a number is a programming mistake.
 func bound(k *key, tag string) int64 {
 	var n int64
 	var err error
@@ -99,7 +104,8 @@ func bound(k *key, tag string) int64 {
 	return n
 }
 
-// alternatives returns "a, b or c"; an empty item stands for leaving the value empty.
+// alternatives returns "a, b or c". An empty item stands for leaving the value
+// empty.
 func alternatives(items []string) string {
 	shown := slices.Clone(items)
 	if i := slices.Index(shown, ""); i >= 0 {

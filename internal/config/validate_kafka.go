@@ -60,7 +60,10 @@ func (k *checker) producer() {
 		k.add("kafka.compression_level", strconv.Itoa(c.CompressionLevel), remedy)
 	}
 	if c.MaxInFlightBytes < c.MaxBatchBytes {
-		k.add("kafka.max_in_flight_bytes", c.MaxInFlightBytes.String(), "must not be less than kafka.max_batch_bytes, which is "+c.MaxBatchBytes.String())
+		k.add(
+			"kafka.max_in_flight_bytes", c.MaxInFlightBytes.String(),
+			"must not be less than kafka.max_batch_bytes, which is "+c.MaxBatchBytes.String(),
+		)
 	}
 }
 
@@ -101,7 +104,10 @@ func (k *checker) sasl() {
 	switch c.Mechanism {
 	case "":
 		if c.Username != "" || !c.Password.IsZero() || c.TokenURL != "" || c.ClientID != "" || !c.ClientSecret.IsZero() {
-			k.addHidden("kafka.sasl.mechanism", "credentials are set but no mechanism: use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, or remove them")
+			k.addHidden(
+				"kafka.sasl.mechanism",
+				"credentials are set but no mechanism: use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, or remove them",
+			)
 		}
 	case MechanismPlain, MechanismSCRAMSHA256, MechanismSCRAMSHA512:
 		k.required("kafka.sasl.username", c.Username == "", c.Mechanism)
@@ -112,7 +118,11 @@ func (k *checker) sasl() {
 		k.tokenURL(c.TokenURL)
 	}
 	if c.Mechanism == MechanismPlain && !k.Kafka.TLS.Enabled && !c.AllowPlaintext {
-		k.add("kafka.sasl.mechanism", c.Mechanism, "without TLS the password can be read on the way: set kafka.tls.enabled to true, use a SCRAM mechanism, or set kafka.sasl.allow_plaintext to true")
+		k.add(
+			"kafka.sasl.mechanism", c.Mechanism,
+			"without TLS the password can be read on the way: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
+				"or set kafka.sasl.allow_plaintext to true",
+		)
 	}
 }
 

@@ -9,7 +9,8 @@ import (
 	"strings"
 )
 
-// longestIdentifier is PostgreSQL's NAMEDATALEN less one, in bytes; it cuts longer names silently.
+// longestIdentifier is PostgreSQL's NAMEDATALEN less one, in bytes. PostgreSQL
+// truncates longer names silently.
 const longestIdentifier = 63
 
 var slotName = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
@@ -21,7 +22,10 @@ func (k *checker) postgres() {
 	}
 	k.identifier("postgres.publication", p.Publication)
 	if p.WALSenderTimeout > 0 && p.StatusInterval > p.WALSenderTimeout/2 {
-		k.add("postgres.status_interval", p.StatusInterval.String(), "must be at most half of postgres.wal_sender_timeout, or the server ends the connection")
+		k.add(
+			"postgres.status_interval", p.StatusInterval.String(),
+			"must be at most half of postgres.wal_sender_timeout, or the server ends the connection",
+		)
 	}
 }
 
@@ -43,7 +47,8 @@ func (k *checker) table(at, name string) {
 var (
 	extensionName = regexp.MustCompile(`^[a-z0-9]{1,20}$`)
 
-	// coreAttributes have columns or keys of their own; data is the name of the payload in the JSON format.
+	// coreAttributes have their own columns or keys. data is the name of the
+	// payload in the JSON format.
 	coreAttributes = []string{
 		"id", "source", "specversion", "type", "datacontenttype", "dataschema", "subject", "time", "data",
 	}
@@ -82,12 +87,18 @@ func (k *checker) outbox() {
 func (k *checker) cloudEvents() {
 	e := k.CloudEvents
 	if parts, ok := k.template("cloudevents.source", e.Source); ok && !isURIReference(fill(parts, "x")) {
-		k.add("cloudevents.source", e.Source, "not a URI-reference by RFC 3986: write for example https://example.com/outbox or /outbox, with other characters percent-encoded")
+		k.add(
+			"cloudevents.source", e.Source,
+			"not a URI-reference by RFC 3986: write for example https://example.com/outbox or /outbox, with other characters percent-encoded",
+		)
 	}
 	k.template("cloudevents.type", e.Type)
 	if e.DataSchema != "" {
 		if parts, ok := k.template("cloudevents.dataschema", e.DataSchema); ok && !isAbsoluteURI(fill(parts, "x")) {
-			k.add("cloudevents.dataschema", e.DataSchema, "not an absolute URI by RFC 3986: write for example https://example.com/schemas/{type}.json")
+			k.add(
+				"cloudevents.dataschema", e.DataSchema,
+				"not an absolute URI by RFC 3986: write for example https://example.com/schemas/{type}.json",
+			)
 		}
 	}
 	if e.DataContentType != "" {
@@ -99,14 +110,16 @@ func (k *checker) cloudEvents() {
 	k.tombstone("outbox.null_payload", e.Mode, k.Outbox.NullPayload)
 }
 
-// tombstone refuses what the structured mode cannot express: its records always have a value.
+// tombstone refuses what the structured mode cannot express: its records always
+// have a value.
 func (k *checker) tombstone(at, mode, nullPayload string) {
 	if mode == ModeStructured && nullPayload == NullPayloadTombstone {
 		k.add(at, nullPayload, "a record in structured mode always has a value: use mode binary, or json_null, empty_object or reject")
 	}
 }
 
-// template checks the placeholders of a template that must not be empty. It returns its parts if all is well.
+// template checks the placeholders of a template that must not be empty. It
+// returns the parts of a valid template.
 func (k *checker) template(at, template string) ([]part, bool) {
 	if template == "" {
 		k.addHidden(at, "must not be empty: leave it out for the default")

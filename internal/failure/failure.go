@@ -1,9 +1,9 @@
-// Package failure says what an error means for the process: try again, or
-// stop and with which exit code.
+// Package failure says what an error means for the process: whether to try
+// again or to stop, and with which exit code.
 //
-// Every error is transient until somebody who knows better says otherwise:
-// a new session from the checkpoint is the one way of recovery, and it is
-// always safe. The other classes end the process.
+// Every error is transient unless it is marked otherwise. A new session from
+// the checkpoint is the only way to recover, and it is always safe. The other
+// classes end the process.
 package failure
 
 import "errors"
@@ -17,8 +17,8 @@ const (
 	Transient Class = iota
 	// Misconfigured errors need another configuration: exit code 2.
 	Misconfigured
-	// Refused errors need a person's decision, because going on would skip
-	// or endanger data, or because the servers are not set up: exit code 3.
+	// Refused errors need the operator's decision, because going on would skip or
+	// endanger data, or because the servers are not set up: exit code 3.
 	Refused
 )
 
@@ -29,7 +29,8 @@ type classified struct {
 
 func (e *classified) Unwrap() error { return e.error }
 
-// Refuse marks err as one that only a person can decide. A nil err stays nil.
+// Refuse marks err as one that only the operator can resolve. A nil err stays
+// nil.
 func Refuse(err error) error { return classify(err, Refused) }
 
 // Misconfigure marks err as a mistake in the configuration. A nil err stays

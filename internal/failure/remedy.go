@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// advised is an error with what the operator can do about it.
+// advised is an error together with what the operator can do about it.
 type advised struct {
 	error
 	remedy string
@@ -18,9 +18,9 @@ func (e *advised) Unwrap() error { return e.error }
 // Fix is the remedy.
 func (e *advised) Fix() string { return e.remedy }
 
-// Advise adds to a problem what the operator can do about it, if possible something
-// to paste. The remedy is no part of the error's text: it is shown on a line of its
-// own. A nil err stays nil.
+// Advise adds to a problem what the operator can do about it, if possible
+// something to paste. The remedy is not part of the error's text: it is shown
+// on its own line. A nil err stays nil.
 func Advise(err error, remedy string, arguments ...any) error {
 	if err == nil {
 		return nil
@@ -31,13 +31,13 @@ func Advise(err error, remedy string, arguments ...any) error {
 	return &advised{err, remedy}
 }
 
-// Report is a problem, and what to do about it, which may be empty.
+// Report is a problem and what to do about it. The remedy may be empty.
 type Report struct {
 	Problem string `json:"problem"`
 	Fix     string `json:"fix,omitempty"`
 }
 
-// String is the report on one line, where there is room for one only.
+// String is the report on one line, for places that have room for only one.
 func (r Report) String() string {
 	if r.Fix == "" {
 		return r.Problem
@@ -45,8 +45,8 @@ func (r Report) String() string {
 	return r.Problem + "; fix: " + r.Fix
 }
 
-// Reports takes an error apart: one report for each error of a join, with all
-// remedies in it.
+// Reports splits an error into one report for each error of a join. Each report
+// contains all remedies of its error.
 func Reports(err error) []Report {
 	if err == nil {
 		return nil
@@ -70,8 +70,8 @@ func Describe(err error) string {
 	return strings.Join(all, "; ")
 }
 
-// Fix is what can be done about an error, from the outermost remedy inwards, each
-// once; or empty.
+// Fix is what can be done about an error: its remedies from the outermost
+// inwards, each once. It is empty without a remedy.
 func Fix(err error) string {
 	var all []string
 	collect(err, &all)
@@ -94,7 +94,7 @@ func collect(err error, into *[]string) {
 	}
 }
 
-// unmarked is what a class was given to.
+// unmarked is the error to which a class was given.
 func unmarked(err error) error {
 	for {
 		marked, ok := err.(*classified) //nolint:errorlint // only the outermost
@@ -105,5 +105,5 @@ func unmarked(err error) error {
 	}
 }
 
-// isJoin tells errors.Join from a format with several %w.
+// isJoin distinguishes errors.Join from a format with several %w.
 func isJoin(parts []error, err error) bool { return errors.Join(parts...).Error() == err.Error() }

@@ -12,8 +12,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// While the producer takes nothing, the server is told the old position at every
-// status interval, and the connection is given up after BlockedTimeout.
+// While the producer takes nothing, the old position is confirmed at every
+// status interval, and the connection is closed after BlockedTimeout.
 func TestBlocked(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -25,10 +25,10 @@ func TestBlocked(t *testing.T) {
 		r := s.reader()
 		assert.False(s, r.isClosed())
 		s.at(34*time.Second - time.Millisecond)
-		assert.False(s, r.isClosed(), "it is patient for 30 s")
+		assert.False(s, r.isClosed(), "the connection stays open for 30 s")
 		s.at(34 * time.Second)
-		assert.True(s, r.isClosed(), "and not longer")
-		assert.True(s, r.finished.IsZero(), "it takes no leave: what it has not read would come first")
+		assert.True(s, r.isClosed(), "but no longer")
+		assert.True(s, r.finished.IsZero(), "the stream is not ended cleanly: what is unread would come first")
 		var updates []confirmation
 		for _, c := range r.confirmations() {
 			if c.at > 4*time.Second {
@@ -43,7 +43,7 @@ func TestBlocked(t *testing.T) {
 	})
 }
 
-// A catch-up reader keeps a snapshot on the server, and is given up after 10 s.
+// A catch-up reader keeps a snapshot on the server, and is closed after 10 s.
 func TestBlockedWhileCatchingUp(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ timeout, want time.Duration }{
@@ -67,8 +67,8 @@ func TestBlockedWhileCatchingUp(t *testing.T) {
 	}
 }
 
-// The broker has until then: one that takes events again in time costs nothing but a
-// pause, and the next pause counts from its own beginning.
+// A broker that takes events again before then costs only a pause. The next
+// pause counts from its own beginning.
 func TestBlockedForAWhile(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -77,7 +77,7 @@ func TestBlockedForAWhile(t *testing.T) {
 		s.world.kafka.Freeze()
 		rows := append([]string{"a"}, s.flood()...)
 		s.at(5 * time.Second)
-		assert.Equal(s, Blocked, s.pipeline.Status().Phase, "it shows after a second")
+		assert.Equal(s, Blocked, s.pipeline.Status().Phase, "the state shows it after a second")
 		s.at(19 * time.Second)
 		s.world.kafka.Thaw()
 		s.at(20 * time.Second)
@@ -96,9 +96,9 @@ func TestBlockedForAWhile(t *testing.T) {
 	})
 }
 
-// While the connection is given up, the instance keeps the lock and asks every 3 s
-// whether it still has it. It reads again when half of the memory is free, and not
-// before; nothing is lost or repeated.
+// While the connection is closed, the instance keeps the lock and checks every
+// 3 s that it still has the lock. It reads again when half of the memory is
+// free, and not before. Nothing is lost or repeated.
 func TestBlockedKeepsTheLockUntilHalfOfTheMemoryIsFree(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -116,14 +116,14 @@ func TestBlockedKeepsTheLockUntilHalfOfTheMemoryIsFree(t *testing.T) {
 		s.world.kafka.Thaw()
 		s.until("it streams again", func() bool { return s.opened() == 2 })
 		assert.True(s, s.holdsLock())
-		assert.Len(s, s.times("lock"), 1, "it has asked for the lock once")
+		assert.Len(s, s.times("lock"), 1, "the lock was requested once")
 		s.world.mu.Lock()
 		acks, opened := slices.Clone(s.acks), s.readers[1].openedAt
 		s.world.mu.Unlock()
 		half := s.config.Producer.MaxInFlightBytes / 2
 		first := slices.IndexFunc(acks, func(inFlight int) bool { return inFlight <= half })
 		require.Positive(s, first, "it takes several acknowledgements: %v", acks)
-		assert.LessOrEqual(s, len(acks)-1-first, 6, "it opens within the milliseconds that opening takes: %v", acks)
+		assert.LessOrEqual(s, len(acks)-1-first, 6, "the reader opens within the milliseconds that opening takes: %v", acks)
 		assert.Less(s, s.since(opened), 44*time.Second+100*time.Millisecond)
 		assert.EqualValues(s, 0x2040, s.reader().start, "from the checkpoint")
 		s.at(60 * time.Second)
@@ -132,7 +132,7 @@ func TestBlockedKeepsTheLockUntilHalfOfTheMemoryIsFree(t *testing.T) {
 	})
 }
 
-// An instance whose SQL connection is lost meanwhile does not have the lock any more.
+// An instance whose SQL connection is lost meanwhile no longer has the lock.
 func TestBlockedLosesTheLock(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -144,14 +144,15 @@ func TestBlockedLosesTheLock(t *testing.T) {
 		s.otherHolds(true)
 		s.at(37*time.Second + 100*time.Millisecond)
 		s.until("it stands by", func() bool { return s.pipeline.Status().Phase == Standby })
-		assert.Less(s, time.Since(s.began), 37*time.Second+500*time.Millisecond, "it is noticed by the ping at 37 s")
+		assert.Less(s, time.Since(s.began), 37*time.Second+500*time.Millisecond, "the ping at 37 s notices it")
 		s.world.kafka.Thaw()
 		s.at(60 * time.Second)
-		assert.Equal(s, 1, s.opened(), "it does not read without the lock")
+		assert.Equal(s, 1, s.opened(), "nothing is read without the lock")
 	})
 }
 
-// A topic that is not known yet blocks as well; BlockedTimeout counts from there.
+// A topic that is not known yet blocks as well. BlockedTimeout counts from
+// there.
 func TestBlockedByTheStore(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -171,8 +172,8 @@ func TestBlockedByTheStore(t *testing.T) {
 	})
 }
 
-// Events that are in flight without an acknowledgement show after 5 s, although the
-// producer still takes more; and so does the end of it.
+// The state shows after 5 s that events in flight are not acknowledged,
+// although the producer still takes more. It also shows when that ends.
 func TestStall(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -190,7 +191,7 @@ func TestStall(t *testing.T) {
 		s.at(13*time.Second + 500*time.Millisecond)
 		assert.Equal(s, Streaming, s.pipeline.Status().Phase)
 		s.at(60 * time.Second)
-		assert.Equal(s, 1, s.told("broker does not acknowledge"), "nothing in flight is no stall")
+		assert.Equal(s, 1, s.told("broker does not acknowledge"), "without events in flight there is no stall")
 	})
 }
 
@@ -202,15 +203,16 @@ func (s *stage) holdsLock() bool {
 	return holder != nil && holder.process == s.process
 }
 
-// A server that shuts down asks again at once whenever it is told a position. It is
-// answered ten times a second and left after ten seconds: it would wait for ever.
+// A server that shuts down asks again at once after every confirmation. It is
+// answered ten times a second and disconnected after ten seconds: it would wait
+// for ever.
 func TestServerThatShutsDown(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
 		s.warmUp()
 		r := s.reader()
 		r.answer(func(r *script) {
-			if len(r.confirmed) < 1000 { // otherwise one that answers at once would never end
+			if len(r.confirmed) < 1000 { // otherwise a streamer that answers at once would never end
 				r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: 0x2040, ReplyRequested: true})
 			}
 		})
@@ -219,14 +221,14 @@ func TestServerThatShutsDown(t *testing.T) {
 		s.at(16 * time.Second)
 		assert.False(s, r.isClosed())
 		s.at(16*time.Second + 100*time.Millisecond)
-		assert.True(s, r.isClosed(), "the first question after ten seconds is one too many")
+		assert.True(s, r.isClosed(), "the first request after ten seconds is one too many")
 		var answers []time.Duration
 		for _, c := range r.confirmations() {
 			if c.at >= 6*time.Second {
 				answers = append(answers, c.at)
 			}
 		}
-		require.Len(s, answers, 1+100+1+1, "and what is said on leaving")
+		require.Len(s, answers, 1+100+1+1, "and the last confirmation")
 		for i, at := range answers[:102] {
 			assert.Equal(s, 6*time.Second+time.Duration(i)*100*time.Millisecond, at)
 		}
@@ -235,8 +237,8 @@ func TestServerThatShutsDown(t *testing.T) {
 	})
 }
 
-// A server that asks now and then is not shutting down. A pause of more than two
-// seconds begins another run of questions.
+// A server that asks now and then is not shutting down. A pause of more than
+// two seconds begins another series of requests.
 func TestServerThatAsks(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -270,8 +272,8 @@ func TestServerThatAsks(t *testing.T) {
 	}
 }
 
-// A run of questions that pauses for more than two seconds begins anew: another ten
-// seconds are given.
+// A series of requests that pauses for more than two seconds begins again: the
+// server gets another ten seconds.
 func TestServerThatAsksAgainAfterAPause(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -286,15 +288,15 @@ func TestServerThatAsksAgainAfterAPause(t *testing.T) {
 		ask(6*time.Second, 13*time.Second)
 		ask(16*time.Second, 26*time.Second)
 		s.at(26*time.Second + 100*time.Millisecond)
-		assert.False(s, r.isClosed(), "20 s after the first question, 10 s after the pause")
+		assert.False(s, r.isClosed(), "20 s after the first request, 10 s after the pause")
 		ask(26*time.Second+500*time.Millisecond, 26*time.Second+500*time.Millisecond)
 		s.at(27 * time.Second)
 		assert.True(s, r.isClosed())
 	})
 }
 
-// A question is answered within 100 ms, with the old position where nothing new is
-// stored, and at once where the last answer is older.
+// A request is answered within 100 ms, with the old position if nothing new is
+// stored, and at once if the last answer is older.
 func TestAnswerToAQuestion(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -313,16 +315,17 @@ func TestAnswerToAQuestion(t *testing.T) {
 				assert.EqualValues(s, 0x2040, c.lsn)
 			}
 		}
-		// The alarm of the last question rings 100 ms after it.
+		// The alarm of the last request fires 100 ms after it.
 		assert.Equal(s, []time.Duration{4 * time.Second, 4*time.Second + 160*time.Millisecond}, answers)
 	})
 }
 
-// After half of wal_sender_timeout without a word, the server is asked to answer.
+// After half of wal_sender_timeout without a message, the server is asked to
+// reply.
 func TestSilentServerIsAsked(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
-		s.warmUp() // the server speaks at 3 s
+		s.warmUp() // the server sends at 3 s
 		s.at(40 * time.Second)
 		for _, c := range s.reader().confirmations() {
 			assert.Equal(s, c.at-3*time.Second > s.config.Replication.SenderTimeout/2, c.ping, "at %s", c.at)

@@ -9,14 +9,14 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Cleanup says what becomes of rows that have been published.
+// Cleanup configures what becomes of rows that have been published.
 type Cleanup struct {
 	Mode      CleanupMode
-	Retention time.Duration // rows are kept for, by Column
-	Column    string        // time of a row
-	Batch     int           // rows of one transaction
-	Pause     time.Duration // between two of them
-	Interval  time.Duration // between two looks, when there was nothing to do
+	Retention time.Duration // how long rows are kept, by Column
+	Column    string        // holds the time of a row
+	Batch     int           // rows per transaction
+	Pause     time.Duration // between two transactions
+	Interval  time.Duration // between two queries, when there was nothing to do
 }
 
 // CleanupMode is a way to remove rows.
@@ -30,14 +30,13 @@ const (
 )
 
 const (
-	// cleanupLook is how many batches one look finds.
+	// cleanupLook is how many batches one query may find.
 	cleanupLook = 20
 	// cleanupTimeout bounds one statement.
 	cleanupTimeout = time.Minute
 )
 
-// cleaner removes rows that were published, on a connection of its own, beside
-// a session.
+// cleaner removes published rows, on its own connection, while a session runs.
 type cleaner struct {
 	ground
 	Cleanup
@@ -46,8 +45,8 @@ type cleaner struct {
 	control *replication.Control
 }
 
-// keepHouse removes rows until ctx ends. Whatever fails with that is said, and
-// does not concern the stream.
+// keepHouse removes rows until ctx ends. It logs failures, which do not affect
+// the stream.
 func keepHouse(ctx context.Context, g ground, f *flow, source replication.Config, table replication.Table) {
 	if g.config.Cleanup.Mode == CleanupNone || g.config.Cleanup.Mode == "" {
 		return
@@ -93,8 +92,8 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 	}
 }
 
-// deleteRows makes one look. There may be more if it has found as much as it
-// would take.
+// deleteRows queries once and removes what it found. There may be more if it
+// found as many rows as it takes at once.
 func (c *cleaner) deleteRows(ctx context.Context, t replication.Table) (more bool, err error) {
 	var rows replication.Removal
 	err = timed(ctx, func(ctx context.Context) error {
@@ -153,7 +152,8 @@ func timed(ctx context.Context, do func(context.Context) error) error {
 	return do(ctx)
 }
 
-// wait returns when everything below lsn is published, and that is stored.
+// wait returns when everything below lsn is published and a stored checkpoint
+// covers it.
 func (c *cleaner) wait(ctx context.Context, lsn replication.LSN) error {
 	c.flow.eager.Store(true)
 	defer c.flow.eager.Store(false)

@@ -11,8 +11,9 @@ import (
 )
 
 // Rows that the broker refuses late end the producer, one after the other. With
-// at_least_once, what became a dead letter must still be known when the next one has
-// ended it again, or they take turns for ever.
+// at_least_once, a row that became a dead letter must still be known when the
+// next row has ended the producer again. Otherwise the rows take turns for
+// ever.
 func TestLateRejectionsComeToAnEnd(t *testing.T) {
 	t.Parallel()
 	for _, resume := range []Resume{ResumeAuto, ResumeAtLeastOnce} {
@@ -31,7 +32,7 @@ func TestLateRejectionsComeToAnEnd(t *testing.T) {
 				w.kafka.Poison["bad-5"], w.kafka.Poison["bad-7"] = sarama.ErrInvalidRecord, sarama.ErrInvalidRecord
 				w.kafka.Unlock()
 				w.mu.Lock()
-				for i := range 12 { // rows that make no event, in between, seal what is before them
+				for i := range 12 { // rows in between that make no event seal what is before them
 					w.primary.commit(modelRow{id: fmt.Sprint("bad-", i), key: "k"}, modelRow{id: fmt.Sprint("null-", i), key: "k", bad: i < 4 || i >= 6})
 				}
 				w.mu.Unlock()

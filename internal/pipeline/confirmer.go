@@ -9,41 +9,41 @@ import (
 )
 
 const (
-	// idleSave is how often a checkpoint is saved that only follows an idle
-	// server.
+	// idleSave is how often a checkpoint that only follows an idle server is
+	// saved.
 	idleSave = 10 * time.Second
-	// replyEvery bounds how often a server that asks is answered: one that is
+	// replyEvery bounds how often a server that asks is answered. A server that is
 	// shutting down asks again at once.
 	replyEvery = 100 * time.Millisecond
-	// shutdownGrace is how long a server that shuts down waits for us at most
-	// (R7): it would wait for our acknowledgements for ever.
+	// shutdownGrace is the longest time that a server shutting down waits for the
+	// streamer (R7). Otherwise it would wait for acknowledgements for ever.
 	shutdownGrace = 10 * time.Second
 )
 
 var errShutdown = errors.New("server is shutting down and waits for us: disconnected")
 
-// confirmer decides when a checkpoint is stored, and tells the server what has been
-// stored. It belongs to a session.
+// confirmer decides when a checkpoint is stored, and confirms to the server
+// what has been stored. It belongs to a session.
 type confirmer struct {
 	ground
 	flow        *flow
 	reader      reader
-	start       replication.LSN // what has been confirmed at least: see flow.began
-	read        replication.LSN // everything below it has come by
+	start       replication.LSN // confirmed in any case: see flow.began
+	read        replication.LSN // everything below it has been read
 	confirmed   replication.LSN
 	confirmedAt time.Time
 	idleSavedAt time.Time
 	published   bool // events were acknowledged since the last save
 	replyWanted bool
-	asking      struct{ since, last time.Time } // the server's run of questions
+	asking      struct{ since, last time.Time } // the server's current series of requests
 }
 
 func newConfirmer(g ground, f *flow, r reader, start replication.LSN) confirmer {
 	return confirmer{ground: g, flow: f, reader: r, start: f.began, read: start, confirmedAt: time.Now()}
 }
 
-// asked notes that the server wants an answer. One that has been asking for long is
-// shutting down.
+// asked notes that the server wants an answer. A server that keeps asking for
+// longer than shutdownGrace is shutting down.
 func (c *confirmer) asked() error {
 	now := time.Now()
 	if now.Sub(c.asking.last) > 2*time.Second {
@@ -57,7 +57,7 @@ func (c *confirmer) asked() error {
 	return nil
 }
 
-// save asks for the low watermark to be stored, if it has risen. Positions of
+// save requests that the low watermark be stored, if it has risen. Positions of
 // an idle server are stored less often, but at once when the server asks.
 func (c *confirmer) save() {
 	at := c.flow.confirmed()
@@ -81,8 +81,8 @@ func (c *confirmer) save() {
 	c.idleSavedAt = now
 }
 
-// unsaved says, once, that checkpoints are not being stored, and ends the
-// session where that will not get better by itself.
+// unsaved logs once that checkpoints are not being stored. It ends the session
+// if that will not improve by itself.
 func (c *confirmer) unsaved() error {
 	if err := c.flow.saver.ended(); err != nil {
 		return err
@@ -98,9 +98,9 @@ func (c *confirmer) unsaved() error {
 	return nil
 }
 
-// confirmable is what may be confirmed now: what is stored and acknowledged, as far as
-// this session has read it, and nothing new before it is clear that this is our
-// history.
+// confirmable is the LSN that may be confirmed now: what is stored and
+// acknowledged, as far as this session has read it. Nothing new is confirmable
+// before this is known to be the checkpoint's history.
 func (c *confirmer) confirmable() replication.LSN {
 	saved := c.flow.saver.lastSaved().LSN
 	if mutation.Active(mutation.ConfirmBeforeSave) {
@@ -118,11 +118,11 @@ func (c *confirmer) confirmable() replication.LSN {
 	return max(c.start, min(saved, c.read, c.flow.tracker.Confirmed()))
 }
 
-// confirm tells the server what may be confirmed: when that has risen, when it
-// asks, and at every status interval. The last is not only for staying
-// connected: since version 16 a walsender looks for new WAL and only then
-// prepares to be woken by it, so a commit in between would go unnoticed until
-// somebody speaks to it.
+// confirm tells the server what may be confirmed: when that has risen, when the
+// server asks, and at every status interval. The status interval is not only
+// for staying connected. Since version 16 a walsender looks for new WAL and
+// only then prepares to be woken by it. A commit in between would go unnoticed
+// until the walsender receives a message.
 func (c *confirmer) confirm(alarm *time.Timer) error {
 	lsn := c.confirmable()
 	since := time.Since(c.confirmedAt)
@@ -145,8 +145,8 @@ func (c *confirmer) confirm(alarm *time.Timer) error {
 	return nil
 }
 
-// keepAlive keeps the connection while acknowledgements are waited for. Its
-// failing changes nothing.
+// keepAlive keeps the connection alive while the session waits for
+// acknowledgements. Its failure changes nothing.
 func (c *confirmer) keepAlive() {
 	if time.Since(c.confirmedAt) >= c.config.StatusInterval {
 		c.confirmedAt = time.Now()

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// What is acknowledged is confirmed when it is stored, and not a moment before.
+// What is acknowledged is confirmed once it is stored, and not before.
 func TestNothingIsConfirmedBeforeItIsSaved(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -34,11 +34,12 @@ func TestNothingIsConfirmedBeforeItIsSaved(t *testing.T) {
 		assert.EqualValues(s, 0x3040, s.ledger.last().LSN)
 		assert.EqualValues(s, 0x2040, s.reader().last())
 		s.at(11 * time.Second)
-		assert.EqualValues(s, 0x3040, s.reader().last(), "with the tick after it was stored")
+		assert.EqualValues(s, 0x3040, s.reader().last(), "with the tick after b was stored")
 	})
 }
 
-// What is not acknowledged is neither stored nor confirmed, whatever is behind it.
+// What is not acknowledged is neither stored nor confirmed, whatever comes
+// after it.
 func TestNothingIsSavedBeforeItIsAcknowledged(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -72,14 +73,16 @@ func TestIdleSaves(t *testing.T) {
 		for _, e := range s.ledger.stored()[before:] {
 			at = append(at, s.since(e.at))
 		}
-		// The ticks are at whole seconds, the last save of the warm-up a little after the first.
+		// The ticks are at whole seconds. The last save of the warm-up is shortly
+		// after the first tick.
 		assert.Equal(s, []time.Duration{12 * time.Second, 22 * time.Second, 32 * time.Second}, at)
 		assert.EqualValues(s, 0x301c, s.ledger.last().LSN)
 		assert.EqualValues(s, 0x301c, s.reader().last())
 	})
 }
 
-// An idle position is stored at once when the server asks: it may be shutting down.
+// An idle position is stored at once when the server asks: it may be shutting
+// down.
 func TestIdleSaveWhenTheServerAsks(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -96,7 +99,7 @@ func TestIdleSaveWhenTheServerAsks(t *testing.T) {
 	})
 }
 
-// An idle position is stored with the next tick while cleaning up waits for it.
+// An idle position is stored with the next tick while the cleanup waits for it.
 func TestIdleSaveWhileCleaningUpWaits(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -113,10 +116,10 @@ func TestIdleSaveWhileCleaningUpWaits(t *testing.T) {
 		s.at(7 * time.Second)
 		assert.EqualValues(s, 0x3000, s.ledger.last().LSN)
 		require.NoError(s, <-waited)
-		assert.Equal(s, 7500*time.Millisecond, time.Since(s.began), "cleaning up looks every second")
+		assert.Equal(s, 7500*time.Millisecond, time.Since(s.began), "the cleanup checks every second")
 		s.idle(0x3010, false)
 		s.at(10 * time.Second)
-		assert.EqualValues(s, 0x3000, s.ledger.last().LSN, "nothing waits any more")
+		assert.EqualValues(s, 0x3000, s.ledger.last().LSN, "nothing is waiting any more")
 	})
 }
 
@@ -144,8 +147,8 @@ func TestSavesWhileEventsFlow(t *testing.T) {
 	})
 }
 
-// Nothing is confirmed that this session has not read, although it is stored: a slot
-// that a crash has taken back is read from where it begins.
+// What this session has not read is not confirmed, although it is stored. A
+// slot that a crash has moved back is read from where it begins.
 func TestNothingIsConfirmedThatWasNotRead(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -181,8 +184,8 @@ func TestNothingIsConfirmedThatWasNotRead(t *testing.T) {
 	})
 }
 
-// Inside a transaction, a keepalive says nothing about what is still to come of it. It
-// is answered with the old position.
+// A keepalive inside a transaction says nothing about the rest of the
+// transaction. It is answered with the old position.
 func TestKeepaliveInsideATransaction(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -207,8 +210,8 @@ func TestKeepaliveInsideATransaction(t *testing.T) {
 	})
 }
 
-// landmarked is a session on a server that has crashed: its slot begins before the
-// checkpoint, below which two rows were published that have to come by again.
+// landmarked is a session on a server that has crashed. Its slot begins before
+// the checkpoint. Two rows published below the checkpoint must reappear.
 func landmarked(s *stage) *script {
 	s.stream()
 	s.commit(0x2000, "old-1", "old-2")
@@ -227,8 +230,8 @@ func landmarked(s *stage) *script {
 	return s.reader()
 }
 
-// While the last row below the checkpoint has not come by again, nothing is confirmed
-// that the slot has not confirmed, and nothing is stored.
+// Until the last row below the checkpoint has reappeared, nothing is confirmed
+// beyond what the slot has confirmed, and nothing is stored.
 func TestNothingIsConfirmedBeforeTheLandmarkOfTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -251,8 +254,8 @@ func TestNothingIsConfirmedBeforeTheLandmarkOfTheCheckpoint(t *testing.T) {
 	})
 }
 
-// What has to come by again, and does not, is another history: the process refuses, and
-// the slot is where it was.
+// If what must reappear does not, this is another history: the process refuses,
+// and the slot stays where it was.
 func TestLandmarkOfTheCheckpointThatDoesNotComeBy(t *testing.T) {
 	t.Parallel()
 	for name, instead := range map[string]func(*stage, *script){
@@ -284,8 +287,8 @@ func TestLandmarkOfTheCheckpointThatDoesNotComeBy(t *testing.T) {
 	}
 }
 
-// published lets a first process publish two transactions whose checkpoint it cannot
-// store, and die.
+// published lets a first process publish two transactions, fail to store their
+// checkpoint, and die.
 func published(s *stage) {
 	s.warmUp()
 	s.ledger.become(turnedOff)
@@ -297,7 +300,7 @@ func published(s *stage) {
 	s.ledger.answers(nil)
 }
 
-// While the last row that Kafka holds has not come by again, nothing is confirmed and
+// Until the last row that Kafka holds has reappeared, nothing is confirmed and
 // nothing is stored above the checkpoint.
 func TestNothingIsConfirmedBeforeTheLandmarkOfKafka(t *testing.T) {
 	t.Parallel()
@@ -320,8 +323,8 @@ func TestNothingIsConfirmedBeforeTheLandmarkOfKafka(t *testing.T) {
 	})
 }
 
-// While the last row that this process has handed to Kafka has not come by again,
-// nothing is confirmed; and it has to be the same rows.
+// Until the last row that this process has handed to Kafka has reappeared,
+// nothing is confirmed. The rows must be the same.
 func TestNothingIsConfirmedBeforeTheDigest(t *testing.T) {
 	t.Parallel()
 	for name, same := range map[string]bool{"the same rows": true, "other rows below": false} {
@@ -364,7 +367,7 @@ func TestNothingIsConfirmedBeforeTheDigest(t *testing.T) {
 	}
 }
 
-// A store that refuses is said once, and once that it is well again.
+// A store failure is logged once, and its end is logged once.
 func TestStoreThatRefusesIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -378,13 +381,14 @@ func TestStoreThatRefusesIsSaidOnce(t *testing.T) {
 		s.ledger.answers(nil)
 		s.at(40 * time.Second)
 		assert.Equal(s, 1, s.told("checkpoint can be stored again"))
-		assert.Equal(s, 1, s.opened(), "the session goes on")
+		assert.Equal(s, 1, s.opened(), "the session continues")
 		assert.EqualValues(s, 0x4340, s.reader().last())
 	})
 }
 
-// A store that will never take a checkpoint of ours again ends the session: claimed by
-// another instance, a new take-over tells; refused, the process does.
+// A store that will never take this streamer's checkpoints again ends the
+// session. If another instance has claimed it, a new take-over decides. If it
+// refuses, the process ends.
 func TestStoreThatIsHopeless(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -417,8 +421,9 @@ func TestStoreThatIsHopeless(t *testing.T) {
 	}
 }
 
-// farBehind lets a store take so long over the checkpoint of ten transactions, from 4 s
-// on, and the broker none of the many that come after them.
+// farBehind makes a store take that long to save the checkpoint of ten
+// transactions, from 4 s on. The broker acknowledges none of the many
+// transactions after those.
 func farBehind(s *stage, takes time.Duration) {
 	s.config.Producer.MaxInFlightBytes, s.config.Producer.MaxBatchBytes = 32<<20, 1<<20
 	s.warmUp()
@@ -440,8 +445,8 @@ func farBehind(s *stage, takes time.Duration) {
 	s.at(6 * time.Second)
 }
 
-// A checkpoint never goes back: what is asked for last, where the step that is being stored
-// has given way to others in the trail, must not take its place.
+// A checkpoint never goes back. If the trail has dropped the step being stored,
+// the last request must not replace that step.
 func TestLastSaveDoesNotGoBack(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -456,8 +461,8 @@ func TestLastSaveDoesNotGoBack(t *testing.T) {
 	})
 }
 
-// What was confirmed is stored, also when the process has ended: otherwise the next start
-// finds the slot after the checkpoint, and refuses.
+// What was confirmed is stored, even after the process has ended. Otherwise the
+// next start finds the slot after the checkpoint, and refuses.
 func TestStopDoesNotLeaveTheSlotAfterTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {

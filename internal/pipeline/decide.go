@@ -14,25 +14,26 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// Decision is a stored position that a person is about to replace.
+// Decision is a stored position that the operator is about to replace.
 type Decision struct {
-	// Before is the stored record; Unknown says why there is none to be used.
+	// Before is the stored record. Unknown says why there is no usable one.
 	Before  checkpoint.Record
 	Unknown error
 	// After is what will be stored.
 	After checkpoint.Record
 }
 
-// Decide replaces the stored checkpoint by a person's decision: the LSN at
-// which to go on, or "slot" for the slot's confirmed position, or "end" for the
-// end of the log. It holds the lock meanwhile, so no streamer can be running.
-// approve sees the decision before anything is stored; its error ends it.
+// Decide replaces the stored checkpoint by the operator's decision. position is
+// the LSN to continue from, or "slot" for the slot's confirmed position, or
+// "end" for the end of the WAL. Decide holds the lock meanwhile, so no streamer
+// can be running. approve sees the decision before anything is stored. If
+// approve returns an error, nothing is stored.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
 	source, err := p.replication()
 	if err != nil {
 		return err
 	}
-	source.LockTimeout = 0 // a person takes time
+	source.LockTimeout = 0 // the operator takes time
 	control, err := p.connectWith(ctx, source)
 	if err != nil {
 		return err
@@ -60,7 +61,9 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	if err != nil {
 		return err
 	}
-	after := checkpoint.Record{Identity: Identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint()}
+	after := checkpoint.Record{
+		Identity: Identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(),
+	}
 	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
 		return err
@@ -69,8 +72,10 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	return t.decide(ctx, h, slot, after, approve)
 }
 
-func (t *tenure) decide(ctx context.Context, h *holding, slot replication.Slot, after checkpoint.Record, approve func(Decision) error) error {
-	// Asked again, for the reason why there may be none.
+func (t *tenure) decide(
+	ctx context.Context, h *holding, slot replication.Slot, after checkpoint.Record, approve func(Decision) error,
+) error {
+	// Load again, for the reason why there may be no checkpoint.
 	before, err := h.store.Load(ctx, after.Identity)
 	unusable := errors.Is(err, checkpoint.ErrNone) || failure.ClassOf(err) == failure.Refused
 	if err != nil && !unusable {
@@ -83,8 +88,8 @@ func (t *tenure) decide(ctx context.Context, h *holding, slot replication.Slot, 
 	if err != nil || before.Timeline != after.Timeline || before.Disputed || before.LSN > slot.Flushed {
 		after.History++
 	} else if after.LSN >= before.LSN {
-		// Going back is a wish to publish again; going forward is none. The marks say
-		// something about partitions as rows were routed then.
+		// Going back means publishing again. Going forward does not, so the marks
+		// stay. They are about partitions as rows were routed then.
 		after.Topics, after.Routing = before.Topics, before.Routing
 	}
 	after.SavedAt = time.Now().UTC()
@@ -112,8 +117,11 @@ func choose(position string, slot replication.Slot) (replication.LSN, error) {
 		return 0, failure.Misconfigure(fmt.Errorf("%q is not a position: write an LSN such as %s, \"slot\" or \"end\"", position, slot.Confirmed))
 	}
 	if lsn < slot.Confirmed || lsn > slot.Flushed {
-		return 0, failure.Refuse(fmt.Errorf("slot %q can start from %s, its confirmed position, up to %s, the end of the log; %s is outside: what lies below can only be published from the outbox table",
-			slot.Name, slot.Confirmed, slot.Flushed, lsn))
+		return 0, failure.Refuse(fmt.Errorf(
+			"slot %q can start from %s, its confirmed position, up to %s, the end of the log; %s is outside: "+
+				"what lies below can only be published from the outbox table",
+			slot.Name, slot.Confirmed, slot.Flushed, lsn,
+		))
 	}
 	return lsn, nil
 }

@@ -44,7 +44,9 @@ func TestDecisionEndsTheRefusalOfARestoredServer(t *testing.T) {
 		for _, position := range []string{"slot", "end"} {
 			p := &process{world: w, number: 9, done: make(chan struct{})}
 			close(p.done)
-			decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p)})
+			decider, err := newPipeline(w.config(p), servers{
+				database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p),
+			})
 			require.NoError(t, err)
 			require.NoError(t, decider.Decide(t.Context(), position, func(Decision) error { return nil }))
 			w.start()

@@ -12,8 +12,9 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
-// `checkpoint set` keeps what the record says of the topics. It must also keep how
-// rows were routed then: with other rules the partitions hold no prefix.
+// `checkpoint set` keeps what the record says about the topics. It must also
+// keep how rows were routed then: with other rules the partitions hold no
+// prefix.
 func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -57,11 +58,13 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 		before := *w.record()
 		t.Logf("%d rows are published, the checkpoint is %s", len(w.published()), before.LSN)
 		w.mu.Unlock()
-		// Another key, and a decision to go on where the checkpoint is.
+		// Use another key, and decide to continue from the checkpoint.
 		w.plan.key = "{type}"
 		p := &process{world: w, number: 9, done: make(chan struct{})}
 		close(p.done)
-		decider, err := newPipeline(w.config(p), servers{database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p)})
+		decider, err := newPipeline(w.config(p), servers{
+			database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p),
+		})
 		require.NoError(t, err)
 		require.NoError(t, decider.Decide(t.Context(), before.LSN.String(), func(d Decision) error {
 			assert.NotEmpty(t, d.After.Topics)
@@ -76,7 +79,7 @@ func TestDecisionKeepsTheRoutingOfItsMarks(t *testing.T) {
 		published := w.published()
 		for _, tx := range w.primary.wal {
 			for _, row := range tx.rows {
-				assert.NotEmpty(t, published[row.id], "row %q at %s is in no topic, and the process has ended with %v", row.id, tx.commit, w.now.err)
+				assert.NotEmpty(t, published[row.id], "row %q at %s is in no topic, but the process has ended with %v", row.id, tx.commit, w.now.err)
 			}
 		}
 		w.mu.Unlock()

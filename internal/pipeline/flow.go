@@ -27,9 +27,9 @@ type CheckpointConfig struct {
 	Path              string
 }
 
-// flow is the Kafka side: what lives on when a connection to PostgreSQL ends. It
-// belongs to one history. Its fields belong to the goroutine that runs the pipeline,
-// but for the saver.
+// flow is the Kafka side: it survives the end of a connection to PostgreSQL. It
+// belongs to one history. Its fields belong to the goroutine that runs the
+// pipeline, except for the saver.
 type flow struct {
 	history  history
 	cluster  cluster
@@ -40,13 +40,13 @@ type flow struct {
 	tracker  *checkpoint.Tracker
 	saver    *saver
 	trail    trail
-	began    replication.LSN // where reading began after the last connection was lost, at or below the checkpoint
-	resumed  replication.LSN // the checkpoint then
+	began    replication.LSN // where reading began after the last lost connection, at or below the checkpoint
+	resumed  replication.LSN // the checkpoint at that time
 	outdated bool            // the checkpoint is of another history
-	left     router.Point    // up to where a predecessor in this process had dealt with rows
-	unsaved  bool            // it has been said that checkpoints cannot be stored
+	left     router.Point    // the last row dealt with by a predecessor in this process
+	unsaved  bool            // the log already says that checkpoints cannot be stored
 
-	eager    atomic.Bool   // somebody waits for idle positions to be stored
+	eager    atomic.Bool   // the cleanup waits for idle positions to be stored
 	notified chan struct{} // the producer or the saver has news
 	wake     atomic.Pointer[func()]
 }
@@ -55,14 +55,15 @@ type flow struct {
 type heir struct {
 	history  history
 	saved    resumePoint
-	dealt    router.Point                      // up to where rows were dealt with
+	dealt    router.Point                      // the last row dealt with
 	written  map[string][]replication.Position // see router.Producer.Written
-	inFlight int                               // events whose fate is not known
+	inFlight int                               // events whose fate is unknown
 	unsaved  replication.LSN                   // the low watermark, if it is not stored
 }
 
-// newFlow makes a flow that writes as h's owner and goes on from r. What was found
-// in Kafka, and what a predecessor in this process leaves, is not written again.
+// newFlow creates a flow that writes as h's owner and continues from r. It does
+// not write again what was found in Kafka or what a predecessor in this process
+// left.
 func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *heir) (*flow, error) {
 	rules := p.config.Rules
 	rules.Database = r.Database
@@ -71,7 +72,10 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(r.low), trail: newTrail(r)}
+	f := &flow{
+		cluster: h.cluster, store: h.store, routes: routes, notified: make(chan struct{}, 1),
+		tracker: checkpoint.NewTracker(r.low), trail: newTrail(r),
+	}
 	var written map[string][]replication.Position
 	if left != nil {
 		written, f.left = left.written, left.dealt
@@ -89,9 +93,9 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	return f, nil
 }
 
-// begin reads back what was published after the checkpoint in r, and stores the
-// record before anything else is written: from now on the checkpoint is never behind
-// the slot, and says who writes. It owns h.
+// begin reads back what was published after the checkpoint in r. It stores the
+// record before anything else is written. From then on the checkpoint never
+// lags behind the slot, and names the producer that writes. begin owns h.
 func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePoint, left *heir) (*flow, error) {
 	found, err := p.readBack(ctx, h, r)
 	if err != nil {
@@ -120,11 +124,14 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 	return f, nil
 }
 
-// leave is what the flow leaves to the next one.
+// leave returns what the flow leaves to the next one.
 func (f *flow) leave() *heir {
-	h := &heir{history: f.history, saved: f.saver.lastSaved(), dealt: f.passage.LastDealt(), written: f.producer.Written(), inFlight: f.producer.Events()}
+	h := &heir{
+		history: f.history, saved: f.saver.lastSaved(), dealt: f.passage.LastDealt(), written: f.producer.Written(),
+		inFlight: f.producer.Events(),
+	}
 	if f.left.Position.Compare(h.dealt.Position) > 0 {
-		h.dealt = f.left // it has not come so far
+		h.dealt = f.left // this flow has not come that far
 	}
 	if at := f.confirmed(); at != nil {
 		h.unsaved = at.lsn
@@ -135,8 +142,8 @@ func (f *flow) leave() *heir {
 	return h
 }
 
-// resume begins a session of the flow: it returns where to read from, behind which
-// everything that was dealt with has to come by again.
+// resume begins a session of the flow. It returns the LSN to read from. Every
+// row after it that was dealt with must reappear in the stream.
 func (f *flow) resume(slot replication.Slot) replication.LSN {
 	saved := f.saver.lastSaved()
 	start, again := saved.readFrom(slot)
@@ -146,8 +153,9 @@ func (f *flow) resume(slot replication.Slot) replication.LSN {
 	return start
 }
 
-// moveTo notes that the server has started again, or has begun another timeline under
-// our eyes. The checkpoint has to say so before it is moved any further.
+// moveTo notes that the server has restarted, or has begun another timeline
+// while the streamer was reading it. The checkpoint has to say so before it
+// advances any further.
 func (f *flow) moveTo(ctx context.Context, h history) error {
 	if mutation.Active(mutation.OutliveHistory) || mutation.Active(mutation.KeepTimeline) {
 		return nil
@@ -161,7 +169,7 @@ func (f *flow) moveTo(ctx context.Context, h history) error {
 	return nil
 }
 
-// marks are what a checkpoint says about the topics.
+// marks returns what a checkpoint at lsn records about the topics.
 func (f *flow) marks(lsn checkpoint.LSN) map[string]checkpoint.Topic {
 	topics := map[string]checkpoint.Topic{}
 	for name, m := range f.producer.Marks(lsn) {
@@ -170,8 +178,8 @@ func (f *flow) marks(lsn checkpoint.LSN) map[string]checkpoint.Topic {
 	return topics
 }
 
-// collect takes notice of acknowledgements, and lets topics in that were waiting
-// for a checkpoint that names them.
+// collect processes acknowledgements, and admits topics that were waiting for a
+// checkpoint that names them.
 func (f *flow) collect() error {
 	err := f.producer.Collect()
 	f.trail.forget(f.saver.lastSaved().LSN)
@@ -189,12 +197,12 @@ func (f *flow) collect() error {
 	return err
 }
 
-// confirmed is the last step at or below the low watermark, or nil where that is
-// the stored checkpoint.
+// confirmed is the last step at or below the low watermark, or nil if that step
+// is the stored checkpoint.
 func (f *flow) confirmed() *step { return f.trail.below(f.tracker.Confirmed()) }
 
-// save asks for a step to be stored; without one, for what is known of the topics at
-// the stored checkpoint.
+// save requests that a step be stored. Without a step, it requests that what is
+// known of the topics be stored at the current checkpoint.
 func (f *flow) save(at *step) {
 	asked := f.saver.asked()
 	lsn := asked.low
@@ -203,12 +211,12 @@ func (f *flow) save(at *step) {
 	}
 	in := historyIn(f.saver.lastSaved().Record)
 	if f.passage.Proven() && !mutation.Active(mutation.KeepTimeline) {
-		in = f.history // it is clear now that it goes on here
+		in = f.history // the history is now known to continue here
 	}
 	f.saver.save(at, f.marks(lsn), in)
 }
 
-// notify is called by the producer and the saver; it never blocks.
+// notify is called by the producer and the saver. It never blocks.
 func (f *flow) notify() {
 	ring(f.notified)
 	if wake := f.wake.Load(); wake != nil {
@@ -234,12 +242,14 @@ func (f *flow) load(ctx context.Context, keep func(context.Context) error, id ch
 	return r, err
 }
 
-// fenced reports whether another instance has taken this one's place: brokers refuse
-// whatever was in flight, and the other goes on from what is published.
+// fenced reports whether another instance has taken this one's place. Brokers
+// then refuse whatever was in flight, and the other instance continues from
+// what is published.
 func (f *flow) fenced() bool { return errors.Is(f.producer.Err(), kafka.ErrFenced) }
 
-// failed tells whether the flow cannot go on: its producer can never write again, or its
-// store takes no checkpoint of it any more, because another instance has claimed it.
+// failed reports whether the flow cannot continue. Either its producer can
+// never write again, or its store no longer takes its checkpoints because
+// another instance has claimed the record.
 func (f *flow) failed() bool {
 	return f.producer.Err() != nil || errors.Is(f.saver.failed(), checkpoint.ErrClaimed)
 }
@@ -250,13 +260,14 @@ func (f *flow) close() {
 		f.saver.close()
 	}
 	if f.store != nil {
-		_ = f.store.Close() // everything that was saved is durable
+		_ = f.store.Close() // everything saved is durable
 	}
 	f.cluster.Close()
 	f.producer.Wait()
 }
 
-// waiting says what events wait for: a checkpoint, if that is what keeps topics out.
+// waiting says what events wait for. That is the checkpoint store if it keeps
+// topics out.
 func (f *flow) waiting() string {
 	if err := f.saver.failed(); err != nil && f.producer.Unstored() {
 		return "waiting for the checkpoint store: " + err.Error()
@@ -264,7 +275,7 @@ func (f *flow) waiting() string {
 	return f.producer.Waiting()
 }
 
-// await sleeps until there is news, or for a moment.
+// await sleeps until there is news, the deadline, or pollInterval has passed.
 func (f *flow) await(deadline time.Time) {
 	timer := time.NewTimer(min(pollInterval, max(0, time.Until(deadline))))
 	defer timer.Stop()
@@ -274,8 +285,9 @@ func (f *flow) await(deadline time.Time) {
 	}
 }
 
-// settle seals what is open and waits until everything is acknowledged. each is
-// called while waiting. It returns a *DrainError when the deadline has passed.
+// settle seals open batches and waits until everything is acknowledged. It
+// calls each while waiting. It returns a *DrainError when the deadline has
+// passed.
 func (f *flow) settle(deadline time.Time, each func()) error {
 	f.producer.Seal()
 	for {
@@ -293,7 +305,7 @@ func (f *flow) settle(deadline time.Time, each func()) error {
 	}
 }
 
-// saveLast stores the low watermark and waits for it.
+// saveLast stores the low watermark, and waits until it is stored.
 func (f *flow) saveLast(deadline time.Time) error {
 	at := f.confirmed()
 	if at == nil {
@@ -309,13 +321,13 @@ func (f *flow) saveLast(deadline time.Time) error {
 	return nil
 }
 
-// stop ends a flow that no stream feeds: nil means that nothing is in flight, and
-// that the low watermark is stored.
+// stop ends a flow that no stream feeds. nil means that nothing is in flight,
+// and that the low watermark is stored.
 func (f *flow) stop(deadline time.Time) error {
 	settled := f.settle(deadline, func() {})
 	if _, drain := errors.AsType[*DrainError](settled); settled != nil && !drain && failure.ClassOf(settled) != failure.Refused {
 		settled = nil
-		if events := f.producer.Events(); events > 0 { // the producer has failed: nobody knows what became of them
+		if events := f.producer.Events(); events > 0 { // the producer has failed: the fate of the events is unknown
 			settled = &DrainError{Events: events, Cause: f.producer.Err().Error()}
 		}
 	}
@@ -330,8 +342,8 @@ func (f *flow) stop(deadline time.Time) error {
 
 const unproven = "rows that are published have not reappeared in the stream, so the checkpoint could not follow"
 
-// owes reports whether rows were published in this process that no checkpoint can
-// cover before they have reappeared.
+// owes reports whether rows were published in this process that no checkpoint
+// can cover before they have reappeared.
 func (f *flow) owes() bool {
 	known, saved := f.passage.LastDealt().Position, f.saver.lastSaved().point.Position
 	return !f.passage.Proven() && (known.Compare(saved) > 0 || f.left.Position.Compare(saved) > 0)

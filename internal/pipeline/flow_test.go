@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(testserver.Main(m, pgtest.CloseShared, kafkatest.CloseShared)) }
 
-// slowStore takes as long over a save as the test wants.
+// slowStore takes as long for a save as the test wants.
 type slowStore struct {
 	checkpoint.Store
 	begun chan struct{}
@@ -45,8 +45,9 @@ func (s *slowStore) Save(_ context.Context, r checkpoint.Record) error {
 	return nil
 }
 
-// A topic that is new while a checkpoint is being saved asks for another one,
-// which must not take the position back: PostgreSQL may have been told it.
+// A new topic requests another checkpoint while one is being saved. The request
+// must not move the position back: PostgreSQL may have received it as
+// confirmed.
 func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	t.Parallel()
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
@@ -56,13 +57,19 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	require.NoError(t, err)
 	routes, err := router.NewRouter(router.Rules{
 		Source: "/shop", Type: "{type}", Topic: "orders", Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON,
-		Columns:  map[decoder.Attribute]string{decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload"},
+		Columns: map[decoder.Attribute]string{
+			decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
+			decoder.Payload: "payload",
+		},
 		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
 	})
 	require.NoError(t, err)
 	store := &slowStore{begun: make(chan struct{}), allow: make(chan struct{})}
 	begin := resumeAt(checkpoint.Record{LSN: 100})
-	f := &flow{cluster: connected{client}, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100), trail: newTrail(begin), passage: router.NewPassage(begin.point, router.Found{}, nil)}
+	f := &flow{
+		cluster: connected{client}, notified: make(chan struct{}, 1), tracker: checkpoint.NewTracker(100),
+		trail: newTrail(begin), passage: router.NewPassage(begin.point, router.Found{}, nil),
+	}
 	f.producer = router.NewProducer(router.ProducerConfig{
 		MaxBatchBytes: 1 << 10, MaxInFlightBytes: 1 << 20, RequestTimeout: 5 * time.Second, UnknownGrace: time.Minute,
 		RetryInitial: 10 * time.Millisecond, RetryMax: time.Second, MetadataInterval: time.Second, Log: slog.New(slog.DiscardHandler),
@@ -92,7 +99,7 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	store.allow <- struct{}{} // 200 is saved
 	require.Eventually(t, func() bool { return !f.saver.busy() }, 30*time.Second, time.Millisecond)
 	require.NoError(t, f.collect())
-	<-store.begun // what the topic has asked for
+	<-store.begun // what the topic has requested
 	store.allow <- struct{}{}
 	require.Eventually(t, func() bool { return f.saver.lastSaved().Topics["orders"].Offsets != nil }, 30*time.Second, time.Millisecond)
 	assert.Equal(t, checkpoint.LSN(200), f.saver.lastSaved().LSN)

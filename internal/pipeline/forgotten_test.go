@@ -12,9 +12,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// The drain deadline counts from the signal, whatever happens before and after it: neither
-// a connection that was lost just before nor one that is lost during the drain begins
-// another one.
+// The drain deadline counts from the signal, whatever happens before and after
+// it. A connection lost just before the signal or during the drain does not
+// begin another deadline.
 func TestStopHasOneDeadline(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct{ lost, stopped time.Duration }{
@@ -41,8 +41,9 @@ func TestStopHasOneDeadline(t *testing.T) {
 	}
 }
 
-// However many transactions are in flight, checkpoints follow the acknowledgements: with
-// rows of 400 bytes, the default of kafka.max_in_flight_bytes takes 20,000.
+// However many transactions are in flight, checkpoints follow the
+// acknowledgements: with rows of 400 bytes, the default of
+// kafka.max_in_flight_bytes takes 20,000.
 func TestTrailOfALongFlight(t *testing.T) {
 	t.Parallel()
 	const inFlight = 20_000
@@ -60,11 +61,11 @@ func TestTrailOfALongFlight(t *testing.T) {
 			saves++
 		}
 	}
-	assert.GreaterOrEqual(t, saves, 2, "one at least for each time that everything in flight is another")
+	assert.GreaterOrEqual(t, saves, 2, "at least one each time everything in flight has been replaced")
 }
 
-// A store that refuses while the connection is given up because of it ends the process: it
-// will not get better by itself.
+// A store that refuses while the connection is closed because of that store
+// ends the process: the store will not recover by itself.
 func TestStoreRefusesWhileTheConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -81,8 +82,9 @@ func TestStoreRefusesWhileTheConnectionIsGivenUp(t *testing.T) {
 	})
 }
 
-// A store that was claimed by an instance that has died before it saved anything has to be
-// claimed again: the record is the one that was saved last, and no save will ever succeed.
+// A store claimed by an instance that died before it saved anything must be
+// claimed again. The record is the one saved last, and no save will ever
+// succeed.
 func TestStoreWasClaimedByAnInstanceThatHasDied(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -106,7 +108,7 @@ func TestStoreWasClaimedByAnInstanceThatHasDied(t *testing.T) {
 				}
 				s.idle(0x3800, false)
 				s.at(30 * time.Second)
-				s.idle(0x3800, false) // as a server says it again on the next connection
+				s.idle(0x3800, false) // as a server repeats it on the next connection
 				s.at(time.Minute)
 				assert.EqualValues(s, 0x3800, s.ledger.last().LSN)
 				assert.EqualValues(s, 0x3800, s.reader().last())
@@ -116,8 +118,8 @@ func TestStoreWasClaimedByAnInstanceThatHasDied(t *testing.T) {
 	}
 }
 
-// A clock that is set back does not stop checkpoints: the time in a record is for people,
-// nothing depends on it.
+// A clock that is set back does not stop checkpoints: the time in a record is
+// for operators, and nothing depends on it.
 func TestClockThatIsSetBack(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -127,7 +129,7 @@ func TestClockThatIsSetBack(t *testing.T) {
 		saver := s.flow.saver
 		s.world.mu.Unlock()
 		saver.mu.Lock()
-		saver.saved.SavedAt = time.Now().Add(time.Hour) // it was an hour later when that was saved
+		saver.saved.SavedAt = time.Now().Add(time.Hour) // the clock was an hour ahead when that was saved
 		saver.mu.Unlock()
 		s.commit(0x3000, "b")
 		s.at(time.Minute)

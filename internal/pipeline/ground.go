@@ -2,10 +2,10 @@ package pipeline
 
 import "log/slog"
 
-// ground is what every part of a pipeline stands on. All of it may be used by any
-// goroutine.
+// ground is what all parts of a pipeline share. Any goroutine may use all of
+// it.
 type ground struct {
-	config  *Config // nobody changes it
+	config  *Config // read-only
 	purpose purpose
 	log     *slog.Logger
 	state   *state

@@ -14,16 +14,17 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// lag lets WAL grow by so much that is not sent.
+// lag adds that much WAL, which is not sent.
 func (s *stage) lag(bytes int) {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
 	s.world.primary.end += replication.LSN(bytes)
 }
 
-// A stream that is found far behind twice in a row makes room for the reader that is
-// faster, and that one again when it has nearly caught up. Both at the end of a
-// transaction; what is in flight stays so, nothing is lost or repeated.
+// A stream found far behind twice in a row makes room for the faster reader.
+// That reader makes room for a stream when it has nearly caught up. Both change
+// at the end of a transaction. What is in flight stays in flight, and nothing
+// is lost or repeated.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -43,8 +44,8 @@ func TestHandOver(t *testing.T) {
 		require.Equal(s, 2, s.opened())
 		second := s.reader()
 		assert.Equal(s, ReadCatchUp, second.how)
-		assert.EqualValues(s, 0x3040, second.start, "from where it was, not from the checkpoint")
-		assert.False(s, first.finished.IsZero(), "in good order")
+		assert.EqualValues(s, 0x3040, second.start, "from where the first reader was, not from the checkpoint")
+		assert.False(s, first.finished.IsZero(), "cleanly")
 		assert.EqualValues(s, 0x2040, first.last(), "what is in flight is not confirmed")
 		s.world.kafka.Thaw()
 
@@ -76,17 +77,17 @@ func TestHandOver(t *testing.T) {
 		assert.Equal(s, []string{"a", "b", "c", "d", "e", "f", "g"}, s.ids())
 		assert.EqualValues(s, 0x80040, third.last())
 		assert.Equal(s, 3, s.opened())
-		assert.Zero(s, s.told("session ended"), "none of it is an error")
+		assert.Zero(s, s.told("session ended"), "none of this is an error")
 	})
 }
 
-// One look at a stream that is far behind is no reason, and neither are two that are not
-// in a row; what is only to be streamed is not read by SQL.
+// One look at a stream that is far behind is not a reason to change, nor are
+// two looks that are not in a row. With ReadStream nothing is read by SQL.
 func TestHandOverTakesTwoLooks(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		reading Reading
-		behind  [][2]time.Duration // from and to; looks are every three seconds
+		behind  [][2]time.Duration // from and to; the slot is checked every three seconds
 		want    int
 	}{
 		"one look":                {ReadAuto, [][2]time.Duration{{4 * time.Second, 7 * time.Second}}, 1},
@@ -115,7 +116,7 @@ func TestHandOverTakesTwoLooks(t *testing.T) {
 	}
 }
 
-// A hand-over that does not end in good order is an ordinary loss of the connection:
+// A hand-over that does not end cleanly is an ordinary loss of the connection:
 // the next session begins after a pause, at the checkpoint.
 func TestHandOverThatFails(t *testing.T) {
 	t.Parallel()
@@ -140,9 +141,9 @@ func TestHandOverThatFails(t *testing.T) {
 	})
 }
 
-// A reader that cannot read by SQL any more, within a transaction, is replaced by a stream
-// from the checkpoint: what was read of it is not repeated, what is left is not lost. For
-// ten minutes it is not tried again.
+// A reader that can no longer read by SQL, within a transaction, is replaced by
+// a stream from the checkpoint. The part already read is not repeated, and the
+// rest is not lost. Catching up is not tried again for ten minutes.
 func TestNoCatchUpWithinATransaction(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -156,7 +157,7 @@ func TestNoCatchUpWithinATransaction(t *testing.T) {
 		require.Equal(s, []string{"a", "b", "c"}, s.ids())
 		s.reader().fail(&replication.NoCatchUpError{Reason: "an open transaction"})
 		s.at(6 * time.Second)
-		require.Equal(s, 2, s.opened(), "at once: it is no error")
+		require.Equal(s, 2, s.opened(), "at once: this is not an error")
 		assert.Equal(s, ReadStream, s.reader().how)
 		assert.EqualValues(s, 0x2040, s.reader().start, "from the checkpoint")
 		s.at(8 * time.Second)
@@ -174,7 +175,7 @@ func TestNoCatchUpWithinATransaction(t *testing.T) {
 	})
 }
 
-// Where reading by SQL is refused as soon as it is opened, it is streamed at once.
+// If reading by SQL is refused on opening, a stream is opened at once.
 func TestNoCatchUpFromTheBeginning(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -192,8 +193,8 @@ func TestNoCatchUpFromTheBeginning(t *testing.T) {
 	})
 }
 
-// However often connections end, and wherever in a transaction, every row is published
-// once, in order.
+// However often connections end, and wherever in a transaction, every row is
+// published once, in order.
 func TestConnectionsThatEndAnywhere(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -220,8 +221,8 @@ func TestConnectionsThatEndAnywhere(t *testing.T) {
 	})
 }
 
-// While another client uses the slot, the instance stands by and tries twice a second.
-// It looks at the slot again each time.
+// While another client uses the slot, the instance stands by and tries twice a
+// second. It looks at the slot again each time.
 func TestSlotInUse(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -243,7 +244,7 @@ func TestSlotInUse(t *testing.T) {
 		}
 		assert.Len(s, tried, 20)
 		assert.GreaterOrEqual(s, len(s.times("slot")), len(tried))
-		assert.Equal(s, 1, s.told("standing by"), "it is said once")
+		assert.Equal(s, 1, s.told("standing by"), "it is logged once")
 		assert.True(s, s.holdsLock())
 		s.answers(nil)
 		s.at(11 * time.Second)
@@ -251,8 +252,8 @@ func TestSlotInUse(t *testing.T) {
 	})
 }
 
-// A client that moves the slot while it is waited for has taken what was not published:
-// that is refused.
+// A client that moves the slot while the streamer waits for it has taken what
+// was not published. The streamer refuses that.
 func TestSlotMovedByAnotherClient(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -277,8 +278,9 @@ func TestSlotMovedByAnotherClient(t *testing.T) {
 	})
 }
 
-// The slot is looked at once more when the stream is open: it may have been dropped and
-// created again since, and the server would begin there silently. Nothing is read then.
+// The slot is checked again when the stream is open. It may have been dropped
+// and created again since, and the server would begin there silently. Nothing
+// is read in that case.
 func TestSlotIsCheckedAgainOnceItIsOpen(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -305,8 +307,9 @@ func TestSlotIsCheckedAgainOnceItIsOpen(t *testing.T) {
 	})
 }
 
-// A confirmation of ours that reaches the server late moves the slot while it is opened
-// again: what the server has skipped then is not missed, the reading begins there.
+// A confirmation that reaches the server late moves the slot while the slot is
+// being opened again. What the server has skipped is not missing: reading
+// begins there.
 func TestSlotIsMovedByOurOwnConfirmation(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -341,9 +344,9 @@ func TestSlotIsMovedByOurOwnConfirmation(t *testing.T) {
 	})
 }
 
-// A predecessor that has lost the lock confirms what it has stored, until it notices. Its
-// successor stands by for the slot meanwhile, and goes on from where the slot begins then:
-// nobody else has moved it.
+// A predecessor that has lost the lock confirms what it has stored, until it
+// notices. Meanwhile its successor stands by for the slot, and then continues
+// from where the slot begins: no other client has moved the slot.
 func TestPredecessorConfirmsWhatItHasStored(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -382,7 +385,8 @@ func TestPredecessorConfirmsWhatItHasStored(t *testing.T) {
 	})
 }
 
-// One look that fails, once the stream is open, is an ordinary error; the reader is closed.
+// A check that fails once the stream is open is an ordinary error. The reader
+// is closed.
 func TestLookAtTheSlotThatFails(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {

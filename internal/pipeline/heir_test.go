@@ -14,8 +14,8 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// What a flow has inherited and not seen again is inherited by the next one, too:
-// with at_least_once nothing else proves what is passed over.
+// What a flow has inherited and not seen again is also inherited by the next
+// one: with at_least_once nothing else proves what is passed over.
 func TestHeirOfAnHeirAwaitsTheSameRow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -34,7 +34,10 @@ func TestHeirOfAnHeirAwaitsTheSameRow(t *testing.T) {
 		require.NoError(t, store.Claim(t.Context(), checkpoint.Identity{}))
 		h := &holding{cluster: cluster, owner: owner, store: store}
 		r := resumeAt(checkpoint.Record{LSN: 100, Exact: true})
-		left := &heir{saved: r, dealt: router.Point{Position: replication.Position{Commit: 500, Ordinal: 1}, Digest: 7}, written: map[string][]replication.Position{modelEvents: {{Commit: 500, Ordinal: 1}}}}
+		left := &heir{
+			saved: r, dealt: router.Point{Position: replication.Position{Commit: 500, Ordinal: 1}, Digest: 7},
+			written: map[string][]replication.Position{modelEvents: {{Commit: 500, Ordinal: 1}}},
+		}
 		for n := range 2 {
 			f, err := p.begin(t.Context(), h, history{}, r, left)
 			require.NoError(t, err)

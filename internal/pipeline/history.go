@@ -9,28 +9,28 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// history is one line of WAL, on which a position means one thing. A flow belongs
-// to one history and dies with it.
+// history is one line of WAL, on which a position is unambiguous. A flow
+// belongs to one history and ends with it.
 type history struct {
 	systemID string
 	timeline int32
-	started  string // which run of the server it is, as it says itself
+	started  string // identifies the run of the server, as reported by it
 	database string
 	slot     string
-	number   int // raised when an operator accepts another history
+	number   int // raised when the operator accepts another history
 }
 
 func historyOf(s replication.Server, slot string, number int) history {
 	return history{systemID: s.SystemID, timeline: s.Timeline, started: s.Started, database: s.Database, slot: slot, number: number}
 }
 
-// historyIn is the one in which a checkpoint was made.
+// historyIn is the history in which a checkpoint was made.
 func historyIn(r checkpoint.Record) history {
 	return history{systemID: r.SystemID, timeline: r.Timeline, started: r.Started, database: r.Database, slot: r.Slot, number: r.History}
 }
 
-// goesOn reports whether a server is on the same line of WAL. It is on the same
-// timeline, or it is the very server that was promoted while it was read.
+// goesOn reports whether a server is on the same line of WAL. It is either on
+// the same timeline, or the same server, promoted while it was being read.
 func (h history) goesOn(with history) bool {
 	if h.started != "" && h.started == with.started {
 		h.timeline = with.timeline
@@ -39,20 +39,21 @@ func (h history) goesOn(with history) bool {
 	return h == with
 }
 
-// resumePoint is where a stream goes on: its record says in which history, from
-// which LSN and behind which row; its point is the place of that row, with the
-// digest of what has come by in this process.
+// resumePoint is where a stream continues. Its record says in which history,
+// from which LSN and after which row. Its point is the position of that row,
+// with the digest of what this process has read.
 type resumePoint struct {
 	checkpoint.Record
 	point router.Point
-	// low is from where rows may not be published, but for those that reappear: the
-	// LSN, or below it, where that may be of a history that the server does not have.
+	// low is the LSN from which rows may be unpublished, except for those that
+	// reappear. It is the record's LSN, or below it if that LSN may belong to a
+	// history that the server does not have.
 	low replication.LSN
 }
 
-// resumeAt is the resume point of a record that was loaded. Where the last row below
-// its LSN is known exactly, nothing above that row was published, whatever the LSN.
-// Otherwise everything below the LSN was, or is not to be.
+// resumeAt is the resume point of a loaded record. If the last row below its
+// LSN is known exactly, nothing above that row was published, whatever the LSN.
+// Otherwise everything below the LSN was published or must not be.
 func resumeAt(r checkpoint.Record) resumePoint {
 	last, known := lastOf(r)
 	if r.Exact = r.Exact && known; r.Exact {
@@ -61,7 +62,8 @@ func resumeAt(r checkpoint.Record) resumePoint {
 	return resumePoint{Record: r, point: router.Point{Position: replication.Position{Commit: r.LSN - 1, Ordinal: math.MaxUint32}}, low: r.LSN}
 }
 
-// lastOf is the last row below a checkpoint, as far as it is known.
+// lastOf is the last row below a checkpoint. known reports whether the record
+// names it.
 func lastOf(r checkpoint.Record) (last router.Landmark, known bool) {
 	if r.Last == nil {
 		return last, false
@@ -73,11 +75,12 @@ func lastOf(r checkpoint.Record) (last router.Landmark, known bool) {
 	return router.Landmark{Position: at, EventID: r.Last.ID, CommitTime: r.Last.CommitTime}, true
 }
 
-// readFrom is where to begin to read, and what has to come by again from before
-// the checkpoint. A server that has crashed begins before it, because it stores the
-// slot's position now and then only. So does one that was restored or promoted,
-// whose WAL may have grown beyond the checkpoint since with other transactions;
-// reading all that the slot still has tells the two apart.
+// readFrom returns where to begin reading, and which rows from before the
+// checkpoint must reappear. A server that has crashed begins before the
+// checkpoint, because it stores the slot's position only now and then. So does
+// a server that was restored or promoted. Its WAL may since have grown beyond
+// the checkpoint with other transactions. Reading everything that the slot
+// still has tells the two cases apart.
 func (r resumePoint) readFrom(slot replication.Slot) (start replication.LSN, again []router.Landmark) {
 	start = r.LSN
 	last, known := lastOf(r.Record)
@@ -90,8 +93,8 @@ func (r resumePoint) readFrom(slot replication.Slot) (start replication.LSN, aga
 	return start, again
 }
 
-// publishedBeyond reports whether a row was published that begins at or above an
-// LSN, as far as the record knows.
+// publishedBeyond reports whether a row at or above an LSN was published, as
+// far as the record knows.
 func (r resumePoint) publishedBeyond(lsn replication.LSN) bool {
 	if !r.Exact {
 		return r.LSN > lsn
@@ -99,16 +102,16 @@ func (r resumePoint) publishedBeyond(lsn replication.LSN) bool {
 	return r.point.Position.Commit >= lsn
 }
 
-// provable reports whether reading from where the slot begins will show whether the
-// server has what was published: the last row has to come by, or the slot is known to
-// be a copy of ours. One that was created by hand says nothing about what came
-// before it.
+// provable reports whether reading from the start of the slot will show that
+// the server has what was published. Either the last row must reappear, or the
+// slot is known to be a copy of the streamer's. A slot created by hand says
+// nothing about what came before it.
 func (r resumePoint) provable(slot replication.Slot) bool {
 	return r.Exact && (slot.Synced || r.point.Position.Commit >= slot.Confirmed)
 }
 
-// follows reports whether a stored record is this one, so that nobody else can have
-// been at work.
+// follows reports whether a stored record is this one. Then no other instance
+// can have written in between.
 func (r resumePoint) follows(stored checkpoint.Record) bool {
 	return r.LSN == stored.LSN && r.Timeline == stored.Timeline && r.Producer == stored.Producer
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// A flow goes on in its own history only: on the same timeline, whenever the server was
-// started again, or with the very run of the server that was promoted meanwhile.
+// A flow continues only in its own history: on the same timeline, even after a
+// restart of the server, or with the same run of a server that was promoted
+// meanwhile.
 func TestHistoryGoesOn(t *testing.T) {
 	t.Parallel()
 	here := history{systemID: "7", timeline: 3, started: "monday", database: "shop", slot: "streamer", number: 2}
@@ -38,19 +39,21 @@ func TestHistoryGoesOn(t *testing.T) {
 		})
 	}
 	unknown := history{timeline: 1}
-	assert.False(t, unknown.goesOn(history{timeline: 2}), "two runs that are not known are not the same")
+	assert.False(t, unknown.goesOn(history{timeline: 2}), "two unknown runs are not the same")
 }
 
 // The history of a server and that of a checkpoint made on it are the same.
 func TestHistoryOfARecord(t *testing.T) {
 	t.Parallel()
 	server := replication.Server{SystemID: "7", Timeline: 3, Started: "monday", Database: "shop"}
-	record := checkpoint.Record{Identity: checkpoint.Identity{SystemID: "7", Database: "shop", Slot: "streamer"}, Timeline: 3, Started: "monday", History: 2}
+	record := checkpoint.Record{
+		Identity: checkpoint.Identity{SystemID: "7", Database: "shop", Slot: "streamer"}, Timeline: 3, Started: "monday", History: 2,
+	}
 	assert.Equal(t, historyOf(server, "streamer", 2), historyIn(record))
 }
 
-// recordAt is a checkpoint at 0x3000. The last row below it is that of last, unless
-// that is 0.
+// recordAt is a checkpoint at 0x3000. The last row below it is the row of last,
+// unless last is 0.
 func recordAt(exact bool, last replication.LSN) checkpoint.Record {
 	r := checkpoint.Record{LSN: 0x3000, Exact: exact}
 	if last != 0 {
@@ -59,9 +62,9 @@ func recordAt(exact bool, last replication.LSN) checkpoint.Record {
 	return r
 }
 
-// Where the last row is known exactly, nothing above it counts as published, whatever
-// the LSN; otherwise the record vouches for everything below its LSN: one of an older
-// version, or the first of a slot.
+// If the last row is known exactly, nothing above it counts as published,
+// whatever the LSN. Otherwise the record vouches for everything below its LSN.
+// Such a record is from an older version, or the first of a slot.
 func TestResumeAt(t *testing.T) {
 	t.Parallel()
 	unreadable := recordAt(true, 0x2000)
@@ -90,9 +93,9 @@ func TestResumeAt(t *testing.T) {
 	}
 }
 
-// A stream is read from where the slot begins, if that is before the checkpoint and what
-// comes by from there proves something; the last row that was published then has to be
-// among it.
+// A stream is read from where the slot begins, if that is before the checkpoint
+// and reading from there proves something. Then the last published row must be
+// among the rows read.
 func TestReadFrom(t *testing.T) {
 	t.Parallel()
 	unreadable := recordAt(true, 0x2000)
@@ -137,8 +140,8 @@ func TestReadFrom(t *testing.T) {
 	}
 }
 
-// Whether something was published that begins at or above an LSN: by the row, where it is
-// known exactly, otherwise by the LSN.
+// Whether something at or above an LSN was published is decided by the last row
+// if it is known exactly, otherwise by the LSN.
 func TestPublishedBeyond(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -164,8 +167,8 @@ func TestPublishedBeyond(t *testing.T) {
 	}
 }
 
-// Reading proves something where the last row has to come by, or where the slot is a copy
-// of ours; a slot that begins after that row says nothing.
+// Reading proves something if the last row must reappear, or if the slot is a
+// copy of the streamer's. A slot that begins after that row says nothing.
 func TestProvable(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -189,8 +192,8 @@ func TestProvable(t *testing.T) {
 	}
 }
 
-// A stored record is the one that was saved last if it says so in every respect that
-// another instance would change.
+// A stored record is the one saved last if it agrees with it in every respect
+// that another instance would change.
 func TestFollows(t *testing.T) {
 	t.Parallel()
 	saved := checkpoint.Record{LSN: 0x3000, Timeline: 2, Producer: checkpoint.Producer{Generation: 1, ID: 7, Epoch: 3}}

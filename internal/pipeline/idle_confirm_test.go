@@ -9,9 +9,10 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A checkpoint of an idle server lies above its last row. On a server that was
-// promoted or restored without that idle WAL, other rows are committed there. They
-// are published; before they are acknowledged, the position must not be confirmed.
+// A checkpoint of an idle server is above its last row. On a server that was
+// promoted or restored without that idle WAL, other rows are committed there.
+// They are published. Before they are acknowledged, the position must not be
+// confirmed.
 func TestIdleCheckpointIsNotConfirmedAboveOtherRows(t *testing.T) {
 	t.Parallel()
 	for _, living := range []bool{true, false} {

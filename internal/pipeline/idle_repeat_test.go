@@ -11,8 +11,8 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
-// A row that commits below the checkpoint of an idle server, on a server that was
-// promoted without that idle WAL, is read back like any other.
+// A row that commits below the checkpoint of an idle server, on a server that
+// was promoted without that idle WAL, is read back like any other.
 func TestRowBelowAnIdleCheckpointIsNotRepeated(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestRowBelowAnIdleCheckpointIsNotRepeated(t *testing.T) {
 			if published > 0 {
 				w.now.dead = true
 			}
-			w.storeRefuses = w.now.server != nil && s.slots[modelSlotName].reader != nil // what comes behind the first record
+			w.storeRefuses = w.now.server != nil && s.slots[modelSlotName].reader != nil // what comes after the first record
 			w.mu.Unlock()
 		}
 		w.kill()

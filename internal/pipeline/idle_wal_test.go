@@ -8,9 +8,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// A standby that lacks nothing but WAL of an idle server has every row. Its slot was
-// copied by an extension (before version 17 nothing marks such a slot), and stands
-// where the primary's stood a moment before.
+// A standby that lacks only WAL of an idle server has every row. Its slot was
+// copied by an extension (before version 17 nothing marks such a slot), and is
+// where the primary's slot was a moment before.
 func TestStandbyThatLacksIdleWALOnlyIsNotRefused(t *testing.T) {
 	t.Parallel()
 	for _, synced := range []bool{true, false} {
@@ -29,7 +29,7 @@ func TestStandbyThatLacksIdleWALOnlyIsNotRefused(t *testing.T) {
 			fork, slotAt := w.primary.end, w.primary.slots[modelSlotName].confirmed
 			w.primary.fill(400)
 			w.mu.Unlock()
-			pass(t.Context(), 30*time.Second) // and another, that the standby does not get
+			pass(t.Context(), 30*time.Second) // and another, which the standby does not receive
 			w.mu.Lock()
 			s := w.primary.copyUpTo("promoted", fork)
 			s.slots[modelSlotName] = &modelSlot{confirmed: slotAt, durable: slotAt, synced: synced}

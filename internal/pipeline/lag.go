@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// freshFor is how long the observation that nothing was waiting counts, without
-// another one: the watching goroutine looks at the slot more often.
+// freshFor is how long one observation that nothing was waiting counts. The
+// watching goroutine looks at the slot more often than that.
 const freshFor = 3 * pingEvery
 
-// lag knows how old the oldest commit is that is not yet in Kafka. Times of
-// commits are the server's, so a difference between the clocks shows in it.
+// lag tracks the age of the oldest commit that is not yet in Kafka. Commit
+// times are the server's, so a difference between the clocks shows in the lag.
 type lag struct {
 	mu      sync.Mutex
-	upTo    time.Time // every commit before it has been published; zero: not known
-	atEnd   time.Time // when nothing was waiting, last; by our clock
+	upTo    time.Time // every commit before it has been published; zero: unknown
+	atEnd   time.Time // when nothing was last waiting, by the local clock
 	waiting bool      // something is in flight
 }
 
-// published notes that every commit before upTo is in Kafka, and whether some
-// behind it are on their way.
+// published notes that every commit before upTo is in Kafka, and whether later
+// ones are in flight.
 func (l *lag) published(upTo time.Time, inFlight bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -29,8 +29,8 @@ func (l *lag) published(upTo time.Time, inFlight bool) {
 	l.waiting = inFlight
 }
 
-// reachedEnd notes that everything in the server's log has been read at this
-// moment.
+// reachedEnd notes that everything in the server's WAL at that moment has been
+// read.
 func (l *lag) reachedEnd(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -40,7 +40,7 @@ func (l *lag) reachedEnd(at time.Time) {
 	}
 }
 
-// forget is for an instance that does not stream any more.
+// forget is for an instance that no longer streams.
 func (l *lag) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -59,8 +59,8 @@ func (l *lag) at(now time.Time) (behind time.Duration, known bool) {
 	return max(0, now.Sub(l.upTo)), true
 }
 
-// Lag is how long ago the oldest commit was made that is not yet in Kafka: 0
-// when nothing is waiting. It grows while the server or the broker is away. It
-// is not known before an instance streams, nor while it stands by. Any
-// goroutine may ask.
+// Lag is the age of the oldest commit that is not yet in Kafka, or 0 when
+// nothing is waiting. It grows while the server or the broker is unavailable.
+// It is unknown before an instance streams and while it stands by. Any
+// goroutine may call it.
 func (p *Pipeline) Lag() (behind time.Duration, known bool) { return p.lag.at(time.Now()) }

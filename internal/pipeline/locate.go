@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// locatedError is a refusal that says from where to where events are in
+// locatedError is a refusal that names the range in which events are in
 // question.
 type locatedError struct {
 	error
@@ -23,8 +23,8 @@ type locatedError struct {
 func (e *locatedError) Error() string { return e.error.Error() + "; " + e.where }
 func (e *locatedError) Unwrap() error { return e.error }
 
-// locate adds to a refusal from where on events are in question: up to the
-// checkpoint everything is published.
+// locate adds to a refusal the position from which events are in question. Up
+// to the checkpoint everything is published.
 func (p *Pipeline) locate(ctx context.Context, err error) error {
 	if failure.ClassOf(err) != failure.Refused || !aboutHistory(err) {
 		return err
@@ -36,16 +36,20 @@ func (p *Pipeline) locate(ctx context.Context, err error) error {
 	if !ok || strings.Contains(err.Error(), last.LSN.String()) {
 		return err
 	}
-	return &locatedError{err, fmt.Sprintf("everything committed before the checkpoint %s is published, what was committed from there on is in question", last.LSN)}
+	return &locatedError{err, fmt.Sprintf(
+		"everything committed before the checkpoint %s is published, what was committed from there on is in question",
+		last.LSN,
+	)}
 }
 
-// aboutHistory tells whether a refusal is about what comes out of PostgreSQL.
+// aboutHistory reports whether a refusal is about what PostgreSQL delivers.
 func aboutHistory(err error) bool {
 	_, finding := errors.AsType[replication.Finding](err)
-	return finding || errors.Is(err, router.ErrOtherHistory) || errors.Is(err, replication.ErrSlotMissing) || errors.Is(err, replication.ErrPublicationSkipped)
+	return finding || errors.Is(err, router.ErrOtherHistory) ||
+		errors.Is(err, replication.ErrSlotMissing) || errors.Is(err, replication.ErrPublicationSkipped)
 }
 
-// lastKnown is the checkpoint, as far as it can be found out soon.
+// lastKnown is the checkpoint, if it can be determined quickly.
 func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	if p.flow != nil {
 		return p.flow.saver.lastSaved().Record, true
@@ -62,7 +66,7 @@ func (p *Pipeline) lastKnown(ctx context.Context) (checkpoint.Record, bool) {
 	return r, err == nil
 }
 
-// peek reads the stored checkpoint, and changes nothing.
+// peek reads the stored checkpoint without changing anything.
 func (p *Pipeline) peek(ctx context.Context) (checkpoint.Record, error) {
 	store, err := openStored(ctx, p.config.Checkpoint, func() (cluster, error) { return p.servers.kafka(p.config.Client) }, p.servers.stored)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/outboxstream/streamer/internal/mutation"
 )
 
-// TestModelNotices undoes what was mended, one thing at a time, and lets the model
-// look for it. A model that finds nothing then proves nothing.
+// TestModelNotices reverts one fix at a time, and lets the model look for the
+// bug. A model that does not find it proves nothing.
 func TestModelNotices(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -27,21 +27,21 @@ func TestModelNotices(t *testing.T) {
 			t.Parallel()
 			histories := "2000"
 			if name == "" {
-				histories = "3000" // more than with the race detector, which takes ten times as long
+				histories = "3000" // more than with the race detector, which is ten times as slow
 			}
 			play := exec.CommandContext(t.Context(), binary, "-test.run", "^TestModel$", "-test.timeout", "5m", "-model.histories", histories)
 			play.Env = append(os.Environ(), "MUTATE_STREAMER="+string(name))
 			output, err := play.CombinedOutput()
 			if name == "" {
-				require.NoError(t, err, "the model finds fault with what is not broken: %s", tail(output))
+				require.NoError(t, err, "the model finds a fault in unbroken code: %s", tail(output))
 				return
 			}
-			require.Error(t, err, "the model does not notice")
+			require.Error(t, err, "the model does not notice the bug")
 			assert.Regexp(t, `seed \d+: `, string(output))
 			t.Logf("noticed: %s", tail(output))
 		})
 	}
 }
 
-// tail is the end of an output, where the verdict is.
+// tail is the end of an output, which contains the verdict.
 func tail(output []byte) string { return string(output[max(0, len(output)-600):]) }

@@ -25,13 +25,13 @@ var (
 	modelFrom      = flag.Uint64("model.from", 1, "seed of the first; 0 chooses one by the clock")
 )
 
-// plan is what a history is made of.
+// plan is the parameters of a history.
 type plan struct {
 	ownStore     bool
 	resume       Resume
 	reading      Reading
 	shortStreams int // per cent of the streams that end after a few messages
-	stops        int // per cent of the steps that are a SIGTERM
+	stops        int // per cent of the steps that are SIGTERMs
 	actions      []action
 	until        replication.LSN
 	key          string
@@ -87,7 +87,10 @@ var (
 		w.later(time.Duration(w.random.IntN(60))*time.Second, w.kafka.Thaw)
 	}}
 	aFaults = action{"Kafka has accidents", func(w *world) {
-		kinds := []model.Kind{model.ErrorBefore, model.ErrorAfter, model.DropBlock, model.CutBefore, model.CutAfter, model.Ghost, model.RefuseSend, model.Move, model.Leaderless, model.Stall, model.Slow}
+		kinds := []model.Kind{
+			model.ErrorBefore, model.ErrorAfter, model.DropBlock, model.CutBefore, model.CutAfter, model.Ghost,
+			model.RefuseSend, model.Move, model.Leaderless, model.Stall, model.Slow,
+		}
 		w.kafka.Lock()
 		defer w.kafka.Unlock()
 		for _, topic := range []string{modelEvents, modelCheckpoints} {
@@ -128,7 +131,7 @@ var (
 		s.entry++
 		s.table.Published, w.unready = false, true
 		s.commit(modelRow{id: fmt.Sprintf("unpublished-%d", w.rows), key: "k"})
-		w.begun = w.begun || w.record() != nil // before its first start, a streamer misses nothing
+		w.begun = w.begun || w.record() != nil // before the first start of a streamer, nothing is missing
 		w.later(time.Duration(w.random.IntN(8000))*time.Millisecond, func() { s.table.Published = true })
 	}}
 	aSlot = action{"the slot is dropped and created again", func(w *world) {
@@ -138,7 +141,7 @@ var (
 		s.commit(modelRow{id: fmt.Sprintf("gap-%d", w.rows), key: "k"})
 		s.wal[len(s.wal)-1].published = false
 		s.slots[modelSlotName] = &modelSlot{confirmed: s.end, durable: s.end}
-		if w.begun = w.begun || w.record() != nil; !w.begun { // a streamer begins where its slot does
+		if w.begun = w.begun || w.record() != nil; !w.begun { // a streamer begins where its slot begins
 			for i := range s.wal {
 				s.wal[i].published = false
 			}
@@ -188,7 +191,7 @@ var (
 	aForget = action{"a broker restarts", func(w *world) { go w.kafka.Restart() }}
 )
 
-// replace puts another server where the primary was.
+// replace puts another server in the place of the primary.
 func (w *world) replace(s *modelServer) {
 	w.primary.up = false
 	w.primary.crash()
@@ -202,7 +205,7 @@ func (w *world) failOver(lag int) {
 		lsn = old.wal[max(0, n-1-w.random.IntN(lag))].commit // in the middle of it
 	}
 	s := old.copyUpTo(fmt.Sprintf("promoted%d", len(w.story)), lsn)
-	for _, slot := range s.slots { // a synchronised slot is about where the primary's is
+	for _, slot := range s.slots { // a synchronised slot is approximately where the primary's is
 		slot.synced = true
 		slot.confirmed = min(old.slots[modelSlotName].confirmed, s.end)
 		if w.random.IntN(2) == 0 {
@@ -217,7 +220,7 @@ func (w *world) failOver(lag int) {
 	w.replace(s)
 }
 
-// later does something after a while, unless the history is over by then.
+// later calls a function after a while, unless the history is over by then.
 func (w *world) later(after time.Duration, do func()) {
 	time.AfterFunc(after, func() {
 		w.mu.Lock()
@@ -264,8 +267,8 @@ var reviewThemes = [][]action{
 	{aBackup, aRestore, aDeadFork, aPromote, aPromote2, aFlush},
 }
 
-// planOf draws a plan. The world's own random numbers come from the seed as well, so
-// a seed is a whole history.
+// planOf draws a plan. The world's own random numbers come from the seed as
+// well, so a seed is a whole history.
 func planOf(w *world) plan {
 	r := w.random
 	p := plan{stops: 3 + r.IntN(8), resume: ResumeAuto, reading: ReadStream, actions: themes[r.IntN(len(themes))], steps: 20 + r.IntN(60)}
@@ -278,7 +281,7 @@ func planOf(w *world) plan {
 		p.poison, p.single = r.IntN(2) == 0, r.IntN(3) == 0
 	}
 	if r.IntN(6) == 0 {
-		p.resume, p.ownStore = ResumeAtLeastOnce, true // a topic keeps nobody out without a fence
+		p.resume, p.ownStore = ResumeAtLeastOnce, true // a topic keeps no other process out without a fence
 	}
 	if r.IntN(2) == 0 {
 		p.shortStreams = 30
@@ -301,7 +304,7 @@ func play(t *testing.T, seed uint64) (story string, err error) {
 	return story, err
 }
 
-// live lets things happen.
+// live runs the actions of the history.
 func (w *world) live() {
 	for range w.plan.steps {
 		w.mu.Lock()
@@ -359,8 +362,8 @@ func (w *world) heal() {
 	}
 }
 
-// conclude lets the streamer come to rest, lose its connection, stop, and start once
-// more: a fault that is merely quiet is not over.
+// conclude lets the streamer come to rest, lose its connection, stop, and start
+// again: a fault that is merely quiet is not over.
 func (w *world) conclude() {
 	w.write()
 	w.rest()
@@ -383,7 +386,7 @@ func (w *world) conclude() {
 		p.cancel()
 		<-p.done
 	}
-	pass(context.Background(), 3*time.Minute) // what is left behind ends by itself
+	pass(context.Background(), 3*time.Minute) // abandoned calls end by themselves
 }
 
 // rest waits until everything is published, or the streamer has ended.
@@ -411,8 +414,8 @@ func (w *world) rest() {
 	}
 }
 
-// replay plays one seed until it fails. Go chooses among goroutines, and among the
-// cases of a select, as it likes, so that now and then a seed takes another turn.
+// replay plays one seed until it fails. Go chooses freely among goroutines and
+// among the cases of a select, so a seed occasionally takes a different course.
 func replay(t *testing.T, seed uint64) {
 	t.Helper()
 	for range 200 {
@@ -423,8 +426,8 @@ func replay(t *testing.T, seed uint64) {
 	}
 }
 
-// TestModel plays thousands of histories. A failure names its seed: play it again
-// with -model.seed, which also tells what happened.
+// TestModel plays thousands of histories. A failure names its seed. Play the
+// seed again with -model.seed, which also prints what happened.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	if *modelSeed != 0 {

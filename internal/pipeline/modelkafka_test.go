@@ -40,8 +40,8 @@ func (w *world) connectKafka(p *process) func(kafka.ClientConfig) (cluster, erro
 	}
 }
 
-// ask lets the time of a question pass. A frozen broker does not answer, and closing
-// the connection ends the question.
+// ask lets the time of a request pass. A frozen broker does not answer, and
+// closing the connection ends the request.
 func (k *modelKafka) ask(ctx context.Context) error {
 	pass(ctx, time.Millisecond)
 	k.process.thawed()
@@ -115,7 +115,7 @@ func (k *modelKafka) Existing(topics []string) (map[string][]int32, error) {
 }
 
 func (k *modelKafka) Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error) {
-	existing, err := k.Existing(topics) //nolint:contextcheck // as the real one
+	existing, err := k.Existing(topics) //nolint:contextcheck // like the real one
 	ends := map[string]map[int32]int64{}
 	for name, ids := range existing {
 		ends[name] = map[int32]int64{}
@@ -126,7 +126,7 @@ func (k *modelKafka) Ends(ctx context.Context, topics []string) (map[string]map[
 	return ends, errors.Join(err, k.ask(ctx))
 }
 
-// ReadBack does in the simplest way what the real one does.
+// ReadBack does what the real one does, in the simplest way.
 func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
 	if err := k.ask(ctx); err != nil {
 		return router.Found{}, err
@@ -183,7 +183,7 @@ func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Fo
 
 func (k *modelKafka) Compacted(topic string) compacted { return &modelTopic{kafka: k, name: topic} }
 
-// modelOwner is who writes.
+// modelOwner is the producer identity that writes.
 type modelOwner struct {
 	*modelKafka
 	transactional string
@@ -292,8 +292,9 @@ func (t *modelTopic) Append(ctx context.Context, key, value []byte) error {
 	return t.write(ctx, t.name, 0, key, value)
 }
 
-// modelStore keeps records as a table does: whoever claims a record shuts others
-// out. It may be slow, refuse, or store without being able to say so.
+// modelStore keeps records like a table: a process that claims a record shuts
+// others out. The store may be slow, refuse, or store without being able to
+// report it.
 type modelStore struct {
 	world   *world
 	process *process
@@ -311,7 +312,7 @@ func (w *world) openStore(p *process) func(context.Context, CheckpointConfig) (c
 	}
 }
 
-// openStored opens it to be read.
+// openStored opens the store for reading.
 func (w *world) openStored(p *process) func(context.Context, CheckpointConfig) (checkpoint.Reader, error) {
 	open := w.openStore(p)
 	return func(ctx context.Context, c CheckpointConfig) (checkpoint.Reader, error) { return open(ctx, c) }
@@ -319,7 +320,7 @@ func (w *world) openStored(p *process) func(context.Context, CheckpointConfig) (
 
 var errModelStore = errors.New("checkpoint store is not available")
 
-// use lets the time of a question pass.
+// use lets the time of a request pass.
 func (s *modelStore) use(ctx context.Context) error {
 	s.world.mu.Lock()
 	latency := s.world.storeLatency

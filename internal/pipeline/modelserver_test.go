@@ -13,9 +13,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// modelServer is a PostgreSQL server with a WAL of transactions. Its copies, made
-// for a standby or a backup, share what was written before and go their own way
-// afterwards. All of it is guarded by the world's mutex.
+// modelServer is a PostgreSQL server with a WAL of transactions. Its copies,
+// made for a standby or a backup, share what was written before and diverge
+// afterwards. The world's mutex guards all of it.
 type modelServer struct {
 	world    *world
 	name     string
@@ -26,11 +26,11 @@ type modelServer struct {
 	slots    map[string]*modelSlot
 	locks    map[string]*modelControl
 	table    replication.Table
-	entry    int // which entry of the table in the publication it is
+	entry    int // number of the table's current entry in the publication
 	up       bool
 	started  string
 	standby  bool            // in recovery
-	replayed replication.LSN // as far as it has replayed its WAL since it was started; 0: all of it
+	replayed replication.LSN // how far it has replayed its WAL since it was started; 0: all of it
 	broken   bool            // decoding fails as soon as it begins
 	changed  chan struct{}
 }
@@ -53,7 +53,7 @@ type modelRow struct {
 }
 
 type modelSlot struct {
-	confirmed, durable replication.LSN // durable is what a crash leaves
+	confirmed, durable replication.LSN // durable is what survives a crash
 	synced             bool
 	reader             *modelReader
 }
@@ -68,7 +68,10 @@ const (
 var modelColumns = []string{"id", "aggregatetype", "aggregateid", "type", "payload"}
 
 func newModelServer(w *world) *modelServer {
-	s := &modelServer{world: w, name: "first", timeline: 1, end: firstLSN, slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, up: true, started: "first", changed: make(chan struct{})}
+	s := &modelServer{
+		world: w, name: "first", timeline: 1, end: firstLSN, slots: map[string]*modelSlot{},
+		locks: map[string]*modelControl{}, up: true, started: "first", changed: make(chan struct{}),
+	}
 	s.table = replication.Table{
 		Exists: true, OID: 16400, Kind: "r", Persistence: "p", Publication: true,
 		Inserts: true, ViaRoot: true, Published: true,
@@ -80,9 +83,13 @@ func newModelServer(w *world) *modelServer {
 	return s
 }
 
-// copyUpTo is the server as far as its WAL goes up to an LSN.
+// copyUpTo is a copy of the server with its WAL up to an LSN.
 func (s *modelServer) copyUpTo(name string, lsn replication.LSN) *modelServer {
-	c := &modelServer{world: s.world, name: name, timeline: s.timeline, switches: slices.Clone(s.switches), slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, table: s.table, entry: s.entry, up: true, started: name, changed: make(chan struct{})}
+	c := &modelServer{
+		world: s.world, name: name, timeline: s.timeline, switches: slices.Clone(s.switches),
+		slots: map[string]*modelSlot{}, locks: map[string]*modelControl{}, table: s.table, entry: s.entry, up: true,
+		started: name, changed: make(chan struct{}),
+	}
 	for _, t := range s.wal {
 		if t.end <= lsn {
 			c.wal = append(c.wal, t)
@@ -96,7 +103,7 @@ func (s *modelServer) copyUpTo(name string, lsn replication.LSN) *modelServer {
 	return c
 }
 
-// flushed is up to where the WAL can be read.
+// flushed is the LSN up to which the WAL can be read.
 func (s *modelServer) flushed() replication.LSN {
 	if s.replayed != 0 {
 		return s.replayed
@@ -104,7 +111,7 @@ func (s *modelServer) flushed() replication.LSN {
 	return s.end
 }
 
-// note wakes whoever waits for the server.
+// note wakes all goroutines that wait for the server.
 func (s *modelServer) note() {
 	close(s.changed)
 	s.changed = make(chan struct{})
@@ -119,7 +126,7 @@ func (s *modelServer) commit(rows ...modelRow) {
 	s.note()
 }
 
-// fill appends WAL that is none of ours.
+// fill appends WAL that does not concern the streamer.
 func (s *modelServer) fill(bytes int) {
 	s.end += replication.LSN(bytes) &^ 7
 	s.note()
@@ -143,7 +150,7 @@ func (s *modelServer) cut(readers, controls bool) {
 	s.note()
 }
 
-// crash ends all connections and takes slots back to what is on disk.
+// crash ends all connections and resets slots to what is on disk.
 func (s *modelServer) crash() {
 	s.cut(true, true)
 	for _, slot := range s.slots {
@@ -159,7 +166,7 @@ func (s *modelServer) promote() {
 	s.note()
 }
 
-// last is the last row that is published and ends at or below an LSN.
+// last is the last published row whose transaction ends at or below an LSN.
 func (s *modelServer) last(lsn replication.LSN) (at replication.Position, id string) {
 	for _, t := range s.wal {
 		if t.end <= lsn && len(t.rows) > 0 && t.published {
@@ -182,8 +189,8 @@ type modelControl struct {
 	cut     bool
 }
 
-// idleTimeout is how long the server keeps a session, and its lock, that asks
-// nothing (idle_session_timeout).
+// idleTimeout is how long the server keeps an idle session and its lock
+// (idle_session_timeout).
 const idleTimeout = 15 * time.Second
 
 func (w *world) connectDatabase(p *process) func(context.Context, replication.Config) (database, error) {
@@ -199,7 +206,7 @@ func (w *world) connectDatabase(p *process) func(context.Context, replication.Co
 	}
 }
 
-// use runs do while the connection lives.
+// use runs do while the connection is alive.
 func (c *modelControl) use(ctx context.Context, do func() error) error {
 	pass(ctx, time.Millisecond)
 	w := c.server.world
@@ -261,7 +268,8 @@ func (c *modelControl) DescribeTable(ctx context.Context) (t replication.Table, 
 	return t, err
 }
 
-// membership is the entry, which the model hides among the published columns.
+// membership returns the entry, which the model hides among the published
+// columns.
 func (c *modelControl) membership(t replication.Table) string {
 	return t.Attributes[len(t.Attributes)-1]
 }
@@ -286,7 +294,10 @@ func (o *modelObserver) Look(ctx context.Context) (replication.Table, []replicat
 	if err != nil {
 		return now, nil, err
 	}
-	found := append(replication.CheckTable(now, replication.Config{Table: "public.outbox", Publication: "streamer"}), o.gap(o.membership(o.last), now)...)
+	found := append(
+		replication.CheckTable(now, replication.Config{Table: "public.outbox", Publication: "streamer"}),
+		o.gap(o.membership(o.last), now)...,
+	)
 	o.last = now
 	return now, found, nil
 }
@@ -335,8 +346,8 @@ func (c *modelControl) Close() {
 	maps.DeleteFunc(c.server.locks, func(_ string, holder *modelControl) bool { return holder == c })
 }
 
-// modelReader is a stream of pgoutput messages. It is what a walsender is, or, with
-// the name of a catch-up reader, several sessions of SQL.
+// modelReader is a stream of pgoutput messages. It stands for a walsender or,
+// with the name of a catch-up reader, for several SQL sessions.
 type modelReader struct {
 	process  *process
 	server   *modelServer
@@ -354,15 +365,19 @@ type modelReader struct {
 
 type modelCatchUp struct{ *modelReader }
 
-// Behind is how much WAL has not been handed out.
+// Behind is how much WAL has not yet been handed out.
 func (r modelCatchUp) Behind() int64 {
 	r.server.world.mu.Lock()
 	defer r.server.world.mu.Unlock()
 	return int64(r.server.end) - int64(r.from)
 }
 
-func (w *world) read(p *process) func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error) {
-	return func(ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN) (reader, error) {
+func (w *world) read(p *process) func(
+	context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN,
+) (reader, error) {
+	return func(
+		ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN,
+	) (reader, error) {
 		pass(ctx, time.Millisecond)
 		p.thawed()
 		w.mu.Lock()
@@ -380,7 +395,10 @@ func (w *world) read(p *process) func(context.Context, Reading, replication.Conf
 		if s.broken {
 			w.attemptedLocked(p, "open a stream")
 		}
-		r := &modelReader{process: p, server: s, slot: slot, from: max(start, slot.confirmed), received: start, heard: time.Now(), left: -1, woken: make(chan struct{}, 1)}
+		r := &modelReader{
+			process: p, server: s, slot: slot, from: max(start, slot.confirmed), received: start, heard: time.Now(), left: -1,
+			woken: make(chan struct{}, 1),
+		}
 		if w.random.IntN(100) < w.plan.shortStreams {
 			r.left = w.random.IntN(30)
 		}
@@ -417,7 +435,7 @@ func (r *modelReader) Next() (replication.Message, error) {
 	return m, nil
 }
 
-// aliveLocked is why nothing more comes, or nil.
+// aliveLocked returns why nothing more comes, or nil.
 func (r *modelReader) aliveLocked() error {
 	switch {
 	case r.cut != nil:
@@ -439,14 +457,15 @@ func (r *modelReader) end() {
 	}
 }
 
-// decode queues the next transaction, or tells how far the WAL has come.
+// decode queues the next transaction, or a keepalive with the end of the WAL.
 func (r *modelReader) decode() {
 	for _, t := range r.server.wal {
 		if t.commit < r.from {
 			continue
 		}
 		if t.commit > r.told+64 && r.server.world.random.IntN(3) == 0 {
-			// While it skips what is none of ours, a server says how far it has come.
+			// While it skips what does not concern the streamer, a server reports how
+			// far it has come.
 			r.told = t.commit
 			r.queue = append(r.queue, replication.Message{Kind: replication.Keepalive, LSN: t.commit, ReplyRequested: true})
 		}
@@ -460,15 +479,17 @@ func (r *modelReader) decode() {
 	}
 }
 
-// messages are what pgoutput makes of a transaction. One without a row of ours is
-// sent by old servers, and left out by newer ones.
+// messages are what pgoutput makes of a transaction. Old servers send a
+// transaction without an outbox row, and newer ones omit it.
 func (t modelTransaction) messages(to []replication.Message, described *bool) []replication.Message {
 	if !t.published || len(t.rows) == 0 {
 		return append(to, replication.Message{Kind: replication.Keepalive, LSN: t.end})
 	}
 	data := func(b []byte) { to = append(to, replication.Message{Kind: replication.Data, LSN: t.commit, Data: b}) }
 	since2000 := t.at - time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
-	data(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{'B'}, uint64(t.commit)), uint64(since2000)), 7))
+	data(binary.BigEndian.AppendUint32(
+		binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64([]byte{'B'}, uint64(t.commit)), uint64(since2000)), 7,
+	))
 	if !*described {
 		*described = true
 		data(modelRelation())
@@ -569,7 +590,7 @@ func (r *modelReader) Close() {
 	r.end()
 }
 
-// pass lets a bubble's time pass.
+// pass lets time pass in a bubble.
 func pass(ctx context.Context, d time.Duration) {
 	select {
 	case <-time.After(d):

@@ -13,10 +13,10 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// The promise of README, as far as it can be seen from outside a process.
+// The promise of the README, as far as it is visible from outside a process.
 
-// confirmedLocked judges a position that a process confirms: everything below it must be
-// in Kafka, and the position must be stored.
+// confirmedLocked judges a position that a process confirms: everything below
+// it must be in Kafka, and the position must be stored.
 func (w *world) confirmedLocked(p *process, s *modelServer, lsn replication.LSN) {
 	published := w.published()
 	for _, t := range s.wal {
@@ -35,8 +35,9 @@ func (w *world) confirmedLocked(p *process, s *modelServer, lsn replication.LSN)
 	}
 }
 
-// mayTakeOver judges a process that asks for the producer id, which ends whoever has
-// it: it must have the lock, or have lost it only a moment ago.
+// mayTakeOver judges a process that requests the producer ID, which fences its
+// previous owner. The process must have the lock, or have lost it only a moment
+// ago.
 func (w *world) mayTakeOver(p *process) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -45,8 +46,8 @@ func (w *world) mayTakeOver(p *process) {
 	}
 }
 
-// saving judges a checkpoint that is about to be stored: everything below it must be
-// in Kafka, and the row that it names must be the last one below it.
+// saving judges a checkpoint about to be stored: everything below it must be in
+// Kafka, and the row that it names must be the last row below it.
 func (w *world) saving(p *process, encoded []byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -67,14 +68,18 @@ func (w *world) saving(p *process, encoded []byte) {
 	switch {
 	case !r.Exact || w.begun:
 	case before != nil && before.Last != nil && *before.Last == *r.Last && (before.Producer != r.Producer || before.LSN == r.LSN):
-		// A start goes back to where the slot begins, and the last row stays what it is.
+		// A start goes back to where the slot begins, and the last row stays the
+		// same.
 	case r.Last.ID != id || r.Last.Sequence != wire.FormatSequence(at):
-		w.failLocked("process %d stores %s with %s (%s) as the last row, which is %s (%s)", p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, wire.FormatSequence(at))
+		w.failLocked(
+			"process %d stores %s with %s (%s) as the last row, which is %s (%s)",
+			p.number, r.LSN, r.Last.ID, r.Last.Sequence, id, wire.FormatSequence(at),
+		)
 	}
 }
 
-// coveredLocked makes sure that everything below a checkpoint whose last row this server
-// has is in Kafka.
+// coveredLocked makes sure that everything below a checkpoint is in Kafka, if
+// this server has the checkpoint's last row.
 func (w *world) coveredLocked(p *process, s *modelServer, r checkpoint.Record, what string) {
 	if _, id := s.last(r.LSN); w.begun || !r.Exact || r.Last == nil || r.Last.ID != id {
 		return // it is of another history
@@ -86,18 +91,21 @@ func (w *world) coveredLocked(p *process, s *modelServer, r checkpoint.Record, w
 		}
 		for _, row := range t.rows {
 			if len(published[row.id]) == 0 {
-				w.failLocked("process %d %s %s (last %s), but row %s, committed at %s, is in no topic", p.number, what, r.LSN, r.Last.ID, row.id, t.commit)
+				w.failLocked(
+					"process %d %s %s (last %s), but row %s, committed at %s, is in no topic",
+					p.number, what, r.LSN, r.Last.ID, row.id, t.commit,
+				)
 				return
 			}
 		}
 	}
 }
 
-// cleanLocked judges a process that has ended with exit code 0: nothing may be in flight,
-// and what it has published must be below the checkpoint, but for the transaction
-// whose end it had not read when the connection was lost, and for what it has filled
-// in below the last row of a predecessor that had not reappeared yet. The mutex is
-// held.
+// cleanLocked judges a process that has ended with exit code 0. Nothing may be
+// in flight, and what it has published must be below the checkpoint. The
+// transaction whose end it had not read when the connection was lost is exempt.
+// So is what it has filled in below a predecessor's last row that had not
+// reappeared yet. The mutex is held.
 func (w *world) cleanLocked(p *process) {
 	r := w.record()
 	if r == nil {
@@ -170,7 +178,8 @@ func (w *world) audit() {
 	}
 }
 
-// unconfirmed makes sure that the slot has not passed what a refusal is about.
+// unconfirmed makes sure that the slot has not passed the position that a
+// refusal is about.
 func (w *world) unconfirmed(published map[string][]model.Record) {
 	slot := w.primary.slots[modelSlotName]
 	if slot == nil || w.begun {
@@ -186,7 +195,7 @@ func (w *world) unconfirmed(published map[string][]model.Record) {
 	}
 }
 
-// order makes sure that the rows of a key came in commit order.
+// order makes sure that the rows of a key arrived in commit order.
 func (w *world) order(known map[string]replication.Position, key map[string]string) {
 	w.kafka.Lock()
 	defer w.kafka.Unlock()
@@ -208,8 +217,8 @@ func (w *world) order(known map[string]replication.Position, key map[string]stri
 	}
 }
 
-// across makes sure that the rows of a key were first written in commit order, in
-// whatever partition.
+// across makes sure that the rows of a key were first written in commit order,
+// whatever the partition.
 func (w *world) across(known map[string]replication.Position, key map[string]string) {
 	w.kafka.Lock()
 	defer w.kafka.Unlock()

@@ -1,13 +1,13 @@
-// Package pipeline is the only place that knows all four stages. It connects
+// Package pipeline is the only package that knows all four stages. It connects
 // them, runs sessions one after the other, and decides what an error means.
 //
-//	tenure:  lock → producer id → checkpoint → checks     (who we are, and from where)
+//	tenure:  lock → producer id → checkpoint → checks     (which producer, and from where)
 //	session: a reader … until something breaks            (one stretch of the tenure)
 //
-// There is one way of recovery: what runs ends, and a new one starts from the
-// checkpoint after a pause. Only the producer, what it has in flight, and the
-// position of the last event handed to it live on, as long as nobody else can
-// have written in between.
+// There is only one way to recover: the current session or tenure ends, and
+// after a pause a new one starts from the checkpoint. Only the producer, what
+// it has in flight, and the position of the last event handed to it survive.
+// They survive only as long as no other instance can have written in between.
 package pipeline
 
 import (
@@ -27,10 +27,10 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Config is what a pipeline is made of.
+// Config configures a Pipeline.
 type Config struct {
-	// DSN gives the connection string each time it is needed, so that a rotated
-	// password is used.
+	// DSN returns the connection string. It is called whenever the string is
+	// needed, so that a rotated password takes effect.
 	DSN         func() (string, error)
 	Replication replication.Config // without DSN
 	Mapping     decoder.Mapping
@@ -40,46 +40,47 @@ type Config struct {
 	Checkpoint  CheckpointConfig
 	Resume      Resume
 	Reading     Reading
-	// CatchUpFrom is from how many bytes of log behind ReadAuto reads by SQL.
+	// CatchUpFrom is the lag, in bytes of WAL, from which ReadAuto reads by SQL.
 	CatchUpFrom int64
 	Rewind      Rewind
 	Cleanup     Cleanup
-	// Until is where to stop: what commits at or above it is left to others. 0 is
-	// no end.
+	// Until is where to stop. Transactions that commit at or above it are left to
+	// others. 0 means no end.
 	Until replication.LSN
-	// Replay is what to publish again, from a slot that was made for it, instead
-	// of streaming; nil for streaming.
+	// Replay is what to publish again instead of streaming, from a slot created
+	// for that purpose. It is nil for streaming.
 	Replay *Replay
-	// TransactionalIDPrefix begins the name by which predecessors are kept out.
+	// TransactionalIDPrefix is the prefix of the transactional ID that keeps
+	// predecessors out.
 	TransactionalIDPrefix string
 
 	StatusInterval time.Duration // between status updates to the server
-	BlockedTimeout time.Duration // after which a connection we cannot read is closed
-	DrainTimeout   time.Duration // for what is in flight when stopping
+	BlockedTimeout time.Duration // after which a connection that cannot be read is closed
+	DrainTimeout   time.Duration // for events in flight when stopping
 	RetryInitial   time.Duration
 	RetryMax       time.Duration
 	Log            *slog.Logger
 	Metrics        Metrics
 }
 
-// Metrics is told what happens. All methods may be called from the reading
-// goroutine and must not block.
+// Metrics receives what happens in a pipeline. All methods may be called from
+// the reading goroutine and must not block.
 type Metrics interface {
 	router.Observer
 	// Reconnected reports that a session has ended with a transient error.
 	Reconnected()
 	// Skipped reports an event that was read again and not published again.
 	Skipped()
-	// Phase reports that the pipeline does something else now.
+	// Phase reports that the pipeline has entered another phase.
 	Phase(Phase)
 	// Position reports when the checkpoint was stored and what is in flight.
 	Position(saved time.Time, inFlightBytes, inFlightEvents int)
-	// DeadLetter reports a row that went to the dead letters.
+	// DeadLetter reports a row that became a dead letter.
 	DeadLetter(class string)
 	// Resuming reports whether predecessors are kept out, so that nothing is
 	// repeated after a crash.
 	Resuming(exactlyOnce bool)
-	// CatchingUp reports whether the log is read by SQL.
+	// CatchingUp reports whether the WAL is read by SQL.
 	CatchingUp(yes bool)
 	// Slot reports the slot as the server sees it.
 	Slot(replication.Slot)
@@ -93,15 +94,16 @@ type Metrics interface {
 type Pipeline struct {
 	ground
 	servers servers
-	flow    *flow              // what lives on between sessions; nil before the first
-	left    *heir              // what the flow before has left, while there is none; or nil
-	server  replication.Server // that was connected to last
-	// noCatchUpUntil is until when a server that refused is only streamed from.
+	flow    *flow              // survives between sessions; nil before the first
+	left    *heir              // what the previous flow left, while there is no flow; or nil
+	server  replication.Server // the last one connected to
+	// noCatchUpUntil is the end of the time in which a server that refused
+	// catching up is only streamed from.
 	noCatchUpUntil time.Time
-	// condemned are rows that the broker has refused, by position, until they
+	// condemned holds rows that the broker has refused, by position, until they
 	// have become dead letters.
 	condemned map[replication.Position]*router.PoisonError
-	asked     atomic.Pointer[time.Time] // when it was asked to stop
+	asked     atomic.Pointer[time.Time] // when the pipeline was asked to stop
 }
 
 // New checks what can be checked without a server.
@@ -117,19 +119,22 @@ func newPipeline(c Config, s servers) (*Pipeline, error) {
 	return &Pipeline{ground: newGround(c), servers: s}, nil
 }
 
-// DrainError tells that the process was stopped before everything in flight
+// DrainError reports that the process was stopped before everything in flight
 // was acknowledged.
 type DrainError struct {
 	Events int
 	Cause  string // what was being waited for
-	// Unsaved is the checkpoint that could not be stored, although everything
-	// was acknowledged, or 0.
+	// Unsaved is the checkpoint that could not be stored, although everything was
+	// acknowledged. Otherwise it is 0.
 	Unsaved replication.LSN
 }
 
 func (e *DrainError) Error() string {
 	if e.Unsaved != 0 {
-		return fmt.Sprintf("stopped at the drain deadline before the last checkpoint %s was stored (%s): the next start reads back what was published", e.Unsaved, e.Cause)
+		return fmt.Sprintf(
+			"stopped at the drain deadline before the last checkpoint %s was stored (%s): the next start reads back what was published",
+			e.Unsaved, e.Cause,
+		)
 	}
 	if e.Events == 0 {
 		return fmt.Sprintf("stopped before the last checkpoint could be made (%s): the next start reads back what was published", e.Cause)
@@ -137,10 +142,10 @@ func (e *DrainError) Error() string {
 	return fmt.Sprintf("stopped at the drain deadline with %d events in flight (%s): they will be published again", e.Events, e.Cause)
 }
 
-// Run streams until ctx is cancelled, and then drains; what has come to
-// Config.Until ends by itself. It returns nil after a clean stop, which means that
-// nothing is in flight and that the low watermark is stored; otherwise an error
-// whose failure class says what to do, or a *DrainError.
+// Run streams until ctx is cancelled, and then drains. It ends by itself at
+// Config.Until. It returns nil after a clean stop: nothing is in flight, and
+// the low watermark is stored. Otherwise it returns a *DrainError, or an error
+// whose failure class says what to do.
 func (p *Pipeline) Run(ctx context.Context) error {
 	defer p.discard()
 	defer context.AfterFunc(ctx, func() { p.stopping() })()
@@ -166,7 +171,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			}
 			return p.locate(ctx, err)
 		}
-		// Opening a stream is no progress: what ended it may end every one.
+		// Opening a stream is not progress: what ended this one may end every one.
 		if p.stored() > stored || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
 			pause.Reset()
 		}
@@ -184,8 +189,8 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	}
 }
 
-// dispute notes in the checkpoint that a refusal is about another history, so that
-// `streamer checkpoint set` begins a new one.
+// dispute records in the checkpoint that the refusal is about another history,
+// so that `streamer checkpoint set` begins a new one.
 func (p *Pipeline) dispute(ctx context.Context, refusal error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 	defer cancel()
@@ -199,11 +204,11 @@ func (p *Pipeline) dispute(ctx context.Context, refusal error) error {
 	return refusal
 }
 
-// steady is how long a tenure lasts at least that was a good one, even if there was
-// nothing to do.
+// steady is the minimum duration of a tenure that counts as a good one, even if
+// there was nothing to do.
 const steady = time.Minute
 
-// stored is the checkpoint, as far as there is one in this process.
+// stored is the stored checkpoint, or 0 if this process has none.
 func (p *Pipeline) stored() replication.LSN {
 	switch {
 	case p.flow != nil:
@@ -214,16 +219,17 @@ func (p *Pipeline) stored() replication.LSN {
 	return 0
 }
 
-// stopping is when the run was asked to stop: what is in flight has DrainTimeout from
-// then on, whatever ends meanwhile. It may be called only once that has happened.
+// stopping is when the run was asked to stop. From then on, what is in flight
+// has DrainTimeout, whatever ends meanwhile. It may be called only after that
+// request.
 func (p *Pipeline) stopping() time.Time {
 	now := time.Now()
 	p.asked.CompareAndSwap(nil, &now)
 	return *p.asked.Load()
 }
 
-// stopped ends a run that was asked to stop while no session was at work: what is
-// in flight still gets its chance.
+// stopped ends a run that was asked to stop while no session was running. What
+// is in flight still gets its chance.
 func (p *Pipeline) stopped() error {
 	if p.flow != nil && p.flow.fenced() {
 		return nil
@@ -232,7 +238,7 @@ func (p *Pipeline) stopped() error {
 		p.state.set(Draining, "stopping")
 		err := p.flow.stop(p.stopping().Add(p.config.DrainTimeout))
 		if poison, ok := errors.AsType[*router.PoisonError](err); ok && poison.Late && p.purpose.passes(p.config.Rules) {
-			return &DrainError{Events: p.flow.producer.Events(), Cause: err.Error()} // the next start gives it to the dead letters
+			return &DrainError{Events: p.flow.producer.Events(), Cause: err.Error()} // the next start makes it a dead letter
 		}
 		return err
 	}
@@ -246,9 +252,9 @@ func (p *Pipeline) stopped() error {
 	return nil
 }
 
-// final tells whether an error ends the process. What looks like a mistake in
-// the configuration is one only before anything has worked: later it is more
-// likely a password being rotated or a server being replaced.
+// final reports whether an error ends the process. What looks like a
+// configuration mistake is one only before anything has worked. Later the cause
+// is more likely a password being rotated or a server being replaced.
 func (p *Pipeline) final(err error, streamed bool) bool {
 	switch failure.ClassOf(err) {
 	case failure.Refused:
@@ -260,7 +266,7 @@ func (p *Pipeline) final(err error, streamed bool) bool {
 	}
 }
 
-// discard ends what lives on between sessions.
+// discard closes the flow, which otherwise survives between sessions.
 func (p *Pipeline) discard() {
 	if p.flow != nil {
 		p.flow.close()
@@ -268,7 +274,7 @@ func (p *Pipeline) discard() {
 	}
 }
 
-// retire ends the flow, and keeps what it leaves for the next one.
+// retire closes the flow, and keeps what it leaves for the next one.
 func (p *Pipeline) retire() {
 	if p.flow != nil {
 		p.left = p.flow.leave()
@@ -276,7 +282,7 @@ func (p *Pipeline) retire() {
 	}
 }
 
-// connect opens the SQL connection with the connection string as it is now.
+// connect opens the SQL connection with the current connection string.
 func (p *Pipeline) connect(ctx context.Context) (database, replication.Config, error) {
 	c, err := p.replication()
 	if err != nil {
@@ -292,7 +298,7 @@ func (p *Pipeline) connectWith(ctx context.Context, c replication.Config) (datab
 	return p.servers.database(timed, c)
 }
 
-// replication is the configuration with the connection string as it is now.
+// replication is the configuration with the current connection string.
 func (p *Pipeline) replication() (replication.Config, error) {
 	c := p.config.Replication
 	var err error
@@ -302,8 +308,8 @@ func (p *Pipeline) replication() (replication.Config, error) {
 	return c, nil
 }
 
-// Complete reports whether a replay has ended because nothing is left to be
-// published.
+// Complete reports whether a replay has ended because nothing is left to
+// publish.
 func (p *Pipeline) Complete() bool {
 	r, replays := p.purpose.(replaying)
 	return replays && r.completed.Load()

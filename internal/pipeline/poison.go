@@ -10,10 +10,9 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// condemn notes a row that the broker will never take, so that it becomes a
-// dead letter when it comes by again. It reports whether that can help: what
-// went out behind the row has to be cleared away first, which takes a new
-// producer.
+// condemn notes a row that the broker will never accept, so that it becomes a
+// dead letter when it reappears. It reports whether that can help. What was
+// sent after the row has to be discarded first, which takes a new producer.
 func (p *Pipeline) condemn(err error) bool {
 	poison, ok := errors.AsType[*router.PoisonError](err)
 	if !ok || !poison.Late || !p.purpose.passes(p.config.Rules) {
@@ -29,15 +28,15 @@ func (p *Pipeline) condemn(err error) bool {
 	return true
 }
 
-// pardon forgets condemned rows that a checkpoint has passed. Until then they may
-// come by again.
+// pardon forgets condemned rows that a checkpoint has passed. Until then they
+// may reappear in the stream.
 func (p *Pipeline) pardon() {
 	stored := p.stored()
 	maps.DeleteFunc(p.condemned, func(at replication.Position, _ *router.PoisonError) bool { return at.Commit < stored })
 }
 
-// bury gives a row that can never be published to the dead letters, or err ends the
-// process.
+// bury makes a row that can never be published a dead letter. Where that is not
+// possible, err ends the process.
 func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
 	letter := s.letter(e)
 	if !s.flow.producer.Buries(letter.AggregateType) && !s.flow.passage.Alone(e.Position) {
@@ -52,24 +51,26 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 	if result == router.Appended {
 		s.config.Metrics.DeadLetter(string(class))
 		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
-			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", e.Position.String(), "class", string(class), "reason", letter.Reason)
+			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", e.Position.String(),
+			"class", string(class), "reason", letter.Reason)
 	}
 	return nil
 }
 
-// letter is the row that was decoded last as a dead letter.
+// letter returns the last decoded row as a dead letter.
 func (s *session) letter(e *decoder.Event) router.DeadLetter {
 	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
 	letter.Name(e)
 	return letter
 }
 
-// withWayPast adds to a row that stops the stream how to get past it.
+// withWayPast adds to the error about a row that stops the stream how to get
+// past the row.
 func withWayPast(err error) error {
 	return failure.Advise(err, "to get past the row, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md); deleting the row does not help, because its insert is in the WAL")
 }
 
-// passOver says that a row is left out of a replay.
+// passOver reports that a row is left out of a replay.
 func (g ground) passOver(class router.PoisonClass, err error, where ...any) {
 	g.config.Metrics.DeadLetter(string(class))
 	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", router.Reason(err))...)

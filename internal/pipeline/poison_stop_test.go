@@ -11,8 +11,9 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// A row that the broker refuses while the process is stopping becomes a dead letter
-// at the next start. That is no refusal for a person to decide about.
+// A row that the broker refuses while the process is stopping becomes a dead
+// letter at the next start. That is not a refusal on which the operator must
+// decide.
 func TestLateRejectionWhileStoppingIsNoRefusal(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

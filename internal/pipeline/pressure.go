@@ -5,21 +5,21 @@ import (
 	"time"
 )
 
-// stallAfter is how long events may be in flight without a single acknowledgement
-// before that shows.
+// stallAfter is how long events may be in flight without a single
+// acknowledgement before the state shows it.
 const stallAfter = 5 * time.Second
 
 var errBlocked = errors.New("broker does not acknowledge")
 
-// pressure notices that the broker is slower than the server: it says so, and
-// decides for how long reading may rest. It belongs to a session.
+// pressure detects that the broker is slower than the server. It reports that,
+// and decides how long reading may pause. It belongs to a session.
 type pressure struct {
 	ground
 	flow       *flow
-	patience   time.Duration // how long the broker may keep us from reading
-	since      time.Time     // when the producer began to take nothing; zero while it takes
-	warned     bool          // that it takes nothing
-	progressAt time.Time     // when something was acknowledged last, or nothing was in flight
+	patience   time.Duration // how long the broker may block reading
+	since      time.Time     // since when the producer has taken nothing; zero while it takes events
+	warned     bool          // a warning that it takes nothing was logged
+	progressAt time.Time     // when something was last acknowledged, or nothing was in flight
 	stalled    bool          // nothing has been acknowledged for a while
 }
 
@@ -41,7 +41,7 @@ func (p *pressure) begin() {
 	}
 }
 
-// endure says what is being waited for, and ends the session after a while: a
+// endure reports what reading waits for, and ends the session after a while: a
 // walsender that is not read holds back the server.
 func (p *pressure) endure() error {
 	waited := time.Since(p.since)
@@ -73,8 +73,8 @@ func (p *pressure) end() {
 // relieve notes that something was acknowledged.
 func (p *pressure) relieve() { p.progressAt = time.Now() }
 
-// noteStall shows an outage of the broker that does not block the reading,
-// because everything that waits fits into memory.
+// noteStall reports a broker outage that does not block reading, because
+// everything that waits fits into memory.
 func (p *pressure) noteStall() {
 	if p.flow.producer.Events() == 0 {
 		p.relieve()

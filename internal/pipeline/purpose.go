@@ -13,31 +13,32 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// purpose is what a pipeline is there for: to stream what is committed, or to
-// publish a part of the past again.
+// purpose is what a pipeline does: it streams what is committed, or publishes a
+// part of the past again.
 type purpose interface {
-	// streamID is that of the records that are written. mark is in those of a
-	// replay, and empty for the stream's own.
+	// streamID is the stream ID in the records written. mark is in the records of
+	// a replay, and empty for the stream's own.
 	streamID(checkpoint.Record) string
 	mark() string
 	// lock takes the instance lock.
 	lock(context.Context, *tenure) error
-	// owns reports whether a stored record is to be gone on from. begin gets ready to
+	// owns reports whether to continue from a stored record. begin prepares a
 	// start without one, and completes the first record.
 	owns(checkpoint.Record) bool
 	begin(context.Context, *tenure, *holding, replication.Slot, *checkpoint.Record) error
-	// accompany starts what goes on beside a session.
+	// accompany starts what runs alongside a session.
 	accompany(context.Context, *sync.WaitGroup, *tenure, *session)
 	limiter() *rate.Limiter // nil without a limit
 	// wants decides whether a row is to be published, and waits for its time.
 	wants(*session, *decoder.Event) (bool, error)
-	// poisoned decides what becomes of a row that cannot be published. passes reports
-	// whether there is a way to go on behind one that the broker has refused.
+	// poisoned decides what becomes of a row that cannot be published. passes
+	// reports whether the stream can continue after a row that the broker has
+	// refused.
 	poisoned(*session, *decoder.Event, error, router.PoisonClass) error
 	passes(router.Rules) bool
-	// reached is told up to where everything is published, complete that nothing is
-	// left. parts reports whether the slot is of use afterwards, so that its reader
-	// takes leave.
+	// reached receives the LSN below which everything is published. complete notes
+	// that nothing is left. parts reports whether the slot is still needed
+	// afterwards, so that its reader ends the stream cleanly.
 	reached(replication.LSN)
 	complete()
 	parts() bool
@@ -77,8 +78,9 @@ func (streaming) poisoned(s *session, e *decoder.Event, err error, class router.
 	return s.bury(e, err, class)
 }
 
-// replaying publishes a part of the past again. A second replay does not wait for
-// the first. The slot was made for it and is not needed afterwards.
+// replaying publishes a part of the past again. A second replay does not wait
+// for the first. The slot was created for the replay and is not needed
+// afterwards.
 type replaying struct {
 	*Replay
 	completed *atomic.Bool
@@ -106,8 +108,8 @@ func (r replaying) reached(lsn replication.LSN) {
 	}
 }
 
-// poisoned leaves the row out: it could not be published before, and what became of
-// it was decided then.
+// poisoned leaves the row out. It could not be published before, and what
+// became of it was decided then.
 func (r replaying) poisoned(s *session, e *decoder.Event, err error, class router.PoisonClass) error {
 	s.passOver(class, err, "position", e.Position.String())
 	return nil

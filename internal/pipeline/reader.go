@@ -11,39 +11,40 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// Reading says how the log is read.
+// Reading is how the WAL is read.
 type Reading string
 
-// The ways to read. All of them deliver the same, in the same order.
+// The ways to read. All of them deliver the same messages in the same order.
 const (
 	// ReadAuto streams, and catches up by SQL while far behind.
 	ReadAuto Reading = "auto"
 	// ReadStream only streams.
 	ReadStream Reading = "stream"
-	// ReadCatchUp only reads by SQL, and asks again and again once everything is
-	// read: for servers that allow no replication connection to last, and for
-	// tests.
+	// ReadCatchUp only reads by SQL, and keeps polling once everything is read. It
+	// is for servers on which no replication connection lasts, and for tests.
 	ReadCatchUp Reading = "catch-up"
 )
 
 const (
-	// nearlyThere is from where on streaming is worth the change, as a part of
-	// CatchUpFrom. The distance keeps a load near the limit from going to and fro.
+	// nearlyThere divides CatchUpFrom: changing to streaming is worthwhile at or
+	// below that lag. The distance between the two limits keeps a load near one of
+	// them from switching back and forth.
 	nearlyThere = 8
-	// noCatchUpFor is how long a server that has refused is not asked again.
+	// noCatchUpFor is how long a server that has refused catching up is not asked
+	// again.
 	noCatchUpFor = 10 * time.Minute
-	// blockedCatchUp is how long a broker may keep us from reading by SQL: the
-	// server keeps a snapshot meanwhile, which holds back vacuum.
+	// blockedCatchUp is how long a broker may block reading by SQL. Meanwhile the
+	// server keeps a snapshot, which holds back vacuum.
 	blockedCatchUp = 10 * time.Second
 	// handOverTimeout bounds the wait for the slot to become free.
 	handOverTimeout = 10 * time.Second
 )
 
-// errSwitch ends a session so that another reader goes on where it was.
+// errSwitch ends a session so that another reader continues from its position.
 var errSwitch = errors.New("change of the reader")
 
-// reader is one way to read the log from one position on. One goroutine owns
-// it; only Wake may be called from others.
+// reader is one way to read the WAL from a position. One goroutine owns it.
+// Only Wake may be called from others.
 type reader interface {
 	Next() (replication.Message, error)
 	Wait(until time.Time) error
@@ -56,9 +57,10 @@ type reader interface {
 	Close()
 }
 
-// open starts a reader, waiting while another client uses the slot, and returns from
-// where it reads. The slot is looked at again each time, because that client may move
-// it: up to the checkpoint, if it is a predecessor that confirms what it has stored.
+// open starts a reader, waiting while another client uses the slot, and returns
+// the LSN it reads from. It looks at the slot again each time, because that
+// client may move the slot. A predecessor that confirms what it has stored
+// moves it up to the checkpoint.
 func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, replication.LSN, error) {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
@@ -77,7 +79,7 @@ func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, repli
 			} else if r.Close(); err != nil {
 				return nil, start, err
 			}
-			continue // it was moved before we had it, and the server has skipped that silently
+			continue // another client moved the slot first, and the server has skipped that part silently
 		}
 		if !errors.Is(err, replication.ErrSlotActive) {
 			return nil, start, err
@@ -91,9 +93,9 @@ func (t *tenure) open(ctx context.Context, start replication.LSN) (reader, repli
 	}
 }
 
-// slotFrom reads the slot, and checks that nothing is missing if it is read from
-// start on, and that the server has what has to reappear. Where the slot begins
-// later, but not after the checkpoint, so does the reading.
+// slotFrom reads the slot. It checks that nothing is missing when the slot is
+// read from start on, and that the server has what must reappear. If the slot
+// begins later, but not after the checkpoint, reading begins later too.
 func (t *tenure) slotFrom(ctx context.Context, start *replication.LSN) (replication.Slot, error) {
 	slot, err := t.slot(ctx)
 	if err != nil {
@@ -115,7 +117,9 @@ func (t *tenure) slotFrom(ctx context.Context, start *replication.LSN) (replicat
 	return slot, replication.Refusal(findings)
 }
 
-func (p *Pipeline) openReader(ctx context.Context, source replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
+func (p *Pipeline) openReader(
+	ctx context.Context, source replication.Config, server replication.Server, slot replication.Slot, start replication.LSN,
+) (reader, error) {
 	if p.catchesUp(slot, start) {
 		u, err := p.servers.read(ctx, ReadCatchUp, source, server, slot, start)
 		if err == nil || !p.noCatchUp(err) {
@@ -125,7 +129,7 @@ func (p *Pipeline) openReader(ctx context.Context, source replication.Config, se
 	return p.servers.read(ctx, ReadStream, source, server, slot, start)
 }
 
-// catchesUp tells whether to read by SQL from start on.
+// catchesUp reports whether to read by SQL from start on.
 func (p *Pipeline) catchesUp(slot replication.Slot, start replication.LSN) bool {
 	switch p.config.Reading {
 	case ReadCatchUp:
@@ -137,7 +141,8 @@ func (p *Pipeline) catchesUp(slot replication.Slot, start replication.LSN) bool 
 	}
 }
 
-// noCatchUp takes notice of an error that leaves streaming as the way to read.
+// noCatchUp reports whether err leaves streaming as the only way to read, and
+// remembers it for noCatchUpFor.
 func (p *Pipeline) noCatchUp(err error) bool {
 	refused, ok := errors.AsType[*replication.NoCatchUpError](err)
 	if ok {
@@ -147,14 +152,14 @@ func (p *Pipeline) noCatchUp(err error) bool {
 	return ok
 }
 
-// catchUp is what a reader is that reads by SQL: a *replication.CatchUp.
+// catchUp is a reader that reads by SQL: a *replication.CatchUp.
 type catchUp interface {
-	// Behind is how many bytes of WAL had not been handed out when the server was
+	// Behind is the number of bytes of WAL not yet handed out when the server was
 	// last asked.
 	Behind() int64
 }
 
-// readerName is how a reader is called in the configuration.
+// readerName is the name of a reader in the configuration.
 func readerName(r reader) string {
 	if _, ok := r.(catchUp); ok {
 		return string(ReadCatchUp)
@@ -162,7 +167,7 @@ func readerName(r reader) string {
 	return string(ReadStream)
 }
 
-// caughtUp tells whether streaming is the better way from here on.
+// caughtUp reports whether streaming is the better way from here on.
 func (s *session) caughtUp() bool {
 	u, ok := s.reader.(catchUp)
 	return ok && s.config.Reading == ReadAuto && u.Behind() <= s.config.CatchUpFrom/nearlyThere

@@ -14,21 +14,23 @@ import (
 type Rehearsal struct {
 	Events, Bytes int64
 	Topics        map[string]int64 // events
-	// First and Last are when the first and the last of them were committed.
+	// First and Last are when the first and the last event were committed.
 	First, Last time.Time
-	// Unpublishable rows cannot be routed.
+	// Unpublishable counts rows that cannot be published.
 	Unpublishable int64
 }
 
 // Rehearse reads what a replay would read, from a temporary copy of the rewind
-// slot, and publishes nothing. server is the one that the slot is on.
-func (p *Pipeline) Rehearse(ctx context.Context, server replication.Server, slot replication.Slot, table replication.Table) (Rehearsal, error) {
+// slot, and publishes nothing. server is the server of the slot.
+func (p *Pipeline) Rehearse(
+	ctx context.Context, server replication.Server, slot replication.Slot, table replication.Table,
+) (Rehearsal, error) {
 	config, err := p.replication()
 	if err != nil {
 		return Rehearsal{}, err
 	}
 	config.Slot = slot.Name
-	slot.Active = false // whoever moves it does not disturb a copy
+	slot.Active = false // a client that moves the slot does not disturb a copy
 	reader, err := replication.OpenCatchUp(ctx, config, server, slot, p.config.Replay.From)
 	if err != nil {
 		return Rehearsal{}, err

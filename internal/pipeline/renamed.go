@@ -10,14 +10,14 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// databases knows which there are: a *replication.Control.
+// databases tells which databases exist: a *replication.Control.
 type databases interface {
 	DatabaseExists(ctx context.Context, name string) (bool, error)
 }
 
-// CheckRenamed refuses a slot whose checkpoint is stored under another name of its
-// database: the streams of the two names are different ones, and what was published
-// above the slot's position would be repeated under the new name.
+// CheckRenamed refuses a slot whose checkpoint is stored under another name of
+// its database. The two names have different streams. What was published above
+// the slot's position would be repeated under the new name.
 func CheckRenamed(ctx context.Context, control databases, store checkpoint.Reader, id checkpoint.Identity) error {
 	former, err := checkpoint.Former(ctx, store, id)
 	if errors.Is(err, checkpoint.ErrNone) {
@@ -28,7 +28,7 @@ func CheckRenamed(ctx context.Context, control databases, store checkpoint.Reade
 	}
 	exists, err := control.DatabaseExists(ctx, former.Database)
 	if err != nil || exists {
-		return err // the slot was made again in another database
+		return err // the slot was created again in another database
 	}
 	quote := replication.QuoteIdentifier
 	return failure.Refuse(failure.Advise(

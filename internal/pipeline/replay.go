@@ -16,41 +16,43 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// Replay is a part of the past that is to be published again: of what commits
-// between the position of the slot, which was made for it, and Until, the
-// events that the other fields let through. Nil lets everything through.
+// Replay is a part of the past that is to be published again. It begins at the
+// position of the slot, which was created for the replay, and ends at Until.
+// The other fields select events from what commits in between. A nil field
+// selects all.
 type Replay struct {
 	ID       string // marks the records
-	Request  string // what was asked for; see checkpoint.Replay
-	StreamID string // of the stream whose past it is
+	Request  string // what was requested; see checkpoint.Replay
+	StreamID string // of the stream that is replayed
 	From     replication.LSN
 	Until    replication.LSN // the same as Config.Until
 
-	Since, Before  time.Time // of commits: at or after the one, before the other; zero is no limit
+	Since, Before  time.Time // commits at or after Since and before Before; zero is no limit
 	AggregateTypes []string  // patterns
-	Keys, Topics   []string  // as they are in Kafka
-	// IDs are those of events, nil for all.
+	Keys, Topics   []string  // as in Kafka
+	// IDs are event IDs, nil for all.
 	IDs map[string]struct{}
 
 	Rate int // events per second, 0 for no limit
-	// Reached is told, by the reading goroutine, up to where everything has been
-	// published again.
+	// Reached receives the LSN below which everything has been published again.
+	// The reading goroutine calls it.
 	Reached func(replication.LSN)
 }
 
 var (
-	// errComplete ends what has come to Config.Until.
+	// errComplete ends a session that has reached Config.Until, or has nothing
+	// left to publish.
 	errComplete = errors.New("everything that was asked for is published")
-	// errInterrupted ends a replay within a transaction, because it was asked to
-	// stop: what is left is published when it goes on.
+	// errInterrupted ends a replay within a transaction because it was asked to
+	// stop. The rest is published when the replay continues.
 	errInterrupted = errors.New("replay is interrupted")
 )
 
 const (
-	// disorder is how far the times of commits may be from the order of the log:
-	// a server takes the time before it writes the record.
+	// disorder is how far commit times may deviate from the order of the WAL: a
+	// server takes the time before it writes the record.
 	disorder = time.Minute
-	// shortestPause is what a throttled replay waits at least: shorter pauses add
+	// shortestPause is the shortest wait of a throttled replay. Shorter pauses add
 	// up.
 	shortestPause = 5 * time.Millisecond
 )
@@ -59,18 +61,18 @@ func (r *Replay) stored() *checkpoint.Replay {
 	return &checkpoint.Replay{ID: r.ID, Request: r.Request, From: r.From.String(), Until: r.Until.String()}
 }
 
-// owns reports whether a record is of this replay.
+// owns reports whether a record belongs to this replay.
 func (r *Replay) owns(record checkpoint.Record) bool {
 	return record.Replay != nil && record.Replay.ID == r.ID
 }
 
-// passed tells that nothing behind an event can be wanted.
+// passed reports whether nothing after an event can be wanted.
 func (r *Replay) passed(e *decoder.Event) bool {
 	return !r.Before.IsZero() && time.UnixMicro(e.CommitTime).After(r.Before.Add(disorder))
 }
 
-// wants tells whether an event is to be published again. One that cannot be
-// routed is: the producer will say why not.
+// wants reports whether an event is to be published again. An event that cannot
+// be routed is wanted: the producer reports the reason.
 func (r *Replay) wants(e *decoder.Event, routes *router.Router) bool {
 	if _, named := r.IDs[string(e.Attribute(decoder.ID))]; !named && r.IDs != nil {
 		return false
@@ -94,7 +96,7 @@ func (r *Replay) wants(e *decoder.Event, routes *router.Router) bool {
 			(len(r.Topics) == 0 || slices.Contains(r.Topics, string(d.Topic)))
 }
 
-// limiter paces a replay; nil does not.
+// limiter paces a replay. It is nil without a limit.
 func (r *Replay) limiter() *rate.Limiter {
 	if r.Rate == 0 {
 		return nil
@@ -102,7 +104,8 @@ func (r *Replay) limiter() *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(r.Rate), 1)
 }
 
-// admit decides about an event of a replay, and waits for its time.
+// admit decides whether to publish an event of a replay, and waits for its
+// time.
 func (s *session) admit(r *Replay, e *decoder.Event) (wanted bool, err error) {
 	if r.passed(e) {
 		return false, s.complete()
@@ -119,7 +122,7 @@ func (s *session) admit(r *Replay, e *decoder.Event) (wanted bool, err error) {
 	return true, nil
 }
 
-// throttle lets time pass, while everything else goes on.
+// throttle waits until a time while everything else continues.
 func (s *session) throttle(until time.Time) error {
 	for time.Now().Before(until) {
 		s.flow.producer.Flush(false)
@@ -147,10 +150,13 @@ func (s *session) endAtUntil(at replication.LSN) error {
 	return s.complete()
 }
 
-// complete notes that nothing is left to be published.
+// complete notes that nothing is left to publish.
 func (s *session) complete() error {
 	if last, awaited := s.flow.passage.Furthest(); awaited {
-		return failure.Refuse(fmt.Errorf("rows up to %s are published, above --until %s: whoever begins there repeats them", last, s.config.Until))
+		return failure.Refuse(fmt.Errorf(
+			"rows up to %s are published, above --until %s: whoever begins there repeats them",
+			last, s.config.Until,
+		))
 	}
 	s.purpose.complete()
 	end := max(s.config.Until, s.confirmer.read)

@@ -22,8 +22,8 @@ func (s *stage) replays(r Replay) *Replay {
 	return &r
 }
 
-// A replay ends by itself when everything that was asked for is published, and leaves the
-// slot without ceremony: it is not needed any more.
+// A replay ends by itself when everything requested is published. It does not
+// end the stream cleanly, because the slot is no longer needed.
 func TestReplay(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -48,9 +48,9 @@ func TestReplay(t *testing.T) {
 	})
 }
 
-// A replay that is paced publishes one event after the other, and everything else goes on
-// meanwhile. Asked to stop within a transaction, it ends cleanly at once, and the next run
-// goes on where it was.
+// A paced replay publishes one event after the other, and everything else
+// continues meanwhile. Asked to stop within a transaction, it ends cleanly at
+// once, and the next run continues from there.
 func TestReplayIsPaced(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -60,25 +60,26 @@ func TestReplayIsPaced(t *testing.T) {
 		s.transaction(0x2000, rows...)
 		s.stream()
 		s.at(5500 * time.Millisecond)
-		assert.Equal(s, rows[:6], s.ids(), "the first at once, and one a second")
+		assert.Equal(s, rows[:6], s.ids(), "the first at once, then one a second")
 		confirmed := s.reader().confirmations()
-		assert.GreaterOrEqual(s, len(confirmed), 2, "the server is told the old position")
+		assert.GreaterOrEqual(s, len(confirmed), 2, "the old position is confirmed")
 		assert.Equal(s, firstLSN, s.reader().last())
 		s.stop()
 		after, err := s.exit()
 		require.NoError(s, err)
 		assert.Equal(s, 5500*time.Millisecond, after)
 		assert.False(s, s.pipeline.Complete())
-		assert.False(s, s.reader().finished.IsZero(), "in good order")
-		assert.Equal(s, firstLSN, s.ledger.last().LSN, "the transaction is not at its end")
+		assert.False(s, s.reader().finished.IsZero(), "cleanly")
+		assert.Equal(s, firstLSN, s.ledger.last().LSN, "the transaction has not ended")
 		s.stream()
-		s.at(7500 * time.Millisecond) // what is passed over is paced as well
+		s.at(7500 * time.Millisecond) // events passed over are paced as well
 		assert.Equal(s, rows, s.ids(), "nothing is repeated")
 		s.world.failures = nil
 	})
 }
 
-// A replay of a time ends when the commits are surely later, a minute after it.
+// A replay up to a time ends when all further commits are certain to be later,
+// a minute after it.
 func TestReplayOfATimeIsComplete(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -90,7 +91,7 @@ func TestReplayOfATimeIsComplete(t *testing.T) {
 		s.at(59 * time.Second)
 		s.commit(0x3000, "late")
 		s.at(60 * time.Second)
-		require.True(s, s.process.running(), "times of commits may be in disorder")
+		require.True(s, s.process.running(), "commit times may be out of order")
 		s.at(62 * time.Second)
 		s.commit(0x4000, "too late")
 		_, err := s.exit()
@@ -112,11 +113,11 @@ func TestReplayDoesNotStandBy(t *testing.T) {
 		after, err := s.exit()
 		assert.Equal(s, failure.Refused, failure.ClassOf(err))
 		require.ErrorContains(s, err, "a streamer holds the lock")
-		assert.Equal(s, 2*time.Second+time.Millisecond, after, "and the millisecond of connecting")
+		assert.Equal(s, 2*time.Second+time.Millisecond, after, "plus one millisecond for connecting")
 	})
 }
 
-// A replay goes on from a record of its own, and from no other.
+// A replay continues only from its own record.
 func TestReplayOwnsItsRecord(t *testing.T) {
 	t.Parallel()
 	mine := purposeOf(Config{Replay: &Replay{ID: "replay-1"}})
@@ -126,7 +127,8 @@ func TestReplayOwnsItsRecord(t *testing.T) {
 	assert.True(t, streaming{}.owns(checkpoint.Record{}))
 }
 
-// What a purpose decides about rows that cannot be published, and about leaving.
+// What a purpose decides about rows that cannot be published, and about ending
+// the stream.
 func TestPurposes(t *testing.T) {
 	t.Parallel()
 	replay := &Replay{ID: "replay-1", StreamID: "4d2f6c1e00aa55ff", Rate: 3}
@@ -152,13 +154,17 @@ func TestPurposes(t *testing.T) {
 	}
 }
 
-// A replay publishes what all of its limits let through.
+// A replay publishes the events that match all of its limits.
 func TestReplayWants(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	routes, err := router.NewRouter(router.Rules{
-		Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON,
-		Columns:  map[decoder.Attribute]string{decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload"},
+		Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
+		Mode: router.Binary, NullPayload: router.NullJSON,
+		Columns: map[decoder.Attribute]string{
+			decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
+			decoder.Payload: "payload",
+		},
 		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
 	})
 	require.NoError(t, err)
@@ -190,7 +196,7 @@ func TestReplayWants(t *testing.T) {
 	} {
 		assert.Equal(t, test.want, test.replay.wants(e, routes), name) // one goroutine: a router is not shared
 	}
-	assert.False(t, (&Replay{Before: noon.Add(-time.Minute)}).passed(e), "times may be in disorder by a minute")
+	assert.False(t, (&Replay{Before: noon.Add(-time.Minute)}).passed(e), "times may be out of order by a minute")
 	assert.True(t, (&Replay{Before: noon.Add(-time.Minute - time.Microsecond)}).passed(e))
 	assert.False(t, (&Replay{}).passed(e))
 }

@@ -13,8 +13,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// growing fails unless pauses begin small and grow by half to the longest, each with
-// jitter of half of itself. late is what an attempt takes by itself.
+// growing fails unless pauses begin small and grow by half up to the longest,
+// each with jitter of half its length. late is the duration of an attempt
+// itself.
 func (s *stage) growing(attempts []time.Duration, late time.Duration) {
 	s.Helper()
 	middle := s.config.RetryInitial
@@ -26,7 +27,7 @@ func (s *stage) growing(attempts []time.Duration, late time.Duration) {
 	}
 }
 
-// A server that cannot be reached is tried again after pauses that grow.
+// A server that cannot be reached is tried again after growing pauses.
 func TestRetriesGrow(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -43,8 +44,8 @@ func TestRetriesGrow(t *testing.T) {
 	})
 }
 
-// Opening a stream is no progress: one that ends at once, again and again, is opened
-// again after pauses that grow.
+// Opening a stream is not progress: a stream that repeatedly ends at once is
+// opened again after growing pauses.
 func TestRetriesOfAStreamThatEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -77,7 +78,8 @@ func TestRetriesOfAStreamThatEndsAtOnce(t *testing.T) {
 	})
 }
 
-// failFor lets PostgreSQL be away for a while, and returns when it was tried meanwhile.
+// failFor makes PostgreSQL unavailable for a while, and returns the times of
+// the attempts meanwhile.
 func (s *stage) failFor(d time.Duration) []time.Duration {
 	s.Helper()
 	before := len(s.times("connect"))
@@ -90,8 +92,8 @@ func (s *stage) failFor(d time.Duration) []time.Duration {
 	return s.times("connect")[before:]
 }
 
-// Pauses begin small again when the checkpoint has moved, or after a minute, and not
-// before.
+// Pauses begin small again when the checkpoint has moved, or after a minute,
+// and not before.
 func TestRetriesBeginAgain(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -111,7 +113,7 @@ func TestRetriesBeginAgain(t *testing.T) {
 			perform(t, func(s *stage) {
 				s.warmUp()
 				first := s.failFor(time.Minute)
-				require.GreaterOrEqual(s, first[len(first)-1]-first[len(first)-2], s.config.RetryMax/2, "it has grown")
+				require.GreaterOrEqual(s, first[len(first)-1]-first[len(first)-2], s.config.RetryMax/2, "the pause has grown")
 				test.between(s)
 				began := time.Since(s.began)
 				second := s.failFor(time.Minute)
@@ -125,8 +127,8 @@ func TestRetriesBeginAgain(t *testing.T) {
 	}
 }
 
-// A mistake in the configuration ends a process for which nothing has worked yet; later
-// it is more likely a password that is being changed.
+// A mistake in the configuration ends a process for which nothing has worked
+// yet. Later the cause is more likely a password being changed.
 func TestMisconfigured(t *testing.T) {
 	t.Parallel()
 	wrong := failure.Misconfigure(errors.New("no password"))
@@ -161,8 +163,8 @@ func TestMisconfigured(t *testing.T) {
 	}
 }
 
-// Before anything was streamed, a mistake that shows only when the stream is opened ends
-// the process as long as there is no flow.
+// Before anything was streamed, a mistake that shows only when the stream is
+// opened ends the process as long as there is no flow.
 func TestMisconfiguredBeforeTheFirstStream(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -196,8 +198,8 @@ func TestRefusedIsFinal(t *testing.T) {
 	})
 }
 
-// A process whose Run ends leaves nothing behind in PostgreSQL: neither the lock nor a
-// reader.
+// A process whose Run ends leaves nothing behind in PostgreSQL: neither the
+// lock nor a reader.
 func TestRunLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {

@@ -9,32 +9,32 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Rewind says how much of the past can be replayed from the log.
+// Rewind configures how much of the past can be replayed from the WAL.
 type Rewind struct {
-	Keep     time.Duration // 0: nothing is kept on purpose
-	MaxBytes int64         // of log that is kept for it at most
+	Keep     time.Duration // 0: no WAL is kept for replays
+	MaxBytes int64         // the most WAL kept for replays
 }
 
 const (
-	// rememberFor is how long it is remembered where the stream has stood, if not
-	// longer for the rewind slot.
+	// rememberFor is how long past positions of the stream are remembered, unless
+	// the rewind slot needs them longer.
 	rememberFor = 24 * time.Hour
-	// rewindSteps is how often the stream's position is noted, and the rewind slot
-	// looked at, in the time to keep; the slot, which takes a connection, less
-	// often.
+	// rewindSteps is how often, within the time to keep, the stream's position is
+	// noted and the rewind slot checked. The slot is checked less often, because
+	// that takes a connection.
 	rewindSteps  = 64
 	shortestStep = time.Second
 	longestStep  = 10 * time.Second
 	longestRest  = time.Minute
-	// rewindStride is how much log the slot is moved over at once: the server
-	// reads it for that.
+	// rewindStride is how much WAL the slot is moved over at once: the server has
+	// to read that WAL.
 	rewindStride = 1 << 30
 	// rewindTimeout bounds one move.
 	rewindTimeout = time.Minute
 )
 
-// step is the time between two notes, rest the time between two looks at the
-// rewind slot.
+// step is the time between two notes. rest is the time between two checks of
+// the rewind slot.
 func (r Rewind) step() time.Duration { return r.part(longestStep) }
 func (r Rewind) rest() time.Duration { return r.part(longestRest) }
 
@@ -45,8 +45,8 @@ func (r Rewind) part(longest time.Duration) time.Duration {
 	return min(max(r.Keep/rewindSteps, shortestStep), longest)
 }
 
-// keepPast notes at intervals where the stream stands, and moves the rewind
-// slot. Whatever fails with that is said, and does not concern the stream.
+// keepPast periodically notes the stream's position, and moves the rewind slot.
+// It logs failures, which do not affect the stream.
 func (s *session) keepPast(ctx context.Context, config replication.Config) {
 	ticker := time.NewTicker(s.config.Rewind.step())
 	defer ticker.Stop()
@@ -56,7 +56,10 @@ func (s *session) keepPast(ctx context.Context, config replication.Config) {
 		if s.config.Rewind.Keep > 0 && time.Since(looked) >= s.config.Rewind.rest() {
 			looked = time.Now()
 			if err := s.keepRewindSlot(ctx, config, past); err != nil && ctx.Err() == nil {
-				s.log.Warn("rewind slot is not as it should be: what can be replayed may be less than rewind.keep says", "slot", replication.RewindSlot(config.Slot), "err", err)
+				s.log.Warn(
+					"rewind slot is not as it should be: what can be replayed may be less than rewind.keep says",
+					"slot", replication.RewindSlot(config.Slot), "err", err,
+				)
 			}
 		}
 		select {
@@ -67,8 +70,8 @@ func (s *session) keepPast(ctx context.Context, config replication.Config) {
 	}
 }
 
-// keepRewindSlot makes sure that there is one, and moves it to where the stream
-// stood as long ago as is to be kept.
+// keepRewindSlot makes sure that the rewind slot exists, and moves it to where
+// the stream was at the beginning of the time to keep.
 func (g ground) keepRewindSlot(ctx context.Context, config replication.Config, past []checkpoint.Moment) error {
 	control, err := replication.Connect(ctx, config)
 	if err != nil {
@@ -83,7 +86,10 @@ func (g ground) keepRewindSlot(ctx context.Context, config replication.Config, p
 	case err != nil:
 		return err
 	case slot.Lost():
-		g.log.Error("rewind slot was lost, the past up to now can be replayed from the outbox table only; it begins anew", "slot", slot.Name, "wal_status", slot.WALStatus, "invalidation_reason", slot.InvalidationReason)
+		g.log.Error(
+			"rewind slot was lost, the past up to now can be replayed from the outbox table only; it begins anew",
+			"slot", slot.Name, "wal_status", slot.WALStatus, "invalidation_reason", slot.InvalidationReason,
+		)
 		if err := rewind.DropSlot(ctx); err != nil {
 			return err
 		}
@@ -93,8 +99,8 @@ func (g ground) keepRewindSlot(ctx context.Context, config replication.Config, p
 	return moveSlot(ctx, rewind, slot.Confirmed, g.config.Rewind.target(slot, past))
 }
 
-// moveSlot moves a slot, in strides, so that what was done counts when the next
-// takes too long.
+// moveSlot moves a slot in strides, so that completed strides count when the
+// next takes too long.
 func moveSlot(ctx context.Context, slot *replication.Control, from, to replication.LSN) error {
 	for from < to {
 		from = min(to, from+rewindStride)
@@ -117,12 +123,15 @@ func (g ground) makeRewindSlot(ctx context.Context, control, rewind *replication
 		return err
 	}
 	g.config.Metrics.Rewind(slot)
-	g.log.Info("rewind slot created: the log from here on can be replayed", "slot", slot.Name, "lsn", slot.Confirmed.String(), "keep", g.config.Rewind.Keep.String())
+	g.log.Info(
+		"rewind slot created: the log from here on can be replayed",
+		"slot", slot.Name, "lsn", slot.Confirmed.String(), "keep", g.config.Rewind.Keep.String(),
+	)
 	return nil
 }
 
-// target is where the rewind slot is to stand: where the stream stood so long
-// ago, or later, where that would keep too much.
+// target is where the rewind slot should be: where the stream was at the
+// beginning of the time to keep, or later if that would keep too much WAL.
 func (r Rewind) target(slot replication.Slot, past []checkpoint.Moment) replication.LSN {
 	var to replication.LSN
 	if m, found := checkpoint.Before(past, slot.At.Add(-r.Keep)); found {

@@ -13,7 +13,12 @@ import (
 func TestRewindTarget(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
-	past := []checkpoint.Moment{{At: now.Add(-3 * time.Hour), LSN: 100}, {At: now.Add(-2 * time.Hour), LSN: 200}, {At: now.Add(-time.Hour), LSN: 300}, {At: now, LSN: 400}}
+	past := []checkpoint.Moment{
+		{At: now.Add(-3 * time.Hour), LSN: 100},
+		{At: now.Add(-2 * time.Hour), LSN: 200},
+		{At: now.Add(-time.Hour), LSN: 300},
+		{At: now, LSN: 400},
+	}
 	slot := replication.Slot{At: now, Flushed: 1000, RetainedWAL: 900}
 	for name, c := range map[string]struct {
 		rewind Rewind

@@ -14,16 +14,17 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// reject lets the broker refuse an event for good.
+// reject makes the broker refuse an event permanently.
 func (s *stage) reject(id string) {
 	s.world.kafka.Lock()
 	defer s.world.kafka.Unlock()
 	s.world.kafka.Poison[id] = sarama.ErrInvalidRecord
 }
 
-// A row that the broker will never take becomes a dead letter: the session ends, because
-// what went out behind the row has to be cleared away, and the next one begins after the
-// first pause. Nothing is lost, repeated or out of order.
+// A row that the broker will never accept becomes a dead letter. The session
+// ends, because what was sent after the row has to be discarded, and the next
+// session begins after the first pause. Nothing is lost, repeated or out of
+// order.
 func TestRowThatTheBrokerRejects(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -50,12 +51,12 @@ func TestRowThatTheBrokerRejects(t *testing.T) {
 		s.stop()
 		_, err := s.exit()
 		require.NoError(s, err)
-		s.world.failures = nil // the oracle does not know dead letters
+		s.world.failures = nil // the oracle does not know about dead letters
 	})
 }
 
-// Without a topic for dead letters, such a row ends the process, which says how to pass it.
-// What was published before it is stored.
+// Without a topic for dead letters, such a row ends the process, which says how
+// to pass it. What was published before the row is stored.
 func TestRowThatTheBrokerRejectsIsFinal(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -76,8 +77,9 @@ func TestRowThatTheBrokerRejectsIsFinal(t *testing.T) {
 	})
 }
 
-// A message that cannot be decoded ends the process with its position: reading it again
-// would give the same. What came before it is stored and confirmed.
+// A message that cannot be decoded ends the process, which names its position:
+// reading it again would give the same result. What came before it is stored
+// and confirmed.
 func TestMessageThatCannotBeDecoded(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -90,13 +92,13 @@ func TestMessageThatCannotBeDecoded(t *testing.T) {
 		require.ErrorContains(s, err, "message at WAL position 0/3A00 cannot be decoded")
 		assert.Equal(s, 4*time.Second+time.Millisecond, after)
 		assert.EqualValues(s, 0x3040, s.reader().last())
-		assert.False(s, s.reader().finished.IsZero(), "in good order")
+		assert.False(s, s.reader().finished.IsZero(), "cleanly")
 		assert.Equal(s, []string{"a", "b"}, s.ids())
 	})
 }
 
-// A producer that was fenced ends with its flow, and the next one asks Kafka: nothing is
-// lost or repeated.
+// A fenced producer ends with its flow, and the next flow reads back from
+// Kafka. Nothing is lost or repeated.
 func TestProducerThatWasFenced(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -112,10 +114,13 @@ func TestProducerThatWasFenced(t *testing.T) {
 	})
 }
 
-// A batch whose answer is lost is not repeated, neither by the same flow nor by the next.
+// A batch whose response is lost is not repeated, neither by the same flow nor
+// by the next.
 func TestAnswerThatIsLost(t *testing.T) {
 	t.Parallel()
-	for name, kind := range map[string]model.Kind{"after it was written": model.CutAfter, "before it was written": model.CutBefore, "in the answer": model.DropBlock} {
+	for name, kind := range map[string]model.Kind{
+		"after it was written": model.CutAfter, "before it was written": model.CutBefore, "in the answer": model.DropBlock,
+	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			perform(t, func(s *stage) {
@@ -135,8 +140,8 @@ func TestAnswerThatIsLost(t *testing.T) {
 	}
 }
 
-// The lag grows with the oldest commit that is not in Kafka, and is nothing when nothing is
-// waiting.
+// The lag is the age of the oldest commit that is not in Kafka, and 0 when
+// nothing is waiting.
 func TestLagWhileTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -160,11 +165,11 @@ func TestLagWhileTheBrokerIsAway(t *testing.T) {
 		s.answers(func(string) error { return errModelDown })
 		s.reader().fail(errModelCut)
 		s.at(62 * time.Second)
-		assert.Greater(s, lag(), 30*time.Second, "what is committed meanwhile is not known")
+		assert.Greater(s, lag(), 30*time.Second, "what is committed meanwhile is unknown")
 	})
 }
 
-// The end of a transaction without a row of ours is an idle position.
+// The end of a transaction without an outbox row is an idle position.
 func TestTransactionWithoutRows(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {

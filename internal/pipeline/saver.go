@@ -16,14 +16,14 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// saver stores checkpoints on a goroutine of its own, because a store may take its
-// time. Only the newest matters: one that is asked for takes the place of one that
-// waits. What a store has refused is tried again after a pause that grows.
+// saver stores checkpoints on its own goroutine, because a store may be slow.
+// Only the newest checkpoint matters: a new request replaces one that is
+// waiting. What a store has refused is retried after a growing pause.
 type saver struct {
 	store        checkpoint.Store
 	notify       func()
 	transactions transactions
-	pause        *backoff.ExponentialBackOff // of the goroutine
+	pause        *backoff.ExponentialBackOff // belongs to the goroutine
 
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -32,10 +32,11 @@ type saver struct {
 
 	mu     sync.Mutex
 	saved  resumePoint         // the newest that is safely stored
-	since  time.Time           // when it was stored; SavedAt is for people, and follows a clock that is set
+	since  time.Time           // when it was stored; SavedAt is for operators, and follows a clock that may be set
 	wanted *resumePoint        // to be stored, newer than saved
 	past   []checkpoint.Moment // goes into the next record
-	// publication, what it rests on that the table is published, goes there, too.
+	// publication is why the table is published. It goes into the next record,
+	// too.
 	publication string
 	err         error // of the last attempt
 }
@@ -43,7 +44,10 @@ type saver struct {
 const saveTimeout = 30 * time.Second
 
 func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.ExponentialBackOff, notify func()) *saver {
-	s := &saver{store: store, notify: notify, pause: pause, saved: saved, since: time.Now(), past: saved.Past, publication: saved.Publication, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
+	s := &saver{
+		store: store, notify: notify, pause: pause, saved: saved, since: time.Now(), past: saved.Past,
+		publication: saved.Publication, wake: make(chan struct{}, 1), saving: make(chan struct{}, 1),
+	}
 	s.transactions.note(saved.LSN, saved.NextTransaction)
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
@@ -51,13 +55,14 @@ func newSaver(store checkpoint.Store, saved resumePoint, pause *backoff.Exponent
 	return s
 }
 
-// save asks for the position of a step to be stored as one of a history, with what is
-// known of the topics there. Without a step it is the position that is stored already.
+// save requests that the position of a step be stored as one of a history, with
+// what is known of the topics there. Without a step, it is the position already
+// stored.
 func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
 	s.mu.Lock()
 	r := s.saved
 	if s.wanted != nil {
-		r = *s.wanted // never lower than what was asked for
+		r = *s.wanted // never lower than what was requested
 	}
 	if at != nil && at.lsn >= r.LSN {
 		r.LSN, r.low, r.point = at.lsn, at.lsn, at.point
@@ -73,7 +78,7 @@ func (s *saver) save(at *step, topics map[string]checkpoint.Topic, in history) {
 	ring(s.wake)
 }
 
-// asked is the newest resume point that is stored or will be.
+// asked is the newest resume point that is stored or waiting to be stored.
 func (s *saver) asked() resumePoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,7 +88,7 @@ func (s *saver) asked() resumePoint {
 	return s.saved
 }
 
-// busy reports whether something is still to be stored.
+// busy reports whether something is waiting to be stored.
 func (s *saver) busy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -109,7 +114,8 @@ func (s *saver) run(ctx context.Context) {
 	}
 }
 
-// hopeless reports whether a store will not take a checkpoint of ours any more.
+// hopeless reports whether a store will no longer take this streamer's
+// checkpoints.
 func hopeless(err error) bool {
 	return errors.Is(err, checkpoint.ErrClaimed) || errors.Is(err, kafka.ErrFenced) || failure.ClassOf(err) == failure.Refused
 }
@@ -139,8 +145,8 @@ func (s *saver) attempt(ctx context.Context) error {
 	return err
 }
 
-// waitIdle gives up what waits to be stored, and waits for a save that is running, so
-// that lastSaved and the store agree.
+// waitIdle discards what is waiting to be stored, and waits for a running save,
+// so that lastSaved and the store agree.
 func (s *saver) waitIdle(ctx context.Context) error {
 	s.mu.Lock()
 	s.wanted = nil
@@ -154,7 +160,8 @@ func (s *saver) waitIdle(ctx context.Context) error {
 	}
 }
 
-// moveTo stores the checkpoint as one of where its history goes on.
+// moveTo stores the checkpoint again with the timeline and the server run in
+// which its history continues.
 func (s *saver) moveTo(ctx context.Context, h history) error {
 	if historyIn(s.lastSaved().Record) == h {
 		return nil
@@ -162,13 +169,14 @@ func (s *saver) moveTo(ctx context.Context, h history) error {
 	return s.amend(ctx, func(r *checkpoint.Record) { r.Timeline, r.Started = h.timeline, h.started })
 }
 
-// dispute stores that this is not the history in which the checkpoint was made.
+// dispute records in the store that this is not the history in which the
+// checkpoint was made.
 func (s *saver) dispute(ctx context.Context) error {
 	return s.amend(ctx, func(r *checkpoint.Record) { r.Disputed = true })
 }
 
-// amend stores the checkpoint once more, changed. Nothing else may be asked of the
-// saver meanwhile.
+// amend changes the stored checkpoint and stores it again. Nothing else may be
+// requested from the saver meanwhile.
 func (s *saver) amend(ctx context.Context, change func(*checkpoint.Record)) error {
 	if err := s.waitIdle(ctx); err != nil {
 		return err
@@ -194,14 +202,14 @@ func (s *saver) lastSaved() resumePoint {
 	return s.saved
 }
 
-// age is how long ago the newest was stored.
+// age is how long ago the newest checkpoint was stored.
 func (s *saver) age() time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return time.Since(s.since)
 }
 
-// lastKnown is lastSaved with what was seen of the publication since.
+// lastKnown is lastSaved with what has since been seen of the publication.
 func (s *saver) lastKnown() resumePoint {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,15 +218,16 @@ func (s *saver) lastKnown() resumePoint {
 	return r
 }
 
-// remember notes where the stream stands now, and returns where it has stood.
+// remember notes the stream's current position, and returns its past positions.
 func (s *saver) remember(now time.Time, keep time.Duration) []checkpoint.Moment {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.saved.LSN}, keep) // not before now
+	// Rounded up: the moment must not be before now.
+	s.past = checkpoint.Remember(s.past, checkpoint.Moment{At: now.Truncate(time.Millisecond).Add(time.Millisecond), LSN: s.saved.LSN}, keep)
 	return s.past
 }
 
-// notePublication says on what it rests now that the table is published.
+// notePublication notes why the table is published now.
 func (s *saver) notePublication(membership string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -232,7 +241,7 @@ func (s *saver) failed() error {
 	return s.err
 }
 
-// ended is why nothing that is asked for will be stored any more, or nil.
+// ended is why no further request will be stored, or nil.
 func (s *saver) ended() error {
 	if err := s.failed(); hopeless(err) {
 		return fmt.Errorf("save checkpoint: %w", err)

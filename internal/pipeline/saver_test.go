@@ -17,7 +17,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// bareStore is a store of a ledger alone.
+// bareStore is a store that consists only of a ledger.
 type bareStore struct {
 	checkpoint.Store
 	ledger *ledger
@@ -34,7 +34,7 @@ type safe struct {
 	ledger *ledger
 }
 
-// saving lets a scene use a saver that begins at 0x1000.
+// saving runs a scene with a saver that begins at 0x1000.
 func saving(t *testing.T, scene func(*safe)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,9 +50,12 @@ func saving(t *testing.T, scene func(*safe)) {
 	})
 }
 
-// stepAt is a position with a row of its own.
+// stepAt is a position with its own row.
 func stepAt(lsn replication.LSN) *step {
-	return &step{lsn: lsn, point: router.Point{Position: replication.Position{Commit: lsn - 0x40, Ordinal: 1}}, eventID: []byte(lsn.String()), commitTime: int64(lsn), exact: true}
+	return &step{
+		lsn: lsn, point: router.Point{Position: replication.Position{Commit: lsn - 0x40, Ordinal: 1}},
+		eventID: []byte(lsn.String()), commitTime: int64(lsn), exact: true,
+	}
 }
 
 func (l *ledger) lsns() (all []replication.LSN) {
@@ -62,7 +65,7 @@ func (l *ledger) lsns() (all []replication.LSN) {
 	return all
 }
 
-// slowly is a store that takes so long.
+// slowly is a store that takes that long.
 func slowly(d time.Duration) func(context.Context, checkpoint.Record) verdict {
 	return func(ctx context.Context, _ checkpoint.Record) verdict {
 		pass(ctx, d)
@@ -73,7 +76,8 @@ func slowly(d time.Duration) func(context.Context, checkpoint.Record) verdict {
 	}
 }
 
-// The newest takes the place of one that waits; what is being stored is stored.
+// The newest request replaces one that is waiting. A save in progress is
+// completed.
 func TestSaverKeepsTheNewest(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -94,8 +98,8 @@ func TestSaverKeepsTheNewest(t *testing.T) {
 	})
 }
 
-// A position never goes back: what is asked for without a step, or with an older one,
-// is the position that is stored.
+// A position never goes back: a request without a step, or with an older one,
+// stores the position already stored.
 func TestSaverDoesNotGoBack(t *testing.T) {
 	t.Parallel()
 	for name, older := range map[string]*step{"no step": nil, "an older step": stepAt(0x1800)} {
@@ -115,8 +119,8 @@ func TestSaverDoesNotGoBack(t *testing.T) {
 	}
 }
 
-// A record names the last row below its position only where that row is known, and says
-// so.
+// A record names the last row below its position only if that row is known, and
+// says so.
 func TestSaverNamesTheLastRow(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -132,12 +136,12 @@ func TestSaverNamesTheLastRow(t *testing.T) {
 		s.save(unknown, nil, history{})
 		synctest.Wait()
 		assert.False(t, l.last().Exact)
-		assert.Equal(t, "0/2000", l.last().Last.ID, "the newest that is known stays")
+		assert.Equal(t, "0/2000", l.last().Last.ID, "the newest known row stays")
 	})
 }
 
-// A store that refuses is tried again after pauses that grow to the longest, and that
-// begin small after a success.
+// A store that refuses is tried again after pauses that grow up to the longest
+// and begin small again after a success.
 func TestSaverPauses(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -206,7 +210,7 @@ func TestSaverGivesUpWhatIsHopeless(t *testing.T) {
 	}
 }
 
-// A store that does not answer is given up after half a minute, and tried again.
+// A save without an answer is abandoned after half a minute, and tried again.
 func TestSaverTimesOut(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -228,8 +232,8 @@ func TestSaverTimesOut(t *testing.T) {
 	})
 }
 
-// A save of which it is not clear whether it was done is done again, with the newest:
-// until then nothing counts as stored.
+// A save with an unclear outcome is repeated with the newest position. Until
+// then nothing counts as stored.
 func TestSaverRepeatsWhatIsUnclear(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -249,8 +253,8 @@ func TestSaverRepeatsWhatIsUnclear(t *testing.T) {
 	})
 }
 
-// rest waits for the save that is running, and gives up what waits behind it: then the
-// store and lastSaved agree.
+// waitIdle waits for the running save, and discards what waits after it. Then
+// the store and lastSaved agree.
 func TestSaverRests(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -271,8 +275,8 @@ func TestSaverRests(t *testing.T) {
 	})
 }
 
-// rest gives up what waits for its next attempt as well, so that it cannot be stored
-// after somebody else has looked.
+// waitIdle also discards what waits for its next attempt, so that it cannot be
+// stored after another instance has looked.
 func TestSaverRestsBetweenAttempts(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -289,11 +293,11 @@ func TestSaverRestsBetweenAttempts(t *testing.T) {
 		s.save(stepAt(0x3000), nil, history{})
 		pass(t.Context(), time.Second)
 		synctest.Wait()
-		assert.Equal(t, []replication.LSN{0x3000}, l.lsns(), "it saves again when it is asked to")
+		assert.Equal(t, []replication.LSN{0x3000}, l.lsns(), "a later request is saved again")
 	})
 }
 
-// rest waits no longer than it may.
+// waitIdle waits no longer than its context allows.
 func TestSaverRestIsInterrupted(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -310,8 +314,8 @@ func TestSaverRestIsInterrupted(t *testing.T) {
 	})
 }
 
-// moveTo says in the stored record where its history goes on, and changes nothing else.
-// It stores nothing where that is what the record says.
+// moveTo stores in the record where its history continues, and changes nothing
+// else. It stores nothing if the record already says so.
 func TestSaverMovesTo(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -334,7 +338,7 @@ func TestSaverMovesTo(t *testing.T) {
 	})
 }
 
-// moveTo that fails leaves everything as it was, and waits ten seconds at most.
+// A failed moveTo leaves everything unchanged, and waits ten seconds at most.
 func TestSaverMovesToAStoreThatIsAway(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -350,8 +354,8 @@ func TestSaverMovesToAStoreThatIsAway(t *testing.T) {
 	})
 }
 
-// What is known of the publication and of the past goes into the next record, and into
-// no earlier one.
+// What is known of the publication and of the past goes into the next record,
+// and not into an earlier one.
 func TestSaverRemembers(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -370,7 +374,7 @@ func TestSaverRemembers(t *testing.T) {
 	})
 }
 
-// close ends a save that is running, and waits for it.
+// close ends a running save, and waits for it.
 func TestSaverCloses(t *testing.T) {
 	t.Parallel()
 	saving(t, func(t *safe) {
@@ -384,6 +388,6 @@ func TestSaverCloses(t *testing.T) {
 		assert.Zero(t, l.running)
 		s.save(stepAt(0x3000), nil, history{})
 		pass(t.Context(), time.Minute)
-		assert.Len(t, l.attempts(), 1, "nothing is stored any more")
+		assert.Len(t, l.attempts(), 1, "nothing more is stored")
 	})
 }

@@ -13,13 +13,13 @@ import (
 )
 
 // servers is how a pipeline reaches PostgreSQL, Kafka and the checkpoint store:
-// those of the configuration, or models of them in a test.
+// the configured ones, or models of them in a test.
 type servers struct {
 	database func(context.Context, replication.Config) (database, error)
-	// read opens the reader that is asked for, ReadStream or ReadCatchUp.
+	// read opens the requested reader, ReadStream or ReadCatchUp.
 	read  func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
 	kafka func(kafka.ClientConfig) (cluster, error)
-	// store opens a store that is no topic, stored opens it to be read.
+	// store opens a store that is not a topic. stored opens it for reading.
 	store  func(context.Context, CheckpointConfig) (checkpoint.Store, error)
 	stored func(context.Context, CheckpointConfig) (checkpoint.Reader, error)
 }
@@ -30,8 +30,8 @@ type database interface {
 	Ping(context.Context) error
 	Identify(context.Context) (replication.Server, error)
 	DescribeTable(context.Context) (replication.Table, error)
-	// membership is what it rests on that a table is published, gap what may have
-	// been left out since it was another one.
+	// membership is why a table is published. gap is what may have been left out
+	// since the membership changed.
 	membership(replication.Table) string
 	gap(before string, now replication.Table) []replication.Finding
 	observe(replication.Table) observer
@@ -42,7 +42,7 @@ type database interface {
 	Close()
 }
 
-// observer looks at the outbox table again and again: a *replication.Observer.
+// observer looks at the outbox table repeatedly: a *replication.Observer.
 type observer interface {
 	Look(context.Context) (replication.Table, []replication.Finding, error)
 	Table() replication.Table
@@ -56,7 +56,7 @@ type cluster interface {
 	// ExpectMissing names topics whose absence needs no confirmation.
 	ExpectMissing(topics []string)
 	Existing(topics []string) (map[string][]int32, error)
-	// Exist asks more briefly.
+	// Exist is a quicker query.
 	Exist(topics ...string) ([]string, error)
 	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
 	ReadBack(context.Context, router.ReadBack) (router.Found, error)
@@ -64,7 +64,7 @@ type cluster interface {
 	Close()
 }
 
-// owner is who writes: a *router.Owner.
+// owner is the producer identity that writes: a *router.Owner.
 type owner interface {
 	router.Cluster
 	Fence(context.Context, map[string][]int32) error
@@ -79,8 +79,8 @@ type compacted interface {
 	WriteWith(kafka.Write, *slog.Logger)
 }
 
-// configured are the servers that the configuration names. What could not be
-// opened must not get into an interface.
+// configured returns the servers that the configuration names. A nil pointer of
+// what could not be opened must not get into an interface.
 func configured() servers {
 	return servers{
 		database: func(ctx context.Context, c replication.Config) (database, error) {
@@ -97,7 +97,8 @@ func configured() servers {
 	}
 }
 
-// postgres gives what a control connection returns as the interfaces of this package.
+// postgres returns the results of a control connection as interfaces of this
+// package.
 type postgres struct{ *replication.Control }
 
 func (p postgres) membership(t replication.Table) string { return t.Membership() }
@@ -108,7 +109,9 @@ func (p postgres) gap(before string, now replication.Table) []replication.Findin
 
 func (p postgres) observe(last replication.Table) observer { return p.Observe(last) }
 
-func openReader(ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN) (reader, error) {
+func openReader(
+	ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN,
+) (reader, error) {
 	if how == ReadCatchUp {
 		u, err := replication.OpenCatchUp(ctx, c, server, slot, start)
 		if err != nil {
@@ -123,7 +126,7 @@ func openReader(ctx context.Context, how Reading, c replication.Config, server r
 	return s, nil
 }
 
-// connected gives what a client returns as the interfaces of this package.
+// connected returns the results of a client as interfaces of this package.
 type connected struct{ *kafka.Client }
 
 func connectKafka(c kafka.ClientConfig) (cluster, error) {

@@ -17,21 +17,22 @@ import (
 )
 
 const (
-	// saveGrace is what the last checkpoint may take beyond the drain deadline.
+	// saveGrace is how long the last checkpoint may take beyond the drain
+	// deadline.
 	saveGrace = 2 * time.Second
-	// finishTimeout bounds the farewell.
+	// finishTimeout bounds the clean end of a stream.
 	finishTimeout = 3 * time.Second
-	// failedDrain is how long acknowledgements are waited for when the session
-	// has failed: what arrives need not be repeated.
+	// failedDrain is how long a failed session waits for acknowledgements. What is
+	// acknowledged need not be repeated.
 	failedDrain = 3 * time.Second
-	// holdFor is how long batches wait for more, while the server is sending as
-	// fast as it can.
+	// holdFor is how long batches wait for more rows while the server is sending
+	// as fast as it can.
 	holdFor = 5 * time.Millisecond
 )
 
-// session is one reader at work, from where it begins to its end. Everything in it
-// belongs to the goroutine in run, but for the flags that others set to be
-// noticed.
+// session is the work of one reader, from where it begins to its end. All its
+// fields belong to the goroutine in run, except for the flags with which others
+// notify it.
 type session struct {
 	ground
 	flow      *flow
@@ -42,22 +43,25 @@ type session struct {
 	lookout   lookout
 	condemned map[replication.Position]*router.PoisonError
 	limiter   *rate.Limiter // of a replay; nil without a limit
-	committed int64         // when the last row that was dealt with was, microseconds since the Unix epoch
+	committed int64         // when the last row dealt with was committed, in microseconds since the Unix epoch
 
-	due       atomic.Bool // tick wants to run
+	due       atomic.Bool // tick is due
 	alarm     *time.Timer
-	external  atomic.Pointer[error] // why somebody else wants the session to end
-	cancelled func() error          // the caller's wish to stop, once it has come
+	external  atomic.Pointer[error] // why another goroutine wants the session to end
+	cancelled func() error          // returns an error once the caller wants to stop
 	readUntil time.Time
-	stopping  time.Time        // since when, once asked to stop
-	asked     func() time.Time // when that was
+	stopping  time.Time        // when the run was asked to stop; zero before
+	asked     func() time.Time // returns that time
 }
 
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	mapping := t.config.Mapping
 	mapping.RelationID, mapping.RelationSince = t.table.OID, t.table.Since()
-	s := &session{ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned, limiter: t.purpose.limiter(), asked: p.stopping}
+	s := &session{
+		ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned,
+		limiter: t.purpose.limiter(), asked: p.stopping,
+	}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
 	s.pressure = newPressure(t.ground, p.flow, r)
 	s.lookout.behind = func(slot replication.Slot, at replication.LSN) bool {
@@ -67,7 +71,7 @@ func newSession(t *tenure, r reader, start replication.LSN) *session {
 	return s
 }
 
-// interval is how often the session ticks at least.
+// interval is the longest time between two ticks of the session.
 func (s *session) interval() time.Duration {
 	return min(s.config.StatusInterval, s.config.Checkpoint.Interval)
 }
@@ -85,8 +89,8 @@ func (s *session) end(err error) {
 	s.nudge()
 }
 
-// run streams until ctx is cancelled or something breaks, and then brings what
-// is in flight to a good end.
+// run streams until ctx is cancelled or something breaks, and then drains what
+// is in flight.
 func (s *session) run(ctx context.Context) error {
 	wake := s.reader.Wake
 	s.flow.wake.Store(&wake)
@@ -115,16 +119,18 @@ func (s *session) run(ctx context.Context) error {
 	if !s.stopping.IsZero() {
 		patience = min(patience, time.Until(s.deadline()))
 	}
-	// The error itself is what counts; what arrives until then is saved.
+	// Only the original error counts. Whatever is acknowledged until then is
+	// saved.
 	_ = s.drain(time.Now().Add(patience), failure.ClassOf(err) == failure.Refused)
 	return err
 }
 
-// deadline is until when what is in flight is waited for, once asked to stop.
+// deadline is when the session stops waiting for what is in flight, once it was
+// asked to stop.
 func (s *session) deadline() time.Time { return s.stopping.Add(s.config.DrainTimeout) }
 
-// loop is the path of every event. It returns nil when it was asked to stop, or
-// shall make room for another reader, and no transaction is open.
+// loop is the path of every event. It returns nil when no transaction is open
+// and the session was asked to stop or must make room for another reader.
 func (s *session) loop() error {
 	for {
 		m, err := s.reader.Next()
@@ -158,8 +164,8 @@ func (s *session) loop() error {
 	}
 }
 
-// idle runs when everything received has been handled: what is open leaves, if
-// its broker has nothing else to do.
+// idle runs when everything received has been handled. It sends open batches
+// whose broker has nothing else to do.
 func (s *session) idle() error {
 	held := s.flow.producer.Flush(s.reader.Flowing())
 	if s.flow.producer.Ready() || s.due.Load() {
@@ -168,8 +174,8 @@ func (s *session) idle() error {
 	if held {
 		return s.reader.Wait(time.Now().Add(holdFor))
 	}
-	// The alarm ends a wait in time; a read deadline that rarely changes saves
-	// setting it for every read.
+	// The alarm ends a wait in time. A read deadline that rarely changes need not
+	// be set for every read.
 	if now := time.Now(); s.readUntil.Sub(now) < time.Minute {
 		s.readUntil = now.Add(2 * time.Minute)
 	}
@@ -205,14 +211,14 @@ func (s *session) data(m replication.Message) error {
 	return nil
 }
 
-// reach notes that everything below lsn has come by. What has to come by again is
-// looked for before anything is marked as confirmable.
+// reach notes that everything below lsn has been read. Before it marks anything
+// as confirmable, it checks that the rows that must reappear have done so.
 func (s *session) reach(lsn replication.LSN) error {
 	if err := s.flow.passage.Reached(lsn); err != nil {
 		return err
 	}
 	s.confirmer.read = max(s.confirmer.read, lsn)
-	if s.flow.passage.Proven() || mutation.Active(mutation.TrailAcrossConnections) { // a later mark stands for the ones that are left out
+	if s.flow.passage.Proven() || mutation.Active(mutation.TrailAcrossConnections) { // a later mark covers those left out
 		s.flow.trail.reach(lsn)
 		s.flow.tracker.Mark(lsn)
 	}
@@ -222,7 +228,7 @@ func (s *session) reach(lsn replication.LSN) error {
 func (s *session) undecodable(kind decoder.Kind, err error, m replication.Message) error {
 	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok && kind == decoder.Row {
 		e := s.decoder.Event()
-		eventID := []byte(s.letter(e).EventID) // as it is in Kafka
+		eventID := []byte(s.letter(e).EventID) // as in Kafka
 		if published, otherwise := s.pass(e, eventID); otherwise != nil || published {
 			return otherwise
 		}
@@ -235,17 +241,21 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 	if failure.ClassOf(err) != failure.Transient {
 		return err
 	}
-	// Reading it again will give the same: better to stop with the position
-	// than to loop.
+	// Reading the message again gives the same result. It is better to stop with
+	// the position than to loop.
 	return failure.Refuse(fmt.Errorf("message at WAL position %s cannot be decoded: %w", m.LSN, err))
 }
 
-// errUnderneath ends a flow whose checkpoint is not one of the history that is read.
-var errUnderneath = errors.New("rows that were never published lie below the checkpoint: this server was restored or promoted, and nothing was published from what it lacks")
+// errUnderneath ends a flow whose checkpoint is not of the history being read.
+var errUnderneath = errors.New(
+	"rows that were never published lie below the checkpoint: this server was restored or promoted, " +
+		"and nothing was published from what it lacks",
+)
 
-// pass asks whether a row was dealt with before. A new one below the checkpoint is of
-// another history, in which the checkpoint means nothing, although what was published
-// has reappeared: the flow begins again, at the slot's position.
+// pass reports whether a row was dealt with before. A new row below the
+// checkpoint is of another history, in which the checkpoint means nothing,
+// although what was published has reappeared. Then the flow begins again, at
+// the slot's position.
 func (s *session) pass(e *decoder.Event, eventID []byte) (published bool, err error) {
 	published, err = s.flow.passage.Pass(e.Position, eventID, e.CommitTime)
 	if err == nil && !published && e.Position.Commit < s.flow.resumed {
@@ -261,14 +271,14 @@ func (s *session) pass(e *decoder.Event, eventID []byte) (published bool, err er
 	return published, err
 }
 
-// dealt notes that a row has been dealt with, in whatever way.
+// dealt notes that a row has been dealt with, whatever became of it.
 func (s *session) dealt(e *decoder.Event, eventID []byte) {
 	s.flow.passage.Dealt()
 	s.flow.trail.pass(s.flow.passage.LastDealt(), eventID, e.CommitTime)
 	s.committed = e.CommitTime
 }
 
-// row gives an event to the producer, waiting as long as it must.
+// row passes an event to the producer, and waits as long as necessary.
 func (s *session) row(e *decoder.Event) error {
 	eventID := e.Attribute(decoder.ID)
 	if published, err := s.pass(e, eventID); err != nil || published {
@@ -281,7 +291,8 @@ func (s *session) row(e *decoder.Event) error {
 	return nil
 }
 
-// publish brings a row where it belongs.
+// publish gives a row to the producer, or to the purpose if it cannot be
+// published.
 func (s *session) publish(e *decoder.Event) error {
 	if poison := s.condemned[e.Position]; poison != nil {
 		return s.purpose.poisoned(s, e, poison, poison.Class)
@@ -290,13 +301,14 @@ func (s *session) publish(e *decoder.Event) error {
 		return err
 	}
 	_, err := s.hand(func() (router.Result, error) { return s.flow.producer.Append(e) })
-	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late one is about another row
+	if poison, ok := errors.AsType[*router.PoisonError](err); ok && !poison.Late { // a late error is about another row
 		return s.purpose.poisoned(s, e, err, poison.Class)
 	}
 	return err
 }
 
-// hand gives something to the producer, waiting as long as it must.
+// hand calls try, which gives something to the producer, until the producer
+// takes it.
 func (s *session) hand(try func() (router.Result, error)) (router.Result, error) {
 	for {
 		result, err := try()
@@ -316,9 +328,9 @@ func (s *session) hand(try func() (router.Result, error)) (router.Result, error)
 	}
 }
 
-// blocked waits until the producer has news. Status updates go on meanwhile,
-// with the old position; after a while the connection is given up, because a
-// walsender that is not read holds back the server.
+// blocked waits until the producer has news. Meanwhile status updates continue
+// with the old position. After a while the session gives up the connection,
+// because a walsender that is not read holds back the server.
 func (s *session) blocked() error {
 	s.pressure.begin()
 	s.flow.producer.Flush(false)
@@ -334,8 +346,8 @@ func (s *session) blocked() error {
 	return s.pressure.endure()
 }
 
-// keepalive notes an idle position. Inside a transaction it says nothing about
-// what is still to come of it.
+// keepalive notes an idle position. A keepalive inside a transaction says
+// nothing about the rest of that transaction.
 func (s *session) keepalive(m replication.Message) error {
 	if !s.decoder.InTransaction() {
 		if err := s.endAtUntil(m.LSN); err != nil {
@@ -355,7 +367,7 @@ func (s *session) keepalive(m replication.Message) error {
 	return s.confirmer.asked()
 }
 
-// collect takes notice of acknowledgements and lets the next batches leave.
+// collect processes acknowledgements and sends the next batches.
 func (s *session) collect() error {
 	before := s.flow.producer.Events()
 	err := s.flow.collect()
@@ -365,12 +377,12 @@ func (s *session) collect() error {
 	}
 	s.flow.producer.Flush(s.reader.Flowing())
 	if s.confirmer.confirmable() > s.confirmer.confirmed {
-		s.due.Store(true) // a save has come through: confirm it
+		s.due.Store(true) // a checkpoint was saved: confirm it
 	}
 	return err
 }
 
-// tick does what is done by the clock: save, confirm, look for a reason to
+// tick does the periodic work: it saves, confirms, and looks for a reason to
 // end. It never waits.
 func (s *session) tick() error {
 	s.due.Store(false)
@@ -405,13 +417,13 @@ func (s *session) tick() error {
 	return s.confirmer.confirm(s.alarm)
 }
 
-// measure tells how far publication has come.
+// measure reports how far publication has come.
 func (s *session) measure() {
 	producer := s.flow.producer
 	oldest, waiting := producer.Oldest()
 	switch {
 	case waiting:
-	case s.pressure.blocked(): // the producer does not take it
+	case s.pressure.blocked(): // the producer does not take the event
 		oldest, waiting = time.UnixMicro(s.decoder.Event().CommitTime), true
 	case s.committed > 0:
 		oldest = time.UnixMicro(s.committed)
@@ -422,16 +434,16 @@ func (s *session) measure() {
 	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())
 }
 
-// drain brings what is in flight to its end, saves and confirms, so that
-// nothing acknowledged has to be repeated. With farewell it also ends the
-// stream in good order.
+// drain waits for what is in flight, saves and confirms, so that nothing
+// acknowledged has to be repeated. With farewell it also ends the stream
+// cleanly.
 func (s *session) drain(deadline time.Time, farewell bool) error {
 	settled := s.flow.settle(deadline, s.confirmer.keepAlive)
 	if err := s.flow.saveLast(deadline.Add(saveGrace)); err != nil {
 		return errors.Join(settled, err)
 	}
 	if !s.flow.passage.Proven() {
-		return settled // what is confirmed cannot be read again
+		return settled // confirmed WAL cannot be read again
 	}
 	confirmable := s.confirmer.confirmable()
 	if err := s.reader.Confirm(confirmable, false); err != nil {
@@ -446,8 +458,8 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 	return settled
 }
 
-// handOver ends the reader in good order, so that another can use the slot.
-// What is in flight stays so.
+// handOver ends the reader cleanly, so that another can use the slot. What is
+// in flight stays in flight.
 func (s *session) handOver() error {
 	if err := s.reader.Confirm(s.confirmer.confirmable(), false); err != nil {
 		return err

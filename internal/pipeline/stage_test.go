@@ -20,12 +20,12 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// stage is a world of the model in which a test, instead of chance, says what the
-// server sends, what the connections answer and what the store does, and when. Its
-// times are exact: a store takes no time, an SQL question takes a millisecond.
+// stage is a world of the model in which a test, not chance, decides what the
+// server sends, the connections answer and the store does, and when. Its times
+// are exact: a store takes no time, and an SQL query takes a millisecond.
 //
-// Use it from the bubble's main goroutine. What the pipeline shares with it is
-// guarded by the world's mutex.
+// Use a stage only from the bubble's main goroutine. The world's mutex guards
+// what the pipeline shares with it.
 type stage struct {
 	*testing.T
 	world    *world
@@ -36,14 +36,14 @@ type stage struct {
 	began    time.Time // when the first session began
 
 	// Guarded by the world's mutex.
-	slow      time.Duration               // looks at the slot take so much longer
-	silent    bool                        // the server has WAL and does not send it by itself
-	asked     func(question string) error // is called before a question to PostgreSQL is answered
+	slow      time.Duration               // checks of the slot take that much longer
+	silent    bool                        // the server has WAL, but does not send it by itself
+	asked     func(question string) error // called before a query to PostgreSQL is answered
 	questions []question
 	readers   []*script
 	phases    []phased
 	acks      []int // bytes in flight after each acknowledgement
-	flow      *flow // that has had the last
+	flow      *flow // the flow of the last acknowledgement
 	ended     time.Time
 }
 
@@ -57,7 +57,7 @@ type phased struct {
 	phase Phase
 }
 
-// perform plays a scene in a bubble of its own.
+// perform plays a scene in its own bubble.
 func perform(t *testing.T, scene func(*stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func perform(t *testing.T, scene func(*stage)) {
 	})
 }
 
-// close ends everything. What the model's oracle has found fails the test.
+// close ends everything. Any finding of the model's oracle fails the test.
 func (s *stage) close() {
 	s.Helper()
 	s.world.kafka.Thaw()
@@ -81,7 +81,7 @@ func (s *stage) close() {
 		<-p.done
 	}
 	s.world.kafka.Close()
-	pass(context.Background(), 3*time.Minute) // what is left behind ends by itself
+	pass(context.Background(), 3*time.Minute) // abandoned calls end by themselves
 	if err := s.world.verdict(); err != nil {
 		s.Error(err)
 	}
@@ -90,7 +90,7 @@ func (s *stage) close() {
 	}
 }
 
-// start begins a process, which is not streaming yet.
+// start starts a process, which is not streaming yet.
 func (s *stage) start() {
 	s.Helper()
 	w := s.world
@@ -114,7 +114,9 @@ func (s *stage) start() {
 			}
 			return stageControl{d.(*modelControl), s}, nil
 		},
-		read: func(ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN) (reader, error) {
+		read: func(
+			ctx context.Context, how Reading, _ replication.Config, _ replication.Server, _ replication.Slot, start replication.LSN,
+		) (reader, error) {
 			return s.open(ctx, p, how, start)
 		},
 		kafka:  dial,
@@ -144,8 +146,8 @@ func (s *stage) start() {
 	}()
 }
 
-// stream begins a process and waits until its first session has begun, which is the
-// moment that at and since count from.
+// stream starts a process and waits until its first session has begun. at and
+// since count from that moment.
 func (s *stage) stream() {
 	s.Helper()
 	s.began = time.Time{}
@@ -164,9 +166,9 @@ func (s *stage) stream() {
 	require.Fail(s, "no session has begun")
 }
 
-// warmUp streams, publishes the first row and has it confirmed, so that every topic is
-// known. Then the server asks, and from that moment, 3 s, the session ticks every
-// second, and confirms every five.
+// warmUp streams, publishes the first row and has it confirmed, so that every
+// topic is known. Then the server requests a reply, at 3 s. From that moment
+// the session ticks every second, and confirms every five seconds.
 func (s *stage) warmUp() {
 	s.Helper()
 	s.stream()
@@ -177,12 +179,12 @@ func (s *stage) warmUp() {
 	synctest.Wait()
 }
 
-// at waits until so long after the first session began, and until everything that
-// happens at that moment has happened.
+// at waits until that long after the first session began, and until everything
+// due at that moment has happened.
 func (s *stage) at(after time.Duration) {
 	s.Helper()
 	wait := time.Until(s.began.Add(after))
-	require.GreaterOrEqual(s, wait, time.Duration(0), "the scene is at %s already", time.Since(s.began))
+	require.GreaterOrEqual(s, wait, time.Duration(0), "the scene is already at %s", time.Since(s.began))
 	pass(context.Background(), wait)
 	synctest.Wait()
 }
@@ -190,10 +192,10 @@ func (s *stage) at(after time.Duration) {
 // since is how long after the first session began.
 func (s *stage) since(at time.Time) time.Duration { return at.Sub(s.began) }
 
-// stop is SIGTERM.
+// stop sends SIGTERM.
 func (s *stage) stop() { s.process.cancel() }
 
-// kill is SIGKILL.
+// kill sends SIGKILL.
 func (s *stage) kill() {
 	s.world.mu.Lock()
 	s.process.dead = true
@@ -208,7 +210,8 @@ func (s *stage) kill() {
 	<-s.process.done
 }
 
-// exit waits for the end of the process, and returns when it came and what Run said.
+// exit waits for the end of the process, and returns its time and what Run
+// returned.
 func (s *stage) exit() (after time.Duration, err error) {
 	s.Helper()
 	select {
@@ -227,7 +230,7 @@ func undrained(s *stage, err error) *DrainError {
 	return drain
 }
 
-// until waits until something is true, looking every millisecond.
+// until waits until a condition is true, and checks it every millisecond.
 func (s *stage) until(what string, condition func() bool) {
 	s.Helper()
 	for range 10 * 60 * 1000 {
@@ -246,14 +249,15 @@ func (s *stage) phasesSince(n int) []phased {
 	return slices.Clone(s.phases[n:])
 }
 
-// answers replaces what questions to PostgreSQL are answered with: nil is the truth.
+// answers replaces the answers to queries to PostgreSQL. nil restores the true
+// ones.
 func (s *stage) answers(with func(question string) error) {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
 	s.asked = with
 }
 
-// question notes a question to PostgreSQL, and returns why there is no answer.
+// question records a query to PostgreSQL, and returns why there is no answer.
 func (s *stage) question(what string) error {
 	s.world.mu.Lock()
 	s.questions = append(s.questions, question{time.Now(), what})
@@ -265,7 +269,8 @@ func (s *stage) question(what string) error {
 	return asked(what)
 }
 
-// times are when a question was asked, from the n-th on, counted from the first session.
+// times are the times of a query, from the n-th on, counted from the first
+// session.
 func (s *stage) times(what string) (at []time.Duration) {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
@@ -277,7 +282,7 @@ func (s *stage) times(what string) (at []time.Duration) {
 	return at
 }
 
-// told reports how often the log has said something.
+// told returns how often the log contains a message.
 func (s *stage) told(message string) (times int) {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
@@ -289,7 +294,7 @@ func (s *stage) told(message string) (times int) {
 	return times
 }
 
-// reader is the newest that was opened.
+// reader is the reader opened last.
 func (s *stage) reader() *script {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
@@ -297,7 +302,7 @@ func (s *stage) reader() *script {
 	return s.readers[len(s.readers)-1]
 }
 
-// opened is how many readers were.
+// opened is the number of readers opened.
 func (s *stage) opened() int {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()
@@ -324,8 +329,8 @@ func (s *stage) commit(at replication.LSN, ids ...string) {
 	s.reader().send(t)
 }
 
-// idle says that WAL has come to lsn, and nothing of it is ours. With reply it asks
-// for an answer.
+// idle reports that the WAL has reached lsn and that none of it concerns the
+// streamer. With reply it requests an answer.
 func (s *stage) idle(lsn replication.LSN, reply bool) {
 	s.world.mu.Lock()
 	s.world.primary.end = max(s.world.primary.end, lsn)
@@ -347,7 +352,8 @@ func (s *stage) ids() (ids []string) {
 	return ids
 }
 
-// flood commits a transaction, at 0x3000, that does not fit into the producer's memory.
+// flood commits a transaction, at 0x3000, that does not fit into the producer's
+// memory.
 func (s *stage) flood() (ids []string) {
 	for i := range 200 {
 		ids = append(ids, fmt.Sprintf("flood-%d", i))
@@ -356,7 +362,8 @@ func (s *stage) flood() (ids []string) {
 	return ids
 }
 
-// script is a reader that says what the test wants. Guarded by the world's mutex.
+// script is a reader that delivers what the test wants. The world's mutex
+// guards it.
 type script struct {
 	stage     *stage
 	process   *process
@@ -369,11 +376,11 @@ type script struct {
 	confirmed []confirmation
 	received  replication.LSN
 	heard     time.Time
-	replied   func(*script) // is called after each confirmation, with the mutex held
-	farewell  error         // why it cannot end in good order
+	replied   func(*script) // called after each confirmation, with the mutex held
+	farewell  error         // why it cannot end cleanly
 	behind    int64
 	openedAt  time.Time
-	finished  time.Time // in good order
+	finished  time.Time // cleanly
 	closed    time.Time
 }
 
@@ -393,7 +400,7 @@ func (r catchUpScript) Behind() int64 {
 	return r.behind
 }
 
-// open is how the pipeline gets a reader. Unless the server is silent, the reader
+// open opens a reader for the pipeline. Unless the server is silent, the reader
 // begins with what the server has from start on.
 func (s *stage) open(ctx context.Context, p *process, how Reading, start replication.LSN) (reader, error) {
 	err := s.question("read " + string(how))
@@ -406,7 +413,10 @@ func (s *stage) open(ctx context.Context, p *process, how Reading, start replica
 	if p.dead {
 		return nil, errModelDown
 	}
-	r := &script{stage: s, process: p, how: how, start: start, received: start, heard: time.Now(), openedAt: time.Now(), woken: make(chan struct{}, 1)}
+	r := &script{
+		stage: s, process: p, how: how, start: start, received: start, heard: time.Now(), openedAt: time.Now(),
+		woken: make(chan struct{}, 1),
+	}
 	for _, t := range s.world.primary.wal {
 		if t.commit >= start && !s.silent {
 			r.queue = t.messages(r.queue, &r.described)
@@ -422,8 +432,8 @@ func (s *stage) open(ctx context.Context, p *process, how Reading, start replica
 // send sends a whole transaction.
 func (r *script) send(t modelTransaction) { r.say(r.parts(t)...) }
 
-// parts are the messages of a transaction: its beginning, perhaps a description of
-// the table, its rows and its end.
+// parts are the messages of a transaction: its beginning, possibly a
+// description of the table, its rows and its end.
 func (r *script) parts(t modelTransaction) []replication.Message {
 	r.stage.world.mu.Lock()
 	defer r.stage.world.mu.Unlock()
@@ -437,7 +447,7 @@ func (r *script) say(messages ...replication.Message) {
 	ring(r.woken)
 }
 
-// fail ends the connection, behind what has been said.
+// fail ends the connection, after the queued messages.
 func (r *script) fail(err error) {
 	r.stage.world.mu.Lock()
 	r.err = err
@@ -445,7 +455,7 @@ func (r *script) fail(err error) {
 	ring(r.woken)
 }
 
-// answer sets what the server does whenever it has been told a position.
+// answer sets what the server does after each confirmation.
 func (r *script) answer(replied func(*script)) {
 	r.stage.world.mu.Lock()
 	defer r.stage.world.mu.Unlock()
@@ -541,7 +551,7 @@ func (r *script) Close() {
 	r.closed = time.Now()
 }
 
-// confirmations are what the server was told so far.
+// confirmations are the confirmations that the server has received so far.
 func (r *script) confirmations() []confirmation {
 	r.stage.world.mu.Lock()
 	defer r.stage.world.mu.Unlock()
@@ -552,7 +562,7 @@ func (r *script) confirmations() []confirmation {
 	return all
 }
 
-// last is the newest position that the server was told, 0 without one.
+// last is the newest position confirmed to the server, or 0 without one.
 func (r *script) last() replication.LSN {
 	all := r.confirmations()
 	if len(all) == 0 {
@@ -561,14 +571,14 @@ func (r *script) last() replication.LSN {
 	return all[len(all)-1].lsn
 }
 
-// isClosed reports whether the pipeline has given the reader up.
+// isClosed reports whether the pipeline has closed the reader.
 func (r *script) isClosed() bool {
 	r.stage.world.mu.Lock()
 	defer r.stage.world.mu.Unlock()
 	return !r.closed.IsZero()
 }
 
-// stageControl is an SQL connection whose questions are noted.
+// stageControl is an SQL connection whose queries are recorded.
 type stageControl struct {
 	*modelControl
 	stage *stage
@@ -599,7 +609,7 @@ func (c stageControl) Slot(ctx context.Context) (replication.Slot, error) {
 	return c.modelControl.Slot(ctx)
 }
 
-// stageMetrics notes phases and acknowledgements.
+// stageMetrics records phases and acknowledgements.
 type stageMetrics struct {
 	quiet
 	stage *stage
@@ -611,7 +621,7 @@ func (m stageMetrics) Phase(p Phase) {
 	m.stage.phases = append(m.stage.phases, phased{time.Now(), p})
 }
 
-// Published is called by the goroutine that the producer belongs to.
+// Published is called by the goroutine that owns the producer.
 func (m stageMetrics) Published(router.Publication) {
 	inFlight := m.stage.pipeline.flow.producer.InFlight()
 	m.stage.world.mu.Lock()
@@ -619,7 +629,7 @@ func (m stageMetrics) Published(router.Publication) {
 	m.stage.acks, m.stage.flow = append(m.stage.acks, inFlight), m.stage.pipeline.flow
 }
 
-// verdict is what becomes of a save.
+// verdict is the outcome of a save.
 type verdict struct {
 	stored bool
 	err    error
@@ -628,11 +638,12 @@ type verdict struct {
 var (
 	taken     = verdict{stored: true}
 	turnedOff = verdict{err: errors.New("checkpoint store is away")}
-	// unclear is a save that is done, and reported as failed.
+	// unclear is a save that is done but reported as failed.
 	unclear = verdict{true, errors.New("connection was lost before the answer")}
 )
 
-// ledger notes what is saved and when, and makes of each save what the test wants.
+// ledger records what is saved and when, and gives each save the outcome that
+// the test wants.
 type ledger struct {
 	mu       sync.Mutex
 	answer   func(ctx context.Context, r checkpoint.Record) verdict // nil takes everything at once
@@ -647,14 +658,14 @@ type entry struct {
 	checkpoint.Record
 }
 
-// answers replaces what becomes of a save; nil takes everything at once.
+// answers replaces the outcome of saves. nil accepts everything at once.
 func (l *ledger) answers(with func(context.Context, checkpoint.Record) verdict) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answer = with
 }
 
-// become makes every save end in the same way, at once.
+// become gives every save the same outcome, at once.
 func (l *ledger) become(v verdict) {
 	l.answers(func(context.Context, checkpoint.Record) verdict { return v })
 }
@@ -687,7 +698,7 @@ func (l *ledger) save(ctx context.Context, r checkpoint.Record, keep func() erro
 	return v.err
 }
 
-// attempts are the saves that were begun, stored those that were done.
+// attempts are the saves that were begun. stored are the saves that were done.
 func (l *ledger) attempts() []entry { return l.copied(&l.tried) }
 func (l *ledger) stored() []entry   { return l.copied(&l.kept) }
 
@@ -697,7 +708,7 @@ func (l *ledger) copied(of *[]entry) []entry {
 	return slices.Clone(*of)
 }
 
-// last is the record that is stored.
+// last is the stored record.
 func (l *ledger) last() checkpoint.Record {
 	all := l.stored()
 	if len(all) == 0 {

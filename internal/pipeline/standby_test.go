@@ -10,8 +10,9 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// A standby that has crashed takes connections as soon as it is consistent, which may
-// be before it has replayed all that it had. Nothing is missing: waiting helps.
+// A standby that has crashed accepts connections as soon as it is consistent.
+// That may be before it has replayed all the WAL that it had. Nothing is
+// missing: waiting helps.
 func TestStandbyThatReplaysAgainIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Phase is what the pipeline is doing, for people and health checks.
+// Phase is what the pipeline is doing, for operators and health checks.
 type Phase string
 
 // The phases.
@@ -18,24 +18,23 @@ const (
 	Draining  Phase = "draining"
 )
 
-// Phases are all of them.
+// Phases returns all phases.
 func Phases() []Phase { return []Phase{Starting, Standby, Streaming, Blocked, Waiting, Draining} }
 
 // Status is a snapshot of the pipeline.
 type Status struct {
 	Phase  Phase
-	Detail string    // why, where there is a reason to give
-	Since  time.Time // of the phase
+	Detail string    // the reason, if there is one
+	Since  time.Time // start of the phase
 }
 
-// Ready tells whether the instance does what it is there for: streaming, or
-// standing by.
+// Ready reports whether the instance does its job: streaming or standing by.
 func (s Status) Ready() bool { return s.Phase == Streaming || s.Phase == Standby }
 
 type state struct {
 	mu      sync.Mutex
 	status  Status
-	changed func(Phase) // is told, with mu held
+	changed func(Phase) // called with mu held
 }
 
 func (s *state) set(phase Phase, detail string) {
@@ -48,7 +47,7 @@ func (s *state) set(phase Phase, detail string) {
 	s.status.Phase, s.status.Detail = phase, detail
 }
 
-// now is the state as it is.
+// now is the current state.
 func (s *state) now() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -59,5 +58,5 @@ func (s *state) now() Status {
 	return status
 }
 
-// Status tells what the pipeline is doing. Any goroutine may ask.
+// Status returns what the pipeline is doing. Any goroutine may call it.
 func (p *Pipeline) Status() Status { return p.state.now() }

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// Exit code 0 says that the low watermark is stored, also where the flow has been
-// given up and no other could be had yet.
+// Exit code 0 means that the low watermark is stored, even if the flow was
+// closed and no other could be created yet.
 func TestStopWithoutAFlowKnowsWhatIsUnsaved(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -33,7 +33,7 @@ func TestStopWithoutAFlowKnowsWhatIsUnsaved(t *testing.T) {
 		w.stop()
 		w.mu.Lock()
 		if w.now.err == nil {
-			assert.GreaterOrEqual(t, w.record().LSN, end-48, "ended with 0, and the checkpoint is not stored")
+			assert.GreaterOrEqual(t, w.record().LSN, end-48, "ended with 0, but the checkpoint is not stored")
 		}
 		t.Log(w.now.err)
 		w.mu.Unlock()

@@ -14,7 +14,8 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
 )
 
-// A clean stop drains, saves, confirms and takes leave, and waits for no clock.
+// A clean stop drains, saves, confirms and ends the stream, and waits for no
+// timer.
 func TestStopOfAnIdleStream(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -29,12 +30,12 @@ func TestStopOfAnIdleStream(t *testing.T) {
 		assert.Equal(s, []string{"a", "b"}, s.ids())
 		assert.EqualValues(s, 0x2040, s.ledger.last().LSN, "the low watermark is stored")
 		assert.EqualValues(s, 0x2040, s.reader().last(), "and confirmed")
-		assert.False(s, s.reader().finished.IsZero(), "the stream has ended in good order")
+		assert.False(s, s.reader().finished.IsZero(), "the stream has ended cleanly")
 	})
 }
 
-// What is in flight gets until the drain deadline, and not a moment longer; the exit
-// says how much of it is in doubt.
+// What is in flight gets until the drain deadline, and no longer. The exit says
+// how much of it is in doubt.
 func TestStopWhileTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -78,13 +79,13 @@ func TestStopWhileTheBrokerIsAway(t *testing.T) {
 	}
 }
 
-// The last checkpoint has two seconds more than what is in flight; without it the exit
-// names the position that is not stored.
+// The last checkpoint gets two seconds more than what is in flight. If it
+// fails, the exit names the position that is not stored.
 func TestStopWhileTheStoreIsAway(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		back time.Duration // of the store, after SIGTERM; 0 is never
-		want time.Duration // 0: with the next attempt after it is back, which is at most 5 s × 1.5 later
+		want time.Duration // 0: with the next attempt after the store is back, which is at most 5 s × 1.5 later
 		code bool          // the exit is clean
 	}{
 		"it stays away":              {0, 12 * time.Second, false},
@@ -125,7 +126,8 @@ func TestStopWhileTheStoreIsAway(t *testing.T) {
 	}
 }
 
-// A save that hangs does not hold up a stop: it is given up with everything else.
+// A save that hangs does not hold up a stop: it is abandoned with everything
+// else.
 func TestStopDuringASaveThatHangs(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -146,7 +148,8 @@ func TestStopDuringASaveThatHangs(t *testing.T) {
 	})
 }
 
-// When neither broker nor store is there, events in doubt are what the exit is about.
+// When neither broker nor store is available, the exit is about the events in
+// doubt.
 func TestStopWithoutBrokerAndStore(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -166,8 +169,8 @@ func TestStopWithoutBrokerAndStore(t *testing.T) {
 	})
 }
 
-// A store that another instance has claimed does not come back: the stop does not wait
-// for it.
+// A store that another instance has claimed does not come back: the stop does
+// not wait for it.
 func TestStopWhenTheStoreIsClaimed(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -184,8 +187,8 @@ func TestStopWhenTheStoreIsClaimed(t *testing.T) {
 	})
 }
 
-// The drain deadline counts from the signal, not from the end of the transaction that was
-// being read then.
+// The drain deadline counts from the signal, not from the end of the
+// transaction being read then.
 func TestStopWithinATransactionWhileTheBrokerIsAway(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -205,8 +208,8 @@ func TestStopWithinATransactionWhileTheBrokerIsAway(t *testing.T) {
 	})
 }
 
-// A transaction that is being read is read to its end, and is waited for until the
-// drain deadline.
+// A transaction being read is read to its end. The stop waits for that end
+// until the drain deadline.
 func TestStopWithinATransaction(t *testing.T) {
 	t.Parallel()
 	for name, ends := range map[string]bool{"it ends": true, "it does not end": false} {
@@ -226,7 +229,7 @@ func TestStopWithinATransaction(t *testing.T) {
 				after, err := s.exit()
 				if ends {
 					require.NoError(s, err)
-					assert.Equal(s, 8*time.Second+time.Millisecond, after, "and the millisecond of the broker")
+					assert.Equal(s, 8*time.Second+time.Millisecond, after, "plus one millisecond of the broker")
 					assert.EqualValues(s, 0x3040, s.reader().last())
 					return
 				}
@@ -240,7 +243,8 @@ func TestStopWithinATransaction(t *testing.T) {
 	}
 }
 
-// A stop while the producer takes nothing: what is being read still gets its chance.
+// A stop while the producer takes nothing: the transaction being read still
+// gets its chance.
 func TestStopWhileBlocked(t *testing.T) {
 	t.Parallel()
 	for name, back := range map[string]time.Duration{"the broker stays away": 0, "it is back": 6 * time.Second} {
@@ -273,7 +277,7 @@ func TestStopWhileBlocked(t *testing.T) {
 	}
 }
 
-// A stop while the connection is given up because the broker takes nothing.
+// A stop while the connection is closed because the broker takes nothing.
 func TestStopWhileTheConnectionIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, back := range map[string]time.Duration{"the broker stays away": 0, "it is back": 4 * time.Second} {
@@ -294,7 +298,7 @@ func TestStopWhileTheConnectionIsGivenUp(t *testing.T) {
 				if back > 0 {
 					require.NoError(s, err)
 					assert.Less(s, after, 40*time.Second+back+time.Second)
-					assert.EqualValues(s, 0x2040, s.ledger.last().LSN, "the transaction was not read to its end")
+					assert.EqualValues(s, 0x2040, s.ledger.last().LSN, "the transaction was not read completely")
 					return
 				}
 				assert.Equal(s, 50*time.Second, after)
@@ -305,8 +309,8 @@ func TestStopWhileTheConnectionIsGivenUp(t *testing.T) {
 	}
 }
 
-// While a stop waits for the broker, the server is told the old position, so that it keeps
-// the connection on which the last one will be confirmed.
+// While a stop waits for the broker, the old position is confirmed, so that the
+// server keeps the connection on which the last position will be confirmed.
 func TestStopKeepsTheConnection(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -352,8 +356,8 @@ func TestStopTwice(t *testing.T) {
 	})
 }
 
-// A stop between two sessions: what is in flight still gets until the deadline, and
-// what was acknowledged is stored.
+// A stop between two sessions: what is in flight still gets until the deadline,
+// and what was acknowledged is stored.
 func TestStopBetweenSessions(t *testing.T) {
 	t.Parallel()
 	for name, back := range map[string]time.Duration{"the broker stays away": 0, "it is back": 6 * time.Second} {
@@ -387,8 +391,8 @@ func TestStopBetweenSessions(t *testing.T) {
 	}
 }
 
-// A stop while the connection to PostgreSQL cannot be had, with a store that is away:
-// the exit is not clean before the watermark is stored.
+// A stop while PostgreSQL cannot be reached and the store is unavailable: the
+// exit is not clean before the watermark is stored.
 func TestStopBetweenSessionsStoresTheWatermark(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -425,7 +429,8 @@ func TestStopWhileStandingBy(t *testing.T) {
 	})
 }
 
-// One that has streamed, and has lost the lock with events in flight, waits for them.
+// An instance that has streamed and has lost the lock with events in flight
+// waits for them.
 func TestStopWhileStandingByWithEventsInFlight(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -446,8 +451,8 @@ func TestStopWhileStandingByWithEventsInFlight(t *testing.T) {
 	})
 }
 
-// A stop while Kafka does not answer a start: nothing is in flight, so nothing is
-// waited for.
+// A stop while Kafka does not answer a start: nothing is in flight, so nothing
+// is waited for.
 func TestStopDuringTakeOver(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -462,7 +467,8 @@ func TestStopDuringTakeOver(t *testing.T) {
 	})
 }
 
-// failProducer ends the producer for good, with the next batch that reaches the topic.
+// failProducer ends the producer permanently, with the next batch that reaches
+// the topic.
 func (s *stage) failProducer(topic string, why sarama.KError) {
 	s.world.kafka.Lock()
 	defer s.world.kafka.Unlock()
@@ -470,8 +476,8 @@ func (s *stage) failProducer(topic string, why sarama.KError) {
 	s.world.kafka.Faults[model.At(topic, 0, p.Arrivals)] = model.Fail(model.ErrorBefore, why)
 }
 
-// A stop after the producer has failed: its events are in doubt, and nothing can be
-// waited for any more.
+// A stop after the producer has failed: its events are in doubt, and there is
+// nothing left to wait for.
 func TestStopAfterTheProducerHasFailed(t *testing.T) {
 	t.Parallel()
 	for name, frozen := range map[string]bool{"between sessions": false, "during the take-over": true} {
@@ -500,8 +506,9 @@ func TestStopAfterTheProducerHasFailed(t *testing.T) {
 	}
 }
 
-// A stop after another instance has taken this one's place: what was in flight is the
-// other's, which goes on from what is published.
+// A stop after another instance has taken this one's place: what was in flight
+// is now the concern of the other instance, which continues from what is
+// published.
 func TestStopAfterTheProducerWasFenced(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -518,8 +525,8 @@ func TestStopAfterTheProducerWasFenced(t *testing.T) {
 	})
 }
 
-// Where nothing was in flight when the producer failed, the exit is clean if the watermark
-// is stored, and says so if it is not.
+// If nothing was in flight when the producer failed, the exit is clean if the
+// watermark is stored. Otherwise the exit says that it is not.
 func TestStopAfterTheProducerHasFailedWithNothingInFlight(t *testing.T) {
 	t.Parallel()
 	for name, unsaved := range map[string]bool{"everything is stored": false, "an idle position is not": true} {
@@ -555,18 +562,18 @@ func TestStopAfterTheProducerHasFailedWithNothingInFlight(t *testing.T) {
 	}
 }
 
-// Exit code 0 means that the low watermark is stored, also where the flow that had it
-// has ended, and the next one could not begin.
+// Exit code 0 means that the low watermark is stored, even if its flow has
+// ended and the next one could not begin.
 func TestStopDuringTakeOverWithAWatermarkThatIsNotStored(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
 		s.warmUp()
 		s.at(4 * time.Second)
 		s.ledger.become(turnedOff)
-		s.commit(0x3000, "b") // is acknowledged, and its checkpoint cannot be stored
+		s.commit(0x3000, "b") // it is acknowledged, but its checkpoint cannot be stored
 		s.at(6 * time.Second)
 		s.world.mu.Lock()
-		s.world.primary.started = "again" // the flow does not go on in another run of the server
+		s.world.primary.started = "again" // the flow does not continue in another run of the server
 		s.world.primary.promote()
 		s.world.mu.Unlock()
 		s.world.kafka.Freeze()
@@ -599,7 +606,7 @@ func TestStopThatMeetsARefusal(t *testing.T) {
 	})
 }
 
-// otherHolds lets another instance take the lock, or leave it.
+// otherHolds makes another instance take the lock, or release it.
 func (s *stage) otherHolds(yes bool) {
 	s.world.mu.Lock()
 	defer s.world.mu.Unlock()

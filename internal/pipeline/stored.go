@@ -9,16 +9,19 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// OpenStored opens the checkpoint store to be read, and changes nothing: what does
-// not exist is not created, and neither a lock is taken nor a record claimed. Where
-// there is no store, its reader or this function says checkpoint.ErrNone. connect is
-// called if the store is a topic.
+// OpenStored opens the checkpoint store for reading, and changes nothing. It
+// creates nothing that does not exist, takes no lock and claims no record. If
+// there is no store, its reader or this function returns checkpoint.ErrNone.
+// connect is called if the store is a topic.
 func OpenStored(ctx context.Context, c CheckpointConfig, connect func(context.Context) (*kafka.Client, error)) (checkpoint.Reader, error) {
 	return openStored(ctx, c, func() (cluster, error) { return connectedOr(connect(ctx)) }, openReadOnly)
 }
 
-// openStored connects to Kafka, or opens a store that is no topic.
-func openStored(ctx context.Context, c CheckpointConfig, connect func() (cluster, error), open func(context.Context, CheckpointConfig) (checkpoint.Reader, error)) (checkpoint.Reader, error) {
+// openStored connects to Kafka, or opens a store that is not a topic.
+func openStored(
+	ctx context.Context, c CheckpointConfig, connect func() (cluster, error),
+	open func(context.Context, CheckpointConfig) (checkpoint.Reader, error),
+) (checkpoint.Reader, error) {
 	if c.Store != "kafka" {
 		return open(ctx, c)
 	}
@@ -39,7 +42,7 @@ func openStored(ctx context.Context, c CheckpointConfig, connect func() (cluster
 	return nil, err
 }
 
-// storedTopic closes its connection, which is nobody else's.
+// storedTopic closes its connection, which it owns.
 type storedTopic struct {
 	*checkpoint.KafkaStore
 	cluster cluster

@@ -18,13 +18,16 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// What a refusal looks up in the checkpoint store must change nothing: neither
-// create a topic or a table, nor take the lock of the file.
+// A look-up in the checkpoint store for a refusal must change nothing. It must
+// neither create a topic or a table, nor take the lock of the file.
 func TestPeekChangesNothing(t *testing.T) {
 	t.Parallel()
 	server := replication.Server{SystemID: "1", Database: "shop"}
 	peeker := func(c CheckpointConfig, brokers ...string) *Pipeline {
-		config := Config{Checkpoint: c, Client: kafka.ClientConfig{Brokers: brokers, RequestTimeout: 5 * time.Second}, Replication: replication.Config{Slot: "s"}}
+		config := Config{
+			Checkpoint: c, Client: kafka.ClientConfig{Brokers: brokers, RequestTimeout: 5 * time.Second},
+			Replication: replication.Config{Slot: "s"},
+		}
 		return &Pipeline{ground: ground{config: &config}, servers: configured(), server: server}
 	}
 	t.Run("topic", func(t *testing.T) {

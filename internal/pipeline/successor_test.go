@@ -10,9 +10,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// A process that has lost its lock goes on until it notices, and confirms what it has
-// stored. A successor that has looked at the slot before must not take that for a
-// slot that was moved by someone else.
+// A process that has lost its lock continues until it notices, and confirms
+// what it has stored. A successor that looked at the slot before must not take
+// that for a slot moved by another client.
 func TestSuccessorBearsALateConfirmation(t *testing.T) {
 	t.Parallel()
 	for delay := range 60 {

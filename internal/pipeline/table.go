@@ -18,11 +18,13 @@ import (
 )
 
 // ReplayTable publishes what the outbox table still holds, as of one moment, in
-// the order of q. Published waits until the stream has published everything that
-// commits below a position: then the table's rows are published again, and every
-// other row comes from the stream. Their positions are not known any more, so
-// the events have no sequence.
-func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, published func(context.Context, replication.LSN) error) error {
+// the order of q. published waits until the stream has published everything
+// that commits below a position. Then the table's rows are published again, and
+// every other row comes from the stream. The positions of the table's rows are
+// no longer known, so the events have no sequence.
+func (p *Pipeline) ReplayTable(
+	ctx context.Context, q replication.OutboxQuery, published func(context.Context, replication.LSN) error,
+) error {
 	source, err := p.replication()
 	if err != nil {
 		return err
@@ -65,7 +67,7 @@ func (p *Pipeline) ReplayTable(ctx context.Context, q replication.OutboxQuery, p
 	return r.finish(ctx)
 }
 
-// tableReplay makes rows of the table look like those of the log.
+// tableReplay makes rows of the table look like rows from the WAL.
 type tableReplay struct {
 	ground
 	table    replication.Table
@@ -92,7 +94,9 @@ func (t *tenure) newTableReplay(client *kafka.Client) (*tableReplay, error) {
 	mapping := t.config.Mapping
 	mapping.RelationID = t.table.OID
 	r.decoder = decoder.New(mapping)
-	r.producer = router.NewProducer(t.config.Producer, owner, r.routes, checkpoint.NewTracker(0), t.config.Metrics, func() { ring(r.notified) })
+	r.producer = router.NewProducer(
+		t.config.Producer, owner, r.routes, checkpoint.NewTracker(0), t.config.Metrics, func() { ring(r.notified) },
+	)
 	return r, nil
 }
 
@@ -102,8 +106,9 @@ func (r *tableReplay) close() {
 }
 
 // describe gives the decoder what a server sends before the first row: the
-// beginning of a transaction, and the table. Rows that do not say when they were
-// written have the time of the replay: Kafka deletes what is older than it keeps.
+// beginning of a transaction, and the table. Rows that do not say when they
+// were written get the time of the replay: Kafka deletes records older than its
+// retention.
 func (r *tableReplay) describe(columns []string, types []uint32) error {
 	begin := binary.BigEndian.AppendUint64([]byte{'B'}, uint64(r.position.Commit))
 	begin = binary.BigEndian.AppendUint64(begin, uint64(time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds()))
@@ -185,8 +190,8 @@ func (r *tableReplay) append(ctx context.Context, e *decoder.Event) error {
 	}
 }
 
-// collect takes notice of acknowledgements, waiting for one if it must. Topics
-// that are seen for the first time need no checkpoint here: nobody reads back.
+// collect processes acknowledgements, and waits for one if wait is set. Topics
+// seen for the first time need no checkpoint here: nothing is read back.
 func (r *tableReplay) collect(ctx context.Context, wait bool) error {
 	if wait {
 		timer := time.NewTimer(pollInterval)

@@ -19,7 +19,7 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// Resume says what a start does about events that were published after the
+// Resume is what a start does about events that were published after the
 // checkpoint it starts from.
 type Resume string
 
@@ -27,15 +27,15 @@ type Resume string
 const (
 	// ResumeAuto is ResumeExactlyOnce where Kafka allows it.
 	ResumeAuto Resume = "auto"
-	// ResumeExactlyOnce keeps predecessors out, reads back what they have
-	// published, and repeats none of it.
+	// ResumeExactlyOnce keeps predecessors out, reads back what they published,
+	// and repeats none of it.
 	ResumeExactlyOnce Resume = "exactly_once"
 	// ResumeAtLeastOnce repeats what was published after the checkpoint.
 	ResumeAtLeastOnce Resume = "at_least_once"
 )
 
-// holding is what a tenure has of the Kafka side before anything is written:
-// nobody who came before can write any more, so what is stored stays.
+// holding is what a tenure has of the Kafka side before anything is written. No
+// predecessor can write any more, so what is stored stays.
 type holding struct {
 	cluster cluster
 	owner   owner
@@ -44,21 +44,21 @@ type holding struct {
 
 	stored      checkpoint.Record
 	found       bool // something is stored
-	generation  int  // of the transactional id
+	generation  int  // of the transactional ID
 	atLeastOnce string
 	gaps        []string // what Kafka has lost
 }
 
 func (h *holding) close() {
 	if h.store != nil {
-		_ = h.store.Close() // everything that was saved is durable
+		_ = h.store.Close() // everything saved is durable
 	}
 	h.cluster.Close()
 }
 
 // takeOver connects to Kafka, keeps every predecessor out, and only then loads
-// the checkpoint: whoever held it before cannot change it any more. The caller
-// holds the lock. With anew, a checkpoint that cannot be used does not matter.
+// the checkpoint: its previous owner can no longer change it. The caller holds
+// the lock. With anew, a checkpoint that cannot be used is ignored.
 func (p *Pipeline) takeOver(ctx context.Context, id checkpoint.Identity, anew bool) (*holding, error) {
 	cluster, err := p.servers.kafka(p.config.Client)
 	if err != nil {
@@ -76,11 +76,11 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 	if err := p.openStore(ctx, h); err != nil {
 		return err
 	}
-	// This first look tells which transactional id to take and what to fence.
+	// The first load shows which transactional ID to take and what to fence.
 	if err := h.load(ctx, id, anew); err != nil {
 		return err
 	}
-	// The fence makes every log longer, so this comes before it.
+	// The fence makes every partition longer, so measure before fencing.
 	if err := h.measure(ctx); err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 			return err
 		}
 		if h.stored.Producer.Generation != h.generation {
-			continue // a predecessor went on to the next one until a moment ago
+			continue // a predecessor has just moved on to the next generation
 		}
 		if _, err := h.fence(ctx, fenced); err != nil {
 			return err
@@ -139,7 +139,8 @@ func (h *holding) load(ctx context.Context, id checkpoint.Identity, anew bool) e
 	return nil
 }
 
-// measure looks for logs that end before the offset where they had ended.
+// measure looks for partitions that end before the offset where they ended at
+// the checkpoint.
 func (h *holding) measure(ctx context.Context) error {
 	ends, err := h.cluster.Ends(ctx, slices.Collect(maps.Keys(h.stored.Topics)))
 	if err != nil {
@@ -148,14 +149,18 @@ func (h *holding) measure(ctx context.Context) error {
 	for topic, t := range h.stored.Topics {
 		for id, mark := range t.Offsets {
 			if end, exists := ends[topic][int32(id)]; exists && end < mark {
-				h.gaps = append(h.gaps, fmt.Sprintf("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events, or the topic was deleted and created again", topic, id, end, mark))
+				h.gaps = append(h.gaps, fmt.Sprintf(
+					"the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost "+
+						"acknowledged events, or the topic was deleted and created again",
+					topic, id, end, mark,
+				))
 			}
 		}
 	}
 	return nil
 }
 
-// becomeOwner gets the right to write.
+// becomeOwner acquires the right to write.
 func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Identity) (err error) {
 	h.atLeastOnce = "kafka.resume is at_least_once"
 	if ctx.Err() != nil {
@@ -180,8 +185,8 @@ func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Id
 	return err
 }
 
-// TransactionalID is one for each slot, and another for each cluster, so that
-// two streamers never fence each other by accident.
+// TransactionalID differs for each slot and each cluster, so that two streamers
+// never fence each other by accident.
 func TransactionalID(prefix string, id checkpoint.Identity, generation int) string {
 	name := fmt.Sprintf("%s%s-%s-%s", prefix, id.Slot, id.Database, id.SystemID)
 	if generation > 0 {
@@ -190,8 +195,8 @@ func TransactionalID(prefix string, id checkpoint.Identity, generation int) stri
 	return name
 }
 
-// fence keeps predecessors out of everything that the checkpoint names, but for
-// what has been fenced before, and returns all of it.
+// fence keeps predecessors out of all partitions that the checkpoint names,
+// except those fenced before, and returns all of them.
 func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[string][]int32, error) {
 	names := slices.Collect(maps.Keys(h.stored.Topics))
 	if h.topic != nil {
@@ -206,39 +211,48 @@ func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[str
 	return partitions, h.owner.Fence(ctx, missing)
 }
 
-// noteOwner says what kind of start this is going to be.
+// noteOwner logs what kind of start this is.
 func (p *Pipeline) noteOwner(h *holding) {
 	id, epoch := h.owner.ID()
 	if !h.found && epoch > 0 && h.owner.Fences() && p.purpose.mark() == "" {
-		p.log.Error("no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated", "store", p.config.Checkpoint.Store)
+		p.log.Error(
+			"no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated",
+			"store", p.config.Checkpoint.Store,
+		)
 	}
 	switch {
 	case p.config.Resume == ResumeAtLeastOnce:
 	case h.atLeastOnce != "":
 		p.log.Warn("other instances cannot be kept out, events may be repeated after a crash", "reason", h.atLeastOnce)
 	case h.found && forgotten(h.stored, h.generation, id):
-		p.log.Warn("Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out", "producer_id_before", h.stored.Producer.ID, "producer_id", id)
+		p.log.Warn(
+			"Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out",
+			"producer_id_before", h.stored.Producer.ID, "producer_id", id,
+		)
 	}
 	p.config.Metrics.Resuming(h.atLeastOnce == "")
 }
 
-// forgotten tells whether Kafka gave the transactional id another producer than
-// the one of the stored checkpoint. 0 is a producer id like any other: the first
-// of a new cluster.
+// forgotten reports whether Kafka gave the transactional ID another producer
+// than that of the stored checkpoint. 0 is a producer ID like any other: the
+// first of a new cluster.
 func forgotten(stored checkpoint.Record, generation int, id int64) bool {
 	return stored.AtLeastOnce == "" && stored.Producer.ID != id && stored.Producer.Generation == generation
 }
 
-// Identity is whose checkpoint a streamer of this slot keeps.
+// Identity is the identity under which a streamer of this slot keeps its
+// checkpoint.
 func Identity(s replication.Server, slot string) checkpoint.Identity {
 	return checkpoint.Identity{SystemID: s.SystemID, Database: s.Database, Slot: slot}
 }
 
-// StreamID tells our records from those of any other slot, database, cluster or
-// history.
+// StreamID distinguishes the streamer's records from those of any other slot,
+// database, cluster or history.
 func StreamID(id checkpoint.Identity, history int) string {
 	const shard = 0 // unsharded
-	sum := sha256.Sum256([]byte(id.SystemID + "\x00" + id.Database + "\x00" + id.Slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)))
+	sum := sha256.Sum256(
+		[]byte(id.SystemID + "\x00" + id.Database + "\x00" + id.Slot + "\x00" + strconv.Itoa(shard) + "\x00" + strconv.Itoa(history)),
+	)
 	return hex.EncodeToString(sum[:8])
 }
 
@@ -258,7 +272,7 @@ func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 	return nil
 }
 
-// readBack learns what was published after the checkpoint.
+// readBack finds out what was published after the checkpoint.
 func (p *Pipeline) readBack(ctx context.Context, h *holding, record resumePoint) (router.Found, error) {
 	if !h.found || p.config.Resume == ResumeAtLeastOnce || mutation.Active(mutation.SkipReadBack) {
 		return router.Found{}, nil
@@ -280,7 +294,11 @@ func (p *Pipeline) readBack(ctx context.Context, h *holding, record resumePoint)
 		p.log.Error("Kafka has lost what was published: events above the checkpoint may be repeated, those below it are gone", "reason", gap)
 	}
 	if highest := len(found.Landmarks) - 1; highest >= 0 {
-		p.log.Info("events above the checkpoint were published before and will be passed over", "records_read", found.Records, "up_to", found.Landmarks[highest].Position.String(), "took", time.Since(began).Round(time.Millisecond).String())
+		p.log.Info(
+			"events above the checkpoint were published before and will be passed over",
+			"records_read", found.Records, "up_to", found.Landmarks[highest].Position.String(),
+			"took", time.Since(began).Round(time.Millisecond).String(),
+		)
 	}
 	return found, nil
 }

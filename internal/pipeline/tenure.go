@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	lockPoll      = 500 * time.Millisecond // how often a standby tries
+	lockPoll      = 500 * time.Millisecond // how often a standby tries the lock
 	answerTimeout = 10 * time.Second       // for questions to the server
 	pingEvery     = 3 * time.Second
 	tableEvery    = 5 * time.Second
 	pingTimeout   = 5 * time.Second
 )
 
-// tenure is the time for which this instance holds the lock, on one SQL connection.
-// It begins by making sure that server, publication, slot and checkpoint belong
-// together, and runs sessions until something ends it.
+// tenure is the time for which this instance holds the lock, on one SQL
+// connection. It first makes sure that server, publication, slot and checkpoint
+// belong together. Then it runs sessions until something ends it.
 type tenure struct {
 	ground
 	pipeline *Pipeline // whose flow may outlive it
@@ -31,13 +31,14 @@ type tenure struct {
 	source   replication.Config
 	server   replication.Server
 	table    replication.Table
-	// inspected is the end of WAL when the table was last seen in order.
+	// inspected is the end of the WAL when the table was last found to be
+	// correctly published.
 	inspected replication.LSN
-	timeline  int32 // of the checkpoint that was taken over; 0 without one
+	timeline  int32 // of the checkpoint taken over; 0 without one
 }
 
 // tenure holds the lock and streams, session after session, until something
-// ends it. streamed tells whether a stream was ever opened.
+// ends it. streamed reports whether a stream was ever opened.
 func (p *Pipeline) tenure(ctx context.Context) (streamed bool, err error) {
 	control, source, err := p.connect(ctx)
 	if err != nil {
@@ -83,24 +84,30 @@ func (t *tenure) serve(ctx context.Context) (streamed bool, err error) {
 	}
 }
 
-// stream opens a reader and runs a session on it. Without an error of opening
-// there is a session.
+// stream opens a reader and runs a session on it. The session is nil only if
+// the reader could not be opened.
 func (t *tenure) stream(ctx context.Context, start replication.LSN) (*session, error) {
 	r, start, err := t.open(ctx, start)
 	if err != nil {
 		return nil, err
 	}
 	defer r.Close()
-	t.log.Info("streaming", "reader", readerName(r), "slot", t.source.Slot, "publication", t.source.Publication, "lsn", start.String(), "system", t.server.SystemID, "timeline", t.server.Timeline)
+	t.log.Info(
+		"streaming", "reader", readerName(r), "slot", t.source.Slot, "publication", t.source.Publication,
+		"lsn", start.String(), "system", t.server.SystemID, "timeline", t.server.Timeline,
+	)
 	t.config.Metrics.CatchingUp(readerName(r) == string(ReadCatchUp))
 	s := newSession(t, r, start)
 	return s, t.watched(ctx, s)
 }
 
-// unblock waits, holding the lock, until the broker takes events again.
+// unblock holds the lock and waits until the broker accepts events again.
 func (t *tenure) unblock(ctx context.Context) error {
 	flow := t.pipeline.flow
-	t.log.Warn("broker does not acknowledge, replication connection closed until it does", "waiting_for", flow.waiting(), "in_flight_bytes", flow.producer.InFlight())
+	t.log.Warn(
+		"broker does not acknowledge, replication connection closed until it does",
+		"waiting_for", flow.waiting(), "in_flight_bytes", flow.producer.InFlight(),
+	)
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	for {
@@ -147,8 +154,8 @@ func (t *tenure) lock(ctx context.Context) error {
 	}
 }
 
-// lockSoon takes the lock, with a little patience: a server needs a moment to
-// notice that a streamer has just gone.
+// lockSoon takes the lock, and retries briefly: a server needs a moment to
+// notice that a streamer has just stopped.
 func (t *tenure) lockSoon(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, 4*lockPoll, failure.Refuse(
 		fmt.Errorf("a streamer holds the lock of slot %q: stop it first", t.source.Slot)))
@@ -160,7 +167,7 @@ func (t *tenure) lockSoon(ctx context.Context) error {
 	return err
 }
 
-// standBy says once what is being waited for.
+// standBy logs once what the instance is waiting for.
 func (t *tenure) standBy(reason string) {
 	if t.state.now().Phase != Standby {
 		t.log.Info("standing by", "reason", reason)
@@ -169,7 +176,8 @@ func (t *tenure) standBy(reason string) {
 	t.state.set(Standby, reason)
 }
 
-// check proves that server, publication and table are what we need.
+// check makes sure that server, publication and table are what the streamer
+// needs.
 func (t *tenure) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -191,8 +199,8 @@ func (t *tenure) check(ctx context.Context) error {
 	return replication.Refusal(findings)
 }
 
-// prepare gets producer and checkpoint ready, in the order that keeps two
-// instances apart, and returns where to start.
+// prepare prepares producer and checkpoint, in the order that keeps two
+// instances apart, and returns the LSN to start from.
 func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
 	slot, err := t.slot(ctx)
 	if err != nil {
@@ -215,7 +223,8 @@ func (t *tenure) prepare(ctx context.Context) (replication.LSN, error) {
 	return t.startOver(ctx, slot)
 }
 
-// continues reports whether the flow can go on here: it is of this server's history.
+// continues reports whether the flow can continue here because it belongs to
+// this server's history.
 func (t *tenure) continues() bool {
 	flow := t.pipeline.flow
 	if flow == nil || flow.failed() || flow.outdated {
@@ -227,11 +236,12 @@ func (t *tenure) continues() bool {
 	return flow.history.goesOn(t.history(flow.history.number))
 }
 
-// history is the one that this server is in.
+// history is the history that this server is in.
 func (t *tenure) history(number int) history { return historyOf(t.server, t.source.Slot, number) }
 
-// replayed waits for a standby that has started again: it has what it had received, but
-// does not show it yet.
+// replayed returns a transient error while a restarted standby has not replayed
+// WAL up to lsn. The standby still has what it received, but does not show it
+// yet.
 func replayed(slot replication.Slot, lsn replication.LSN) error {
 	if !slot.InStandby || lsn <= slot.Flushed {
 		return nil
@@ -239,7 +249,7 @@ func replayed(slot replication.Slot, lsn replication.LSN) error {
 	return fmt.Errorf("standby has replayed WAL up to %s, and not yet up to %s", slot.Flushed, lsn)
 }
 
-// resume goes on from the checkpoint on the same connection.
+// resume continues from the checkpoint on the same connection.
 func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
 	slot, err := t.slot(ctx)
 	if err != nil {
@@ -248,7 +258,7 @@ func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
 	return t.pipeline.flow.resume(slot), nil
 }
 
-// usable tells whether the stream can go on from a checkpoint.
+// usable returns an error unless the stream can continue from a checkpoint.
 func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoint) error {
 	t.table = t.table.After(r.Publication)
 	if _, err := t.sameHistory(ctx, slot, r); err != nil {
@@ -258,28 +268,38 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 		return err
 	}
 	if until := t.config.Until; until != 0 && r.LSN > until {
-		return failure.Refuse(fmt.Errorf("the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it", r.LSN, until, until))
+		return failure.Refuse(fmt.Errorf(
+			"the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it",
+			r.LSN, until, until,
+		))
 	}
 	if err := replication.Refusal(replication.CheckPosition(r.LSN, slot)); err != nil {
 		return err
 	}
 	err := replication.Refusal(t.control.gap(r.Publication, t.table))
-	if err != nil { // the stream went on while the table was out
-		err = &locatedError{err, fmt.Sprintf("what was committed while it was out is in question, also below the checkpoint: to go on from there, `streamer checkpoint set %s --yes`", r.LSN)}
+	if err != nil { // the stream continued while the table was out of the publication
+		err = &locatedError{err, fmt.Sprintf(
+			"what was committed while it was out is in question, also below the checkpoint: to go on from there, "+
+				"`streamer checkpoint set %s --yes`",
+			r.LSN,
+		)}
 	}
 	return err
 }
 
-// startOver gets a new producer, and with it the stored checkpoint.
+// startOver gets a new producer and, with it, the stored checkpoint.
 func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replication.LSN, error) {
 	p := t.pipeline
 	p.retire()
 	id := Identity(t.server, slot.Name)
-	h, err := wait.TalkWhile(ctx, pingEvery, t.control.Ping, func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close)
+	h, err := wait.TalkWhile(
+		ctx, pingEvery, t.control.Ping,
+		func(ctx context.Context) (*holding, error) { return p.takeOver(ctx, id, false) }, (*holding).close,
+	)
 	if err != nil {
 		return 0, err
 	}
-	if slot, err = t.slot(ctx); err != nil { // a predecessor may have gone on until now
+	if slot, err = t.slot(ctx); err != nil { // a predecessor may have moved it until now
 		h.close()
 		return 0, err
 	}
@@ -303,7 +323,10 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	t.noteTimeline(r)
 	r.Disputed = false // until it is refused again
 	r.Publication = t.control.membership(t.table)
-	flow, err := wait.TalkWhile(ctx, pingEvery, t.control.Ping, func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close)
+	flow, err := wait.TalkWhile(
+		ctx, pingEvery, t.control.Ping,
+		func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close,
+	)
 	if err != nil {
 		return 0, err
 	}
@@ -311,7 +334,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	return flow.resume(slot), nil
 }
 
-// resumePoint is where to go on with what has been taken over.
+// resumePoint returns where to continue with what was taken over.
 func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.Slot) (resumePoint, error) {
 	if h.found = h.found && t.purpose.owns(h.stored); !h.found {
 		r := checkpoint.Record{Identity: Identity(t.server, slot.Name), LSN: slot.Confirmed}
@@ -328,10 +351,13 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 		return r, err
 	}
 	if r.Exact && slot.Confirmed < r.LSN && (trusted || r.LSN <= slot.Flushed) && !r.publishedBeyond(slot.Flushed) {
-		// Only the rows that reappear are taken for published: the LSN may be of a
-		// history that this server does not have.
+		// Only rows that reappear count as published: the LSN may belong to a history
+		// that this server does not have.
 		if r.LSN > slot.Flushed {
-			t.log.Warn("WAL of this server ends before the checkpoint, nothing was published from what it lacks", "checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String())
+			t.log.Warn(
+				"WAL of this server ends before the checkpoint, nothing was published from what it lacks",
+				"checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String(),
+			)
 			r.LSN = slot.Confirmed
 		}
 		r.low = slot.Confirmed
@@ -342,8 +368,9 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 	return r, t.fits(ctx, r.LSN, false)
 }
 
-// succeeds makes sure that a slot that begins fits those of another number of shards,
-// and was not read under another name of its database.
+// succeeds makes sure that a new slot fits the slots of another number of
+// shards. It also makes sure that the slot was not read under another name of
+// its database.
 func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot replication.Slot) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -353,8 +380,8 @@ func (t *tenure) succeeds(ctx context.Context, store checkpoint.Store, slot repl
 	return t.fits(ctx, slot.Confirmed, true)
 }
 
-// fits makes sure that slots of another number of shards are where they must be for one
-// that goes on from an LSN.
+// fits makes sure that the slots of another number of shards are where they
+// must be for a slot that continues from an LSN.
 func (t *tenure) fits(ctx context.Context, from replication.LSN, first bool) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -365,8 +392,8 @@ func (t *tenure) fits(ctx context.Context, from replication.LSN, first bool) err
 	return replication.Refusal(found)
 }
 
-// errStandby tells that the server is still a standby on which the slot cannot be
-// read. Waiting for its promotion helps.
+// errStandby means that the server is still a standby, on which the slot cannot
+// be read. Waiting for its promotion helps.
 var errStandby = errors.New("server is a standby, where the slot cannot be read before it is promoted")
 
 // slot reads and checks the slot.
@@ -386,31 +413,37 @@ func (t *tenure) slot(ctx context.Context) (replication.Slot, error) {
 	return slot, replication.Refusal(replication.CheckSlot(slot, t.server))
 }
 
-// noteTimeline says that the server is on another timeline than the checkpoint.
+// noteTimeline logs that the server is on another timeline than the checkpoint.
 func (t *tenure) noteTimeline(r resumePoint) {
 	if r.Timeline != t.server.Timeline {
 		t.log.Warn("server has changed its timeline", "timeline_before", r.Timeline, "timeline", t.server.Timeline, "lsn", r.LSN.String())
 	}
 }
 
-// nameTimelines adds to a refusal that the server is on another timeline than the
-// checkpoint, because that is most likely the cause.
+// nameTimelines adds to a refusal that the server is on another timeline than
+// the checkpoint, because that is the most likely cause.
 func (t *tenure) nameTimelines(ctx context.Context, err error) error {
 	if failure.ClassOf(err) != failure.Refused || t.timeline == 0 || t.timeline == t.server.Timeline || !aboutHistory(err) {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	where := fmt.Sprintf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint was made", t.server.Timeline, t.timeline)
+	where := fmt.Sprintf(
+		"the server is on timeline %d, which does not descend from timeline %d, where the checkpoint was made",
+		t.server.Timeline, t.timeline,
+	)
 	if at, known, askErr := t.control.SwitchPoint(ctx, t.server, t.timeline); askErr == nil && known {
-		where = fmt.Sprintf("the server is on timeline %d, which left timeline %d, where the checkpoint was made, at %s", t.server.Timeline, t.timeline, at)
+		where = fmt.Sprintf(
+			"the server is on timeline %d, which left timeline %d, where the checkpoint was made, at %s",
+			t.server.Timeline, t.timeline, at,
+		)
 	}
 	return &locatedError{err, where}
 }
 
-// sameHistory compares timelines where reading will not show whether a server that was
-// promoted has everything: then only the position is left to tell. trusted reports
-// that reading will show it.
+// sameHistory compares timelines where reading will not show whether a promoted
+// server has everything. Then only the position can show it. trusted reports
+// whether reading will show it.
 func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resumePoint) (trusted bool, err error) {
 	if r.provable(slot) && !mutation.Active(mutation.KeepTimeline) {
 		return true, nil
@@ -430,7 +463,7 @@ func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resum
 			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 		))
 	case r.Exact && slot.Confirmed <= at && !mutation.Active(mutation.KeepTimeline):
-		return true, nil // a slot that begins in what both have in common is ours
+		return true, nil // a slot that begins in the common part of both timelines is the streamer's own
 	case r.LSN > at:
 		return false, failure.Refuse(failure.Advise(
 			fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server", t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN),

@@ -17,8 +17,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// A standby tries the lock twice a second, writes nothing, and goes on as soon as it
-// has it.
+// A standby tries the lock twice a second, writes nothing, and continues as
+// soon as it has the lock.
 func TestStandby(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -29,13 +29,13 @@ func TestStandby(t *testing.T) {
 		assert.Equal(s, Standby, s.pipeline.Status().Phase)
 		assert.Equal(s, "another instance holds the lock of slot streamer", s.pipeline.Status().Detail)
 		_, known := s.pipeline.Lag()
-		assert.False(s, known, "what an instance that stands by lags is not known")
+		assert.False(s, known, "the lag of an instance that stands by is unknown")
 		tried := s.times("lock")
 		require.Len(s, tried, 41)
 		for i, at := range tried[1:] {
 			assert.Equal(s, 500*time.Millisecond, at-tried[i])
 		}
-		assert.Equal(s, 1, s.told("standing by"), "it is said once")
+		assert.Equal(s, 1, s.told("standing by"), "it is logged once")
 		assert.Empty(s, s.ledger.attempts())
 		s.otherHolds(false)
 		s.at(21 * time.Second)
@@ -43,7 +43,7 @@ func TestStandby(t *testing.T) {
 	})
 }
 
-// A server that does not answer for the lock is an ordinary error.
+// A server that does not answer the request for the lock is an ordinary error.
 func TestLockThatCannotBeAskedFor(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -61,8 +61,8 @@ func TestLockThatCannotBeAskedFor(t *testing.T) {
 	})
 }
 
-// lockSoon has the patience that a server needs to notice that a streamer has gone, and
-// then refuses.
+// lockSoon waits as long as a server needs to notice that a streamer has
+// stopped, and then refuses.
 func TestLockSoon(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -72,9 +72,11 @@ func TestLockSoon(t *testing.T) {
 		class   failure.Class
 		err     string
 	}{
-		"it is free":            {time.Nanosecond, 0, time.Millisecond, failure.Transient, ""},
-		"it becomes free":       {1200 * time.Millisecond, 0, 1501 * time.Millisecond, failure.Transient, ""},
-		"it becomes free late":  {2001 * time.Millisecond, 0, 2 * time.Second, failure.Refused, "a streamer holds the lock of slot \"streamer\": stop it first"},
+		"it is free":      {time.Nanosecond, 0, time.Millisecond, failure.Transient, ""},
+		"it becomes free": {1200 * time.Millisecond, 0, 1501 * time.Millisecond, failure.Transient, ""},
+		"it becomes free late": {
+			2001 * time.Millisecond, 0, 2 * time.Second, failure.Refused, "a streamer holds the lock of slot \"streamer\": stop it first",
+		},
 		"it is held":            {0, 0, 2 * time.Second, failure.Refused, "a streamer holds the lock of slot \"streamer\": stop it first"},
 		"it is stopped by then": {0, 700 * time.Millisecond, 700 * time.Millisecond, failure.Transient, "context canceled"},
 	} {
@@ -111,15 +113,15 @@ func TestLockSoon(t *testing.T) {
 	}
 }
 
-// The instance asks every three seconds how the slot is; one whose SQL connection is lost
-// has no lock any more, and its session ends then.
+// The instance queries the slot every three seconds. If its SQL connection is
+// lost, it no longer has the lock, and its session ends.
 func TestLockThatIsLost(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
 		s.warmUp()
 		s.at(10 * time.Second)
 		s.otherHolds(true)
-		s.commit(0x3000, "b") // may still be published, and is fenced otherwise
+		s.commit(0x3000, "b") // may still be published, otherwise it is fenced
 		s.at(12*time.Second - time.Millisecond)
 		assert.False(s, s.reader().isClosed())
 		s.at(12*time.Second + 10*time.Millisecond)
@@ -131,7 +133,7 @@ func TestLockThatIsLost(t *testing.T) {
 	})
 }
 
-// A server that does not answer the look at the slot for five seconds is lost.
+// A server that does not answer a query of the slot for five seconds is lost.
 func TestLookThatIsNotAnswered(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -143,15 +145,15 @@ func TestLookThatIsNotAnswered(t *testing.T) {
 		s.at(11*time.Second - time.Millisecond)
 		assert.False(s, s.reader().isClosed())
 		s.at(11*time.Second + time.Millisecond)
-		assert.True(s, s.reader().isClosed(), "the look was begun at 6 s")
+		assert.True(s, s.reader().isClosed(), "the query began at 6 s")
 		s.world.mu.Lock()
 		s.slow = 0
 		s.world.mu.Unlock()
 	})
 }
 
-// A standby whose slot cannot be read yet is waited for until it is promoted, and is no
-// reason to refuse.
+// The streamer waits for a standby whose slot cannot be read yet until the
+// standby is promoted, and does not refuse.
 func TestServerIsAStandby(t *testing.T) {
 	t.Parallel()
 	for name, slot := range map[string]*modelSlot{
@@ -185,7 +187,7 @@ func TestServerIsAStandby(t *testing.T) {
 	}
 }
 
-// A server that is no standby and has no slot is a reason to refuse.
+// A server that is not a standby and has no slot is a reason to refuse.
 func TestServerWithoutTheSlot(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -198,8 +200,9 @@ func TestServerWithoutTheSlot(t *testing.T) {
 	})
 }
 
-// A standby that is streamed from and is promoted has left its timeline: the session
-// ends with the next look, and goes on in the same flow with the same lock.
+// A standby that is promoted while being streamed from has left its timeline.
+// The session ends with the next query of the slot, and the next session
+// continues in the same flow with the same lock.
 func TestServerIsPromotedWhileItIsRead(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -214,11 +217,11 @@ func TestServerIsPromotedWhileItIsRead(t *testing.T) {
 		s.at(9*time.Second - time.Millisecond)
 		assert.False(s, s.reader().isClosed())
 		s.at(9*time.Second + 10*time.Millisecond)
-		assert.True(s, s.reader().isClosed(), "the look at 6 s shows it, and what is in flight gets 3 s")
+		assert.True(s, s.reader().isClosed(), "the query at 6 s shows it, and what is in flight gets 3 s")
 		assert.Equal(s, 1, s.told("err="+errPromoted.Error()))
 		s.at(9500 * time.Millisecond)
-		require.Equal(s, 2, s.opened(), "Kafka is not asked: the flow goes on")
-		assert.EqualValues(s, 2, s.ledger.last().Timeline, "and the checkpoint says where")
+		require.Equal(s, 2, s.opened(), "Kafka is not asked: the flow continues")
+		assert.EqualValues(s, 2, s.ledger.last().Timeline, "and the checkpoint names the timeline")
 		assert.EqualValues(s, 0x2040, s.ledger.last().LSN)
 		s.world.kafka.Thaw()
 		s.at(13 * time.Second)
@@ -228,7 +231,8 @@ func TestServerIsPromotedWhileItIsRead(t *testing.T) {
 	})
 }
 
-// A table that leaves the publication ends the process, which says what is in question.
+// A table that leaves the publication ends the process, which says what is in
+// question.
 func TestTableLeavesThePublication(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -242,14 +246,14 @@ func TestTableLeavesThePublication(t *testing.T) {
 		after, err := s.exit()
 		assert.Equal(s, failure.Refused, failure.ClassOf(err))
 		assert.Contains(s, err.Error(), "rows committed between 0/2040, when it was last seen in order, and 0/2040 are in question")
-		assert.GreaterOrEqual(s, after, 12*time.Second, "the table is looked at every 6 s")
+		assert.GreaterOrEqual(s, after, 12*time.Second, "the table is checked every 6 s")
 		assert.Less(s, after, 13*time.Second)
 	})
 }
 
-// While the stored checkpoint is the one that was saved last, a lost connection costs
-// nothing but a new one: Kafka is not asked. One that was changed meanwhile belongs to
-// another instance, and everything begins again.
+// While the stored checkpoint is the one saved last, a lost connection costs
+// only a new connection: Kafka is not asked. A checkpoint that was changed
+// meanwhile belongs to another instance, and everything begins again.
 func TestFlowOutlivesTheConnection(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]bool{"nobody else was at work": false, "another instance was": true} {
@@ -278,8 +282,9 @@ func TestFlowOutlivesTheConnection(t *testing.T) {
 	}
 }
 
-// A save that is running while the instance connects again is waited for, because what is
-// stored and what is known of it have to agree. The lock is looked at meanwhile.
+// The instance waits for a save that is running while it connects again,
+// because what is stored and what is known of it must agree. Meanwhile it
+// checks the lock.
 func TestReconnectWaitsForASaveThatIsRunning(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -289,7 +294,7 @@ func TestReconnectWaitsForASaveThatIsRunning(t *testing.T) {
 			return taken
 		})
 		s.at(3500 * time.Millisecond)
-		s.commit(0x3000, "b") // is being stored from 4 s to 16 s
+		s.commit(0x3000, "b") // its checkpoint is being stored from 4 s to 16 s
 		s.at(5 * time.Second)
 		s.reader().fail(errModelCut)
 		s.at(16*time.Second - time.Millisecond)
@@ -322,8 +327,8 @@ func TestNothingIsPublishedBeforeTheFirstSave(t *testing.T) {
 	})
 }
 
-// Run ends by itself at Config.Until, with everything before it published, stored and
-// confirmed; what commits there is left to others.
+// Run ends by itself at Config.Until, with everything before it published,
+// stored and confirmed. What commits there is left to others.
 func TestUntil(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -344,12 +349,13 @@ func TestUntil(t *testing.T) {
 	})
 }
 
-// A WAL that ends before the checkpoint is gone on with where it is certain that nothing
-// was published from what it lacks, and refused otherwise.
+// The streamer continues with a WAL that ends before the checkpoint if it is
+// certain that nothing was published from what the WAL lacks. Otherwise it
+// refuses.
 func TestWALEndsBeforeTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		last    replication.LSN // that was published
+		last    replication.LSN // last published row
 		exact   bool
 		refused bool
 	}{
@@ -382,8 +388,8 @@ func TestWALEndsBeforeTheCheckpoint(t *testing.T) {
 	}
 }
 
-// An error that the watching goroutine meets ends the session as well as one of its own;
-// the first one counts.
+// An error in the watching goroutine ends the session like an error in the
+// session itself. The first error counts.
 func TestSessionEndsFromOutside(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -398,6 +404,6 @@ func TestSessionEndsFromOutside(t *testing.T) {
 		s.at(6*time.Second + 10*time.Millisecond)
 		assert.True(s, s.reader().isClosed())
 		assert.Equal(s, 1, s.told("err=first"))
-		assert.True(s, s.reader().finished.IsZero(), "it takes no leave of a server that may be gone")
+		assert.True(s, s.reader().finished.IsZero(), "a stream of a server that may be gone is not ended cleanly")
 	})
 }

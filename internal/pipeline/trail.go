@@ -11,17 +11,17 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// trail knows the positions at which a checkpoint can be made, and the last row
-// below each, so that a checkpoint can name it. It belongs to the reading goroutine
-// and allocates nothing once it has grown.
+// trail holds the positions at which a checkpoint can be made, and the last row
+// below each, so that a checkpoint can name that row. It belongs to the reading
+// goroutine and allocates nothing once it has grown.
 type trail struct {
 	steps   []step          // ascending by LSN
-	last    step            // of the last transaction that has come by whole
-	open    step            // of the transaction that is being read
+	last    step            // of the last transaction read completely
+	open    step            // of the transaction being read
 	pending bool            // open has a row
-	reached replication.LSN // everything below it has come by
+	reached replication.LSN // everything below it has been read
 	stride  int             // transactions between two steps
-	strode  int             // transactions that the youngest step stands for
+	strode  int             // transactions that the newest step covers
 }
 
 // step is a position between two transactions, and the last row below it.
@@ -33,9 +33,10 @@ type step struct {
 	exact      bool // that row is known
 }
 
-// longestTrail bounds the steps. When they are used up, every second one gives way,
-// and the strides between them are twice as long until fewer are in use: whatever is in
-// flight, some steps are below what is acknowledged.
+// longestTrail bounds the number of steps. When it is reached, every second
+// step is dropped, and the strides between steps are twice as long until fewer
+// are in use. So whatever is in flight, some steps are below what is
+// acknowledged.
 const longestTrail = 1024
 
 func newTrail(r resumePoint) trail {
@@ -46,19 +47,19 @@ func newTrail(r resumePoint) trail {
 	return t
 }
 
-// begin forgets the part of a transaction that came by before a connection ended.
+// begin forgets the part of a transaction read before a connection ended.
 func (t *trail) begin() { t.pending = t.pending && mutation.Active(mutation.TrailAcrossConnections) }
 
-// pass notes a row that has come by, whatever has become of it.
+// pass notes a row that was read, whatever became of it.
 func (t *trail) pass(at router.Point, eventID []byte, commitTime int64) {
 	t.open.point, t.open.commitTime, t.open.exact = at, commitTime, true
 	t.open.eventID = append(t.open.eventID[:0], eventID...)
 	t.pending = true
 }
 
-// reach notes that everything below lsn has come by: the end of a transaction, or
-// an idle position. After a connection was lost, what has been noted before comes
-// again and changes nothing.
+// reach notes that everything below lsn has been read: the end of a
+// transaction, or an idle position. After a lost connection, positions noted
+// before reappear and change nothing.
 func (t *trail) reach(lsn replication.LSN) {
 	if t.pending && t.open.point.Position.Compare(t.last.point.Position) > 0 {
 		t.last, t.open = t.open, t.last
@@ -86,7 +87,7 @@ func (t *trail) reach(lsn replication.LSN) {
 	s.eventID = append(s.eventID[:0], t.last.eventID...)
 }
 
-// thin gives up every second step, but not the youngest. Swapping keeps the memory.
+// thin drops every second step, but not the newest. Swapping keeps the memory.
 func (t *trail) thin() {
 	kept := 0
 	for i := 1; i < len(t.steps); i += 2 {
@@ -97,8 +98,8 @@ func (t *trail) thin() {
 	t.stride *= 2
 }
 
-// below is the last step at or below an LSN, or nil. It is valid until the trail
-// changes.
+// below is the last step at or below an LSN, or nil. It is valid until the
+// trail changes.
 func (t *trail) below(lsn replication.LSN) *step {
 	n := t.count(lsn)
 	if n == 0 {
@@ -112,7 +113,7 @@ func (t *trail) count(lsn replication.LSN) int {
 	return sort.Search(len(t.steps), func(i int) bool { return t.steps[i].lsn > lsn })
 }
 
-// forget gives up the steps at or below a checkpoint that is stored.
+// forget drops the steps at or below a stored checkpoint.
 func (t *trail) forget(stored replication.LSN) {
 	if n := t.count(stored); n > 0 {
 		for to, from := 0, n; from < len(t.steps); to, from = to+1, from+1 {
@@ -125,7 +126,8 @@ func (t *trail) forget(stored replication.LSN) {
 	}
 }
 
-// event is the last row below the step as a checkpoint names it. The step is exact.
+// event is the last row below the step, as a checkpoint names it. The step must
+// be exact.
 func (s *step) event() *checkpoint.Event {
 	return &checkpoint.Event{Sequence: wire.FormatSequence(s.point.Position), ID: string(s.eventID), CommitTime: s.commitTime}
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// come lets the n-th row of a transaction come by.
+// come passes the n-th row of a transaction to the trail.
 func (t *trail) come(commit replication.LSN, n uint32) {
 	at := router.Point{Position: replication.Position{Commit: commit, Ordinal: n}, Digest: uint64(commit)<<8 + uint64(n)}
 	t.pass(at, []byte(rowName(commit, n)), int64(commit))
@@ -21,7 +21,7 @@ func (t *trail) come(commit replication.LSN, n uint32) {
 
 func rowName(commit replication.LSN, n uint32) string { return fmt.Sprintf("%s+%d", commit, n) }
 
-// describe is a step in words: where it is, and which row is the last one below it.
+// describe is a step in words: its position, and the last row below it.
 func (s *step) describe() string {
 	if s == nil {
 		return "none"
@@ -32,12 +32,13 @@ func (s *step) describe() string {
 	return fmt.Sprintf("%s after %s", s.lsn, s.event().ID)
 }
 
-// fromTheStart is where a slot begins of which no checkpoint is stored.
+// fromTheStart is where a slot without a stored checkpoint begins.
 func fromTheStart() resumePoint {
 	return resumeAt(checkpoint.Record{LSN: 0x1000})
 }
 
-// A checkpoint is made between two transactions, and names the last row below it.
+// A checkpoint is made between two transactions, and names the last row below
+// it.
 func TestTrail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -82,7 +83,9 @@ func TestTrail(t *testing.T) {
 			t.reach(0x4040)
 		}, 0x3040, "0/3040 after 0/2000+1"},
 		"the row of the checkpoint that it began with": {
-			resumeAt(checkpoint.Record{LSN: 0x2800, Exact: true, Last: &checkpoint.Event{Sequence: sequence(0x2000, 7), ID: "seventh", CommitTime: 3}}),
+			resumeAt(checkpoint.Record{LSN: 0x2800, Exact: true, Last: &checkpoint.Event{
+				Sequence: sequence(0x2000, 7), ID: "seventh", CommitTime: 3,
+			}}),
 			func(t *trail) { t.reach(0x3000) }, 0x3000, "0/3000 after seventh",
 		},
 		"a checkpoint of an older version does not know it": {
@@ -165,12 +168,12 @@ func TestTrail(t *testing.T) {
 	}
 }
 
-// naiveTrail keeps everything and goes through all of it.
+// naiveTrail keeps everything and searches all of it.
 type naiveTrail struct {
 	steps []naiveStep
 	row   string
 	open  string
-	at    replication.LSN // everything below it has come by
+	at    replication.LSN // everything below it has been read
 }
 
 type naiveStep struct {
@@ -214,8 +217,8 @@ func (n *naiveTrail) forget(stored replication.LSN) {
 	n.steps = kept
 }
 
-// Whatever comes by, is read again and is forgotten: the trail knows what one knows that
-// keeps everything.
+// Whatever is read, read again and forgotten, the trail gives the same answers
+// as one that keeps everything.
 func TestTrailAgainstANaiveOne(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(100) {
@@ -245,7 +248,7 @@ func TestTrailAgainstANaiveOne(t *testing.T) {
 				next += replication.LSN(8 * random.IntN(100))
 				trail.reach(next)
 				naive.reach(next)
-			case 7: // the connection ends, perhaps within a transaction that then comes whole
+			case 7: // the connection ends, possibly within a transaction that then comes completely
 				x := transaction{next, 1 + uint32(random.IntN(4))}
 				read(x, uint32(random.IntN(int(x.rows)+1)))
 				trail.begin()
@@ -268,8 +271,8 @@ func TestTrailAgainstANaiveOne(t *testing.T) {
 	}
 }
 
-// However far the checkpoint is behind, the trail stays short. Its strides become larger,
-// the youngest step and the rows stay exact.
+// However far the checkpoint lags behind, the trail stays short. Its strides
+// become larger, but the newest step and the rows stay exact.
 func TestTrailIsThinned(t *testing.T) {
 	t.Parallel()
 	trail := newTrail(fromTheStart())
@@ -287,18 +290,18 @@ func TestTrailIsThinned(t *testing.T) {
 	for i := range 10 * longestTrail {
 		s := trail.below(commit(i) + 0x40)
 		if s == nil {
-			require.Less(t, i, longest, "the oldest step gives way, and no other one does")
+			require.Less(t, i, longest, "the oldest step is dropped, and no other")
 			continue
 		}
 		require.LessOrEqual(t, s.lsn, commit(i)+0x40)
 		require.GreaterOrEqual(t, s.lsn, previous)
-		require.Equal(t, s.lsn-0x40, s.point.Position.Commit, "its own row, not that of one that gave way")
+		require.Equal(t, s.lsn-0x40, s.point.Position.Commit, "its own row, not that of a dropped step")
 		require.Equal(t, rowName(s.lsn-0x40, 1), string(s.eventID))
 		require.True(t, s.exact)
 		require.Less(t, commit(i)+0x40-s.lsn, replication.LSN(0x100*longest), "strides are even")
 		previous = s.lsn
 	}
-	require.Equal(t, commit(10*longestTrail-1)+0x40, previous, "the youngest step does not give way")
+	require.Equal(t, commit(10*longestTrail-1)+0x40, previous, "the newest step is not dropped")
 	trail.forget(previous)
 	for i := 10 * longestTrail; i < 10*longestTrail+10; i++ { // each forgets the one before
 		trail.come(commit(i), 1)
@@ -310,8 +313,9 @@ func TestTrailIsThinned(t *testing.T) {
 	require.Len(t, trail.steps, 2, "strides are short again")
 }
 
-// Once it has grown, the trail allocates nothing: it is on the path of every event. The
-// test is not parallel, because it counts what everything allocates.
+// Once it has grown, the trail allocates nothing: it is on the path of every
+// event. The test is not parallel, because it counts the allocations of the
+// whole process.
 func TestTrailAllocatesNothing(t *testing.T) {
 	trail := newTrail(fromTheStart())
 	id := []byte("0123456789")

@@ -7,26 +7,26 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// transactions knows about which transaction ID the server had come to where its
-// log was written, so that a lag can be told in transactions. It is a line
-// through what the server said now and then. The zero value knows nothing.
+// transactions estimates the server's next transaction ID at a position in its
+// WAL, so that a lag can be given in transactions. It is a line through what
+// the server reported from time to time. The zero value knows nothing.
 type transactions struct {
 	mu   sync.Mutex
 	line []landing
 }
 
-// landing is the next transaction ID when the log ended at lsn.
+// landing is the next transaction ID when the WAL ended at lsn.
 type landing struct {
 	lsn  replication.LSN
 	next int64
 }
 
-// longestLine bounds the line. Every second point gives way when it is reached,
-// so that the line becomes coarser the longer it is.
+// longestLine bounds the points of the line. When it is reached, every second
+// point is dropped, so the line becomes coarser the longer it is.
 const longestLine = 256
 
-// note adds what the server says. Points that are not ahead of the last are of
-// no use.
+// note adds what the server reports. It ignores points that are not ahead of
+// the last.
 func (t *transactions) note(lsn replication.LSN, next int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,9 +42,9 @@ func (t *transactions) note(lsn replication.LSN, next int64) {
 	t.line = append(t.line, landing{lsn, next})
 }
 
-// at is about the next transaction ID at lsn, 0 if that is not known. The line
-// goes on behind its last point as it came there. What lies before is forgotten:
-// the caller does not go back.
+// at estimates the next transaction ID at lsn, or returns 0 if it is unknown.
+// After its last point the line continues with the same slope. Earlier points
+// are forgotten: the caller does not go back.
 func (t *transactions) at(lsn replication.LSN) int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()

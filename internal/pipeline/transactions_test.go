@@ -15,18 +15,18 @@ func TestTransactionsBetweenWhatTheServerSays(t *testing.T) {
 	known.note(1000, 50)
 	assert.EqualValues(t, 50, known.at(1500), "all that is known")
 	known.note(2000, 150)
-	known.note(2000, 170) // it stands still
-	known.note(4000, 0)   // not known
+	known.note(2000, 170) // the WAL has not advanced
+	known.note(4000, 0)   // unknown
 	assert.Zero(t, known.at(999), "before the first point")
 	assert.EqualValues(t, 50, known.at(1000))
 	assert.EqualValues(t, 75, known.at(1250))
 	assert.EqualValues(t, 150, known.at(2000))
-	assert.EqualValues(t, 250, known.at(3000), "it goes on like that")
+	assert.EqualValues(t, 250, known.at(3000), "the line continues with the same slope")
 	known.note(6000, 550)
 	assert.EqualValues(t, 350, known.at(4000))
 }
 
-// However long a streamer is behind, the line stays short and true.
+// However long a streamer lags behind, the line stays short and accurate.
 func TestTransactionsOfALongLag(t *testing.T) {
 	t.Parallel()
 	var known transactions

@@ -13,10 +13,13 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// forkUnderSuffix gives a world in which a process has published rows (above its
-// checkpoint, if the store refuses) and was killed, and a standby that has none of these rows was promoted
-// and goes on with others, beyond where the first had come.
-func forkUnderSuffix(t *testing.T, seed uint64, p plan, refuses bool, fills int, beyond replication.LSN) (w *world, before replication.LSN) {
+// forkUnderSuffix returns a world in which a process has published rows (above
+// its checkpoint, if the store refuses) and was killed. Then a standby that has
+// none of these rows was promoted. It continues with others, beyond the end of
+// the first server's WAL.
+func forkUnderSuffix(
+	t *testing.T, seed uint64, p plan, refuses bool, fills int, beyond replication.LSN,
+) (w *world, before replication.LSN) {
 	t.Helper()
 	w = newWorld(t, seed)
 	w.plan = p
@@ -78,9 +81,10 @@ func (w *world) over() {
 	pass(context.Background(), 3*time.Minute)
 }
 
-// A start that finds another history refuses. It must not have moved the checkpoint
-// over rows that nobody has published: `kafka.resume: at_least_once`, or `checkpoint
-// set` to where the refusal says that everything is published, would lose them.
+// A start that finds another history refuses. It must not have moved the
+// checkpoint past rows that no process has published. Otherwise `kafka.resume:
+// at_least_once`, or `checkpoint set` to the position below which the refusal
+// says that everything is published, would lose these rows.
 func TestRefusalLeavesTheCheckpointBelowWhatIsUnproven(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -103,7 +107,7 @@ func TestRefusalLeavesTheCheckpointBelowWhatIsUnproven(t *testing.T) {
 		published := w.published()
 		for _, tx := range w.primary.wal {
 			for _, row := range tx.rows {
-				assert.NotEmpty(t, published[row.id], "row %s at %s is in no topic, and the process has ended with 0", row.id, tx.commit)
+				assert.NotEmpty(t, published[row.id], "row %s at %s is in no topic, but the process has ended with 0", row.id, tx.commit)
 			}
 		}
 		w.mu.Unlock()
@@ -111,8 +115,8 @@ func TestRefusalLeavesTheCheckpointBelowWhatIsUnproven(t *testing.T) {
 	})
 }
 
-// A change of the reader while the proof is outstanding must not confirm what the
-// reader before has passed over.
+// A change of the reader while the proof is outstanding must not confirm what
+// the previous reader has passed over.
 func TestChangeOfTheReaderConfirmsNothingUnproven(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(200) {
@@ -140,8 +144,8 @@ func TestChangeOfTheReaderConfirmsNothingUnproven(t *testing.T) {
 	}
 }
 
-// What has come to --until before the rows that were published above it have come by
-// again has proven nothing, and cannot end with 0.
+// A run that reaches --until before the rows published above it have reappeared
+// has proven nothing, and cannot end with 0.
 func TestUntilBelowTheProofIsNoSuccess(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -155,7 +159,10 @@ func TestUntilBelowTheProofIsNoSuccess(t *testing.T) {
 		for _, tx := range w.primary.wal {
 			for _, row := range tx.rows {
 				if tx.end <= w.plan.until && len(published[row.id]) == 0 && w.now.err == nil {
-					t.Errorf("row %s at %s is in no topic, and --until %s has ended with 0, the checkpoint is %s", row.id, tx.commit, w.plan.until, w.record().LSN)
+					t.Errorf(
+						"row %s at %s is in no topic, but --until %s has ended with 0; the checkpoint is %s",
+						row.id, tx.commit, w.plan.until, w.record().LSN,
+					)
 				}
 			}
 		}

@@ -6,7 +6,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// pollInterval is how often a wait looks at the clock when there is no news.
+// pollInterval is how often a wait checks the clock when there is no news.
 const pollInterval = time.Second
 
 // retries are pauses with jitter that grow up to retry.max.
@@ -16,7 +16,7 @@ func (g ground) retries() *backoff.ExponentialBackOff {
 	return pause
 }
 
-// ring tells whoever listens to a channel of one that there is news. It never
+// ring signals news to the receiver of a channel of capacity one. It never
 // blocks.
 func ring(bell chan<- struct{}) {
 	select {

@@ -17,8 +17,8 @@ import (
 
 var errStop = errors.New("stop")
 
-// A take-over that comes too late leaves neither a connection nor the lock of the file
-// store behind.
+// A take-over that finishes too late leaves neither a connection nor the lock
+// of the file store behind.
 func TestLateHoldingIsClosed(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "checkpoint.json")
@@ -38,7 +38,7 @@ func TestLateHoldingIsClosed(t *testing.T) {
 	})
 }
 
-// A holding that is taken over after the instance was stopped is closed, with its store
+// A holding taken over after the instance was stopped is closed, with its store
 // and its connection.
 func TestLateTakeOverClosesWhatItHolds(t *testing.T) {
 	t.Parallel()
@@ -70,8 +70,8 @@ func TestLateTakeOverClosesWhatItHolds(t *testing.T) {
 	})
 }
 
-// The lock is looked at while Kafka does not answer a start: without it, the take-over is
-// given up, and another instance has the way free.
+// The lock is checked while Kafka does not answer a start. Without the lock,
+// the take-over is abandoned, and another instance can proceed.
 func TestTakeOverEndsWithTheLock(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -89,8 +89,8 @@ func TestTakeOverEndsWithTheLock(t *testing.T) {
 	})
 }
 
-// A take-over that was left behind does not ask for the producer id: it would end a healthy
-// owner without having the lock.
+// An abandoned take-over does not request the producer ID: it would end a
+// healthy owner without having the lock.
 func TestLateTakeOverEndsNoOwner(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
@@ -108,7 +108,7 @@ func TestLateTakeOverEndsNoOwner(t *testing.T) {
 	})
 }
 
-// sleep tells whether it slept, ring never blocks.
+// wait.For reports whether it waited to the end. ring never blocks.
 func TestSleepAndRing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -10,9 +10,9 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// watched runs the session, and beside it the goroutine that asks the server
-// how the slot is and notices when the lock is lost, and those that keep the past
-// and clean up.
+// watched runs the session. Alongside it runs the goroutine that asks the
+// server for the state of the slot and notices when the lock is lost. The
+// goroutines that keep the past and clean up also run alongside.
 func (t *tenure) watched(ctx context.Context, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	observer := t.control.observe(t.table)
@@ -32,11 +32,11 @@ func (t *tenure) watched(ctx context.Context, s *session) error {
 	return s.run(ctx)
 }
 
-// errPromoted tells that the server has left the timeline that is being read.
+// errPromoted means that the server has left the timeline being read.
 var errPromoted = errors.New("server has been promoted")
 
-// watch asks the server at intervals, and tells what it has seen; it owns the
-// SQL connection meanwhile.
+// watch queries the server at intervals, and reports what it has seen. It owns
+// the SQL connection meanwhile.
 func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Slot)) error {
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
@@ -68,14 +68,18 @@ func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Sl
 	}
 }
 
-// inspect makes sure that the table is published, and was since the last look.
+// inspect makes sure that the table is published, and has been since the last
+// look.
 func (t *tenure) inspect(ctx context.Context, o observer, slot replication.Slot) error {
 	table, findings, err := o.Look(ctx)
 	if err != nil {
 		return err
 	}
 	if err := replication.Refusal(findings); err != nil {
-		return &locatedError{err, fmt.Sprintf("rows committed between %s, when it was last seen in order, and %s are in question", t.inspected, slot.Flushed)}
+		return &locatedError{err, fmt.Sprintf(
+			"rows committed between %s, when it was last seen in order, and %s are in question",
+			t.inspected, slot.Flushed,
+		)}
 	}
 	t.pipeline.flow.saver.notePublication(t.control.membership(table))
 	t.inspected = slot.Flushed

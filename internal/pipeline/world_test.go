@@ -26,8 +26,8 @@ const (
 	modelCheckpoints = "checkpoints"
 )
 
-// world is everything around the pipelines: servers, a broker, a store, writers, and
-// the knowledge of what has really happened.
+// world is everything around the pipelines: servers, a broker, a store,
+// writers, and the record of what has really happened.
 type world struct {
 	t      testing.TB
 	seed   uint64
@@ -36,21 +36,21 @@ type world struct {
 	kafka  *model.Cluster
 
 	mu           sync.Mutex
-	primary      *modelServer // what the connection string leads to
+	primary      *modelServer // the server that the connection string names
 	backup       *modelServer
-	stored       []byte // of the store that is no topic
+	stored       []byte // of the store that is not a topic
 	storeEpoch   int
 	storeLatency time.Duration
 	storeRefuses bool
-	storeMumbles bool     // it stores and says that it has not, now and then
+	storeMumbles bool     // the store occasionally stores but reports a failure
 	rows         int      // written so far
 	begun        bool     // the slot was lost, moved or the table was out: a refusal is right
-	unready      bool     // it was not set up as it must be: a refusal is right, and no loss
+	unready      bool     // the server was not set up correctly: a refusal is right, and nothing is lost
 	forked       bool     // the server lacks what may have been published: a refusal may be right
-	failures     []string // what should not have happened
+	failures     []string // what must not happen but did
 	story        []string
 	processes    []*process
-	writers      map[string]int // which process has a producer id and epoch
+	writers      map[string]int // the process that has a producer ID and epoch
 	now          *process
 }
 
@@ -58,12 +58,12 @@ type world struct {
 type process struct {
 	world    *world
 	number   int
-	server   *modelServer  // it was connected to last
+	server   *modelServer  // the last server it connected to
 	slept    bool          // it was frozen for a while
-	frozen   chan struct{} // is closed when it goes on; nil while it runs
-	dead     bool          // killed: nothing of it reaches a server any more
-	unlocked time.Time     // when it has lost its lock; zero while it has one, or never had
-	vain     int           // streams opened, or checkpoints stored, while that was refused
+	frozen   chan struct{} // closed when it continues; nil while it runs
+	dead     bool          // killed: nothing from it reaches a server any more
+	unlocked time.Time     // when it lost its lock; zero while it has one, or never had one
+	vain     int           // attempts to open streams or store checkpoints while that was refused
 	cancel   context.CancelFunc
 	done     chan struct{}
 	err      error
@@ -79,19 +79,19 @@ func newWorld(t testing.TB, seed uint64) *world {
 	return w
 }
 
-// tell adds to the story, which is printed when a history fails.
+// tell adds to the story, which is printed if a history fails.
 func (w *world) tell(format string, arguments ...any) {
 	w.story = append(w.story, time.Now().Format("15:04:05.000")+"  "+fmt.Sprintf(format, arguments...))
 }
 
-// failLocked notes what must not happen.
+// failLocked records what must not happen.
 func (w *world) failLocked(format string, arguments ...any) {
 	text := fmt.Sprintf(format, arguments...)
 	w.tell("WRONG: %s", text)
 	w.failures = append(w.failures, text)
 }
 
-// storyteller lets the pipelines' logs into the story.
+// storyteller adds the pipelines' logs to the story.
 type storyteller struct {
 	world  *world
 	number int
@@ -110,7 +110,7 @@ func (s storyteller) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// quiet is told of everything and keeps nothing.
+// quiet receives all metrics and keeps nothing.
 type quiet struct{}
 
 func (quiet) Published(router.Publication) {}
@@ -129,7 +129,8 @@ func (quiet) Rewind(replication.Slot)      {}
 func (w *world) config(p *process) Config {
 	log := slog.New(storyteller{w, p.number})
 	columns := map[decoder.Attribute]string{
-		decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type", decoder.Payload: "payload",
+		decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid",
+		decoder.Type: "type", decoder.Payload: "payload",
 	}
 	store := "kafka"
 	if w.plan.ownStore {
@@ -140,11 +141,15 @@ func (w *world) config(p *process) Config {
 		rules.Poison, rules.DeadLetterTopic = router.PolicyDeadLetter, "dead"
 	}
 	return Config{
-		DSN:         func() (string, error) { return "", nil },
-		Replication: replication.Config{Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns, ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second},
-		Mapping:     decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns},
+		DSN: func() (string, error) { return "", nil },
+		Replication: replication.Config{
+			Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns,
+			ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second,
+		},
+		Mapping: decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns},
 		Rules: router.Rules{
-			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: cmp.Or(w.plan.key, "{aggregate_id}"), Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
+			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: cmp.Or(w.plan.key, "{aggregate_id}"),
+			Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
 			Schema: "public", Table: "outbox", Poison: rules.Poison, DeadLetterTopic: rules.DeadLetterTopic,
 		},
 		Producer: router.ProducerConfig{
@@ -158,14 +163,15 @@ func (w *world) config(p *process) Config {
 	}
 }
 
-// attemptedLocked notes that a process tries what is refused just now, for 20 seconds.
+// attemptedLocked notes that a process tries what is currently refused, for 20
+// seconds.
 func (w *world) attemptedLocked(p *process, what string) {
 	if p.vain++; p.vain == 60 {
 		w.failLocked("process %d has tried %d times in less than a minute to %s", p.number, p.vain, what)
 	}
 }
 
-// own notes who writes with a producer id and epoch.
+// own notes the process that writes with a producer ID and epoch.
 func (w *world) own(p *process, id int64, epoch int16) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -189,7 +195,7 @@ func (p *process) thawed() {
 	}
 }
 
-// freezeLocked is SIGSTOP, and a network that lets the server notice it.
+// freezeLocked sends SIGSTOP, and the network lets the server notice it.
 func (w *world) freezeLocked(p *process) {
 	p.frozen, p.slept = make(chan struct{}), true
 	w.forgetLocked(p)
@@ -203,7 +209,7 @@ func (w *world) freezeLocked(p *process) {
 	})
 }
 
-// forgetLocked ends what the server has of a process.
+// forgetLocked ends what the server holds for a process.
 func (w *world) forgetLocked(p *process) {
 	for _, c := range w.primary.locks {
 		if c.process == p {
@@ -219,7 +225,7 @@ func (w *world) forgetLocked(p *process) {
 	w.primary.note()
 }
 
-// start begins a process.
+// start starts a process.
 func (w *world) start() {
 	w.mu.Lock()
 	p := &process{world: w, number: len(w.processes) + 1, done: make(chan struct{})}
@@ -258,7 +264,7 @@ func (w *world) endedLocked(p *process) {
 	}
 }
 
-// running reports whether the process of now has not ended.
+// running reports whether the current process has not ended.
 func (p *process) running() bool {
 	select {
 	case <-p.done:
@@ -268,12 +274,12 @@ func (p *process) running() bool {
 	}
 }
 
-// refused reports whether it has ended because an operator must decide.
+// refused reports whether it has ended because the operator must decide.
 func (p *process) refused() bool {
 	return !p.running() && failure.ClassOf(p.err) == failure.Refused && !strings.Contains(p.err.Error(), "was rejected by the broker")
 }
 
-// stop is SIGTERM. It reports whether the process ended cleanly, in time.
+// stop sends SIGTERM. It reports whether the process ended cleanly and in time.
 func (w *world) stop() {
 	w.mu.Lock()
 	w.tell("SIGTERM to process %d", w.now.number)
@@ -289,8 +295,8 @@ func (w *world) stop() {
 	}
 }
 
-// kill is SIGKILL: the process reaches nothing any more. What it leaves in memory is
-// ended as well, but what that says does not count.
+// kill sends SIGKILL: the process no longer reaches anything. What it leaves in
+// memory is ended as well, but the result does not count.
 func (w *world) kill() {
 	w.mu.Lock()
 	p := w.now
@@ -357,7 +363,7 @@ func (w *world) published() map[string][]model.Record {
 	return all
 }
 
-// record is the checkpoint that is stored now, nil if there is none.
+// record is the stored checkpoint, or nil if there is none.
 func (w *world) record() *checkpoint.Record {
 	stored := w.stored
 	if !w.plan.ownStore {

@@ -1,5 +1,6 @@
-// Package wait is the ways in which the streamer waits: for a time, until something
-// is so, and for what a context cannot interrupt. Each ends with its context.
+// Package wait provides the ways in which the streamer waits: for a time, until
+// something is done, and for calls that a context cannot interrupt. Each wait
+// ends with its context.
 package wait
 
 import (
@@ -19,8 +20,8 @@ func For(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Until tries every so often until it is done or fails, and reports whether it was
-// done before patience was over.
+// Until tries at intervals until it is done or fails, and reports whether it
+// was done before patience ran out.
 func Until(ctx context.Context, patience, every time.Duration, try func() (done bool, err error)) (bool, error) {
 	for deadline := time.Now().Add(patience); ; {
 		done, err := try()
@@ -33,18 +34,21 @@ func Until(ctx context.Context, patience, every time.Duration, try func() (done 
 	}
 }
 
-// Talk waits for what talks to a server and cannot be interrupted everywhere: a
-// server that does not answer must not hold up a stop. A call that has not returned
-// when ctx ends is left behind, to end by its own timeout. What it still brings goes
-// to discard, which may be nil, so that it holds no lock and no connection.
+// Talk waits for a call that talks to a server and cannot be interrupted
+// everywhere. A server that does not answer must not hold up a stop. A call
+// that has not returned when ctx ends is abandoned, and ends by its own
+// timeout. What it still returns goes to discard, which may be nil, so that it
+// holds no lock and no connection.
 func Talk[T any](ctx context.Context, talk func(context.Context) (T, error), discard func(T)) (T, error) {
 	never := func(context.Context) error { return nil }
 	return TalkWhile(ctx, time.Hour, never, talk, discard)
 }
 
-// TalkWhile is Talk, and calls keep at intervals meanwhile: if that fails, the wait
-// ends with its error.
-func TalkWhile[T any](ctx context.Context, every time.Duration, keep func(context.Context) error, talk func(context.Context) (T, error), discard func(T)) (T, error) {
+// TalkWhile is Talk, but calls keep at intervals meanwhile. If keep fails, the
+// wait ends with its error.
+func TalkWhile[T any](
+	ctx context.Context, every time.Duration, keep func(context.Context) error, talk func(context.Context) (T, error), discard func(T),
+) (T, error) {
 	type outcome struct {
 		value T
 		err   error
@@ -56,7 +60,7 @@ func TalkWhile[T any](ctx context.Context, every time.Duration, keep func(contex
 		value, err := talk(ctx)
 		select {
 		case done <- outcome{value, err}:
-		case <-ctx.Done(): // the caller has gone
+		case <-ctx.Done(): // the caller no longer waits
 			if err == nil && discard != nil {
 				discard(value)
 			}

@@ -70,7 +70,7 @@ func TestUntil(t *testing.T) {
 	}
 }
 
-// TalkWhile returns what the talk brings, and when.
+// TalkWhile returns the result of the talk, when the talk ends.
 func TestTalkWhile(t *testing.T) {
 	t.Parallel()
 	lost := errors.New("lock is lost")
@@ -84,12 +84,20 @@ func TestTalkWhile(t *testing.T) {
 		value     int
 		discarded bool
 	}{
-		"it answers":                            {takes: 2 * time.Second, want: 2 * time.Second, value: 7},
-		"it fails":                              {takes: 2 * time.Second, fails: errTest, want: 2 * time.Second, err: errTest},
-		"it is stopped":                         {takes: 20 * time.Second, stopped: 5 * time.Second, want: 5 * time.Second, err: errStopped, discarded: true},
-		"it is stopped, and would have failed":  {takes: 20 * time.Second, fails: errTest, stopped: 5 * time.Second, want: 5 * time.Second, err: errStopped},
-		"it answers before it is stopped":       {takes: 5 * time.Second, stopped: 5*time.Second + time.Millisecond, want: 5 * time.Second, value: 7},
-		"what is kept is lost":                  {takes: 20 * time.Second, lost: 7 * time.Second, want: 9 * time.Second, err: lost, discarded: true},
+		"it answers": {takes: 2 * time.Second, want: 2 * time.Second, value: 7},
+		"it fails":   {takes: 2 * time.Second, fails: errTest, want: 2 * time.Second, err: errTest},
+		"it is stopped": {
+			takes: 20 * time.Second, stopped: 5 * time.Second, want: 5 * time.Second, err: errStopped, discarded: true,
+		},
+		"it is stopped, and would have failed": {
+			takes: 20 * time.Second, fails: errTest, stopped: 5 * time.Second, want: 5 * time.Second, err: errStopped,
+		},
+		"it answers before it is stopped": {
+			takes: 5 * time.Second, stopped: 5*time.Second + time.Millisecond, want: 5 * time.Second, value: 7,
+		},
+		"what is kept is lost": {
+			takes: 20 * time.Second, lost: 7 * time.Second, want: 9 * time.Second, err: lost, discarded: true,
+		},
 		"what is kept is lost when it answered": {takes: 8 * time.Second, lost: 7 * time.Second, want: 8 * time.Second, value: 7},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -125,7 +133,7 @@ func TestTalkWhile(t *testing.T) {
 	}
 }
 
-// What is kept is looked at each time.
+// keep is called at each interval.
 func TestTalkWhileKeeps(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -143,7 +151,7 @@ func TestTalkWhileKeeps(t *testing.T) {
 	})
 }
 
-// The talk is told that nothing waits for it any more, and why.
+// The talk learns that nothing waits for it any more, and why.
 func TestTalkIsTold(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
