@@ -1,5 +1,5 @@
-// Package deploy_test checks the deployment files as far as that is possible
-// without a container engine.
+// Package deploy_test checks the deployment files as far as possible without a
+// container engine.
 package deploy_test
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 )
 
-const root = ".." // of the repository; what docker-compose.yml is relative to
+const root = ".." // of the repository; docker-compose.yml is relative to it
 
 type composeFile struct {
 	Services map[string]service `yaml:"services"`
@@ -105,7 +105,7 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// firstFile names something in a mounted folder, and nothing for a mounted file.
+// firstFile names one file in a mounted folder, and nothing for a mounted file.
 func firstFile(t *testing.T, source string) string {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(root, source))
@@ -117,7 +117,7 @@ func firstFile(t *testing.T, source string) string {
 
 func oneShot(s service) bool { return s.Restart == "no" }
 
-// requireOrigin wants a pinned image, or a stage that the Dockerfile has.
+// requireOrigin requires a pinned image, or a stage that the Dockerfile has.
 func requireOrigin(t *testing.T, s service) {
 	t.Helper()
 	if s.Image != "" {
@@ -130,7 +130,7 @@ func requireOrigin(t *testing.T, s service) {
 	}
 }
 
-// requireDependency wants a condition that the other service can meet.
+// requireDependency requires a condition that the other service can meet.
 func requireDependency(t *testing.T, services map[string]service, needed, condition string) {
 	t.Helper()
 	require.Contains(t, services, needed)
@@ -141,7 +141,8 @@ func requireDependency(t *testing.T, services map[string]service, needed, condit
 	}
 }
 
-// requirePasswordsReplaceable wants passwords from the environment, with defaults that say what they are.
+// requirePasswordsReplaceable requires passwords from the environment, with
+// defaults that say what they are.
 func requirePasswordsReplaceable(t *testing.T, s service) {
 	t.Helper()
 	for key, value := range s.Environment {

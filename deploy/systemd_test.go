@@ -13,7 +13,7 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 )
 
-// unit are the settings of a section; comments are left out.
+// unit returns the settings of a section, without comments.
 func unit(t *testing.T, section string) map[string][]string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("systemd", "streamer.service"))
@@ -36,15 +36,19 @@ func unit(t *testing.T, section string) map[string][]string {
 	return settings
 }
 
-// The unit fits what the program does: it notifies, it needs as long to stop as
-// it is configured to drain by default, and its exit codes mean what they mean.
+// The unit fits the program. It notifies, it allows as long to stop as the
+// program is configured to drain by default, and its exit codes have the
+// documented meaning.
 func TestSystemdUnit(t *testing.T) {
 	t.Parallel()
 	service := unit(t, "Service")
 	assert.Equal(t, []string{"notify"}, service["Type"])
 	assert.Equal(t, []string{"2 3"}, service["RestartPreventExitStatus"])
 	assert.Equal(t, []string{"on-failure"}, service["Restart"])
-	for _, hardening := range []string{"NoNewPrivileges", "PrivateTmp", "ProtectHome", "LockPersonality", "MemoryDenyWriteExecute", "RestrictSUIDSGID"} {
+	for _, hardening := range []string{
+		"NoNewPrivileges", "PrivateTmp", "ProtectHome",
+		"LockPersonality", "MemoryDenyWriteExecute", "RestrictSUIDSGID",
+	} {
 		assert.Equal(t, []string{"yes"}, service[hardening], hardening)
 	}
 	assert.Equal(t, []string{"strict"}, service["ProtectSystem"])

@@ -28,7 +28,9 @@ type benchRig struct {
 
 func newBenchRig(b *testing.B, table string, settings ...string) *benchRig {
 	b.Helper()
-	server, cluster := pgtest.New(b, pgtest.Options{Settings: map[string]string{"max_wal_size": "8GB", "autovacuum": "off"}}), kafkatest.New(b, kafkatest.Options{})
+	server, cluster := pgtest.New(b, pgtest.Options{
+		Settings: map[string]string{"max_wal_size": "8GB", "autovacuum": "off"},
+	}), kafkatest.New(b, kafkatest.Options{})
 	r := &benchRig{b: b, dsn: server.CreateDatabase(b)}
 	r.db = r.connect()
 	r.exec(table)
@@ -41,19 +43,20 @@ func newBenchRig(b *testing.B, table string, settings ...string) *benchRig {
 	return r
 }
 
-// set changes the configuration of what is started from now on.
+// set changes the configuration of every process that is started later.
 func (r *benchRig) set(settings ...string) {
 	for _, s := range settings {
 		r.flags = append(r.flags, "--set", s)
 	}
 }
 
-// fill commits events, ten a transaction, of 5,000 aggregates.
+// fill commits events of 5,000 aggregates, ten in each transaction.
 func (r *benchRig) fill(events int) {
 	r.b.Helper()
 	r.exec(fmt.Sprintf(`do $$ begin for i in 1..%d loop
 		insert into outbox (aggregatetype, aggregateid, type, payload)
-			select 'order', 'o' || (10 * i + n) %% 5000, 't', jsonb_build_object('n', 10 * i + n, 'pad', repeat(md5((10 * i + n)::text), 8)) from generate_series(1, 10) n;
+			select 'order', 'o' || (10 * i + n) %% 5000, 't', `+
+		`jsonb_build_object('n', 10 * i + n, 'pad', repeat(md5((10 * i + n)::text), 8)) from generate_series(1, 10) n;
 		commit; end loop; end $$`, events/10))
 }
 
@@ -71,19 +74,21 @@ func (r *benchRig) exec(sql string) {
 	require.NoError(r.b, err)
 }
 
-// confirmed waits until everything that is in the log now has been published
+// confirmed waits until everything that is in the WAL now has been published
 // through a slot.
 func (r *benchRig) confirmed(slot string) {
 	r.b.Helper()
 	var end string
 	require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select pg_current_wal_flush_lsn()::text").Scan(&end))
 	require.Eventually(r.b, func() (reached bool) {
-		require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = $2", end, slot).Scan(&reached))
+		require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select confirmed_flush_lsn >= $1::pg_lsn "+
+			"from pg_replication_slots where slot_name = $2", end, slot).Scan(&reached))
 		return reached
 	}, 5*time.Minute, 10*time.Millisecond)
 }
 
-// stream starts a streamer; the returned function stops it, and tells what it was.
+// stream starts a streamer. The returned function stops it and returns the
+// state of the ended process.
 func (r *benchRig) stream() (stop func() *os.ProcessState) {
 	r.b.Helper()
 	var log syncBuffer

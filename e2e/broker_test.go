@@ -18,7 +18,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// upTo are the numbers from 1 to n.
+// upTo returns the numbers from 1 to n.
 func upTo(n int) []int {
 	var numbers []int
 	for i := range n {
@@ -27,14 +27,14 @@ func upTo(n int) []int {
 	return numbers
 }
 
-// crowded makes a few rows fill what may be in flight.
+// crowded makes a few rows fill the limit of what may be in flight.
 func crowded() option {
 	return withConfig("kafka.max_batch_bytes=1KiB", "kafka.max_in_flight_bytes=2KiB")
 }
 
 const (
 	drainTimeout = 2 * time.Second
-	saveGrace    = 2500 * time.Millisecond // 2 s for the last checkpoint, and the end itself
+	saveGrace    = 2500 * time.Millisecond // 2 s for the last checkpoint, and the shutdown itself
 	drain        = "shutdown.drain_timeout=2s"
 	longBlocked  = "postgres.blocked_timeout=30s"
 	shortBlocked = "postgres.blocked_timeout=1s"
@@ -45,7 +45,7 @@ type outage struct {
 	*rig
 	rows   int // committed; the first two before the outage
 	during func(*outage)
-	p      *process // what runs; nil when it has been stopped
+	p      *process // the running process; nil when it has been stopped
 }
 
 func newOutage(t *testing.T, cluster *kafkatest.Cluster, rows int, during func(*outage), options ...option) *outage {
@@ -58,19 +58,19 @@ func newOutage(t *testing.T, cluster *kafkatest.Cluster, rows int, during func(*
 	return o
 }
 
-// goesOn shows the outage on /readyz, and nothing else happens.
+// goesOn shows the outage on /readyz. Nothing else happens.
 func goesOn(o *outage) {
 	o.p.waits(o.address, "blocked", "broker to acknowledge", o.prefix, "refused")
 }
 
 // givesTheServerUp closes the replication connection, which would hold back the
-// server, and shows the outage.
+// server, and shows the outage on /readyz.
 func givesTheServerUp(o *outage) {
 	o.p.logged("replication connection closed")
 	goesOn(o)
 }
 
-// isStopped is stopped after a while, and says what was in flight.
+// isStopped is stopped after a while and says what was in flight.
 func isStopped(o *outage) {
 	if o.blocks() {
 		goesOn(o)
@@ -80,11 +80,11 @@ func isStopped(o *outage) {
 	o.stopsInTime("broker to acknowledge", "refused")
 }
 
-// blocks tells whether the rows do not fit into what may be in flight.
+// blocks reports whether the rows do not fit into what may be in flight.
 func (o *outage) blocks() bool { return o.rows > 10 }
 
-// stopsInTime asserts that a process stopped while the broker is away ends soon
-// after its drain timeout, and says how much was in flight.
+// stopsInTime asserts that a process stopped during the outage ends soon after
+// its drain timeout and says how much was in flight.
 func (o *outage) stopsInTime(words ...string) {
 	o.t.Helper()
 	asked := time.Now()
@@ -100,7 +100,7 @@ func (o *outage) stopsInTime(words ...string) {
 	o.p = nil
 }
 
-// isStartedAgain is stopped, and then started without a broker.
+// isStartedAgain is stopped and then started without a broker.
 func isStartedAgain(o *outage) {
 	isStopped(o)
 	p := o.start()
@@ -110,7 +110,7 @@ func isStartedAgain(o *outage) {
 	o.p.waits(o.address, "waiting", "connect to Kafka", o.kafka.Brokers()[0])
 }
 
-// ends asserts that after the outage every row is there once and in order.
+// ends asserts that after the outage every row is in Kafka once and in order.
 func (o *outage) ends() {
 	o.t.Helper()
 	if o.p == nil {
@@ -123,8 +123,8 @@ func (o *outage) ends() {
 	o.p.discreet()
 }
 
-// TestBrokerOutage kills and stops the broker of several streamers; nothing of
-// it may end the process, lose a row, repeat one or change the order.
+// TestBrokerOutage kills and stops the broker of several streamers. No outage
+// may end the process, lose a row, repeat a row or change the order.
 func TestBrokerOutage(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
@@ -144,7 +144,7 @@ func TestBrokerOutage(t *testing.T) {
 	}
 	through(func() error { return cluster.KillBroker(0) },
 		newOutage(t, cluster, 40, goesOn, crowded()),
-		newOutage(t, cluster, 3, goesOn), // all that waits would fit into memory
+		newOutage(t, cluster, 3, goesOn), // all waiting rows would fit into memory
 		newOutage(t, cluster, 40, givesTheServerUp, crowded(), withConfig(shortBlocked)),
 		newOutage(t, cluster, 5, isStopped, withConfig(drain)),
 		newOutage(t, cluster, 5, isStartedAgain, withConfig(drain), withStore("file")),
@@ -154,7 +154,7 @@ func TestBrokerOutage(t *testing.T) {
 	through(cluster.Stop, newOutage(t, cluster, 40, goesOn, crowded(), withStore("file")))
 }
 
-// inFlight waits until the metrics show so many events in flight.
+// inFlight waits until the metrics show n events in flight.
 func (r *rig) inFlight(p *process, n int) {
 	r.t.Helper()
 	p.eventually("events are in flight", func() bool {
@@ -171,7 +171,7 @@ func (r *rig) inFlight(p *process, n int) {
 	})
 }
 
-// A broker that keeps its connections and answers nothing is the worse outage:
+// A broker that keeps its connections and does not answer is the worse outage:
 // only the clock shows it.
 func TestSilentBroker(t *testing.T) {
 	testserver.Long(t)
@@ -186,13 +186,14 @@ func TestSilentBroker(t *testing.T) {
 	p := o.startReady()
 	p.eventually("row 3 has arrived", func() bool { return len(o.records("order")) >= 3 })
 	o.confirmed(p)
-	// The request may have been in the broker's socket when we left.
+	// The request may have been in the broker's socket when the streamer
+	// stopped.
 	assert.Contains(t, [][]int{{1, 2, 3}, {1, 2, 3, 3}}, byKey(t, o.records("order"))["o1"])
 	assert.Equal(t, 0, p.stop())
 }
 
-// pause stops the broker with SIGSTOP and waits until it has stopped: on a busy
-// machine it goes on for a moment.
+// pause stops the broker with SIGSTOP and waits until it has stopped. On a busy
+// machine the broker runs on for a moment.
 func pause(t *testing.T, cluster *kafkatest.Cluster) {
 	t.Helper()
 	require.NoError(t, cluster.PauseBroker(0))
@@ -224,7 +225,7 @@ func TestMissingTopic(t *testing.T) {
 	words := []string{r.topic("order"), "streamer setup --topic", "streamer setup", "kafka.topics.create"}
 	p.refused(exitRefused, words...)
 	r.start().refused(exitRefused, words...)
-	assert.Len(t, r.records("invoice"), 1, "the row behind waits")
+	assert.Len(t, r.records("invoice"), 1, "the row after it waits")
 
 	require.NoError(t, r.kafka.CreateTopic(t.Context(), r.topic("order"), 3, nil))
 	p = r.startReady()
@@ -234,8 +235,8 @@ func TestMissingTopic(t *testing.T) {
 	p.discreet()
 }
 
-// A record that the topic does not take is found out by the broker, in the
-// middle of others.
+// The broker rejects a record that the topic does not accept, among others that
+// it does.
 func TestRecordTooLarge(t *testing.T) {
 	t.Parallel()
 	t.Run("while streaming", func(t *testing.T) {
@@ -263,9 +264,9 @@ func TestRecordTooLarge(t *testing.T) {
 			r.stopsAtTooLarge()
 		}
 	})
-	// Against the documented limit, good rows may share a batch with the one that
-	// is too large: the batch is halved, and as it is never acknowledged as a
-	// whole, its good rows come again at the next start.
+	// Against the documented limit, good rows may share a batch with the row
+	// that is too large. The batch is halved. Kafka never acknowledges it as a
+	// whole, so its good rows come again at the next start.
 	t.Run("in a batch that is too large itself", func(t *testing.T) {
 		t.Parallel()
 		r := newTightTopic(t, "kafka")
@@ -282,7 +283,8 @@ func TestRecordTooLarge(t *testing.T) {
 	})
 }
 
-// newTightTopic is a rig whose topic has one partition and takes small records.
+// newTightTopic is a rig whose topic has one partition and accepts only small
+// records.
 func newTightTopic(t *testing.T, store string) *rig {
 	t.Helper()
 	r := newRig(t, outboxTable, withStore(store), withConfig("kafka.compression=none", "kafka.max_batch_bytes=4000B")).withPassword()
@@ -295,16 +297,17 @@ const tooLargeID = "00000000-0000-0000-0000-00000000000a"
 // tooLarge commits row 3.
 func (r *rig) tooLarge() {
 	r.t.Helper()
-	r.exec(`insert into outbox (id, aggregatetype, aggregateid, type, payload) values ($1, 'order', 'o1', 't', jsonb_build_object('n', 3, 's', repeat('x', 8000)))`, tooLargeID)
+	r.exec(`insert into outbox (id, aggregatetype, aggregateid, type, payload) `+
+		`values ($1, 'order', 'o1', 't', jsonb_build_object('n', 3, 's', repeat('x', 8000)))`, tooLargeID)
 }
 
 func (r *rig) tooLargeWords() []string {
 	return []string{tooLargeID, r.topic("order"), "max.message.bytes", "raise", "to pass it"}
 }
 
-// stopsAtTooLarge asserts that every start ends at row 3, that rows 1 and 2 are
-// there once and nothing behind them, and that all is well when the topic
-// takes larger records.
+// stopsAtTooLarge asserts that every start ends at row 3, and that rows 1 and 2
+// are in Kafka once with nothing after them. It also asserts that all rows
+// arrive once the topic accepts larger records.
 func (r *rig) stopsAtTooLarge() {
 	r.t.Helper()
 	for range 2 {
@@ -324,9 +327,10 @@ func (r *rig) setTopic(aggregateType, setting, value string) { //nolint:unparam 
 	admin, err := r.kafka.Admin()
 	require.NoError(r.t, err)
 	defer admin.Close()
-	require.NoError(r.t, admin.IncrementalAlterConfig(sarama.TopicResource, r.topic(aggregateType), map[string]sarama.IncrementalAlterConfigsEntry{
-		setting: {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value},
-	}, false))
+	require.NoError(r.t, admin.IncrementalAlterConfig(sarama.TopicResource,
+		r.topic(aggregateType), map[string]sarama.IncrementalAlterConfigsEntry{
+			setting: {Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value},
+		}, false))
 }
 
 func TestRecordAboveOurOwnLimit(t *testing.T) {
@@ -358,8 +362,8 @@ func TestCheckpointTopicThatForgets(t *testing.T) {
 	r.published(p, "o1", 1)
 }
 
-// TestAuthorisation gives a user one right after the other; what is still
-// missing is refused by name.
+// TestAuthorisation grants a user one right after the other. The refusal names
+// the right that is still missing.
 func TestAuthorisation(t *testing.T) {
 	t.Parallel()
 	const user = "app"
@@ -399,8 +403,8 @@ func TestAuthorisation(t *testing.T) {
 	r.start().refused(exitRefused, checkpoints, "allow", "Read")
 }
 
-// A broker that takes connections and answers nothing does not keep whoever looks
-// waiting for long, nor from going away.
+// A broker that accepts connections and does not answer does not keep a command
+// that only looks waiting for long. It does not keep the command from stopping.
 func TestLookingWhileKafkaIsFrozen(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()

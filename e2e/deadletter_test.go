@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Rows that can never be published go to the dead letters as they are, once
-// each, whatever is killed meanwhile, and everybody else keeps order.
+// Rows that can never be published go to the dead letters unchanged, once each,
+// whatever is killed in the meantime. All other rows keep their order.
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	r := newTightTopic(t, "kafka")
@@ -45,7 +45,8 @@ func TestDeadLetters(t *testing.T) {
 					aggregateID = "''"
 				}
 			}
-			_, err := r.db.Exec(t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) values ("+aggregateType+", "+aggregateID+", 't', $1::jsonb)", payload)
+			_, err := r.db.Exec(t.Context(), "insert into outbox "+
+				"(aggregatetype, aggregateid, type, payload) values ("+aggregateType+", "+aggregateID+", 't', $1::jsonb)", payload)
 			require.NoError(t, err)
 		}
 	}
@@ -98,8 +99,8 @@ func TestDeadLetters(t *testing.T) {
 	p.discreet()
 }
 
-// A dead letter that the dead letter topic does not take either ends the
-// process: there is nowhere left to put the row.
+// A dead letter that the dead letter topic does not accept either ends the
+// process: there is no place left for the row.
 func TestDeadLetterTooLarge(t *testing.T) {
 	t.Parallel()
 	r := newTightTopic(t, "kafka")

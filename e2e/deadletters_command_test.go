@@ -40,7 +40,7 @@ func (r *rig) letters(arguments ...string) (list []letter) {
 	return list
 }
 
-// awaitLetters waits until so many dead letters wait for a decision.
+// awaitLetters waits until n dead letters wait for a decision.
 func (r *rig) awaitLetters(p *process, n int) []letter {
 	r.t.Helper()
 	var list []letter
@@ -52,7 +52,8 @@ func (r *rig) awaitLetters(p *process, n int) []letter {
 	return list
 }
 
-// newLetterRig has an output topic that takes 4000 bytes, and dead letters.
+// newLetterRig has an output topic that accepts 4000 bytes, and a dead letter
+// topic.
 func newLetterRig(t *testing.T, lines ...string) *rig {
 	t.Helper()
 	r := newTightTopic(t, "kafka")
@@ -61,14 +62,15 @@ func newLetterRig(t *testing.T, lines ...string) *rig {
 	return r
 }
 
-// withCanary commits a row whose payload must not show, larger than 4000 bytes.
+// withCanary commits a row larger than 4000 bytes whose payload must not be
+// shown.
 func (r *rig) withCanary(key string, n int) {
 	r.t.Helper()
 	r.insert("order", key, "t", fmt.Sprintf(`{"n": %d, "s": "%s%08000d"}`, n, payloadCanary, 0))
 }
 
-// A row that could not be published is found, decided about, and neither the
-// decision nor the event that came late misleads a start after kill -9.
+// A row that could not be published is found and decided about. Neither the
+// decision nor the late event misleads a start after kill -9.
 func TestDeadLetterIsRetried(t *testing.T) {
 	t.Parallel()
 	r := newLetterRig(t)
@@ -104,7 +106,7 @@ func TestDeadLetterIsRetried(t *testing.T) {
 	assert.Equal(t, header(messages[0], "streamer-stream"), header(late, "streamer-stream"))
 	assert.Equal(t, map[string][]int{"o1": {1, 3, 2}}, byKey(t, messages))
 
-	// The streamer is killed right behind it, and at work.
+	// The streamer is killed right after it, and under load.
 	wait := r.load(300)
 	p.kill()
 	p = r.startReady()
@@ -143,10 +145,10 @@ func TestDeadLetterIsRetried(t *testing.T) {
 	p.discreet()
 }
 
-// An event that was retried may be the last in its partition, and the dead
-// letter and the decision about it the last in theirs, above the checkpoint of a
-// streamer that was killed: what it did not publish is not passed over, and what
-// people published is not taken for its own.
+// A retried event may be the last in its partition. The dead letter and its
+// decision may be the last in theirs, above the checkpoint of a killed
+// streamer. The streamer does not skip what it did not publish. It does not
+// mistake what an operator published for its own.
 func TestRetriedAboveTheCheckpoint(t *testing.T) {
 	t.Parallel()
 	r := newLetterRig(t)

@@ -23,7 +23,7 @@ import (
 // finding is a line of `streamer doctor --json`.
 type finding struct{ Verdict, What, Meaning, Remedy string }
 
-// doctor gives what the doctor has found that is not well.
+// doctor returns the doctor's findings that are not ok.
 func (r *rig) doctor(extra ...string) (found []finding, code int) {
 	r.t.Helper()
 	changed := *r
@@ -39,8 +39,8 @@ func (r *rig) doctor(extra ...string) (found []finding, code int) {
 	return found, code
 }
 
-// notices asserts that the doctor says something about a thing, with a verdict
-// and a remedy.
+// notices asserts that the doctor reports something about a thing, with a
+// verdict and a remedy.
 func (r *rig) notices(verdict, what, meaning, remedy string, extra ...string) {
 	r.t.Helper()
 	found, code := r.doctor(extra...)
@@ -48,7 +48,8 @@ func (r *rig) notices(verdict, what, meaning, remedy string, extra ...string) {
 		assert.Equal(r.t, 3, code)
 	}
 	for _, f := range found {
-		if f.Verdict == verdict && strings.Contains(f.What, what) && strings.Contains(f.Meaning, meaning) && strings.Contains(f.Meaning+f.Remedy, remedy) {
+		if f.Verdict == verdict && strings.Contains(f.What, what) &&
+			strings.Contains(f.Meaning, meaning) && strings.Contains(f.Meaning+f.Remedy, remedy) {
 			return
 		}
 	}
@@ -107,7 +108,9 @@ func TestDoctorNoticesMissingPermissions(t *testing.T) {
 func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
-	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_replication_slots": "2", "max_wal_senders": "2", "max_slot_wal_keep_size": "1GB"}})
+	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{
+		"max_replication_slots": "2", "max_wal_senders": "2", "max_slot_wal_keep_size": "1GB",
+	}})
 	r := newRig(t, outboxTable, withServer(server))
 	r.notices("warn", "server load", "1 of max_replication_slots = 2 are left", "max_replication_slots = 12")
 	output, _ := r.command("doctor")
@@ -124,7 +127,7 @@ func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	r.exec("alter table outbox set (autovacuum_enabled = false)")
 	r.exec("insert into outbox (aggregatetype) select 'order' from generate_series(1, 1000000)")
 	r.exec("delete from outbox")
-	require.Eventually(t, func() bool { // the session tells when it is idle
+	require.Eventually(t, func() bool { // the session says when it is idle
 		var dead int
 		require.NoError(t, r.db.QueryRow(t.Context(), "select n_dead_tup from pg_stat_all_tables where relid = 'outbox'::regclass").Scan(&dead))
 		return dead == 1000000
@@ -132,7 +135,7 @@ func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	r.notices("warn", "server load", "1000000 dead rows", `VACUUM "public"."outbox"`)
 }
 
-// A streamer that has refused to go on is not there to say why.
+// A streamer that has refused to continue no longer runs and cannot say why.
 func TestDoctorLooksAtTheRowsThatWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -147,10 +150,12 @@ func TestDoctorLooksAtTheRowsThatWait(t *testing.T) {
 	assert.Contains(t, output, "waiting rows — 1 looked at, which can be published")
 
 	r.insert("invoice", "i1", "t", "{}")
-	r.notices("FAIL", "waiting rows", `goes to topic "`+r.topic("invoice")+`", which does not exist`, "streamer setup --topic "+r.topic("invoice"), "kafka.topics.create=false")
+	r.notices("FAIL", "waiting rows", `goes to topic "`+r.topic("invoice")+`", which does not exist`,
+		"streamer setup --topic "+r.topic("invoice"), "kafka.topics.create=false")
 	r.exec("insert into outbox (aggregatetype, aggregateid, payload) values ('order', 'o1', '{}')")
 	r.notices("FAIL", "waiting rows", "stops the stream: column", "streamer run --set poison.policy=dead-letter")
-	r.notices("warn", "waiting rows", "becomes a dead letter", "dead-letters list", "poison.policy=dead-letter", "poison.topic="+r.letterTopic())
+	r.notices("warn", "waiting rows", "becomes a dead letter", "dead-letters list",
+		"poison.policy=dead-letter", "poison.topic="+r.letterTopic())
 }
 
 // The brokers' clock shows in the records of the checkpoint topic.
@@ -168,7 +173,8 @@ func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 	require.NoError(t, err)
 	last := stored[len(stored)-1]
 	topic := "other-checkpoints-" + r.prefix
-	require.NoError(t, r.kafka.CreateTopic(t.Context(), topic, 1, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}))
+	require.NoError(t, r.kafka.CreateTopic(t.Context(), topic, 1,
+		map[string]string{"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}))
 	r.put(&sarama.ProducerMessage{Topic: topic, Key: sarama.ByteEncoder(last.Key), Value: sarama.ByteEncoder(
 		altered(t, last.Value, func(r *checkpoint.Record) { r.SavedAt = r.SavedAt.Add(-time.Hour) }))})
 	other := "checkpoint.kafka.topic=" + topic

@@ -19,13 +19,14 @@ import (
 // the background. The returned function waits for the end.
 func (r *rig) load(n int) (wait func()) { return r.loadBetween(0, n) }
 
-// loadBetween is load for the numbers from first on, below end.
+// loadBetween is load for the numbers from first up to, but not including, end.
 func (r *rig) loadBetween(first, end int) (wait func()) {
 	conn := r.open()
 	done := make(chan error, 1)
 	go func() {
 		for i := first; i < end; i++ {
-			_, err := conn.Exec(context.Background(), "insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', $1, 't', jsonb_build_object('n', $2::int))",
+			_, err := conn.Exec(context.Background(), "insert into outbox (aggregatetype, aggregateid, type, payload) "+
+				"values ('order', $1, 't', jsonb_build_object('n', $2::int))",
 				fmt.Sprint("o", i%7), i)
 			if err != nil {
 				done <- err
@@ -105,7 +106,7 @@ func TestServerRestart(t *testing.T) {
 }
 
 // A server that shuts down waits for acknowledgements that a dead broker will
-// not give: the connection is given up instead.
+// not give. The streamer gives up the connection instead.
 func TestServerShutdownWhileTheBrokerIsAway(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
@@ -127,7 +128,7 @@ func TestServerShutdownWhileTheBrokerIsAway(t *testing.T) {
 }
 
 // Whatever was acknowledged, or written and not acknowledged, is read back at
-// the next start, so nothing is lost and nothing repeated.
+// the next start. Nothing is lost and nothing repeated.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	for name, settings := range readers {

@@ -11,8 +11,8 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// Every command works with a role and a database whose settings end sessions, hide
-// warnings, forbid writing and make the role another one.
+// Every command works with a role and a database whose settings end sessions,
+// hide warnings, forbid writing and switch the role.
 func TestHostileSettings(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"14", "15", "17", "18"} {
@@ -40,7 +40,8 @@ func TestHostileSettings(t *testing.T) {
 			p = r.start("replication.reader=catch-up", "outbox.cleanup.mode=delete")
 			r.await(p, "order", 2*rows)
 			r.verify().clean(t)
-			r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, created_at) values ('order', 'o1', 't', '{}', now() - interval '1 day')")
+			r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, created_at) " +
+				"values ('order', 'o1', 't', '{}', now() - interval '1 day')")
 			p.eventually("the old row is removed", func() bool { return r.count() == 2*rows })
 			assert.Zero(t, p.stop())
 			assert.NotContains(t, p.log.String(), "SQLSTATE")
@@ -51,10 +52,11 @@ func TestHostileSettings(t *testing.T) {
 // one commits this many rows in one transaction.
 func (r *rig) one(rows int) {
 	r.t.Helper()
-	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n, 't', '{}' from generate_series(1, $1) n", rows)
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) "+
+		"select 'order', 'o' || n, 't', '{}' from generate_series(1, $1) n", rows)
 }
 
-// looksFine goes through the commands that look at something.
+// looksFine runs the commands that only look.
 func (r *rig) looksFine() {
 	r.t.Helper()
 	found, _ := r.doctor()

@@ -8,14 +8,15 @@ import (
 )
 
 // Rows of a table that inherits from the outbox are in no stream. Every command
-// that would leave them out of account says so; two faults show the same of a
-// running streamer.
+// that would ignore them says so. Two faults show the same of a running
+// streamer.
 func TestInheritanceIsRefused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "")
 	r.exec(outboxTable)
 	r.exec("create table outbox_2026 () inherits (outbox)")
-	const problem, remedy = "table public.outbox_2026 inherits from outbox table public.outbox", `ALTER TABLE public.outbox_2026 NO INHERIT "public"."outbox"`
+	const problem, remedy = "table public.outbox_2026 inherits from outbox table public.outbox",
+		`ALTER TABLE public.outbox_2026 NO INHERIT "public"."outbox"`
 	refused := func(arguments ...string) {
 		t.Helper()
 		output, code := r.command(arguments...)
@@ -28,7 +29,7 @@ func TestInheritanceIsRefused(t *testing.T) {
 	r.exec("alter table outbox_2026 no inherit outbox")
 	output, code := r.command("setup")
 	assert.Zero(t, code, output)
-	p := r.startReady() // which stores a checkpoint
+	p := r.startReady() // stores a checkpoint
 	assert.Zero(t, p.stop())
 	r.exec("alter table outbox_2026 inherit outbox")
 	for _, arguments := range [][]string{

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// metric is the value of a metric without labels, and whether there is one.
+// metric returns the value of a metric without labels, and whether it exists.
 func metric(t *testing.T, address, name string) (value float64, there bool) {
 	t.Helper()
 	response, err := get(t, "http://"+address+"/metrics")
@@ -32,7 +32,7 @@ func metric(t *testing.T, address, name string) (value float64, there bool) {
 }
 
 // The lag in seconds is true while nothing happens, while Kafka does not answer
-// and while the server is away; an instance that stands by has none.
+// and while the server is away. An instance on standby has no lag.
 func TestLagInSeconds(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
@@ -74,7 +74,7 @@ func TestLagInSeconds(t *testing.T) {
 	assert.Equal(t, 0, p.stop())
 }
 
-// A row that waits for its topic is late, though nothing is in flight.
+// A row that waits for its topic is late, although nothing is in flight.
 func TestLagOfARowThatWaits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable, withConfig("kafka.topics.create=false", "kafka.unknown_topic_grace=30s"))

@@ -17,9 +17,10 @@ import (
 )
 
 // BenchmarkObservation publishes a million events that wait when the streamer
-// starts, one in a hundred of them of a sampled trace, in turns unobserved and
-// with everything that can be observed: metrics, health and readiness asked for
-// every second, traces, and metrics to a collector every second.
+// starts, one in a hundred of them with a sampled trace. Runs alternate between
+// no observation and everything that can be observed: metrics, health and
+// readiness queried every second, traces, and metrics sent to a collector every
+// second.
 //
 //	go test ./e2e -run '^$' -bench Observation -benchtime 5x -timeout 20m
 func BenchmarkObservation(b *testing.B) {
@@ -31,8 +32,10 @@ func BenchmarkObservation(b *testing.B) {
 		_, _ = io.Copy(io.Discard, request.Body)
 	}))
 	defer collector.Close()
-	r := newBenchRig(b, `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb,
-		traceparent text default '00-' || md5(random()::text) || '-b7ad6b7169203331-0' || (random() < 0.01)::int)`, "outbox.columns.traceparent=traceparent")
+	r := newBenchRig(b, `create table outbox (id uuid primary key default gen_random_uuid(), `+
+		`aggregatetype text, aggregateid text, type text, payload jsonb,
+		traceparent text default '00-' || md5(random()::text) || '-b7ad6b7169203331-0' || (random() < 0.01)::int)`,
+		"outbox.columns.traceparent=traceparent")
 	r.fill(events)
 	plain := slices.Clone(r.flags)
 	var rates, work [2][]float64 // unobserved, observed
@@ -56,7 +59,7 @@ func BenchmarkObservation(b *testing.B) {
 	b.ReportMetric(median(work[1])/median(work[0]), "client-cpu-ratio")
 }
 
-// publishAll publishes what the slot holds, through a copy of it.
+// publishAll publishes what the slot holds, through a copy of the slot.
 func (r *benchRig) publishAll(slot, address string, observed bool) (took, cpu time.Duration) {
 	r.b.Helper()
 	r.exec("select pg_copy_logical_replication_slot('streamer', '" + slot + "')")
@@ -75,8 +78,7 @@ func (r *benchRig) publishAll(slot, address string, observed bool) (took, cpu ti
 	return took, state.UserTime() + state.SystemTime()
 }
 
-// askEverySecond is Prometheus, and a supervisor. What they are told is not of
-// interest here.
+// askEverySecond plays Prometheus and a supervisor. It discards the answers.
 func askEverySecond(ctx context.Context, address string) {
 	for tick := time.NewTicker(time.Second); ; {
 		for _, path := range []string{"/metrics", "/healthz", "/readyz"} {

@@ -6,11 +6,12 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// An UPDATE is not published, but one that moves a row to another partition is a
-// DELETE and an INSERT in the WAL.
+// An UPDATE is not published. An UPDATE that moves a row to another partition
+// of the table is a DELETE and an INSERT in the WAL.
 func TestMovedRowIsPublishedAgain(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, `create table outbox (id uuid not null default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb, created_at timestamptz not null default now())
+	r := newRig(t, `create table outbox (id uuid not null default gen_random_uuid(), `+
+		`aggregatetype text, aggregateid text, type text, payload jsonb, created_at timestamptz not null default now())
 		partition by range (created_at);
 		create table outbox_old partition of outbox for values from (minvalue) to ('2020-01-01');
 		create table outbox_now partition of outbox for values from ('2020-01-01') to (maxvalue)`)
@@ -22,7 +23,7 @@ func TestMovedRowIsPublishedAgain(t *testing.T) {
 	p := r.startReady()
 	r.numbered("o1", 1)
 	r.published(p, "o1", 1)
-	r.exec("update outbox set created_at = created_at - interval '1 minute'") // stays where it is
+	r.exec("update outbox set created_at = created_at - interval '1 minute'") // stays in its partition
 	r.verify().clean(t)
 	r.exec("update outbox set created_at = '2019-01-01'")
 	r.published(p, "o1", 1, 1)

@@ -17,11 +17,12 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// principal is whom the scripts of `setup --print` are for, on both sides.
+// principal is the role and the user that the scripts of `setup --print` are
+// for, in PostgreSQL and in Kafka.
 const principal = "streamer"
 
-// followScripts does what `setup --print` says, to the letter, and makes the
-// streamer connect as those whom that allows to.
+// followScripts executes the scripts of `setup --print` literally, and makes
+// the streamer connect as the role and the user of the scripts.
 func (r *rig) followScripts(arguments ...string) {
 	r.t.Helper()
 	printed, code := r.command(append([]string{"setup", "--print"}, arguments...)...)
@@ -44,7 +45,7 @@ func (r *rig) followScripts(arguments ...string) {
 	}
 }
 
-// flagsOf are the values of a command's flags. Nothing in these tests needs
+// flagsOf returns the values of a command's flags. Nothing in these tests needs
 // quotes.
 func flagsOf(line string) map[string][]string {
 	flags := map[string][]string{}
@@ -80,7 +81,10 @@ func (r *rig) allow(flags map[string][]string) {
 	if slices.Equal(flags["resource-pattern-type"], []string{"prefixed"}) {
 		resource.ResourcePatternType = sarama.AclPatternPrefixed
 	}
-	for name, kind := range map[string]sarama.AclResourceType{"topic": sarama.AclResourceTopic, "transactional-id": sarama.AclResourceTransactionalID} {
+	for name, kind := range map[string]sarama.AclResourceType{
+		"topic":            sarama.AclResourceTopic,
+		"transactional-id": sarama.AclResourceTransactionalID,
+	} {
 		if values := flags[name]; values != nil {
 			resource.ResourceType, resource.ResourceName = kind, values[0]
 		}
@@ -94,19 +98,23 @@ func (r *rig) allow(flags map[string][]string) {
 	require.NoError(r.t, r.kafka.Allow(r.t.Context(), principal, resource, operations...))
 }
 
-// What `setup --print` shows is all that a streamer needs, with every store and
-// with what asks for more: dead letters, a kept past, cleaning up, shards.
+// The scripts of `setup --print` are all that a streamer needs, with every
+// store and with the features that need more rights: dead letters, a kept past,
+// cleaning up, shards.
 func TestPrintedScriptsAreEnough(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{principal: passwordCanary}})
 	for name, c := range map[string]struct {
 		settings       []string
-		aggregateTypes []string // whose topics are made beforehand
+		aggregateTypes []string // types whose topics are created beforehand
 	}{
 		"topics are created when needed": {settings: []string{"checkpoint.store=kafka"}},
-		"topics are there":               {settings: []string{"checkpoint.store=postgres", "kafka.topics.create=false"}, aggregateTypes: []string{"order", "invoice"}},
-		"at least once":                  {settings: []string{"checkpoint.store=file", "kafka.resume=at_least_once"}},
-		"shards":                         {settings: []string{"checkpoint.store=kafka", "shard.count=2", "shard.index=0"}},
+		"topics are there": {
+			settings:       []string{"checkpoint.store=postgres", "kafka.topics.create=false"},
+			aggregateTypes: []string{"order", "invoice"},
+		},
+		"at least once": {settings: []string{"checkpoint.store=file", "kafka.resume=at_least_once"}},
+		"shards":        {settings: []string{"checkpoint.store=kafka", "shard.count=2", "shard.index=0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -117,7 +125,8 @@ func TestPrintedScriptsAreEnough(t *testing.T) {
 			r := newRig(t, "", withServer(server), withKafka(cluster))
 			r.slot = "s" + r.slot[max(0, len(r.slot)-40):]
 			r.lines = append([]string{
-				"kafka.sasl.mechanism=PLAIN", "kafka.sasl.username=" + principal, "kafka.sasl.password=" + passwordCanary, "kafka.sasl.allow_plaintext=true",
+				"kafka.sasl.mechanism=PLAIN", "kafka.sasl.username=" + principal,
+				"kafka.sasl.password=" + passwordCanary, "kafka.sasl.allow_plaintext=true",
 				"outbox.columns.time=created_at", "outbox.cleanup.mode=delete", "outbox.cleanup.retention=1h",
 				"outbox.cleanup.interval=100ms",
 				"rewind.keep=1h", "poison.policy=dead-letter", "poison.topic=" + r.letterTopic(),
@@ -135,15 +144,16 @@ func TestPrintedScriptsAreEnough(t *testing.T) {
 	}
 }
 
-// usesEverything streams, cleans up, replays, and goes through every command
-// that looks at something.
+// usesEverything streams, cleans up, replays, and runs every command that only
+// looks.
 func (r *rig) usesEverything() {
 	r.t.Helper()
 	p := r.startReady()
 	p.logged("rewind slot created")
 	r.exec("alter table outbox alter type drop not null")
 	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload, created_at)
-		select 'order', 'o' || n, case when n % 10 > 0 then 't' end, jsonb_build_object('n', n), now() - interval '1 day' from generate_series(1, 100) n`)
+		select 'order', 'o' || n, case when n % 10 > 0 then 't' end, ` +
+		`jsonb_build_object('n', n), now() - interval '1 day' from generate_series(1, 100) n`)
 	p.eventually("the table is empty", func() bool { return r.count() == 0 })
 	mine := len(r.records("order"))
 	assert.Positive(r.t, mine)
@@ -168,11 +178,11 @@ func (r *rig) usesEverything() {
 	}
 	assert.Zero(r.t, p.stop())
 	p.discreet()
-	p = r.startReady() // which reads back
+	p = r.startReady() // reads back
 	assert.Zero(r.t, p.stop())
 }
 
-// What a crash leaves behind shows neither what is in flight nor passwords.
+// The output of a crash shows neither what is in flight nor passwords.
 func TestCrashOutputIsDiscreet(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{})

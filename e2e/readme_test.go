@@ -27,7 +27,7 @@ type block struct{ language, text string }
 
 var fence = regexp.MustCompile("(?ms)^( *)```([a-z]*)\n(.*?)^ *```$")
 
-// blocksOf reads a document's fenced blocks, without their indentation.
+// blocksOf returns a document's fenced blocks, without their indentation.
 func blocksOf(t *testing.T, document string) (all []block) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", document))
@@ -39,7 +39,7 @@ func blocksOf(t *testing.T, document string) (all []block) {
 	return all
 }
 
-// only gives the blocks of a language that hold a text.
+// only returns the one block of a language that holds a text.
 func only(t *testing.T, blocks []block, language, holds string) block {
 	t.Helper()
 	var found []block
@@ -52,8 +52,8 @@ func only(t *testing.T, blocks []block, language, holds string) block {
 	return found[0]
 }
 
-// newcomer follows a document: its database, broker and folder are those that
-// the document would name.
+// newcomer follows a document with the database, broker and folder that the
+// document would name.
 type newcomer struct {
 	t       *testing.T
 	folder  string
@@ -98,7 +98,7 @@ func (n *newcomer) write(name string, b block) {
 	require.NoError(n.t, os.WriteFile(filepath.Join(n.folder, name), []byte(n.replace.Replace(b.text)), 0o600))
 }
 
-// shell makes a command of a line.
+// shell makes a command from a line.
 func (n *newcomer) shell(line string) *exec.Cmd {
 	cmd := exec.CommandContext(n.t.Context(), "bash", "-c", "set -e; "+n.replace.Replace(line))
 	cmd.Dir, cmd.Env = n.folder, n.environ
@@ -113,8 +113,8 @@ func (n *newcomer) does(line string) string {
 	return string(output)
 }
 
-// background runs a line until the returned function is called, which expects a
-// stop in good order.
+// background runs a line until the returned function is called. That function
+// expects a clean stop.
 func (n *newcomer) background(line string) (stop func()) {
 	n.t.Helper()
 	cmd := n.shell("exec " + line)
@@ -128,7 +128,8 @@ func (n *newcomer) background(line string) (stop func()) {
 	}
 }
 
-// commands are the lines of a block, without comments and what continues them.
+// commands returns the lines of a block, without comments and with continuation
+// lines joined.
 func commands(b block) (lines []string) {
 	for line := range strings.Lines(b.text) {
 		line, _, _ = strings.Cut(line, " #")
@@ -139,7 +140,7 @@ func commands(b block) (lines []string) {
 	return lines
 }
 
-// Everything that README tells a newcomer to do is done, as it is written there.
+// Everything that README tells a newcomer to do is done, exactly as written.
 func TestREADME(t *testing.T) {
 	t.Parallel()
 	blocks := blocksOf(t, "README.md")
@@ -168,7 +169,7 @@ func TestREADME(t *testing.T) {
 	stop()
 }
 
-// The tutorial's blocks are done one after the other.
+// The tutorial's blocks are executed one after the other.
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	n := newNewcomer(t)
@@ -200,7 +201,7 @@ func TestTutorial(t *testing.T) {
 	stop()
 }
 
-// streams waits until the streamer does.
+// streams waits until the streamer streams.
 func (n *newcomer) streams() {
 	n.t.Helper()
 	require.EventuallyWithT(n.t, func(c *assert.CollectT) {

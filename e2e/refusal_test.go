@@ -33,17 +33,17 @@ const (
 
 	// refusalTime is the longest a refusal may take.
 	refusalTime = 20 * time.Second
-	// quick is how soon a process ends that has nothing to bring to an end.
+	// quick is how soon a process ends that has no work to finish.
 	quick = 3 * time.Second
 
-	// The canaries are in payloads and connection strings, and must never be in
-	// a log or an error.
+	// The canaries are in payloads and connection strings, and must never
+	// appear in a log or an error.
 	payloadCanary  = "canary-in-payload"
 	passwordCanary = "canary-in-password"
 )
 
-// withPassword puts a password into the DSN, which a server with trust
-// authentication does not ask for.
+// withPassword puts a password into the DSN. A server with trust authentication
+// does not ask for it.
 func (r *rig) withPassword() *rig {
 	r.t.Helper()
 	r.dsn = dsnOf(r.t, r.dsn, func(u *url.URL) { u.User = url.UserPassword("postgres", passwordCanary) })
@@ -131,19 +131,52 @@ func TestWrongConfiguration(t *testing.T) {
 		file                   string
 		words                  []string
 	}{
-		"unknown key in a flag":        {arguments: []string{"--set", "kafka.borkers=127.0.0.1:1"}, words: []string{"kafka.borkers", "did you mean kafka.brokers"}},
-		"unknown key in the file":      {file: "postgres:\n  slott: outbox\n", words: []string{"streamer.yaml:2", "postgres.slott", "did you mean postgres.slot"}},
-		"unknown environment variable": {environment: []string{"STREAMER_KAFKA_TOPICK=x"}, words: []string{"STREAMER_KAFKA_TOPICK", "did you mean STREAMER_KAFKA_TOPIC"}},
-		"missing configuration file":   {arguments: []string{"--config", "elsewhere.yaml"}, words: []string{"elsewhere.yaml", "create it or name another"}},
-		"file is not YAML":             {file: "postgres: [\n", words: []string{"streamer.yaml"}},
-		"value of the wrong type":      {file: "kafka:\n  linger: often\n", words: []string{"streamer.yaml:2", "kafka.linger", "often"}},
-		"DSN is no connection string":  {arguments: []string{"--set", "postgres.dsn=" + passwordCanary}, words: []string{"postgres.dsn", "postgres://"}},
-		"DSN with a port that is none": {arguments: []string{"--set", "postgres.dsn=postgres://app:" + passwordCanary + "@127.0.0.1:many/shop"}, words: []string{"postgres.dsn", "postgres://user:password@host:5432/database"}},
-		"DSN with a stray parameter":   {arguments: []string{"--set", "postgres.dsn=host=127.0.0.1 port=x password=" + passwordCanary}, words: []string{"postgres.dsn", "key=value"}},
-		"DSN in a file that is gone":   {arguments: []string{"--set", "postgres.dsn=file:dsn.secret"}, words: []string{"postgres.dsn", "dsn.secret"}},
-		"slot name that is none":       {arguments: []string{"--set", "postgres.slot=Out-Box"}, words: []string{"postgres.slot", "Out-Box", "lower-case"}},
-		"unknown placeholder":          {arguments: []string{"--set", "kafka.topic=x.{agregate_type}"}, words: []string{"kafka.topic", "did you mean {aggregate_type}"}}, //nolint:misspell // the typo is the test
-		"HTTP address in use":          {arguments: []string{"--set", "http.listen=" + occupied(t)}, words: []string{"http.listen", "choose another address"}},
+		"unknown key in a flag": {
+			arguments: []string{"--set", "kafka.borkers=127.0.0.1:1"},
+			words:     []string{"kafka.borkers", "did you mean kafka.brokers"},
+		},
+		"unknown key in the file": {
+			file:  "postgres:\n  slott: outbox\n",
+			words: []string{"streamer.yaml:2", "postgres.slott", "did you mean postgres.slot"},
+		},
+		"unknown environment variable": {
+			environment: []string{"STREAMER_KAFKA_TOPICK=x"},
+			words:       []string{"STREAMER_KAFKA_TOPICK", "did you mean STREAMER_KAFKA_TOPIC"},
+		},
+		"missing configuration file": {
+			arguments: []string{"--config", "elsewhere.yaml"},
+			words:     []string{"elsewhere.yaml", "create it or name another"},
+		},
+		"file is not YAML":        {file: "postgres: [\n", words: []string{"streamer.yaml"}},
+		"value of the wrong type": {file: "kafka:\n  linger: often\n", words: []string{"streamer.yaml:2", "kafka.linger", "often"}},
+		"DSN is no connection string": {
+			arguments: []string{"--set", "postgres.dsn=" + passwordCanary},
+			words:     []string{"postgres.dsn", "postgres://"},
+		},
+		"DSN with a port that is none": {
+			arguments: []string{"--set", "postgres.dsn=postgres://app:" + passwordCanary + "@127.0.0.1:many/shop"},
+			words:     []string{"postgres.dsn", "postgres://user:password@host:5432/database"},
+		},
+		"DSN with a stray parameter": {
+			arguments: []string{"--set", "postgres.dsn=host=127.0.0.1 port=x password=" + passwordCanary},
+			words:     []string{"postgres.dsn", "key=value"},
+		},
+		"DSN in a file that is gone": {
+			arguments: []string{"--set", "postgres.dsn=file:dsn.secret"},
+			words:     []string{"postgres.dsn", "dsn.secret"},
+		},
+		"slot name that is none": {
+			arguments: []string{"--set", "postgres.slot=Out-Box"},
+			words:     []string{"postgres.slot", "Out-Box", "lower-case"},
+		},
+		"unknown placeholder": {
+			arguments: []string{"--set", "kafka.topic=x.{agregate_type}"}, //nolint:misspell // the typo is the test
+			words:     []string{"kafka.topic", "did you mean {aggregate_type}"},
+		},
+		"HTTP address in use": {
+			arguments: []string{"--set", "http.listen=" + occupied(t)},
+			words:     []string{"http.listen", "choose another address"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -159,7 +192,7 @@ func TestWrongConfiguration(t *testing.T) {
 	}
 }
 
-// occupied is an address somebody listens on until the end of the test.
+// occupied returns an address with a listener until the end of the test.
 func occupied(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -168,12 +201,12 @@ func occupied(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// refusal is something that is made wrong after rows were committed, and put
-// right again.
+// refusal is something that is made wrong after rows were committed, and
+// corrected again.
 type refusal struct {
-	needs int                   // server_version_num from which on it can be wrong
+	needs int                   // server_version_num from which it can be wrong
 	spoil func(r *rig)          // makes it wrong
-	wrong func(r *rig) []string // or these settings do
+	wrong func(r *rig) []string // or these settings are wrong
 	code  int
 	words []string
 	cure  func(r *rig)
@@ -183,8 +216,8 @@ func settings(keyValues ...string) func(*rig) []string {
 	return func(*rig) []string { return keyValues }
 }
 
-// TestRefusedUntilPutRight makes something wrong between two runs: it must be
-// refused by name, and when it has been put right every row arrives once.
+// TestRefusedUntilPutRight makes something wrong between two runs. The refusal
+// must name it. Once it has been corrected, every row arrives once.
 func TestRefusedUntilPutRight(t *testing.T) {
 	t.Parallel()
 	for name, c := range serverRefusals() {
@@ -226,13 +259,14 @@ func (c refusal) try(r *rig) {
 	p.discreet()
 }
 
-// accepted is a cure that leaves a gap in the stream, which a person has to
-// accept.
+// accepted is a cure that leaves a gap in the stream. The operator has to
+// accept the gap.
 func accepted(cure func(*rig)) func(*rig) {
 	return func(r *rig) {
 		r.t.Helper()
 		cure(r)
-		sentence := r.start().refused(exitRefused, "may have been out of publication", "in no stream", "also below the checkpoint", "streamer checkpoint set 0/", "streamer replay --missing")
+		sentence := r.start().refused(exitRefused, "may have been out of publication",
+			"in no stream", "also below the checkpoint", "streamer checkpoint set 0/", "streamer replay --missing")
 		assert.NotContains(r.t, sentence, "is published, what was committed from there on")
 		r.notices("FAIL", "publication", "may have been out of publication", "streamer replay --missing")
 		output, code := outcome(r.t, r.folder, os.Environ(), append([]string{"checkpoint", "set", "slot", "--yes"}, r.arguments()...)...)
@@ -295,7 +329,10 @@ func serverRefusals() map[string]refusal {
 		"publication that leaves out a column": {
 			needs: 150000,
 			spoil: sql("alter publication streamer set table outbox (id, aggregatetype, aggregateid, type)"),
-			code:  exitRefused, words: []string{`publication "streamer" leaves out column "payload" of public.outbox`, "ALTER PUBLICATION", "ADD TABLE"},
+			code:  exitRefused,
+			words: []string{
+				`publication "streamer" leaves out column "payload" of public.outbox`, "ALTER PUBLICATION", "ADD TABLE",
+			},
 			cure: accepted(sql("alter publication streamer set table outbox")),
 		},
 	}
@@ -315,7 +352,7 @@ func TestRoleWithoutReplication(t *testing.T) {
 	p.discreet()
 }
 
-func TestSlotOfAnotherKind(t *testing.T) { //nolint:tparallel // the refusals come first, then the rig goes on
+func TestSlotOfAnotherKind(t *testing.T) { //nolint:tparallel // the refusals come first, then the rig continues
 	t.Parallel()
 	r := newRig(t, outboxTable, withStore("file")).withPassword()
 	r.numbered("o1", 1)
@@ -346,7 +383,7 @@ func TestSlotOfAnotherKind(t *testing.T) { //nolint:tparallel // the refusals co
 	assert.Equal(t, 0, p.stop())
 }
 
-// of is the rig for a subtest.
+// of returns the rig for a subtest.
 func (r *rig) of(t *testing.T) *rig {
 	t.Helper()
 	same := *r
@@ -361,7 +398,8 @@ func TestPartitionedOutboxNotViaRoot(t *testing.T) {
 		create table outbox_1 partition of outbox for values from ('2026-01-01') to ('2026-02-01')`, withStore("file"))
 	r.numbered("o1", 1)
 	r.exec("alter publication streamer set (publish_via_partition_root = false)")
-	r.start().refused(exitRefused, `publication "streamer"`, "partitions of public.outbox", "ALTER PUBLICATION", "publish_via_partition_root = true")
+	r.start().refused(exitRefused, `publication "streamer"`, "partitions of public.outbox",
+		"ALTER PUBLICATION", "publish_via_partition_root = true")
 	r.exec("alter publication streamer set (publish_via_partition_root = true)")
 	p := r.startReady()
 	r.numbered("o1", 2)
@@ -371,7 +409,7 @@ func TestPartitionedOutboxNotViaRoot(t *testing.T) {
 // checkpointFile is where the file store keeps the checkpoint.
 func (r *rig) checkpointFile() string { return filepath.Join(r.folder, "checkpoint") }
 
-// alter changes the stored checkpoint and returns what it was.
+// alter changes the stored checkpoint and returns the previous one.
 func (r *rig) alter(change func(*checkpoint.Record)) (before []byte) {
 	r.t.Helper()
 	before, err := os.ReadFile(r.checkpointFile())
@@ -380,7 +418,7 @@ func (r *rig) alter(change func(*checkpoint.Record)) (before []byte) {
 	return before
 }
 
-// altered is a stored checkpoint with something changed.
+// altered returns a stored checkpoint with a change.
 func altered(t *testing.T, stored []byte, change func(*checkpoint.Record)) []byte {
 	t.Helper()
 	var envelope struct {
@@ -417,15 +455,37 @@ func TestCheckpointThatDoesNotFit(t *testing.T) {
 		spoil func(*rig) []byte
 		words []string
 	}{
-		"ahead of the server":    {alter(func(c *checkpoint.Record) { c.LSN += 1 << 40 }), []string{"is ahead of the server", "streamer checkpoint set"}},
-		"behind the slot":        {alter(func(c *checkpoint.Record) { c.LSN = 1 }), []string{"after the checkpoint 0/1", "slot", "streamer checkpoint set"}},
-		"another system":         {alter(func(c *checkpoint.Record) { c.SystemID = "4711" }), []string{"another cluster", "system 4711", "streamer checkpoint set"}},
-		"another slot":           {alter(func(c *checkpoint.Record) { c.Slot = "theirs" }), []string{`slot "theirs"`, "another cluster, database or slot"}},
-		"unknown timeline":       {alter(func(c *checkpoint.Record) { c.Timeline, c.Started = 7, "2026-01-01 00:00:00+00" }), []string{"timeline 7", "streamer checkpoint set"}},
-		"torn":                   {replace(func(b []byte) []byte { return b[:len(b)/2] }), []string{"checkpoint is damaged", "checkpoint\"", "streamer checkpoint set"}},
-		"empty":                  {replace(func([]byte) []byte { return nil }), []string{"checkpoint is damaged", "checkpoint\""}},
-		"one letter changed":     {replace(func(b []byte) []byte { return []byte(strings.Replace(string(b), `"lsn":"0/`, `"lsn":"1/`, 1)) }), []string{"checkpoint is damaged", "checksum"}},
-		"written by a newer one": {replace(func(b []byte) []byte { return []byte(strings.Replace(string(b), `"version":1`, `"version":99`, 1)) }), []string{"newer version", "format 99", "run the newer version"}},
+		"ahead of the server": {
+			alter(func(c *checkpoint.Record) { c.LSN += 1 << 40 }),
+			[]string{"is ahead of the server", "streamer checkpoint set"},
+		},
+		"behind the slot": {
+			alter(func(c *checkpoint.Record) { c.LSN = 1 }),
+			[]string{"after the checkpoint 0/1", "slot", "streamer checkpoint set"},
+		},
+		"another system": {
+			alter(func(c *checkpoint.Record) { c.SystemID = "4711" }),
+			[]string{"another cluster", "system 4711", "streamer checkpoint set"},
+		},
+		"another slot": {
+			alter(func(c *checkpoint.Record) { c.Slot = "theirs" }),
+			[]string{`slot "theirs"`, "another cluster, database or slot"},
+		},
+		"unknown timeline": {
+			alter(func(c *checkpoint.Record) { c.Timeline, c.Started = 7, "2026-01-01 00:00:00+00" }),
+			[]string{"timeline 7", "streamer checkpoint set"},
+		},
+		"torn": {
+			replace(func(b []byte) []byte { return b[:len(b)/2] }),
+			[]string{"checkpoint is damaged", "checkpoint\"", "streamer checkpoint set"},
+		},
+		"empty": {replace(func([]byte) []byte { return nil }), []string{"checkpoint is damaged", "checkpoint\""}},
+		"one letter changed": {replace(func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"lsn":"0/`, `"lsn":"1/`, 1))
+		}), []string{"checkpoint is damaged", "checksum"}},
+		"written by a newer one": {replace(func(b []byte) []byte {
+			return []byte(strings.Replace(string(b), `"version":1`, `"version":99`, 1))
+		}), []string{"newer version", "format 99", "run the newer version"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -440,7 +500,7 @@ func TestCheckpointThatDoesNotFit(t *testing.T) {
 }
 
 // A slot that was dropped and created again has lost what was committed in
-// between, and must not be taken for the old one.
+// between. It must not be taken for the old one.
 func TestSlotRecreated(t *testing.T) {
 	t.Parallel()
 	for _, store := range []string{"file", "postgres", "kafka"} {
@@ -463,7 +523,8 @@ func TestSlotRecreated(t *testing.T) {
 	}
 }
 
-// TestSettingsOfTheServer uses a server whose settings it may spoil.
+// TestSettingsOfTheServer uses a server of its own, whose settings it may
+// spoil.
 func TestSettingsOfTheServer(t *testing.T) {
 	t.Parallel()
 	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"wal_level": "replica"}})
@@ -501,7 +562,7 @@ func ask(t *testing.T, address string) (h health, code int) {
 }
 
 // waits waits until /readyz says that the instance is not ready, in this phase,
-// for a reason with these words in it.
+// for a reason that contains these words.
 func (p *process) waits(address, phase string, words ...string) {
 	p.t.Helper()
 	var h health
@@ -530,8 +591,8 @@ func (p *process) standsBy(address string, words ...string) {
 	p.t.Logf("readyz 200 standby: %s", h.Detail)
 }
 
-// stopsQuickly asserts that a process with nothing in flight ends at once, and
-// with code 0.
+// stopsQuickly asserts that a process with nothing in flight ends at once with
+// code 0.
 func (p *process) stopsQuickly() {
 	p.t.Helper()
 	asked := time.Now()
@@ -559,7 +620,7 @@ func TestServerUnreachable(t *testing.T) {
 	r.published(p, "o1", 1, 2)
 	r.confirmed(p)
 
-	require.NoError(t, server.StopImmediate()) // and once more while streaming
+	require.NoError(t, server.StopImmediate()) // again while streaming
 	p.waits(r.address, "waiting", "PostgreSQL")
 	require.NoError(t, server.StartAgain(t.Context()))
 	r.ready(p)
@@ -570,7 +631,7 @@ func TestServerUnreachable(t *testing.T) {
 	p.discreet()
 }
 
-// A server that accepts connections and says nothing must not hold up a stop.
+// A server that accepts connections and does not answer must not delay a stop.
 func TestStopWhileServerIsSilent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -580,7 +641,7 @@ func TestStopWhileServerIsSilent(t *testing.T) {
 	p.stopsQuickly()
 }
 
-// silent listens and accepts, and tells of the first connection.
+// silent listens and accepts connections, and signals the first one.
 func silent(t *testing.T) (address string, accepted <-chan struct{}) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -685,8 +746,7 @@ func (r *rig) standbyStops(setting, address string) {
 	p.stopsQuickly()
 }
 
-// A slot that somebody else reads, who knows nothing of our lock, is waited
-// for.
+// The streamer waits for a slot whose reader does not use the streamer's lock.
 func TestActiveSlotIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable).withPassword()
@@ -720,7 +780,7 @@ func TestActiveSlotIsWaitedFor(t *testing.T) {
 }
 
 // TestPoisonRow commits a row that can never become an event between good ones.
-// Those before it are published once, those behind it not at all, and the
+// The rows before it are published once, the rows after it not at all. The
 // process says the same at every start.
 func TestPoisonRow(t *testing.T) {
 	t.Parallel()
@@ -728,14 +788,38 @@ func TestPoisonRow(t *testing.T) {
 	for name, c := range map[string]struct {
 		row   string
 		words []string
-		cure  func(*rig) string // a setting with which the row can be published, if there is one
+		cure  func(*rig) string // a setting with which the row can be published, if one exists
 	}{
-		"aggregate ID is NULL":        {`('row-x', 'order', null, 't', '{"n": 0}')`, []string{`"row-x"`, `"aggregateid"`, "NULL", "correct the application"}, nil},
-		"aggregate ID is empty":       {`('row-x', 'order', '', 't', '{"n": 0}')`, []string{`"row-x"`, `"aggregateid"`, "empty", "correct the application"}, nil},
-		"id is NULL":                  {`(null, 'order', 'o1', 't', '{"n": 0}')`, []string{"unknown id", `"id"`, "NULL", "correct the application"}, nil},
-		"id is empty":                 {`('', 'order', 'o1', 't', '{"n": 0}')`, []string{"unknown id", `"id"`, "empty", "correct the application"}, nil},
-		"type is NULL":                {`('row-x', 'order', 'o1', null, '{"n": 0}')`, []string{`"row-x"`, `"type"`, "NULL", "correct the application"}, nil},
-		"id with a control character": {`(E'row\tx', 'order', 'o1', 't', '{"n": 0}')`, []string{"unknown id", `"id"`, "control character", "correct the application"}, nil},
+		"aggregate ID is NULL": {
+			`('row-x', 'order', null, 't', '{"n": 0}')`,
+			[]string{`"row-x"`, `"aggregateid"`, "NULL", "correct the application"},
+			nil,
+		},
+		"aggregate ID is empty": {
+			`('row-x', 'order', '', 't', '{"n": 0}')`,
+			[]string{`"row-x"`, `"aggregateid"`, "empty", "correct the application"},
+			nil,
+		},
+		"id is NULL": {
+			`(null, 'order', 'o1', 't', '{"n": 0}')`,
+			[]string{"unknown id", `"id"`, "NULL", "correct the application"},
+			nil,
+		},
+		"id is empty": {
+			`('', 'order', 'o1', 't', '{"n": 0}')`,
+			[]string{"unknown id", `"id"`, "empty", "correct the application"},
+			nil,
+		},
+		"type is NULL": {
+			`('row-x', 'order', 'o1', null, '{"n": 0}')`,
+			[]string{`"row-x"`, `"type"`, "NULL", "correct the application"},
+			nil,
+		},
+		"id with a control character": {
+			`(E'row\tx', 'order', 'o1', 't', '{"n": 0}')`,
+			[]string{"unknown id", `"id"`, "control character", "correct the application"},
+			nil,
+		},
 		"NULL payload that is refused": {
 			`('row-x', 'order', 'o1', 't', null)`,
 			[]string{`"row-x"`, "payload", "NULL", "outbox.null_payload"},
@@ -746,7 +830,11 @@ func TestPoisonRow(t *testing.T) {
 			[]string{`"row-x"`, "topic name", "TestPoisonRow", "aggregate type", "kafka.topic", "letters, digits"},
 			func(r *rig) string { return "kafka.topic=" + r.topic("order") },
 		},
-		"topic name too long": {`('row-x', repeat('x', 300), 'o1', 't', '{"n": 0}')`, []string{`"row-x"`, "topic name", "249", "kafka.topic"}, nil},
+		"topic name too long": {
+			`('row-x', repeat('x', 300), 'o1', 't', '{"n": 0}')`,
+			[]string{`"row-x"`, "topic name", "249", "kafka.topic"},
+			nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -757,12 +845,12 @@ func TestPoisonRow(t *testing.T) {
 			require.NoError(t, r.db.QueryRow(t.Context(), "select pg_current_wal_insert_lsn()::text").Scan(&before))
 			r.exec(poison + c.row)
 			r.numbered("o1", 3)
-			r.numbered("o2", 4) // of another key
+			r.numbered("o2", 4) // a row with another key
 			first := r.start().refused(exitRefused, c.words...)
 			held := r.heldAt(before)
 			assert.Equal(t, first, r.start().refused(exitRefused))
 			assert.Equal(t, held, r.heldAt(before))
-			assert.Equal(t, map[string][]int{"o1": {1, 2}}, byKey(t, r.records("order")), "each row before the poison once, none behind it")
+			assert.Equal(t, map[string][]int{"o1": {1, 2}}, byKey(t, r.records("order")), "each row before the poison once, none after it")
 			if c.cure == nil {
 				return
 			}
@@ -772,18 +860,19 @@ func TestPoisonRow(t *testing.T) {
 	}
 }
 
-// heldAt asserts that the slot is confirmed up to the last good row and not
-// beyond, and returns the confirmed position.
+// heldAt asserts that the slot is confirmed up to the last good row and no
+// further, and returns the confirmed position.
 func (r *rig) heldAt(lsn string) (confirmed string) {
 	r.t.Helper()
 	var past bool
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select confirmed_flush_lsn::text, confirmed_flush_lsn > $1::pg_lsn from pg_replication_slots where slot_name = $2", lsn, r.slot).
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select confirmed_flush_lsn::text, "+
+		"confirmed_flush_lsn > $1::pg_lsn from pg_replication_slots where slot_name = $2", lsn, r.slot).
 		Scan(&confirmed, &past))
 	assert.False(r.t, past, "slot is confirmed up to %s, past the poison row at %s", confirmed, lsn)
 	return confirmed
 }
 
-// A SQL_ASCII database takes every byte, and must not wedge the stream with an
+// A SQL_ASCII database accepts every byte. It must not wedge the stream with an
 // error of the server that names no row.
 func TestInvalidUTF8(t *testing.T) {
 	t.Parallel()
@@ -794,11 +883,13 @@ func TestInvalidUTF8(t *testing.T) {
 	} {
 		t.Run(column, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, "create table outbox (id text, aggregatetype text, aggregateid text, type text, payload json)", withServer(server), withStore("file"))
+			r := newRig(t, "create table outbox (id text, aggregatetype text, aggregateid text, type text, payload json)",
+				withServer(server), withStore("file"))
 			r.exec(`insert into outbox values ('row-1', 'order', 'o1', 't', '{"n": 1}')`)
 			r.exec("insert into outbox values " + row)
 			r.exec(`insert into outbox values ('row-2', 'order', 'o1', 't', '{"n": 2}')`)
-			first := r.start().refused(exitRefused, `"row-x"`, column, "UTF-8", "correct the application", "deleting the row does not help", "streamer run --set poison.policy=dead-letter")
+			first := r.start().refused(exitRefused, `"row-x"`, column, "UTF-8",
+				"correct the application", "deleting the row does not help", "streamer run --set poison.policy=dead-letter")
 			assert.Equal(t, first, r.start().refused(exitRefused))
 			assert.Equal(t, map[string][]int{"o1": {1}}, byKey(t, r.records("order")))
 		})
@@ -812,7 +903,8 @@ func TestRowAboveMaxRowBytes(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, outboxTable, withStore(store)).withPassword()
 			r.numbered("o1", 1, 2)
-			r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', 'o1', 't', jsonb_build_object('n', 3, 's', repeat('x', 300000)))`)
+			r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) ` +
+				`values ('order', 'o1', 't', jsonb_build_object('n', 3, 's', repeat('x', 300000)))`)
 			r.numbered("o1", 4)
 			const limit = "outbox.max_row_bytes=100KiB"
 			first := r.start(limit).refused(exitRefused, "row of 30", "outbox.max_row_bytes", "raise", r.slot)
@@ -824,7 +916,8 @@ func TestRowAboveMaxRowBytes(t *testing.T) {
 	}
 }
 
-// A value that would fill the memory is refused before memory is taken for it.
+// A value that would fill the memory is refused before memory is allocated for
+// it.
 func TestHugeRowTakesNoMemory(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
@@ -850,8 +943,8 @@ func TestHugeRowTakesNoMemory(t *testing.T) {
 	assert.Equal(t, map[string][]int{"o1": {1}}, byKey(t, r.records("order")))
 }
 
-// peak is the largest resident set so far, in kB, or 0 when it cannot be seen.
-// The usage that Wait reports begins with that of the test itself.
+// peak returns the largest resident set so far, in kB, or 0 if it cannot be
+// read. The usage that Wait reports begins with that of the test itself.
 func (p *process) peak() int {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
@@ -863,8 +956,8 @@ func (p *process) peak() int {
 	return peak
 }
 
-// A checkpoint database that is away is waited for; rights that are missing are
-// named.
+// The streamer waits for a checkpoint database that is away. It names rights
+// that are missing.
 func TestCheckpointTableCannotBeOpened(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable, withStore("postgres")).withPassword()

@@ -13,8 +13,9 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-// A database that was renamed after a crash is no new one: its stream has another
-// name, under which everything above the slot's position would be repeated.
+// A database that was renamed after a crash is not a new one. Its stream has
+// another name, under which everything above the slot's position would be
+// repeated.
 func TestRenamedDatabase(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"15", "17", "18"} {
@@ -37,7 +38,7 @@ func TestRenamedDatabase(t *testing.T) {
 					sentence = r.start().refused(exitRefused, before, renamed, "streamer checkpoint set")
 				}
 				r.notices("FAIL", "checkpoint", before, "streamer checkpoint set")
-				if store == "postgres" { // one way out, and the other
+				if store == "postgres" { // one remedy, and the other
 					_, remedy, _ := strings.Cut(sentence, "`streamer ")
 					remedy, _, _ = strings.Cut(remedy, "`")
 					output, code := r.command(strings.Fields(remedy)...)
@@ -56,7 +57,7 @@ func TestRenamedDatabase(t *testing.T) {
 	}
 }
 
-// rename renames the database, and makes the streamer connect to it under its new
+// rename renames the database and makes the streamer connect under the new
 // name.
 func (r *rig) rename(from, to string) {
 	r.t.Helper()

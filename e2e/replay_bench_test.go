@@ -19,13 +19,14 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// newReplayBench is a rig whose events are kept to be replayed.
+// newReplayBench is a rig whose events are kept for a replay.
 func newReplayBench(b *testing.B, events int, settings ...string) *benchRig {
 	b.Helper()
 	r := newBenchRig(b, outboxTable, append(settings, "rewind.keep=1h")...)
 	stop := r.stream()
 	require.Eventually(b, func() (found bool) {
-		require.NoError(b, r.db.QueryRow(b.Context(), "select exists(select from pg_replication_slots where slot_name = $1)", replication.RewindSlot("streamer")).Scan(&found))
+		require.NoError(b, r.db.QueryRow(b.Context(), "select exists(select from pg_replication_slots "+
+			"where slot_name = $1)", replication.RewindSlot("streamer")).Scan(&found))
 		return found
 	}, patience, 20*time.Millisecond)
 	stop()
@@ -33,8 +34,8 @@ func newReplayBench(b *testing.B, events int, settings ...string) *benchRig {
 	return r
 }
 
-// BenchmarkReplay publishes a million events, ten a transaction, that wait when
-// the streamer starts, and then replays them, as fast as it goes:
+// BenchmarkReplay publishes a million events, ten in each transaction, that
+// wait when the streamer starts. It then replays them as fast as possible:
 //
 //	go test ./e2e -run '^$' -bench Replay$ -benchtime 1x -timeout 20m
 func BenchmarkReplay(b *testing.B) {
@@ -54,8 +55,8 @@ func BenchmarkReplay(b *testing.B) {
 	}
 }
 
-// BenchmarkLatencyDuringReplay measures commit to acknowledgement at 1,000
-// events a second, alone and while a replay runs at its default rate:
+// BenchmarkLatencyDuringReplay measures the time from commit to acknowledgement
+// at 1,000 events a second, alone and while a replay runs at its default rate:
 //
 //	go test ./e2e -run '^$' -bench LatencyDuringReplay -benchtime 1x -timeout 20m
 func BenchmarkLatencyDuringReplay(b *testing.B) {
@@ -80,9 +81,9 @@ func BenchmarkLatencyDuringReplay(b *testing.B) {
 	stop()
 }
 
-// latency writes 1,000 rows a second for some time, and gives the 50th and the
-// 99th percentile of commit to acknowledgement, in seconds, as the streamer's own
-// histogram has them.
+// latency writes 1,000 rows a second for some time. It returns the 50th and the
+// 99th percentile of the time from commit to acknowledgement, in seconds, from
+// the streamer's own histogram.
 func (r *benchRig) latency(address string) [2]float64 {
 	r.b.Helper()
 	const rows = 15_000
@@ -101,7 +102,7 @@ func (r *benchRig) latency(address string) [2]float64 {
 	return percentiles
 }
 
-// histogram is the cumulated count of each bucket's upper bound.
+// histogram returns the cumulative count of each bucket by upper bound.
 func (r *benchRig) histogram(address string) (buckets [][2]float64) {
 	r.b.Helper()
 	response, err := get(r.b, "http://"+address+"/metrics")
@@ -136,8 +137,8 @@ func quantile(q float64, before, after [][2]float64) float64 {
 	return low
 }
 
-// benchReplay replays everything and tells how long that took, from the start of
-// the process, and how much memory.
+// benchReplay replays everything. It returns how long the replay took, from the
+// start of the process, and its peak memory.
 func benchReplay(b *testing.B, flags []string, events int64) (took time.Duration, peakMiB float64) {
 	b.Helper()
 	began := time.Now()
@@ -163,8 +164,9 @@ func benchReplay(b *testing.B, flags []string, events int64) (took time.Duration
 	return took, peakMiB
 }
 
-// residentPeak is the peak of a running process's memory in MiB, on Linux. What
-// is told of one that has ended includes what its parent had when it started it.
+// residentPeak returns the peak of a running process's memory in MiB, on Linux.
+// The figure for an ended process includes what its parent had when it started
+// the process.
 func residentPeak(pid int) float64 {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
@@ -175,6 +177,6 @@ func residentPeak(pid int) float64 {
 	if len(fields) == 0 {
 		return 0
 	}
-	kilobytes, _ := strconv.ParseFloat(fields[0], 64) // a line of the kernel's
+	kilobytes, _ := strconv.ParseFloat(fields[0], 64) // the line comes from the kernel
 	return kilobytes / 1024
 }

@@ -31,12 +31,14 @@ func newReplayRig(t *testing.T, options ...option) (*rig, *process) {
 
 func (r *rig) slotExists(name string) (exists bool) {
 	r.t.Helper()
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select exists(select from pg_replication_slots where slot_name = $1)", name).Scan(&exists))
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(),
+		"select exists(select from pg_replication_slots where slot_name = $1)", name).Scan(&exists))
 	return exists
 }
 
-// rows commits rows n to m-1, ten a transaction, over seven aggregates of two
-// types, and waits until they are published and that is stored.
+// rows commits rows n to m-1, ten in each transaction, over seven aggregates of
+// two types. It waits until the rows are published and their checkpoint is
+// stored.
 func (r *rig) rows(p *process, n, m int) {
 	r.t.Helper()
 	for ; n < m; n += 10 {
@@ -47,7 +49,7 @@ func (r *rig) rows(p *process, n, m int) {
 	r.confirmed(p)
 }
 
-// split tells the records of a topic that were replayed from the others.
+// split separates the replayed records of a topic from the others.
 func split(messages []*sarama.ConsumerMessage) (first, again []*sarama.ConsumerMessage) {
 	for _, m := range messages {
 		if header(m, "ce_replay") == "" {
@@ -59,7 +61,7 @@ func split(messages []*sarama.ConsumerMessage) (first, again []*sarama.ConsumerM
 	return first, again
 }
 
-// replayOf are the records of one replay.
+// replayOf returns the records of one replay.
 func replayOf(messages []*sarama.ConsumerMessage, id string) (of []*sarama.ConsumerMessage) {
 	for _, m := range messages {
 		if header(m, "ce_replay") == id {
@@ -69,7 +71,7 @@ func replayOf(messages []*sarama.ConsumerMessage, id string) (of []*sarama.Consu
 	return of
 }
 
-// replayID is that of a replay that says that it is complete.
+// replayID returns the ID of a replay that says that it is complete.
 func replayID(t *testing.T, output string) string {
 	t.Helper()
 	_, after, found := strings.Cut(output, "streamer: replay ")
@@ -77,10 +79,11 @@ func replayID(t *testing.T, output string) string {
 	return strings.Fields(after)[0]
 }
 
-// told is what tells an event apart, and where it is.
+// told describes each event: what identifies it, and where it is.
 func told(messages []*sarama.ConsumerMessage) (all []string) {
 	for _, m := range messages {
-		all = append(all, fmt.Sprint(m.Partition, string(m.Key), header(m, "ce_id"), header(m, "ce_sequence"), header(m, "ce_time"), string(m.Value)))
+		all = append(all, fmt.Sprint(m.Partition, string(m.Key), header(m, "ce_id"),
+			header(m, "ce_sequence"), header(m, "ce_time"), string(m.Value)))
 	}
 	return all
 }
@@ -94,8 +97,8 @@ func byPartition(messages []*sarama.ConsumerMessage) map[int32][]*sarama.Consume
 	return groups
 }
 
-// requireSame asserts that what was replayed is what was published, in the same
-// order in each partition.
+// requireSame asserts that the replayed events are the published ones, in the
+// same order in each partition.
 func requireSame(t *testing.T, first, again []*sarama.ConsumerMessage) {
 	t.Helper()
 	require.Len(t, again, len(first))
@@ -137,7 +140,7 @@ func TestReplayPublishesThePastAgain(t *testing.T) {
 				assert.Equal(t, header(first[0], "streamer-stream"), header(m, "streamer-stream"))
 			}
 			p.kill()
-			p = r.startReady() // and reads back what is its own
+			p = r.startReady() // and reads back its own events
 			r.rows(p, 300, 310)
 			first, _ = split(r.records("order"))
 			assert.Len(t, first, 155)
@@ -193,18 +196,21 @@ func TestReplayOfAPart(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// A replay that was killed goes on where it was, and publishes nothing twice.
+// A killed replay continues where it was, and publishes nothing twice.
 func TestKilledReplayGoesOn(t *testing.T) {
 	t.Parallel()
 	r, p := newReplayRig(t)
 	const total = 6000
-	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, $1::int) n", total/2)
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) "+
+		"select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, $1::int) n", total/2)
 	for n := total / 2; n < total; n += 300 {
-		r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int + 1, $1::int + 300) n", n)
+		r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', "+
+			"'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int + 1, $1::int + 300) n", n)
 	}
 	r.confirmed(p)
 	for kills := 1; kills <= 4; kills++ {
-		replay := exec.CommandContext(t.Context(), binary, slices.Concat([]string{"replay", "--from", "beginning", "--rate", "2000"}, r.arguments())...)
+		replay := exec.CommandContext(t.Context(), binary,
+			slices.Concat([]string{"replay", "--from", "beginning", "--rate", "2000"}, r.arguments())...)
 		replay.Env = []string{"PATH=" + os.Getenv("PATH")}
 		require.NoError(t, replay.Start())
 		p.eventually("the replay has come further", func() bool {
@@ -237,7 +243,7 @@ func TestKilledReplayGoesOn(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// Without the log, the table is what is left.
+// Without the WAL, only the table is left.
 func TestReplayFromTheTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, datedTable)
@@ -291,7 +297,8 @@ func TestReplayFromTheTable(t *testing.T) {
 	assert.Contains(t, output, "no streamer uses slot")
 }
 
-// lose makes the server give the slot up: it removes the log that the slot needs.
+// lose makes the server give up the slot: the server removes the WAL that the
+// slot needs.
 func (r *rig) lose(server *pgtest.Server) {
 	r.t.Helper()
 	require.NoError(r.t, server.AlterSystem(r.t.Context(), "max_slot_wal_keep_size", "16MB"))
@@ -300,7 +307,8 @@ func (r *rig) lose(server *pgtest.Server) {
 		r.exec("checkpoint")
 	}
 	var status string
-	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select wal_status from pg_replication_slots where slot_name = $1", r.slot).Scan(&status))
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(),
+		"select wal_status from pg_replication_slots where slot_name = $1", r.slot).Scan(&status))
 	require.Equal(r.t, "lost", status)
 	require.NoError(r.t, server.AlterSystem(r.t.Context(), "max_slot_wal_keep_size", "-1"))
 }
@@ -318,8 +326,8 @@ func (r *rig) forget(aggregateType string) {
 	require.NoError(r.t, admin.DeleteRecords(r.topic(aggregateType), ends))
 }
 
-// The way out of a lost slot, as docs/how-to/slot-lost.md has it: nothing is
-// missing in the end, and nothing there twice.
+// The remedy for a lost slot, as docs/how-to/slot-lost.md describes it. In the
+// end nothing is missing and nothing is in Kafka twice.
 func TestSlotLostIsCured(t *testing.T) {
 	t.Parallel()
 	for name, table := range map[string]string{"no column says when": outboxTable, "dated": datedTable} {
@@ -331,7 +339,8 @@ func TestSlotLostIsCured(t *testing.T) {
 			r.rows(p, 0, 50)
 			assert.Zero(t, p.stop())
 			commit := func(n, m int) {
-				r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int, $2::int - 1) n`, n, m)
+				r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', `+
+					`'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series($1::int, $2::int - 1) n`, n, m)
 			}
 			commit(50, 80)
 			commit(80, 90)
@@ -341,7 +350,8 @@ func TestSlotLostIsCured(t *testing.T) {
 			output, code := r.command("status")
 			assert.Equal(t, 3, code)
 			assert.Contains(t, output, "docs/how-to/slot-lost.md")
-			r.start().refused(exitRefused, "is lost", "pg_drop_replication_slot", "streamer setup", "streamer checkpoint set slot --yes", "streamer replay --missing")
+			r.start().refused(exitRefused, "is lost", "pg_drop_replication_slot",
+				"streamer setup", "streamer checkpoint set slot --yes", "streamer replay --missing")
 			output, code = r.command("replay", "--missing")
 			assert.Equal(t, 3, code, output)
 
@@ -351,7 +361,8 @@ func TestSlotLostIsCured(t *testing.T) {
 			require.Zero(t, code, output)
 			r.start().refused(exitRefused, "streamer checkpoint set slot --yes", "streamer replay --missing")
 			if name == "dated" {
-				output, code = r.command("checkpoint", "set", "slot", "--yes", "--set", "outbox.cleanup.mode=delete", "--set", "outbox.cleanup.time_column=created_at")
+				output, code = r.command("checkpoint", "set", "slot", "--yes",
+					"--set", "outbox.cleanup.mode=delete", "--set", "outbox.cleanup.time_column=created_at")
 				assert.Equal(t, 3, code, output)
 				assert.Contains(t, output, "set outbox.cleanup.mode to none")
 			}
@@ -383,7 +394,8 @@ func TestSlotLostIsCured(t *testing.T) {
 			assert.Contains(t, output, "nothing is missing")
 			assert.Len(t, r.records("order"), 25+60)
 
-			// Kafka forgets: of what time a row is decides whether it is missed.
+			// Kafka deletes records. The time of a row decides whether it
+			// counts as missing.
 			r.forget("order")
 			output, code = r.command("replay", "--missing")
 			require.Zero(t, code, output)
@@ -400,8 +412,8 @@ func TestSlotLostIsCured(t *testing.T) {
 	}
 }
 
-// The server is restarted while a replay runs; the connection that it was begun
-// with does not live until its end.
+// The server is restarted while a replay runs. The connection on which the
+// replay began does not live until its end.
 func TestReplayOutlivesTheServersRestart(t *testing.T) {
 	t.Parallel()
 	server := pgtest.New(t, pgtest.Options{})
@@ -421,7 +433,8 @@ func TestReplayOutlivesTheServersRestart(t *testing.T) {
 	_, again := split(r.records("order"))
 	assert.Len(t, again, 150)
 
-	// Its slot is left, for whatever reason: it was complete all the same.
+	// The slot of the replay is left, for whatever reason. The replay was
+	// complete all the same.
 	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", replication.ReplaySlot(r.slot))
 	output, code := r.command("replay", "--from", "beginning", "--rate", "100")
 	assert.Zero(t, code, output)
@@ -432,7 +445,8 @@ func TestReplayOutlivesTheServersRestart(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// What another slot has published is missing only if nobody says so.
+// Rows that another slot has published are missing unless --former-slot names
+// that slot.
 func TestReplayOfWhatAFormerSlotPublished(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -499,7 +513,7 @@ func TestReplayRefusals(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// The rewind slot follows the stream at a distance, and is made again where it
+// The rewind slot follows the stream at a distance. It is created again if it
 // was lost or dropped.
 func TestRewindSlotFollows(t *testing.T) {
 	t.Parallel()
@@ -509,9 +523,11 @@ func TestRewindSlotFollows(t *testing.T) {
 	p.eventually("there is a rewind slot", func() bool { return r.slotExists(name) })
 	r.rows(p, 0, 100)
 	var published string
-	require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1", r.slot).Scan(&published))
+	require.NoError(t, r.db.QueryRow(t.Context(),
+		"select confirmed_flush_lsn::text from pg_replication_slots where slot_name = $1", r.slot).Scan(&published))
 	p.eventually("the rewind slot has followed", func() (followed bool) {
-		require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = $2", published, name).Scan(&followed))
+		require.NoError(t, r.db.QueryRow(t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn "+
+			"from pg_replication_slots where slot_name = $2", published, name).Scan(&followed))
 		return followed
 	})
 	p.eventually("the streamer does not move it just now, and it is dropped", func() bool {
@@ -525,19 +541,21 @@ func TestRewindSlotFollows(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// A rewind slot that the server has given up is made anew, and the stream does
-// not notice.
+// A rewind slot that the server has given up is created again, and the stream
+// does not notice.
 func TestRewindSlotIsLost(t *testing.T) {
 	testserver.Long(t)
 	t.Parallel()
-	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"max_slot_wal_keep_size": "32MB", "max_wal_size": "64MB", "min_wal_size": "32MB"}})
+	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{
+		"max_slot_wal_keep_size": "32MB", "max_wal_size": "64MB", "min_wal_size": "32MB",
+	}})
 	r := newRig(t, outboxTable, withServer(server), withConfig("rewind.keep=100s"))
 	p := r.startReady()
 	name := replication.RewindSlot(r.slot)
 	p.eventually("there is a rewind slot", func() bool { return r.slotExists(name) })
 	r.exec("create table noise (n int, t text)")
 	for n := range 12 {
-		r.exec("insert into noise select n, repeat(md5(n::text), 20) from generate_series(1, 10000) n") // 8 MB of log
+		r.exec("insert into noise select n, repeat(md5(n::text), 20) from generate_series(1, 10000) n") // 8 MB of WAL
 		r.insert("order", "o1", "t", fmt.Sprintf(`{"n": %d}`, n))
 		r.confirmed(p)
 		r.exec("select pg_switch_wal()")

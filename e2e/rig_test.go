@@ -31,24 +31,24 @@ import (
 // patience bounds every wait for something that must happen.
 const patience = 40 * time.Second
 
-// outboxTable is the table most tests use.
+// outboxTable is the table that most tests use.
 const outboxTable = `create table outbox (
 	id uuid primary key default gen_random_uuid(),
 	aggregatetype text, aggregateid text, type text, payload jsonb)`
 
 // rig is a database with an outbox, a publication and a slot, a set of topics,
-// and a configuration for a streamer between them. All names are its own.
+// and the configuration of a streamer between them. All names are its own.
 type rig struct {
 	t       *testing.T
 	pg      *pgtest.Server
 	kafka   *kafkatest.Cluster
 	db      *pgx.Conn
 	dsn     string
-	role    string // that the streamer connects as, if it is one of its own
+	role    string // role that the streamer connects as, if it has one of its own
 	slot    string
-	prefix  string // of all its topics
+	prefix  string // prefix of all topics
 	store   string
-	address string // of the HTTP endpoint
+	address string // address of the HTTP endpoint
 	lines   []string
 	folder  string
 }
@@ -63,8 +63,7 @@ func withConfig(keyValues ...string) option {
 	return func(r *rig) { r.lines = append(r.lines, keyValues...) }
 }
 
-// asRole makes the streamer connect as a role of its own that may do no more
-// than it must.
+// asRole makes the streamer connect as a role of its own with the least rights.
 func (r *rig) asRole(options string) {
 	r.t.Helper()
 	role := "app_" + r.slot[max(0, len(r.slot)-40):]
@@ -77,7 +76,7 @@ func (r *rig) asRole(options string) {
 	r.dsn = dsnOf(r.t, r.dsn, func(u *url.URL) { u.User = url.UserPassword(role, passwordCanary) })
 }
 
-// newRig sets up a rig whose outbox table is made by the given SQL.
+// newRig sets up a rig whose outbox table is created by the given SQL.
 func newRig(t *testing.T, table string, options ...option) *rig {
 	t.Helper()
 	r := &rig{t: t, store: "kafka", folder: t.TempDir()}
@@ -114,7 +113,7 @@ func newRig(t *testing.T, table string, options ...option) *rig {
 	return r
 }
 
-// open gives another connection to the database.
+// open returns another connection to the database.
 func (r *rig) open() *pgx.Conn {
 	r.t.Helper()
 	conn, err := pgx.Connect(r.t.Context(), r.dsn)
@@ -129,11 +128,12 @@ func (r *rig) exec(sql string, arguments ...any) {
 	require.NoError(r.t, err, sql)
 }
 
-// insert commits one outbox row and returns its id.
+// insert commits one outbox row and returns its ID.
 func (r *rig) insert(aggregateType, aggregateID, eventType, payload string) string {
 	r.t.Helper()
 	var id string
-	err := r.db.QueryRow(r.t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) values ($1, $2, $3, $4::jsonb) returning id::text",
+	err := r.db.QueryRow(r.t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) "+
+		"values ($1, $2, $3, $4::jsonb) returning id::text",
 		aggregateType, aggregateID, eventType, payload).Scan(&id)
 	require.NoError(r.t, err)
 	return id
@@ -176,16 +176,21 @@ func (r *rig) start(extra ...string) *process {
 	return r.startWith([]string{"run"}, extra...)
 }
 
-// startWith runs a command that goes on, with flags.
+// startWith starts a command that keeps running, with flags.
 func (r *rig) startWith(command []string, extra ...string) *process {
 	r.t.Helper()
 	arguments := slices.Concat(command, r.arguments())
 	for _, s := range extra {
 		arguments = append(arguments, "--set", s)
 	}
-	p := &process{t: r.t, cmd: exec.CommandContext(context.WithoutCancel(r.t.Context()), binary, arguments...), log: &syncBuffer{}, exited: make(chan struct{})}
+	p := &process{
+		t: r.t, cmd: exec.CommandContext(context.WithoutCancel(r.t.Context()), binary, arguments...),
+		log: &syncBuffer{}, exited: make(chan struct{}),
+	}
 	p.cmd.Stderr, p.cmd.Stdout, p.cmd.Dir = p.log, p.log, r.folder
-	p.cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG") }), "GOTRACEBACK=all")
+	p.cmd.Env = append(slices.DeleteFunc(os.Environ(),
+		func(v string) bool { return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG") }),
+		"GOTRACEBACK=all")
 	require.NoError(r.t, p.cmd.Start())
 	go func() {
 		defer close(p.exited)
@@ -208,7 +213,7 @@ func (r *rig) startReady(extra ...string) *process {
 	return p
 }
 
-// ready waits until /readyz says yes.
+// ready waits until /readyz reports ready.
 func (r *rig) ready(p *process) {
 	r.t.Helper()
 	p.eventually("the streamer is ready", func() bool {
@@ -229,7 +234,7 @@ func get(t testing.TB, url string) (*http.Response, error) {
 	return http.DefaultClient.Do(request)
 }
 
-// eventually polls until the condition holds; a process that has ended fails
+// eventually polls until the condition holds. A process that has ended fails
 // the test at once.
 func (p *process) eventually(what string, condition func() bool) {
 	p.t.Helper()
@@ -246,7 +251,7 @@ func (p *process) eventually(what string, condition func() bool) {
 	}
 }
 
-// logged waits until the log holds a text.
+// logged waits until the log contains a text.
 func (p *process) logged(text string) {
 	p.t.Helper()
 	p.eventually("the log says "+text, func() bool { return strings.Contains(p.log.String(), text) })
@@ -275,7 +280,7 @@ func (p *process) kill() {
 	<-p.exited
 }
 
-// records reads a topic from its beginning; a topic that does not exist yet is
+// records reads a topic from its beginning. A topic that does not exist yet is
 // empty.
 func (r *rig) records(aggregateType string) []*sarama.ConsumerMessage {
 	r.t.Helper()
@@ -287,7 +292,7 @@ func (r *rig) records(aggregateType string) []*sarama.ConsumerMessage {
 	return messages
 }
 
-// await waits until a topic holds n records, and gives them.
+// await waits until a topic holds n records, and returns them.
 func (r *rig) await(p *process, aggregateType string, n int) []*sarama.ConsumerMessage {
 	r.t.Helper()
 	var messages []*sarama.ConsumerMessage
@@ -299,21 +304,22 @@ func (r *rig) await(p *process, aggregateType string, n int) []*sarama.ConsumerM
 	return messages
 }
 
-// confirmed waits until the slot's confirmed position has reached the end of
-// what is in the log now.
+// confirmed waits until the slot's confirmed position has reached the current
+// end of the WAL.
 func (r *rig) confirmed(p *process) {
 	r.t.Helper()
 	var end string
 	require.NoError(r.t, r.db.QueryRow(r.t.Context(), "select pg_current_wal_flush_lsn()::text").Scan(&end))
 	p.eventually("the slot is confirmed up to "+end, func() bool {
 		var reached bool
-		err := r.db.QueryRow(r.t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn from pg_replication_slots where slot_name = $2", end, r.slot).Scan(&reached)
+		err := r.db.QueryRow(r.t.Context(), "select confirmed_flush_lsn >= $1::pg_lsn "+
+			"from pg_replication_slots where slot_name = $2", end, r.slot).Scan(&reached)
 		require.NoError(r.t, err)
 		return reached
 	})
 }
 
-// header is the value of a record header, or "".
+// header returns the value of a record header, or "".
 func header(m *sarama.ConsumerMessage, key string) string {
 	for _, h := range m.Headers {
 		if string(h.Key) == key {
@@ -323,7 +329,7 @@ func header(m *sarama.ConsumerMessage, key string) string {
 	return ""
 }
 
-// ids are the event ids of records.
+// ids returns the event IDs of records.
 func ids(messages []*sarama.ConsumerMessage) []string {
 	var all []string
 	for _, m := range messages {
@@ -333,7 +339,7 @@ func ids(messages []*sarama.ConsumerMessage) []string {
 }
 
 // byKey groups the numbers in the payloads' member n by record key, in the
-// order of the log.
+// order of the partition.
 func byKey(t *testing.T, messages []*sarama.ConsumerMessage) map[string][]int {
 	t.Helper()
 	groups := map[string][]int{}
@@ -363,7 +369,7 @@ func (b *syncBuffer) String() string {
 	return b.buffer.String()
 }
 
-// health is what /readyz answers.
+// health is the answer of /readyz.
 type health struct {
 	Ready         bool
 	Phase, Detail string

@@ -16,11 +16,12 @@ func (r *rig) hideRows() {
 	r.exec("create policy others on outbox using (type <> 'hidden')")
 }
 
-// seesAll is how a role is allowed to see all rows.
+// seesAll is how a role gets the right to see all rows.
 const seesAll = "ALTER ROLE … BYPASSRLS"
 
-// Whatever reads the table refuses where row level security could hide rows,
-// instead of calling the rest complete. The stream needs no right to read.
+// Every command that reads the table refuses where row level security could
+// hide rows, instead of calling the rest complete. The stream needs no right to
+// read.
 func TestRowSecurityHidesNothing(t *testing.T) {
 	t.Parallel()
 	// A row from before the slot is in no stream.
@@ -47,8 +48,8 @@ func TestRowSecurityHidesNothing(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// Cleaning up is refused as well: the rows that it would see are no measure of
-// those that are there.
+// Cleaning up is refused as well: the rows that it would see do not represent
+// the rows that exist.
 func TestCleanupUnderRowSecurity(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, datedTable, cleaning)

@@ -18,7 +18,8 @@ func TestCopyArrivesInOrder(t *testing.T) {
 	for n := range 5000 {
 		rows = append(rows, []any{"order", []string{"a", "b", "c"}[n%3], "t", map[string]any{"n": n}})
 	}
-	_, err := r.db.CopyFrom(t.Context(), pgx.Identifier{"outbox"}, []string{"aggregatetype", "aggregateid", "type", "payload"}, pgx.CopyFromRows(rows))
+	_, err := r.db.CopyFrom(t.Context(), pgx.Identifier{"outbox"},
+		[]string{"aggregatetype", "aggregateid", "type", "payload"}, pgx.CopyFromRows(rows))
 	require.NoError(t, err)
 	messages := r.await(p, "order", len(rows))
 	for key, numbers := range byKey(t, messages) {
@@ -36,11 +37,13 @@ func TestPartitionedOutbox(t *testing.T) {
 	r := newRig(t, `create table outbox (id uuid default gen_random_uuid(), day date not null default '2026-01-01',
 		aggregatetype text, aggregateid text, type text, payload jsonb) partition by range (day);
 		create table outbox_1 partition of outbox for values from ('2026-01-01') to ('2026-02-01');
-		create table outbox_2 (payload jsonb, type text, aggregateid text, day date not null, aggregatetype text, id uuid default gen_random_uuid());
+		create table outbox_2 (payload jsonb, type text, aggregateid text, `+
+		`day date not null, aggregatetype text, id uuid default gen_random_uuid());
 		alter table outbox attach partition outbox_2 for values from ('2026-02-01') to ('2026-03-01')`)
 	p := r.startReady()
 	r.exec(`insert into outbox (day, aggregatetype, aggregateid, type, payload)
-		select case when n % 2 = 0 then date '2026-01-05' else date '2026-02-05' end, 'order', 'o1', 't', jsonb_build_object('n', n) from generate_series(1, 100) n`)
+		select case when n % 2 = 0 then date '2026-01-05' else date '2026-02-05' end, ` +
+		`'order', 'o1', 't', jsonb_build_object('n', n) from generate_series(1, 100) n`)
 	r.await(p, "order", 100)
 	r.exec("create table outbox_3 partition of outbox for values from ('2026-03-01') to ('2026-04-01')")
 	r.exec("insert into outbox (day, aggregatetype, aggregateid, type, payload) values ('2026-03-05', 'order', 'o1', 't', '{\"n\": 101}')")
@@ -79,9 +82,9 @@ func TestColumnsChangeWhileRunning(t *testing.T) {
 	assert.Zero(t, p.stop())
 }
 
-// A mapped column that is renamed stops the streamer without losing anything;
-// mapping its new name continues, and rows written before the change are read
-// with the schema they were written with.
+// A mapped column that is renamed stops the streamer without losing anything.
+// Mapping its new name continues the stream. Rows written before the change are
+// read with the schema that they were written with.
 func TestMappedColumnRenamed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -99,7 +102,7 @@ func TestMappedColumnRenamed(t *testing.T) {
 	assert.Equal(t, map[string][]int{"o1": {1, 2}}, byKey(t, messages))
 }
 
-// Rows that were written while the table had another name are still its rows.
+// Rows that were written while the table had another name still belong to it.
 func TestRowsFromWhenTheTableHadAnotherName(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
@@ -149,7 +152,8 @@ func TestOddColumnsAndNames(t *testing.T) {
 			r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 			p := r.startReady()
 			r.exec(`insert into "Odd Schema"."Out Box" ("Kind", "Key", "Event", "Data", "At", "Tenant", "Urgent", "Level", "Big") values
-				('order', 9007199254740993, 'Zahlung/eingegangen ✓', '\x00ff10', '2026-01-02 03:04:05.678+02', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', true, -7, 9007199254740993)`)
+				('order', 9007199254740993, 'Zahlung/eingegangen ✓', '\x00ff10', ` +
+				`'2026-01-02 03:04:05.678+02', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', true, -7, 9007199254740993)`)
 			m := r.await(p, "order", 1)[0]
 			assert.Equal(t, "9007199254740993", string(m.Key))
 			assert.Equal(t, []byte{0x00, 0xff, 0x10}, m.Value)
@@ -181,8 +185,8 @@ func TestNullPayloadIsNoTombstoneUnlessAsked(t *testing.T) {
 }
 
 // Rows that are copied into a table which then takes the outbox's name were not
-// written to the outbox: they are published once, whether the streamer runs
-// meanwhile, begins afterwards, or is killed and begins again.
+// written to the outbox. They are published once, whether the streamer runs in
+// the meantime, starts afterwards, or is killed and started again.
 func TestCopyAndSwap(t *testing.T) {
 	t.Parallel()
 	for _, down := range []bool{false, true} {

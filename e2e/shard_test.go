@@ -12,7 +12,8 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// newShardRig has a table and nothing else: setup creates publications and slots.
+// newShardRig has a table and nothing else: setup creates publications and
+// slots.
 func newShardRig(t *testing.T) *rig {
 	t.Helper()
 	r := newRig(t, "")
@@ -21,7 +22,7 @@ func newShardRig(t *testing.T) *rig {
 	return r
 }
 
-// setUp creates what so many shards need, and tells where their slots begin.
+// setUp creates what so many shards need, and returns where their slots begin.
 func (r *rig) setUp(count int) (lsn string) {
 	r.t.Helper()
 	output, code := r.command("setup", "--set", fmt.Sprintf("shard.count=%d", count))
@@ -40,13 +41,14 @@ func (r *rig) startShards(command []string, count int) (all []*process) {
 	for i := range count {
 		ports, err := testserver.FreePorts(1)
 		require.NoError(r.t, err)
-		all = append(all, r.startWith(command, fmt.Sprintf("shard.count=%d", count), fmt.Sprintf("shard.index=%d", i), fmt.Sprintf("http.listen=127.0.0.1:%d", ports[0]),
+		all = append(all, r.startWith(command, fmt.Sprintf("shard.count=%d", count),
+			fmt.Sprintf("shard.index=%d", i), fmt.Sprintf("http.listen=127.0.0.1:%d", ports[0]),
 			fmt.Sprintf("checkpoint.file.path=%s/checkpoint-%d-%d", r.folder, i, count)))
 	}
 	return all
 }
 
-// stream waits until all of them do.
+// stream waits until all shards stream.
 func stream(shards []*process) []*process {
 	for _, p := range shards {
 		p.logged("streaming")
@@ -78,7 +80,8 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 			assert.NotContains(t, p.log.String(), "level=ERROR")
 		}
 		shards = stream(r.startShards([]string{"run"}, count))
-		r.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ $1", fmt.Sprintf("^%s_[0-9]+_of_%d$", r.slot, before))
+		r.exec("select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name ~ $1",
+			fmt.Sprintf("^%s_[0-9]+_of_%d$", r.slot, before))
 	}
 	wait()
 	r.requireOnce(shards[0], total)
@@ -92,9 +95,9 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 	}
 }
 
-// From one to two and back, while slot and checkpoint of the one are still there: what
-// the two have published in between would be published again. The way back is that of
-// docs/how-to/shards.md.
+// From one shard to two and back, while slot and checkpoint of the one still
+// exist. What the two have published in between would be published again.
+// docs/how-to/shards.md describes the way back.
 func TestReturnToAFormerNumberOfShards(t *testing.T) {
 	t.Parallel()
 	r := newShardRig(t)
@@ -116,7 +119,8 @@ func TestReturnToAFormerNumberOfShards(t *testing.T) {
 		require.Zero(t, p.stop())
 	}
 
-	r.startShards([]string{"run"}, 1)[0].refused(exitRefused, "of another number of shards, is at ", "would be published again", "docs/how-to/shards.md")
+	r.startShards([]string{"run"}, 1)[0].refused(exitRefused,
+		"of another number of shards, is at ", "would be published again", "docs/how-to/shards.md")
 	output, code := r.command("doctor")
 	assert.Equal(t, exitRefused, code, output)
 	assert.Contains(t, output, "of another number of shards, is at ")
@@ -144,7 +148,7 @@ func TestShardsShareTheWork(t *testing.T) {
 	shards := stream(r.startShards([]string{"run"}, 4))
 	r.load(700)()
 	r.requireOnce(shards[0], 700)
-	streams := map[string]map[string]bool{} // of an aggregate
+	streams := map[string]map[string]bool{} // by aggregate
 	for _, m := range r.records("order") {
 		if streams[string(m.Key)] == nil {
 			streams[string(m.Key)] = map[string]bool{}
@@ -181,14 +185,16 @@ func TestShardRefusals(t *testing.T) {
 	assert.Equal(t, 2, code)
 	oneSentence(t, code, output, "shard.index", "must be less than shard.count")
 	r.setUp(2)
-	// The publication of one shard is not that of another, nor of the whole table.
+	// The publication of one shard is not that of another, nor of the whole
+	// table.
 	for _, wrong := range []string{"_1_of_2", ""} {
 		r.exec(fmt.Sprintf("drop publication %q", "streamer_0_of_2"))
 		filter := ""
 		if wrong != "" {
 			filter = " where (coalesce((hashtext(aggregateid) & 2147483647) % 2, 0) = 1)"
 		}
-		r.exec(fmt.Sprintf("create publication %q for table outbox%s with (publish = 'insert', publish_via_partition_root = true)", "streamer_0_of_2", filter))
+		r.exec(fmt.Sprintf("create publication %q for table outbox%s with (publish = 'insert', "+
+			"publish_via_partition_root = true)", "streamer_0_of_2", filter))
 		output, code = r.command("run", "--set", "shard.count=2")
 		assert.Equal(t, 3, code)
 		assert.Contains(t, output, "shard 0 of 2")

@@ -57,7 +57,8 @@ func TestGracefulStopRepeatsNothing(t *testing.T) {
 // insertIn writes row number n of one aggregate within a transaction.
 func insertIn(t *testing.T, tx pgx.Tx, n int) {
 	t.Helper()
-	_, err := tx.Exec(t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', 'o1', 't', jsonb_build_object('n', $1::int))", n)
+	_, err := tx.Exec(t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) "+
+		"values ('order', 'o1', 't', jsonb_build_object('n', $1::int))", n)
 	require.NoError(t, err)
 }
 
@@ -117,7 +118,8 @@ func TestOneTransactionFeedsSeveralTopics(t *testing.T) {
 	r := newRig(t, outboxTable)
 	p := r.startReady()
 	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload)
-		select case n % 3 when 0 then 'order' when 1 then 'customer' else 'invoice' end, 'a' || n % 4, 't', jsonb_build_object('n', n) from generate_series(1, 300) n`)
+		select case n % 3 when 0 then 'order' when 1 then 'customer' else 'invoice' end, ` +
+		`'a' || n % 4, 't', jsonb_build_object('n', n) from generate_series(1, 300) n`)
 	for _, aggregateType := range []string{"order", "customer", "invoice"} {
 		for key, numbers := range byKey(t, r.await(p, aggregateType, 100)) {
 			assert.IsIncreasing(t, numbers, key)
@@ -130,7 +132,7 @@ func TestIdlePositionIsConfirmed(t *testing.T) {
 	r := newRig(t, outboxTable)
 	r.exec("create table other (n int)")
 	p := r.startReady()
-	r.exec("insert into other select generate_series(1, 10000)") // empty for the publication
+	r.exec("insert into other select generate_series(1, 10000)") // the publication sees nothing of it
 	r.exec("update other set n = n + 1")
 	r.confirmed(p)
 }

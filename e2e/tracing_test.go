@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A request's trace goes on into the record's headers, and a span of the batch
+// A request's trace continues in the record's headers, and a span of the batch
 // is linked to it.
 func TestTraceGoesThroughTheOutbox(t *testing.T) {
 	t.Parallel()
@@ -31,11 +31,13 @@ func TestTraceGoesThroughTheOutbox(t *testing.T) {
 		}
 	}))
 	t.Cleanup(collector.Close)
-	r := newRig(t, `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb, traceparent text)`,
+	r := newRig(t, `create table outbox (id uuid primary key default gen_random_uuid(), `+
+		`aggregatetype text, aggregateid text, type text, payload jsonb, traceparent text)`,
 		withConfig("outbox.columns.traceparent=traceparent", "otlp.endpoint="+collector.URL, "otlp.metrics=true"))
 	p := r.withPassword().startReady()
 	const sampled, other = "0af7651916cd43dd8448eb211c80319c", "1bf7651916cd43dd8448eb211c80319c"
-	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, traceparent) values ('order', 'o1', 't', $3, $1), ('order', 'o1', 't', '{}', $2)",
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload, traceparent) "+
+		"values ('order', 'o1', 't', $3, $1), ('order', 'o1', 't', '{}', $2)",
 		"00-"+sampled+"-b7ad6b7169203331-01", "00-"+other+"-b7ad6b7169203331-00", `"`+payloadCanary+`"`)
 	m := r.await(p, "order", 2)[0]
 	assert.Equal(t, "00-"+sampled+"-b7ad6b7169203331-01", header(m, "traceparent"))
@@ -55,12 +57,13 @@ func TestTraceGoesThroughTheOutbox(t *testing.T) {
 	}
 }
 
-// A collector that is away is said once, and the stream goes on.
+// The streamer reports once that a collector is away, and the stream continues.
 func TestCollectorIsAway(t *testing.T) {
 	t.Parallel()
 	collector := httptest.NewServer(http.NotFoundHandler())
 	collector.Close()
-	r := newRig(t, outboxTable, withConfig("otlp.endpoint="+collector.URL, "otlp.metrics=true", "otlp.interval=200ms", "otlp.headers=x=canary"))
+	r := newRig(t, outboxTable,
+		withConfig("otlp.endpoint="+collector.URL, "otlp.metrics=true", "otlp.interval=200ms", "otlp.headers=x=canary"))
 	p := r.startReady()
 	p.logged("telemetry could not be sent")
 	r.numbered("o1", 1, 2, 3)

@@ -24,8 +24,8 @@ import (
 
 var verifyEvents = flag.Int("verify.events", 100_000, "events that BenchmarkVerify compares")
 
-// BenchmarkVerify makes rows and records that fit each other, without a streamer,
-// and measures time and memory of the comparison:
+// BenchmarkVerify makes rows and matching records without a streamer, and
+// measures time and memory of the comparison:
 //
 //	go test ./e2e -run '^$' -bench Verify -benchtime 1x -verify.events 10000000 -timeout 1h
 func BenchmarkVerify(b *testing.B) {
@@ -47,7 +47,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 }
 
-// scale is an outbox and a topic of many events.
+// scale is an outbox and a topic with many events.
 type scale struct {
 	b      *testing.B
 	events int
@@ -61,7 +61,7 @@ type scale struct {
 const (
 	scalePad        = 200 // bytes of each payload
 	scaleAggregates = 100_000
-	scaleBatch      = 10 // events of a transaction
+	scaleBatch      = 10 // events in each transaction
 	scalePartitions = 12
 )
 
@@ -91,14 +91,16 @@ func (g *scale) fillTable() {
 	exec("create table outbox (id uuid not null, aggregatetype text, aggregateid text, type text, payload jsonb)")
 	const chunk = 500_000
 	for first := 0; first < g.events; first += chunk {
-		exec(`insert into outbox select md5(n::text)::uuid, 'order', 'order-' || n % $3, 'com.example.order.placed', jsonb_build_object('n', n, 'pad', repeat('x', $4))
+		exec(`insert into outbox select md5(n::text)::uuid, 'order', `+
+			`'order-' || n % $3, 'com.example.order.placed', jsonb_build_object('n', n, 'pad', repeat('x', $4))
 			from generate_series($1::int, $2::int) n`, first, min(first+chunk, g.events)-1, scaleAggregates, scalePad)
 	}
 	exec("analyze outbox")
 	exec("create publication streamer for table outbox with (publish = 'insert')")
 	exec("select pg_create_logical_replication_slot($1, 'pgoutput')", g.slot)
 	var system, database string
-	require.NoError(g.b, conn.QueryRow(g.b.Context(), "select system_identifier::text, current_database()::text from pg_control_system()").Scan(&system, &database))
+	require.NoError(g.b, conn.QueryRow(g.b.Context(),
+		"select system_identifier::text, current_database()::text from pg_control_system()").Scan(&system, &database))
 	sum := sha256.Sum256([]byte(system + "\x00" + database + "\x00" + g.slot + "\x000\x000"))
 	g.stream = hex.EncodeToString(sum[:8])
 }
@@ -129,7 +131,10 @@ func (g *scale) fillTopic() {
 
 func (g *scale) record(n int, pad string, at time.Time) *sarama.ProducerMessage {
 	key := "order-" + strconv.Itoa(n%scaleAggregates)
-	m := &sarama.ProducerMessage{Topic: g.topic, Key: sarama.StringEncoder(key), Value: sarama.StringEncoder(`{"n": ` + strconv.Itoa(n) + `, "pad": "` + pad + `"}`), Timestamp: at}
+	m := &sarama.ProducerMessage{
+		Topic: g.topic, Key: sarama.StringEncoder(key),
+		Value: sarama.StringEncoder(`{"n": ` + strconv.Itoa(n) + `, "pad": "` + pad + `"}`), Timestamp: at,
+	}
 	header := func(name, value string) {
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}

@@ -22,7 +22,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// audit is what `streamer verify --json` has found.
+// audit holds the findings of `streamer verify --json`.
 type audit struct {
 	code     int
 	findings []auditFinding
@@ -56,14 +56,15 @@ type auditSummary struct {
 	Notes        []string
 }
 
-// verify runs the command. Rows that wait for a running streamer are waited for.
+// verify runs the command, which waits for rows that a running streamer has not
+// published yet.
 func (r *rig) verify(arguments ...string) audit {
 	r.t.Helper()
 	cmd := exec.CommandContext(r.t.Context(), binary, slices.Concat([]string{"verify", "--json"}, r.arguments(), arguments)...)
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG") })
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
-	output, _ := cmd.Output() // the code tells
+	output, _ := cmd.Output() // the exit code says how it ended
 	a := audit{code: cmd.ProcessState.ExitCode(), stderr: stderr.String()}
 	for line := range strings.Lines(string(output)) {
 		var last struct{ Summary *auditSummary }
@@ -79,7 +80,7 @@ func (r *rig) verify(arguments ...string) audit {
 	return a
 }
 
-// clean expects no finding.
+// clean requires that there is no finding.
 func (a audit) clean(t *testing.T) audit {
 	t.Helper()
 	assert.Zero(t, a.code, a.stderr)
@@ -88,7 +89,7 @@ func (a audit) clean(t *testing.T) audit {
 	return a
 }
 
-// only gives the one finding of a kind.
+// only returns the one finding of a kind.
 func (a audit) only(t *testing.T, kind string) auditFinding {
 	t.Helper()
 	assert.Equal(t, 1, a.code, a.stderr)
@@ -98,7 +99,7 @@ func (a audit) only(t *testing.T, kind string) auditFinding {
 	return a.findings[i]
 }
 
-// put appends records to Kafka as they are and tells their offsets.
+// put appends records to Kafka unchanged and returns their offsets.
 func (r *rig) put(messages ...*sarama.ProducerMessage) []int64 {
 	r.t.Helper()
 	config := r.kafka.Config(kafkatest.Admin)
@@ -116,9 +117,13 @@ func (r *rig) put(messages ...*sarama.ProducerMessage) []int64 {
 	return offsets
 }
 
-// again is a record as it is in Kafka, to be changed and put there once more.
+// again copies a record from Kafka so that it can be changed and appended
+// again.
 func again(m *sarama.ConsumerMessage, headers ...string) *sarama.ProducerMessage {
-	copied := &sarama.ProducerMessage{Topic: m.Topic, Partition: m.Partition, Key: sarama.ByteEncoder(m.Key), Value: sarama.ByteEncoder(m.Value), Timestamp: m.Timestamp}
+	copied := &sarama.ProducerMessage{
+		Topic: m.Topic, Partition: m.Partition,
+		Key: sarama.ByteEncoder(m.Key), Value: sarama.ByteEncoder(m.Value), Timestamp: m.Timestamp,
+	}
 	for _, h := range m.Headers {
 		copied.Headers = append(copied.Headers, *h)
 	}
@@ -147,15 +152,19 @@ func TestVerifyFindsNothingWhereNothingIsWrong(t *testing.T) {
 	const table = `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text,
 		payload %s, at timestamptz default clock_timestamp(), tenant int, trace text)`
 	const fill = `insert into outbox (aggregatetype, aggregateid, type, payload, tenant, trace)
-		select 'a' || n %% 3, 'o' || n %% 7, 'é"\t', %s, case when n %% 4 > 0 then n end, case when n %% 5 = 0 then '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' end
+		select 'a' || n %% 3, 'o' || n %% 7, 'é"\t', %s, case when n %% 4 > 0 then n end, ` +
+		`case when n %% 5 = 0 then '00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01' end
 		from generate_series(1, 60) n`
 	settings := []string{"outbox.columns.time=at", "outbox.columns.traceparent=trace", "outbox.extensions.tenantid=tenant"}
 	for name, c := range map[string]struct {
 		typ, payload string
 		more         []string
 	}{
-		"jsonb":                 {"jsonb", "case when n % 6 > 0 then jsonb_build_object('n', n, 'é', ' x ') end", nil},
-		"jsonb, structured":     {"jsonb", "case when n % 6 > 0 then jsonb_build_object('n', n, 'é', ' x ') end", []string{"cloudevents.mode=structured"}},
+		"jsonb": {"jsonb", "case when n % 6 > 0 then jsonb_build_object('n', n, 'é', ' x ') end", nil},
+		"jsonb, structured": {
+			"jsonb", "case when n % 6 > 0 then jsonb_build_object('n', n, 'é', ' x ') end",
+			[]string{"cloudevents.mode=structured"},
+		},
 		"json, structured":      {"json", `(' {"b": 1, "n":  ' || n || '} ')::json`, []string{"cloudevents.mode=structured"}},
 		"text":                  {"text", "case when n % 6 > 0 then 'line \n' || n else '' end", nil},
 		"text, structured":      {"text", `case when n % 6 > 0 then e'"\\ \u0001 é' || n end`, []string{"cloudevents.mode=structured"}},
@@ -178,7 +187,9 @@ func TestVerifyFindsNothingWhereNothingIsWrong(t *testing.T) {
 			assert.Empty(t, a.summary.Notes)
 
 			// A comparison that cannot fail would prove nothing.
-			r.exec("update outbox set payload = " + map[string]string{"jsonb": "'[1]'", "json": "'[1]'", "text": "'x'", "bytea": "'x'", "numeric": "1.5"}[c.typ] + ", tenant = 4711 where id in (select id from outbox order by id limit 1)")
+			r.exec("update outbox set payload = " + map[string]string{
+				"jsonb": "'[1]'", "json": "'[1]'", "text": "'x'", "bytea": "'x'", "numeric": "1.5",
+			}[c.typ] + ", tenant = 4711 where id in (select id from outbox order by id limit 1)")
 			f := r.verify().only(t, "altered")
 			assert.Contains(t, f.Differs, "payload")
 			assert.Contains(t, f.Differs, "extensions")
@@ -294,7 +305,9 @@ func TestVerifyFindsWhatIsWrong(t *testing.T) { //nolint:tparallel // each part 
 		assert.Equal(t, ids[0], f.EventID)
 		assert.Equal(t, offsets[1], f.At.Offset)
 		assert.Equal(t, offsets[0], f.Other.Offset)
-		assert.Equal(t, map[string]int64{"missing": 1, "out_of_order": 1, "repeated": 1, "altered": 1, "scattered": 1, "malformed": 1}, a.summary.Findings)
+		assert.Equal(t, map[string]int64{
+			"missing": 1, "out_of_order": 1, "repeated": 1, "altered": 1, "scattered": 1, "malformed": 1,
+		}, a.summary.Findings)
 	})
 	t.Run("the text for people", func(t *testing.T) {
 		output, _ := exec.CommandContext(t.Context(), binary, append([]string{"verify"}, r.arguments()...)...).CombinedOutput()
@@ -318,7 +331,8 @@ func TestVerifyDoesNotMissWhatHasExpired(t *testing.T) {
 	r.fill(p, 40)
 	old := r.records("order")
 	r.exec("update outbox set created_at = now() - interval '1 hour'")
-	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, 40) n`)
+	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) ` +
+		`select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, 40) n`)
 	r.await(p, "order", 80)
 	ends := map[int32]int64{}
 	for _, m := range old {
@@ -332,7 +346,7 @@ func TestVerifyDoesNotMissWhatHasExpired(t *testing.T) {
 	a := r.verify("--time-column", "created_at").clean(t)
 	assert.EqualValues(t, 40, a.summary.Expired)
 	assert.EqualValues(t, 40, a.summary.Published)
-	a = r.verify().clean(t) // without a time nothing can be told, and that is said
+	a = r.verify().clean(t) // without a time column nothing can be decided, and the report says so
 	assert.EqualValues(t, 40, a.summary.Expired)
 
 	id := r.insert("order", "o1", "t", `{}`)
@@ -346,7 +360,8 @@ func TestVerifyDoesNotMissWhatHasExpired(t *testing.T) {
 // Rows that cannot be published are in no topic, and are no reason to fail.
 func TestVerifyAmongPoisonRows(t *testing.T) {
 	t.Parallel()
-	const table = `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb, at timestamptz default now())`
+	const table = `create table outbox (id uuid primary key default gen_random_uuid(), ` +
+		`aggregatetype text, aggregateid text, type text, payload jsonb, at timestamptz default now())`
 	r := newRig(t, table, withConfig("outbox.columns.time=at", "poison.policy=dead-letter"))
 	r.lines = append(r.lines, "poison.topic=dead-"+r.prefix)
 	p := r.startReady()
@@ -364,7 +379,8 @@ func TestVerifyWithinARange(t *testing.T) { //nolint:tparallel // one process at
 	r := newRig(t, strings.Replace(outboxTable, "payload jsonb", "payload jsonb, created_at timestamptz default clock_timestamp()", 1))
 	p := r.startReady()
 	for range 3 {
-		r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, 10) n`)
+		r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) ` +
+			`select 'order', 'o' || n % 7, 't', jsonb_build_object('n', n) from generate_series(1, 10) n`)
 	}
 	messages := r.await(p, "order", 30)
 	require.Equal(t, 0, p.stop())
@@ -384,15 +400,16 @@ func TestVerifyWithinARange(t *testing.T) { //nolint:tparallel // one process at
 		return fmt.Sprintf("%X/%X", commit>>32, commit&0xFFFFFFFF)
 	}
 
-	// One event of each transaction is put there twice, and one row is changed so
-	// that it is missing.
+	// One event of each transaction is appended again, and one row is changed
+	// so that it is missing.
 	for i, commit := range sorted {
 		at := slices.IndexFunc(messages, func(m *sarama.ConsumerMessage) bool { return strings.HasPrefix(header(m, "ce_sequence"), commit) })
 		r.put(again(messages[at]))
 		other := slices.IndexFunc(messages, func(m *sarama.ConsumerMessage) bool {
 			return strings.HasPrefix(header(m, "ce_sequence"), commit) && header(m, "ce_id") != header(messages[at], "ce_id")
 		})
-		r.exec("update outbox set id = $1 where id = $2", fmt.Sprintf("00000000-0000-0000-0000-00000000000%d", i), header(messages[other], "ce_id"))
+		r.exec("update outbox set id = $1 where id = $2",
+			fmt.Sprintf("00000000-0000-0000-0000-00000000000%d", i), header(messages[other], "ce_id"))
 	}
 	all := r.verify()
 	assert.Equal(t, map[string]int64{"repeated": 3, "missing": 3}, all.summary.Findings)
@@ -411,7 +428,8 @@ func TestVerifyWithinARange(t *testing.T) { //nolint:tparallel // one process at
 		t.Run(name, func(t *testing.T) {
 			a := r.verify(append(c.arguments, "--time-column", "created_at")...)
 			assert.Equal(t, c.repeated, a.summary.Findings["repeated"])
-			// Rows know no positions: their range is a little wide, never narrow.
+			// Rows have no positions: their range is a little wide, never
+			// narrow.
 			assert.GreaterOrEqual(t, a.summary.Findings["missing"], c.repeated)
 			a = r.verify(c.arguments...)
 			assert.Zero(t, a.summary.Findings["missing"])
@@ -427,7 +445,8 @@ func TestVerifyWithinARange(t *testing.T) { //nolint:tparallel // one process at
 		assert.Len(t, a.findings, 2)
 	})
 	t.Run("with rows that tell no time", func(t *testing.T) {
-		r.exec("update outbox set created_at = case when id::text like '%0' then null else '-infinity'::timestamptz end where id::text like '00000000-%'")
+		r.exec("update outbox set created_at = " +
+			"case when id::text like '%0' then null else '-infinity'::timestamptz end where id::text like '00000000-%'")
 		a := r.verify("--from", "1h", "--time-column", "created_at")
 		assert.Zero(t, a.summary.Findings["missing"])
 		assert.EqualValues(t, 3, a.summary.Undated, "what is not looked for must be said")
@@ -453,7 +472,7 @@ func TestVerifyAgainstARecording(t *testing.T) {
 	assert.EqualValues(t, 30, a.summary.Rows)
 	assert.EqualValues(t, 30, a.summary.Published)
 
-	// What comes later is not held against a recording that cannot know it.
+	// Later rows are not held against a recording that cannot contain them.
 	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', 'late', 't', '{}')`)
 	messages := r.await(p, "order", 31)
 	require.Equal(t, 0, p.stop())
@@ -464,7 +483,8 @@ func TestVerifyAgainstARecording(t *testing.T) {
 	assert.NotContains(t, string(recorded), `"n"`, "no payload")
 	lines := strings.SplitAfter(strings.TrimSpace(string(recorded)), "\n")
 	lines[5] = strings.Replace(lines[5], `"type":"t"`, `"type":"u"`, 1)
-	require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines[:len(lines)-1], "")+string(recorded)+`{"id": "never published", "topic": "`+r.topic("order")+`"}`), 0o600))
+	require.NoError(t, os.WriteFile(file, []byte(strings.Join(lines[:len(lines)-1], "")+
+		string(recorded)+`{"id": "never published", "topic": "`+r.topic("order")+`"}`), 0o600))
 	a = r.verify("--truth", file)
 	assert.Equal(t, map[string]int64{"missing": 1}, a.summary.Findings, "an event of two recordings may be as in either")
 	assert.Equal(t, "never published", a.only(t, "missing").EventID)

@@ -120,14 +120,16 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 	})
 }
 
-// consequence says in a sentence what a decision means for events.
+// consequence says in one sentence what a decision means for events.
 func consequence(d pipeline.Decision) string {
 	after := d.After.LSN
 	switch before := d.Before.LSN; {
 	case d.Unknown != nil:
-		return fmt.Sprintf("checkpoint: none that can be used (%s) → %s: everything committed from there on is published, some of it perhaps again; nothing below is", d.Unknown, after)
+		return fmt.Sprintf("checkpoint: none that can be used (%s) → %s: "+
+			"everything committed from there on is published, some of it perhaps again; nothing below is", d.Unknown, after)
 	case after > before:
-		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two and not yet published will never be published from the log", before, after)
+		return fmt.Sprintf("checkpoint: %s → %s: "+
+			"what was committed between the two and not yet published will never be published from the log", before, after)
 	case after < before:
 		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two is published again, with the same ids", before, after)
 	}

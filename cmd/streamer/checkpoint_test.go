@@ -15,7 +15,8 @@ func TestCheckpointSet(t *testing.T) {
 		t.Run(store, func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "checkpoint")
-			r := newSlot(t, true, "STREAMER_CHECKPOINT_STORE="+store, "STREAMER_CHECKPOINT_FILE_PATH="+file, "STREAMER_CHECKPOINT_KAFKA_REPLICATION_FACTOR=1")
+			r := newSlot(t, true, "STREAMER_CHECKPOINT_STORE="+store,
+				"STREAMER_CHECKPOINT_FILE_PATH="+file, "STREAMER_CHECKPOINT_KAFKA_REPLICATION_FACTOR=1")
 			r.createTopic(r.topic+".order", 1)
 			r.insert("order", "1", "skipped", "{}")
 

@@ -25,7 +25,7 @@ const (
 	letterCanary = "payload-canary"
 )
 
-// newLetterRig has a slot, and a streamer for whom rows above 1 KiB are poison.
+// newLetterRig has a slot and a streamer for which rows above 1 KiB are poison.
 func newLetterRig(t *testing.T, more ...string) *rig {
 	t.Helper()
 	r := newSlot(t, true, "STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_TOPICS_CREATE=true", "STREAMER_KAFKA_MAX_RECORD_BYTES=1KiB",
@@ -50,7 +50,7 @@ func (r *rig) list(arguments ...string) []deadletter.Letter {
 	return lines[deadletter.Letter](r.t, got.stdout)
 }
 
-// awaitLetters waits until so many dead letters are open.
+// awaitLetters waits until n dead letters are open.
 func (r *rig) awaitLetters(n int) []deadletter.Letter {
 	r.t.Helper()
 	var list []deadletter.Letter
@@ -91,7 +91,7 @@ func headerOf(m *sarama.ConsumerMessage, name string) string {
 	return ""
 }
 
-// answered runs the program with somebody at the keyboard.
+// answered runs the program with an operator at the keyboard.
 func (r *rig) answered(answer string, arguments ...string) result {
 	r.t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -169,7 +169,8 @@ func TestDeadLetters(t *testing.T) { //nolint:tparallel // each step builds on t
 	})
 	t.Run("nothing happens without a yes", func(t *testing.T) {
 		for _, got := range []result{
-			r.execute("dead-letters", "drop", "--all"), r.answered("no\n", "dead-letters", "drop", large.ID), r.answered("y\n", "dead-letters", "drop", large.ID),
+			r.execute("dead-letters", "drop", "--all"), r.answered("no\n", "dead-letters", "drop", large.ID),
+			r.answered("y\n", "dead-letters", "drop", large.ID),
 			r.execute("dead-letters", "retry", large.ID, "--set", "kafka.max_record_bytes=0"),
 		} {
 			assert.Equal(t, exitRefused, got.code, got.stdout)
@@ -228,7 +229,8 @@ func TestDeadLetters(t *testing.T) { //nolint:tparallel // each step builds on t
 	})
 }
 
-// What is published and not written down is published once more, and that is all.
+// A letter that is published but not recorded as retried is published once
+// more, and not again.
 func TestDeadLetterRetriedTwice(t *testing.T) {
 	t.Parallel()
 	r := newLetterRig(t)
@@ -241,7 +243,8 @@ func TestDeadLetterRetriedTwice(t *testing.T) {
 	retry := []string{"dead-letters", "retry", "--all", "--yes", "--set", "kafka.max_record_bytes=0"}
 	got := r.execute(retry...)
 	assert.Equal(t, exitRefused, got.code, got.stdout)
-	assert.Contains(t, got.stderr, "is published, and would be again by another retry: write down that dead letter "+letters[0].ID+" was retried")
+	assert.Contains(t, got.stderr,
+		"is published, and would be again by another retry: write down that dead letter "+letters[0].ID+" was retried")
 	assert.Len(t, r.list(), 2)
 	require.NoError(t, cluster.SetTopic(t.Context(), r.letterTopic(), "max.message.bytes", ""))
 	got = r.execute(retry...)
@@ -271,7 +274,8 @@ func TestDeadLettersOfAnotherStream(t *testing.T) {
 	assert.Equal(t, exitRefused, got.code)
 	assert.Contains(t, got.stderr, "is not that of slot")
 	assert.Len(t, r.list(), 1)
-	// The slot may be gone for good: whoever names it may give it up.
+	// The slot may be gone for good. A letter named by its ID can still be
+	// dropped.
 	got = other.execute("dead-letters", "drop", letter.ID, "--yes")
 	assert.Zero(t, got.code, got.stderr)
 	assert.Empty(t, r.list())
@@ -304,7 +308,10 @@ func TestDoctorOfDeadLetterTopic(t *testing.T) {
 	}))
 	got = r.execute("doctor")
 	assert.Zero(t, got.code, got.stdout)
-	for _, says := range []string{"cleanup.policy=compact,delete", "retention.ms=3600000: rows are deleted 1h after", "max.message.bytes=1000 is not larger than that of topic"} {
+	for _, says := range []string{
+		"cleanup.policy=compact,delete", "retention.ms=3600000: rows are deleted 1h after",
+		"max.message.bytes=1000 is not larger than that of topic",
+	} {
 		assert.Contains(t, got.stdout, "warn  dead letter topic "+r.letterTopic()+" — "+says)
 	}
 	assert.Contains(t, got.stdout, "ok    dead letters — none waits")
@@ -331,19 +338,25 @@ func TestSetupCreatesDeadLetterTopic(t *testing.T) {
 	}
 }
 
-// Doctor looks at the transactional id, and leaves it to whoever has it.
+// Doctor looks at the transactional ID and does not take it over.
 func TestDoctorOfTransactionalID(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{"alice": "alice-secret"}})
 	topic := func(name string) sarama.Resource {
 		return sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: name, ResourcePatternType: sarama.AclPatternPrefixed}
 	}
-	ids := sarama.Resource{ResourceType: sarama.AclResourceTransactionalID, ResourceName: "streamer-", ResourcePatternType: sarama.AclPatternPrefixed}
-	r := newSlot(t, false, "STREAMER_KAFKA_SASL_MECHANISM=PLAIN", "STREAMER_KAFKA_SASL_USERNAME=alice", "STREAMER_KAFKA_SASL_PASSWORD=alice-secret", "STREAMER_KAFKA_SASL_ALLOW_PLAINTEXT=true",
-		"STREAMER_KAFKA_BROKERS="+strings.Join(cluster.Brokers(), ","), "STREAMER_KAFKA_TOPICS_CREATE=true", "STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_MAX_RECORD_BYTES=1KiB")
+	ids := sarama.Resource{
+		ResourceType: sarama.AclResourceTransactionalID,
+		ResourceName: "streamer-", ResourcePatternType: sarama.AclPatternPrefixed,
+	}
+	r := newSlot(t, false, "STREAMER_KAFKA_SASL_MECHANISM=PLAIN", "STREAMER_KAFKA_SASL_USERNAME=alice",
+		"STREAMER_KAFKA_SASL_PASSWORD=alice-secret", "STREAMER_KAFKA_SASL_ALLOW_PLAINTEXT=true",
+		"STREAMER_KAFKA_BROKERS="+strings.Join(cluster.Brokers(), ","), "STREAMER_KAFKA_TOPICS_CREATE=true",
+		"STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_MAX_RECORD_BYTES=1KiB")
 	r.environ = append(r.environ, "STREAMER_POISON_TOPIC="+r.letterTopic())
 	for _, name := range []string{r.topic, "checkpoints-" + r.topic, r.letterTopic()} {
-		require.NoError(t, cluster.Allow(t.Context(), "alice", topic(name), sarama.AclOperationDescribe, sarama.AclOperationRead, sarama.AclOperationWrite, sarama.AclOperationCreate))
+		require.NoError(t, cluster.Allow(t.Context(), "alice", topic(name),
+			sarama.AclOperationDescribe, sarama.AclOperationRead, sarama.AclOperationWrite, sarama.AclOperationCreate))
 	}
 
 	stop := r.stream()
@@ -365,8 +378,8 @@ func TestDoctorOfTransactionalID(t *testing.T) {
 	r.stream()
 	require.Contains(t, r.execute("doctor").stdout, "ok    transactional id — ")
 	assert.True(t, r.status().Resume.ExactlyOnce)
-	// The streamer goes on as before, and dead letters can be decided about with
-	// the same rights.
+	// The streamer continues as before, and dead letters can be decided about
+	// with the same rights.
 	r.tooLarge("1")
 	letter := r.awaitLetters(1)[0]
 	got = r.execute("dead-letters", "retry", letter.ID, "--yes", "--set", "kafka.max_record_bytes=0")
@@ -376,18 +389,19 @@ func TestDoctorOfTransactionalID(t *testing.T) {
 	got = r.execute("dead-letters", "drop", r.awaitLetters(1)[0].ID, "--yes")
 	assert.Zero(t, got.code, got.stderr)
 
-	// The name that doctor asks about is the one that the streamer has: taking it
-	// over continues its epochs.
+	// The name that doctor asks about is the streamer's: taking it over
+	// continues its epochs.
 	_, epoch, err := cluster.TakeOver(t.Context(), r.transactionalID(), 1)
 	require.NoError(t, err)
 	assert.Positive(t, epoch)
 }
 
-// transactionalID is by our own reckoning.
+// transactionalID computes the streamer's transactional ID.
 func (r *rig) transactionalID() string {
 	r.t.Helper()
 	loaded, err := config.Load(config.Options{Environ: r.environ})
 	require.NoError(r.t, err)
 	server := r.status().Server
-	return pipeline.TransactionalID(loaded.Config.Kafka.TransactionalID, site.IdentityOf(replication.Server{SystemID: server.SystemID, Database: server.Database}, loaded.Config), 0)
+	return pipeline.TransactionalID(loaded.Config.Kafka.TransactionalID,
+		site.IdentityOf(replication.Server{SystemID: server.SystemID, Database: server.Database}, loaded.Config), 0)
 }

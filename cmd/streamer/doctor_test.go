@@ -21,7 +21,10 @@ func TestDoctor(t *testing.T) {
 	})
 	t.Run("goes on without servers", func(t *testing.T) {
 		t.Parallel()
-		got := execute(t, []string{"STREAMER_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/none", "STREAMER_KAFKA_BROKERS=127.0.0.1:1", "STREAMER_HTTP_LISTEN="}, "doctor")
+		got := execute(t, []string{
+			"STREAMER_POSTGRES_DSN=postgres://nobody@127.0.0.1:1/none",
+			"STREAMER_KAFKA_BROKERS=127.0.0.1:1", "STREAMER_HTTP_LISTEN=",
+		}, "doctor")
 		assert.Equal(t, exitRefused, got.code)
 		assert.Contains(t, got.stdout, "FAIL  PostgreSQL — connect to PostgreSQL")
 		assert.Contains(t, got.stdout, "FAIL  Kafka — connect to Kafka")

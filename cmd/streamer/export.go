@@ -13,10 +13,11 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// exportTimeout is what a collector may take for what is left when we stop.
+// exportTimeout is how long the collector may take to accept what is left at
+// shutdown.
 const exportTimeout = 2 * time.Second
 
-// tracedMetrics also makes spans of what is published.
+// tracedMetrics also makes spans of published batches.
 type tracedMetrics struct {
 	*ops.Metrics
 	telemetry *telemetry.Telemetry
@@ -28,8 +29,9 @@ func (m tracedMetrics) Published(p router.Publication) {
 	m.telemetry.Published(p)
 }
 
-// exporting starts what goes to a collector, if there is one, and returns what
-// the pipeline is to report to, and how to end it.
+// exporting starts the export to a collector, if one is configured. It returns
+// the metrics that the pipeline reports to, and a function that ends the
+// export.
 func exporting(ctx context.Context, cfg config.Config, log *slog.Logger, metrics *ops.Metrics) (pipeline.Metrics, func(), error) {
 	c := cfg.OTLP
 	if c.Endpoint == "" {

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// serve is the endpoint of a streamer in the given phase.
+// serve runs the endpoint of a streamer in the given phase.
 func serve(t *testing.T, listen string, status pipeline.Status) *ops.Metrics {
 	t.Helper()
 	metrics := ops.NewMetrics("test")

@@ -9,7 +9,11 @@ import (
 
 func TestHelp(t *testing.T) {
 	t.Parallel()
-	commands := []string{"", "run", "setup", "doctor", "status", "preview", "tail", "verify", "replay", "dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry", "dead-letters drop", "checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version"}
+	commands := []string{
+		"", "run", "setup", "doctor", "status", "preview", "tail", "verify", "replay",
+		"dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry", "dead-letters drop",
+		"checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version",
+	}
 	for _, name := range commands {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

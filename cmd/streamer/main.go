@@ -28,7 +28,8 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-// Exit codes. A supervisor should restart after 1 and 4; 2 and 3 need a person.
+// Exit codes. A supervisor should restart after 1 and 4. After 2 and 3 the
+// operator has to act.
 const (
 	exitOK      = 0
 	exitFailed  = 1
@@ -57,10 +58,10 @@ type cli struct {
 	Version     versionCommand       `cmd:"" help:"Print the version."`
 }
 
-// environment is what the program gets from the process, so that tests can run
-// it without one.
+// environment is what the process gives to the program, so that tests can run
+// it without a process.
 type environment struct {
-	stdin          io.Reader // nil where nobody can answer
+	stdin          io.Reader // nil where no answer can be given
 	stdout, stderr io.Writer
 	environ        []string
 }
@@ -69,9 +70,10 @@ func main() {
 	os.Exit(run(os.Args[1:], environment{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr, environ: os.Environ()}))
 }
 
-// run is the program: arguments in, exit code out.
+// run is the program: it takes the arguments and returns the exit code.
 func run(arguments []string, env environment) int {
-	// The first signal stops in good order, a second one at once.
+	// The first signal stops the program cleanly, a second one stops it at
+	// once.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop)
@@ -95,7 +97,8 @@ func run(arguments []string, env environment) int {
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
-	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }), console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
+	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }),
+		console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
 	for _, r := range failure.Reports(err) {
 		fmt.Fprintln(env.stderr, "streamer:", r.Problem)
 		if r.Fix != "" {
@@ -122,7 +125,7 @@ func exitCode(err error) int {
 	}
 }
 
-// load reads the configuration as all commands do.
+// load reads the configuration. All commands use it.
 func (c *cli) load(environ []string) (*config.Loaded, error) {
 	flags := map[string]string{}
 	for _, set := range c.Set {

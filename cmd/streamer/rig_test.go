@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	os.Exit(testserver.Main(m, pgtest.CloseShared, kafkatest.CloseShared))
 }
 
-// result is what a command has left behind.
+// result is the output and exit code of a command.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -61,12 +61,12 @@ func golden(t *testing.T, name, got string) {
 	assert.Equal(t, string(want), got, "run the test with -update if this is right")
 }
 
-// rig is a database and names on the shared servers for one test.
+// rig is a database and a set of names on the shared servers for one test.
 type rig struct {
 	t       *testing.T
 	dsn     string
-	slot    string // also the publication
-	topic   string // what topic names begin with
+	slot    string // also the name of the publication
+	topic   string // prefix of topic names
 	listen  string
 	environ []string
 	conn    *pgx.Conn
@@ -74,7 +74,7 @@ type rig struct {
 
 var rigs atomic.Int64
 
-// newRig has neither table nor slot. It starts Kafka only if asked to.
+// newRig creates neither table nor slot. It starts Kafka only if asked to.
 func newRig(t *testing.T, kafka bool, more ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, dsn: pgtest.Shared(t).CreateDatabase(t), slot: fmt.Sprintf("commands_%d_%d", os.Getpid(), rigs.Add(1))}
@@ -82,7 +82,7 @@ func newRig(t *testing.T, kafka bool, more ...string) *rig {
 	require.NoError(t, err)
 	r.listen = fmt.Sprintf("127.0.0.1:%d", ports[0])
 	r.topic = kafkatest.TopicName(t)
-	brokers := "127.0.0.1:1" // nobody listens there
+	brokers := "127.0.0.1:1" // no server listens there
 	if kafka {
 		brokers = strings.Join(kafkatest.Shared(t).Brokers(), ",")
 	}
@@ -97,7 +97,7 @@ func newRig(t *testing.T, kafka bool, more ...string) *rig {
 	return r
 }
 
-// newSlot is a rig with table, publication and slot.
+// newSlot creates a rig with table, publication and slot.
 func newSlot(t *testing.T, kafka bool, more ...string) *rig {
 	t.Helper()
 	r := newRig(t, kafka, more...)
@@ -107,7 +107,8 @@ func newSlot(t *testing.T, kafka bool, more ...string) *rig {
 
 func (r *rig) makeSlot() {
 	r.t.Helper()
-	r.exec(`create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text not null, aggregateid text not null, type text, payload jsonb)`)
+	r.exec(`create table outbox (id uuid primary key default gen_random_uuid(), ` +
+		`aggregatetype text not null, aggregateid text not null, type text, payload jsonb)`)
 	r.exec(`create publication "` + r.slot + `" for table outbox with (publish = 'insert', publish_via_partition_root = true)`)
 	r.exec(`select pg_create_logical_replication_slot($1, 'pgoutput')`, r.slot)
 }
@@ -129,7 +130,7 @@ func (r *rig) execute(arguments ...string) result {
 }
 
 // stream runs the pipeline as streamer run does, until stop is called or the
-// test ends, and answers on the rig's HTTP address. It returns when the stream
+// test ends. It answers on the rig's HTTP address. It returns once the stream
 // is open.
 func (r *rig) stream() (stop func()) {
 	r.t.Helper()
@@ -162,12 +163,13 @@ func (r *rig) awaitFreeSlot() {
 	ctx := context.WithoutCancel(r.t.Context())
 	require.Eventually(r.t, func() bool {
 		var active bool
-		err := r.conn.QueryRow(ctx, "select coalesce(bool_or(active), false) from pg_replication_slots where slot_name = $1", r.slot).Scan(&active)
+		err := r.conn.QueryRow(ctx, "select coalesce(bool_or(active), false) "+
+			"from pg_replication_slots where slot_name = $1", r.slot).Scan(&active)
 		return err == nil && !active
 	}, 30*time.Second, 10*time.Millisecond)
 }
 
-// lines reads what a command has printed as JSON lines.
+// lines parses the output of a command as JSON lines.
 func lines[T any](t *testing.T, printed string) []T {
 	t.Helper()
 	var all []T

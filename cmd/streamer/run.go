@@ -26,8 +26,9 @@ Example:
   streamer run --config streamer.yaml`
 }
 
-// memoryLimit keeps the garbage collector within what the process is promised
-// to need, unless GOMEMLIMIT says otherwise. What is in flight comes on top.
+// memoryLimit is the limit of the garbage collector: the memory that the
+// process is documented to need, in bytes. GOMEMLIMIT overrides it. The bytes
+// in flight come on top.
 const memoryLimit = 34 << 20
 
 // Run is the command.
@@ -73,7 +74,7 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
 	if err := supervised(ctx, p); err != nil {
-		if console.LogsJSON(std.Err, cfg.Log) { // the last lines are for people, this is for programs
+		if console.LogsJSON(std.Err, cfg.Log) { // the last lines are for the operator, this is for programs
 			for _, r := range failure.Reports(err) {
 				log.Error("streamer ends with an error", "err", r.Problem, "fix", r.Fix, "exit_code", exitCode(err))
 			}
@@ -84,7 +85,8 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 	return nil
 }
 
-// supervised runs the pipeline and lets systemd know, if that has started us.
+// supervised runs the pipeline and notifies systemd if systemd started the
+// process.
 func supervised(ctx context.Context, p *pipeline.Pipeline) error {
 	telling, stop := context.WithCancel(ctx)
 	var told sync.WaitGroup

@@ -22,13 +22,15 @@ func TestSetupPrint(t *testing.T) {
 		"odd": {
 			`STREAMER_OUTBOX_TABLE=Odd 'schema.out-box`, "STREAMER_POSTGRES_PUBLICATION=It's \"the\" publication", "STREAMER_POSTGRES_SLOT=odd_1",
 			"STREAMER_CHECKPOINT_STORE=postgres", "STREAMER_CHECKPOINT_POSTGRES_TABLE=ops.check'points",
-			"STREAMER_OUTBOX_COLUMNS_TIME=Created At", "STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant id", "STREAMER_OUTBOX_COLUMNS_SUBJECT=aggregateid",
+			"STREAMER_OUTBOX_COLUMNS_TIME=Created At", "STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant id",
+			"STREAMER_OUTBOX_COLUMNS_SUBJECT=aggregateid",
 			"STREAMER_ROUTES=[{aggregate_type: order, topic: orders}]", "STREAMER_KAFKA_TOPICS_CREATE=true", "STREAMER_KAFKA_TOPICS_PARTITIONS=6",
 			"STREAMER_KAFKA_TOPICS_REPLICATION_FACTOR=3", "STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact,delete",
 			"STREAMER_KAFKA_BROKERS=a:1,b:2",
 		},
 		"dead-letters": {
-			"STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact", "STREAMER_KAFKA_TOPICS_REPLICATION_FACTOR=3",
+			"STREAMER_POISON_POLICY=dead-letter", "STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact",
+			"STREAMER_KAFKA_TOPICS_REPLICATION_FACTOR=3",
 			"STREAMER_KAFKA_TOPIC=events", "STREAMER_KAFKA_RESUME=at_least_once",
 		},
 	} {
@@ -41,7 +43,7 @@ func TestSetupPrint(t *testing.T) {
 	}
 }
 
-// statements is the SQL of what setup --print shows.
+// statements returns the SQL in the output of setup --print.
 func statements(printed string) string {
 	sql, _, _ := strings.Cut(printed, "# Kafka.")
 	return sql
@@ -66,7 +68,8 @@ func TestPrintedStatementsWork(t *testing.T) {
 		require.NoError(t, err, statement)
 	}
 
-	// As the role that they make, setup finds nothing to do or to complain about.
+	// With the role that they create, setup finds nothing to do or to complain
+	// about.
 	asRole := slices.Concat(environ, []string{"STREAMER_POSTGRES_DSN=" + strings.Replace(dsn, "postgres@", setup.Role+"@", 1)})
 	require.Contains(t, asRole[len(asRole)-1], setup.Role+"@")
 	got := execute(t, asRole, "setup")
@@ -75,9 +78,11 @@ func TestPrintedStatementsWork(t *testing.T) {
 	assert.NotContains(t, got.stdout, "warning")
 	assert.Contains(t, got.stdout, "exists   checkpoint table public.streamer_checkpoint")
 
-	// The checkpoint table is the one that the store itself makes.
-	const columns = `select string_agg(attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || coalesce(pg_get_expr(adbin, adrelid), ''), ', ' order by attnum)
-		from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum where attrelid = 'public.streamer_checkpoint'::regclass and attnum > 0`
+	// The checkpoint table is the same as the store itself creates.
+	const columns = `select string_agg(attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull || ' ' || ` +
+		`coalesce(pg_get_expr(adbin, adrelid), ''), ', ' order by attnum)
+		from pg_attribute left join pg_attrdef on adrelid = attrelid and adnum = attnum ` +
+		`where attrelid = 'public.streamer_checkpoint'::regclass and attnum > 0`
 	var ours, itsOwn string
 	require.NoError(t, conn.QueryRow(t.Context(), columns).Scan(&ours))
 	_, err = conn.Exec(t.Context(), "drop table public.streamer_checkpoint")
@@ -159,7 +164,8 @@ func TestSetupRefuses(t *testing.T) {
 				r.exec(strings.ReplaceAll(sql, "$slot", r.slot))
 			}
 			t.Cleanup(func() { // a physical slot belongs to no database
-				_, err := r.conn.Exec(context.WithoutCancel(t.Context()), "select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and database is null", r.slot)
+				_, err := r.conn.Exec(context.WithoutCancel(t.Context()), "select pg_drop_replication_slot(slot_name) "+
+					"from pg_replication_slots where slot_name = $1 and database is null", r.slot)
 				assert.NoError(t, err)
 			})
 			got := r.execute("setup")
@@ -172,7 +178,8 @@ func TestSetupRefuses(t *testing.T) {
 func TestSetupWaitsForTransactions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, false, "STREAMER_CHECKPOINT_STORE=file")
-	// A server of its own: writers of other tests would be waited for as well.
+	// A server of its own: otherwise the slot would also wait for writers of
+	// other tests.
 	r.dsn = pgtest.New(t, pgtest.Options{}).CreateDatabase(t)
 	r.environ = append(r.environ, "STREAMER_POSTGRES_DSN="+r.dsn)
 	conn, err := pgx.Connect(t.Context(), r.dsn)

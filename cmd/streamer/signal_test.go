@@ -13,8 +13,8 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// TestSignalEnds is not parallel: a signal reaches every command that runs in
-// this process.
+// TestSignalEnds is not parallel: a signal reaches every command in this
+// process.
 func TestSignalEnds(t *testing.T) {
 	topic := kafkatest.Shared(t).NewTopic(t, 1, nil)
 	produce(t, topic, record{"a", "T", "{}", time.Now()})

@@ -77,7 +77,8 @@ func TestStatusOfRunningStreamer(t *testing.T) {
 	}
 }
 
-// The lag in transactions is known from the checkpoint, also when nothing runs.
+// The lag in transactions is known from the checkpoint, even when no streamer
+// runs.
 func TestStatusCountsTransactions(t *testing.T) {
 	t.Parallel()
 	r := newSlot(t, true, "STREAMER_CHECKPOINT_STORE=postgres")

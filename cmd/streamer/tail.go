@@ -95,7 +95,8 @@ func (command tailCommand) options(cfg config.Config) (kafka.TailOptions, error)
 		if cfg.Checkpoint.Store == config.StoreKafka && topic == cfg.Checkpoint.Kafka.Topic {
 			return false
 		}
-		return slices.Contains(known, topic) || slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) })
+		return slices.Contains(known, topic) ||
+			slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) })
 	}
 	return o, err
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // produce writes records to partition 0 of a topic. An empty type makes a
-// record that is no CloudEvent.
+// record that is not a CloudEvent.
 func produce(t *testing.T, topic string, records ...record) {
 	t.Helper()
 	cluster := kafkatest.Shared(t)
@@ -26,7 +26,10 @@ func produce(t *testing.T, topic string, records ...record) {
 	for _, r := range records {
 		message := &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder(r.key), Value: sarama.StringEncoder(r.value), Timestamp: r.at}
 		if r.typ != "" {
-			for name, value := range map[string]string{"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/test", "ce_type": r.typ, "content-type": "application/json"} {
+			for name, value := range map[string]string{
+				"ce_specversion": "1.0", "ce_id": "1", "ce_source": "/test", "ce_type": r.typ,
+				"content-type": "application/json",
+			} {
 				message.Headers = append(message.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 			}
 		}

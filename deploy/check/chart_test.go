@@ -22,8 +22,8 @@ import (
 
 const chart = "../helm/streamer"
 
-// rendered are the objects of a chart, decoded strictly: a field that Kubernetes
-// does not know is an error.
+// rendered holds the objects of a chart, decoded strictly: a field that
+// Kubernetes does not know is an error.
 type rendered struct {
 	deployment   *appsv1.Deployment
 	statefulSet  *appsv1.StatefulSet
@@ -36,7 +36,7 @@ type rendered struct {
 	streamerYAML map[string]any
 }
 
-// serviceMonitor is as much of it as the chart uses.
+// serviceMonitor holds the fields that the chart uses.
 type serviceMonitor struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata"`
@@ -108,7 +108,7 @@ func (r *rendered) add(t *testing.T, name, document string) {
 	}
 }
 
-// strictly reads a document that has no member which its type does not have.
+// strictly reads a document and rejects members that its type does not have.
 func strictly[T any](t *testing.T, name, document string) *T {
 	t.Helper()
 	into := new(T)
@@ -123,7 +123,7 @@ func TestChartLints(t *testing.T) {
 	}
 }
 
-// Two pods, of which one stands by, that may do nothing but connect.
+// Two pods, one of them on standby, that may do nothing but connect.
 func TestDeployment(t *testing.T) {
 	t.Parallel()
 	r := render(t, "secretFiles: [kafka-tls]")

@@ -13,8 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// rules are the alerts as Prometheus reads them: names, expressions, durations
-// and templates are checked.
+// rules returns the alerts as Prometheus reads them. Names, expressions,
+// durations and templates are checked.
 func rules(t *testing.T) map[string]rulefmt.RuleNode {
 	t.Helper()
 	groups, errs := rulefmt.ParseFile("../prometheus/alerts.yaml")
@@ -28,8 +28,8 @@ func rules(t *testing.T) map[string]rulefmt.RuleNode {
 	return all
 }
 
-// fires tells, for each alert, whether it fires after so many minutes of these
-// series: its expression must have held for as long as it says.
+// fires returns the alerts that fire after so many minutes of these series. An
+// alert fires if its expression has held for as long as it says.
 func fires(t *testing.T, all map[string]rulefmt.RuleNode, series string, minutes int) (firing []string) {
 	t.Helper()
 	storage := promqltest.LoadedStorage(t, "load 1m\n  "+strings.TrimSpace(series))
@@ -58,7 +58,8 @@ func fires(t *testing.T, all map[string]rulefmt.RuleNode, series string, minutes
 	return firing
 }
 
-// labelled makes sure that the texts of an alert find the labels they name.
+// labelled makes sure that the texts of an alert find the labels that they
+// name.
 func labelled(t *testing.T, rule rulefmt.RuleNode, sample promql.Sample) {
 	t.Helper()
 	for _, text := range rule.Annotations {

@@ -8,15 +8,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A fault is over only when the streamer has come through a reconnect and a restart
-// afterwards: what it survives by luck, or by what its process still knows, shows
-// itself then.
+// A fault is over only when the streamer has come through a reconnect and a
+// restart afterwards. What it survives by luck, or by what its process still
+// knows, shows then.
 
-// aftermath is how many transactions are written meanwhile, each time.
+// aftermath is how many transactions are written during each of the two.
 const aftermath = 25
 
-// goOn lets a run that has become quiet go on: through the end of its connection and
-// through a restart, each under a little load. It stops the streamer.
+// goOn continues a run that has become quiet: through the end of its connection
+// and through a restart, each under a little load. It stops the streamer.
 func (r *run) goOn() {
 	r.t.Helper()
 	if !r.going() {
@@ -34,8 +34,8 @@ func (r *run) goOn() {
 	require.NoError(r.t, r.look(r.ctx), "what is confirmed at the end")
 }
 
-// write does some transactions while something happens, and waits until their events
-// are published. Those that are not then are for the audit.
+// write does some transactions while something happens, and waits until their
+// events are published. The audit judges events that are still missing then.
 func (r *run) write(meanwhile func()) {
 	r.t.Helper()
 	done := make(chan struct{})
@@ -50,8 +50,8 @@ func (r *run) write(meanwhile func()) {
 	r.awaitPublished()
 }
 
-// disconnect ends the connection that reads: the walsender, or the sessions that
-// catch up.
+// disconnect ends the connection that reads: the walsender, or the sessions
+// that catch up.
 func (r *run) disconnect() {
 	r.t.Helper()
 	r.moment(0, 200)

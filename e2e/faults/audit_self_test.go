@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// The audit judges the streamer, so it is judged first: each kind of damage is
-// made by hand, and must be found as what it is.
+// The audit judges the streamer, so it is judged first. Each kind of damage is
+// made by hand, and the audit must find it and name its kind.
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -19,25 +19,55 @@ func TestAudit(t *testing.T) {
 		refused bool
 		want    findings
 	}{
-		"nothing wrong":                          {damage: func(b *bench) { b.publishAll() }},
-		"an event is missing at the end":         {damage: func(b *bench) { b.publish("a1", "a2", "b1") }, want: findings{Lost: 1}},
-		"an event is missing in the middle":      {damage: func(b *bench) { b.publish("a1", "a3", "b1") }, want: findings{Lost: 1, Misordered: 1}},
-		"the end is missing after a refusal":     {damage: func(b *bench) { b.publish("a1", "a2") }, refused: true},
-		"a gap is left by a refusal":             {damage: func(b *bench) { b.publish("a1", "a3") }, refused: true, want: findings{Lost: 1, Misordered: 1}},
-		"an event is there twice":                {damage: func(b *bench) { b.publishAll(); b.publish("a2") }, want: findings{Repeated: 1}},
-		"a repeat has another timestamp":         {damage: func(b *bench) { b.publishAll(); b.late("a2") }, want: findings{Repeated: 1, Altered: 1}},
-		"two events have changed places":         {damage: func(b *bench) { b.publish("a2", "a1", "a3", "b1") }, want: findings{Misordered: 3}},
-		"a rolled back event is there":           {damage: func(b *bench) { b.publishAll(); b.publish("rolled back") }, want: findings{Phantom: 1}},
-		"an event of an undone savepoint":        {damage: func(b *bench) { b.publishAll(); b.publish("undone") }, want: findings{Phantom: 1}},
-		"an event that nobody inserted":          {damage: func(b *bench) { b.publishAll(); b.publish("invented") }, want: findings{Phantom: 1}},
-		"an event whose commit was lost":         {damage: func(b *bench) { b.publishAll(); b.publish("in doubt, not there") }, want: findings{Phantom: 1}},
-		"an event in doubt that was committed":   {damage: func(b *bench) { b.publishAll(); b.commitDoubtful() }, want: findings{Lost: 1}},
-		"a changed payload":                      {damage: func(b *bench) { b.records["a2"].value = []byte("other"); b.publishAll() }, want: findings{Altered: 1}},
-		"a wrong key":                            {damage: func(b *bench) { b.records["a2"].key = []byte("b"); b.publishAll() }, want: findings{Altered: 1}},
-		"a key in two partitions":                {damage: func(b *bench) { b.records["a3"].partition = 1; b.publishAll() }, want: findings{Misordered: 1}},
-		"confirmed before it was published":      {damage: func(b *bench) { b.publish("a1"); b.confirm(20); b.publish("a2", "a3", "b1") }, want: findings{Early: 1}},
-		"confirmed when it was published":        {damage: func(b *bench) { b.publish("a1", "a2"); b.confirm(20); b.publish("a3", "b1") }},
-		"confirmed early and counted only once":  {damage: func(b *bench) { b.confirm(10); b.confirm(15); b.publishAll() }, want: findings{Early: 1}},
+		"nothing wrong":                  {damage: func(b *bench) { b.publishAll() }},
+		"an event is missing at the end": {damage: func(b *bench) { b.publish("a1", "a2", "b1") }, want: findings{Lost: 1}},
+		"an event is missing in the middle": {
+			damage: func(b *bench) { b.publish("a1", "a3", "b1") },
+			want:   findings{Lost: 1, Misordered: 1},
+		},
+		"the end is missing after a refusal": {damage: func(b *bench) { b.publish("a1", "a2") }, refused: true},
+		"a gap is left by a refusal": {
+			damage: func(b *bench) { b.publish("a1", "a3") }, refused: true,
+			want: findings{Lost: 1, Misordered: 1},
+		},
+		"an event is there twice": {damage: func(b *bench) { b.publishAll(); b.publish("a2") }, want: findings{Repeated: 1}},
+		"a repeat has another timestamp": {
+			damage: func(b *bench) { b.publishAll(); b.late("a2") },
+			want:   findings{Repeated: 1, Altered: 1},
+		},
+		"two events have changed places": {damage: func(b *bench) { b.publish("a2", "a1", "a3", "b1") }, want: findings{Misordered: 3}},
+		"a rolled back event is there": {
+			damage: func(b *bench) { b.publishAll(); b.publish("rolled back") },
+			want:   findings{Phantom: 1},
+		},
+		"an event of an undone savepoint": {damage: func(b *bench) { b.publishAll(); b.publish("undone") }, want: findings{Phantom: 1}},
+		"an event that nobody inserted":   {damage: func(b *bench) { b.publishAll(); b.publish("invented") }, want: findings{Phantom: 1}},
+		"an event whose commit was lost": {
+			damage: func(b *bench) { b.publishAll(); b.publish("in doubt, not there") },
+			want:   findings{Phantom: 1},
+		},
+		"an event in doubt that was committed": {damage: func(b *bench) { b.publishAll(); b.commitDoubtful() }, want: findings{Lost: 1}},
+		"a changed payload": {
+			damage: func(b *bench) { b.records["a2"].value = []byte("other"); b.publishAll() },
+			want:   findings{Altered: 1},
+		},
+		"a wrong key": {
+			damage: func(b *bench) { b.records["a2"].key = []byte("b"); b.publishAll() },
+			want:   findings{Altered: 1},
+		},
+		"a key in two partitions": {
+			damage: func(b *bench) { b.records["a3"].partition = 1; b.publishAll() },
+			want:   findings{Misordered: 1},
+		},
+		"confirmed before it was published": {
+			damage: func(b *bench) { b.publish("a1"); b.confirm(20); b.publish("a2", "a3", "b1") },
+			want:   findings{Early: 1},
+		},
+		"confirmed when it was published": {damage: func(b *bench) { b.publish("a1", "a2"); b.confirm(20); b.publish("a3", "b1") }},
+		"confirmed early and counted only once": {
+			damage: func(b *bench) { b.confirm(10); b.confirm(15); b.publishAll() },
+			want:   findings{Early: 1},
+		},
 		"published, then forgotten by a restore": {damage: func(b *bench) { b.publishAll(); b.forget("b1") }, want: findings{Phantom: 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +122,10 @@ func (b *bench) insert(id, aggregate string, seq int64, end outcome) {
 
 func (b *bench) record(id, aggregate string, at lsn) *record {
 	r := &record{topic: "t", key: []byte(aggregate), value: []byte("payload of " + id), timestamp: time.UnixMilli(1_700_000_000_000)}
-	for name, value := range map[string]string{"ce_id": id, "ce_subject": aggregate, "ce_type": "t", "ce_sequence": fmt.Sprintf("%016x-%08x", uint64(at), 1)} {
+	for name, value := range map[string]string{
+		"ce_id": id, "ce_subject": aggregate,
+		"ce_type": "t", "ce_sequence": fmt.Sprintf("%016x-%08x", uint64(at), 1),
+	} {
 		r.headers = append(r.headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}
 	return r

@@ -8,12 +8,12 @@ import (
 	"sync"
 )
 
-// lsn is a position in PostgreSQL's log.
+// lsn is a position in the WAL of PostgreSQL.
 type lsn uint64
 
 func (l lsn) String() string { return fmt.Sprintf("%X/%X", uint64(l)>>32, uint32(l)) }
 
-// findings is what an audit has found. All zero is good.
+// findings are what an audit has found. All zero is good.
 type findings struct {
 	Lost       int // committed, not in Kafka
 	Phantom    int // in Kafka, never inserted or rolled back
@@ -34,8 +34,8 @@ type audit struct {
 	last      map[string]int64             // by key: the highest number seen
 	home      map[string]int32             // by key: its partition
 	sequences map[string]string            // by partition: the highest ce_sequence
-	published map[*transaction]bool        // known to be complete in Kafka
-	excused   map[string]bool              // event ids that Kafka has lost: nobody waits for them
+	published map[*transaction]bool        // transactions known to be complete in Kafka
+	excused   map[string]bool              // event ids that Kafka has lost: the run does not wait for them
 	found     findings
 	examples  []string
 }
@@ -47,7 +47,7 @@ func newAudit(j *journal, r *reader) *audit {
 	}
 }
 
-// follow reads what is new in Kafka.
+// follow reads the new records in Kafka.
 func (a *audit) follow(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -63,7 +63,7 @@ func (a *audit) count(counter *int, format string, arguments ...any) {
 	}
 }
 
-// judge looks at one record.
+// judge checks one record.
 func (a *audit) judge(r record) {
 	id := r.header("ce_id")
 	e, undone := a.journal.lookup(id)
@@ -96,8 +96,8 @@ func (a *audit) compare(r record, e *event) {
 	}
 }
 
-// order looks at the numbers within the aggregate, its partition, and the
-// positions that the record itself tells.
+// order checks the numbers within the aggregate, its partition, and the
+// positions in the record itself.
 func (a *audit) order(r record, e *event) {
 	if last := a.last[e.aggregate]; e.seq != last+1 {
 		a.count(&a.found.Misordered, "%s: number %d of %s comes after %d", r.where(), e.seq, e.aggregate, last)
@@ -115,8 +115,9 @@ func (a *audit) order(r record, e *event) {
 	}
 }
 
-// fingerprint is a sum of everything a consumer sees of a record but its place, and
-// but the history it belongs to, which an operator may change.
+// fingerprint is a checksum of everything a consumer sees of a record, except
+// its place and the history that it belongs to. An operator may change that
+// history.
 func fingerprint(r record) [sha256.Size]byte {
 	var all bytes.Buffer
 	fmt.Fprintf(&all, "%q %q %d", r.key, r.value, r.timestamp.UnixMilli())
@@ -129,9 +130,9 @@ func fingerprint(r record) [sha256.Size]byte {
 	return sha256.Sum256(all.Bytes())
 }
 
-// confirmed checks that everything below a position that PostgreSQL was told
-// to forget is in Kafka. It follows Kafka first, so the position must have
-// been read before.
+// confirmed checks that everything below a position that PostgreSQL was told to
+// forget is in Kafka. It follows Kafka first, so the caller must have read the
+// position before.
 func (a *audit) confirmed(ctx context.Context, position lsn) error {
 	if err := a.follow(ctx); err != nil {
 		return err
@@ -150,15 +151,15 @@ func (a *audit) compareConfirmed(position lsn) {
 	}
 }
 
-// size is the number of different events seen in Kafka.
+// size returns the number of different events seen in Kafka.
 func (a *audit) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.seen)
 }
 
-// missing is the number of committed events that are not in Kafka yet, of
-// those read by follow.
+// missing returns the number of committed events that follow has not read from
+// Kafka yet.
 func (a *audit) missing() (n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -170,16 +171,16 @@ func (a *audit) missing() (n int) {
 	return n
 }
 
-// soFar gives what can be said before everything has been read.
+// soFar returns what is known before everything has been read.
 func (a *audit) soFar() (findings, []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.found, a.examples
 }
 
-// conclude gives the findings once everything has been read. What is missing
-// counts as lost unless the streamer has refused to go on: then only what lies
-// before something published does.
+// conclude returns the findings once everything has been read. What is missing
+// counts as lost. If the streamer has refused to continue, only missing events
+// before a published one count.
 func (a *audit) conclude(refused bool) (findings, []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

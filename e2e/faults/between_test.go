@@ -19,13 +19,15 @@ var _ = register(
 	between("file"), between("kafka"),
 )
 
-// between is the fault of a streamer that is stopped while it has no connection to
-// PostgreSQL: nobody reads what it still has to bring to its end.
+// between is the fault of a streamer that is stopped while it has no connection
+// to PostgreSQL. No instance reads what it still has to finish.
 func between(store string) fault {
 	settings, suffix := stored(store)
 	return fault{
 		name: "SIGTERM between two sessions" + suffix, group: processGroup, kafka: behindProxies(1),
-		what:     "PostgreSQL cannot be reached, and the streamer is stopped while it waits to try again: with everything published, with Kafka silent until after the deadline, and with Kafka silent until just before",
+		what: "PostgreSQL cannot be reached, and the streamer is stopped while it waits to try again: " +
+			"with everything published, with Kafka silent until after the deadline, " +
+			"and with Kafka silent until just before",
 		settings: settings,
 		prepare: func(r *run) {
 			r.throughProxies()
@@ -36,8 +38,8 @@ func between(store string) fault {
 	}
 }
 
-// stopBetween stops the streamer while it has no connection, and looks whether its
-// exit code is true.
+// stopBetween stops the streamer while it has no connection, and checks whether
+// its exit code is true.
 func (r *run) stopBetween() {
 	r.t.Helper()
 	silent, late := r.result.Injections%3 == 1, r.result.Injections%3 == 2
@@ -76,7 +78,8 @@ func (r *run) stopBetween() {
 	r.progress()
 }
 
-// inFlight is the number of events in flight, as the streamer says; 0 if it does not.
+// inFlight returns the number of events in flight, as the streamer reports it,
+// or 0 if the streamer does not report it.
 func (r *run) inFlight() int {
 	const name = "\nstreamer_in_flight_events "
 	_, body := r.streamer.get("/metrics")
@@ -87,9 +90,10 @@ func (r *run) inFlight() int {
 	return int(n)
 }
 
-// requireStored compares the stored checkpoint with what Kafka has: everything below
-// it, and after exit code 0 nothing above it, but for the part of one transaction that
-// a connection may have brought before it ended.
+// requireStored compares the stored checkpoint with Kafka. Everything below the
+// checkpoint must be in Kafka. After exit code 0 nothing above it may be there,
+// except the part of one transaction that a connection may have delivered
+// before it ended.
 func (r *run) requireStored(code int) {
 	r.t.Helper()
 	output, failed := r.command("checkpoint", "show", "--json")

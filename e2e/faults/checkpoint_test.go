@@ -32,7 +32,8 @@ var _ = register(
 	},
 	fault{
 		name: "cannot be reached, attempts counted", group: checkpointGroup,
-		what:     "the checkpoints are in another PostgreSQL server, which cannot be reached for a while: it is tried again after pauses that grow",
+		what: "the checkpoints are in another PostgreSQL server, which cannot be reached for a while: " +
+			"it is tried again after pauses that grow",
 		settings: patientStore, prepare: (*run).storeBehindProxy, times: strikes(2), recover: true,
 		strike: (*run).refuseStore,
 		hold:   func(r *run) { pause(r.ctx, refusedFor) },
@@ -48,7 +49,8 @@ var _ = register(
 	},
 	fault{
 		name: "rights revoked", group: checkpointGroup, expect: refuses,
-		what:     "the right to write the table of checkpoints is revoked while the streamer runs; the operator grants it as told, and starts again",
+		what: "the right to write the table of checkpoints is revoked while the streamer runs; " +
+			"the operator grants it as told, and starts again",
 		says:     []string{`permission denied for table streamer_checkpoint`, `GRANT SELECT, INSERT, UPDATE ON`},
 		settings: postgresStore, prepare: (*run).storeOfRole,
 		strike:  func(r *run) { r.inStore("revoke insert, update on streamer_checkpoint from keeper") },
@@ -88,7 +90,7 @@ var _ = register(
 		settings: fileStore, prepare: (*run).fileInFolder, times: strikes(3), recover: true,
 		strike: func(r *run) { require.NoError(r.t, os.Rename(r.checkpoints(), r.checkpoints()+".away")) },
 		heal: func(r *run) {
-			_ = os.RemoveAll(r.checkpoints()) // were it made anew
+			_ = os.RemoveAll(r.checkpoints()) // in case it was created again
 			require.NoError(r.t, os.Rename(r.checkpoints()+".away", r.checkpoints()))
 		},
 	},
@@ -139,13 +141,14 @@ var _ = register(
 	},
 )
 
-// apartFromRepeats judges a run in which nothing tells what was published.
+// apartFromRepeats judges a run in which nothing tells the streamer what was
+// published.
 func apartFromRepeats(r *run, found findings) {
 	found.Repeated = 0
 	assert.Zero(r.t, found)
 }
 
-// checkpoints is the folder of the checkpoint file.
+// checkpoints returns the folder of the checkpoint file.
 func (r *run) checkpoints() string { return filepath.Join(r.folder, "checkpoints") }
 
 // fileInFolder keeps the checkpoint in a folder of its own.
@@ -169,14 +172,15 @@ func (r *run) storeElsewhere() {
 	r.set("checkpoint.postgres.dsn", withPassword(r.t, r.store.CreateDatabase(r.t)))
 }
 
-// patientStore is a store whose refusals can be counted: pauses that grow come to a
-// few attempts while it refuses, pauses that do not to more than a hundred.
+// patientStore is a store whose refusals can be counted. With growing pauses
+// there are a few attempts while the store refuses. With constant pauses there
+// are more than a hundred.
 var patientStore = map[string]string{"checkpoint.store": "postgres", "retry.initial": "50ms", "retry.max": "4s"}
 
 const (
 	refusedFor = 8 * time.Second
-	// fewAttempts are twice as many as there are when every pause is the shortest that
-	// chance allows.
+	// fewAttempts is twice the number of attempts when every pause is the
+	// shortest that chance allows.
 	fewAttempts = 40
 )
 
@@ -203,8 +207,8 @@ func (r *run) reachStore() {
 	r.awaitConfirmation()
 }
 
-// storeOfRole keeps the checkpoint in another server, by a role that can lose its
-// rights.
+// storeOfRole keeps the checkpoint in another server, through a role that can
+// lose its rights.
 func (r *run) storeOfRole() {
 	r.t.Helper()
 	r.storeElsewhere()
@@ -237,7 +241,8 @@ func (r *run) mendStore() {
 	r.awaitConfirmation()
 }
 
-// rejections is how often the server of the checkpoints has answered with an error.
+// rejections returns how often the server of the checkpoints has answered with
+// an error.
 func (r *run) rejections() int { return strings.Count(r.store.Log(), "ERROR:  rejected") }
 
 // inStore runs statements in the database of the checkpoints.
@@ -252,8 +257,8 @@ func (r *run) inStore(sql string) {
 	require.NoError(r.t, err, sql)
 }
 
-// requireFewAttempts asserts that a store that refuses was tried again, and not
-// too often.
+// requireFewAttempts asserts that a refusing store was tried again, but not too
+// often.
 func (r *run) requireFewAttempts(n int) {
 	r.t.Helper()
 	r.t.Logf("the store was tried %d times within %s", n, refusedFor)
@@ -261,8 +266,8 @@ func (r *run) requireFewAttempts(n int) {
 	assert.LessOrEqual(r.t, n, fewAttempts, "attempts while the store refused")
 }
 
-// withoutPrivileges makes the modes of files count for the streamer even if we
-// are root.
+// withoutPrivileges makes file modes count for the streamer even if the test
+// runs as root.
 func (r *run) withoutPrivileges() {
 	r.t.Helper()
 	if os.Geteuid() != 0 {
@@ -287,7 +292,7 @@ func (r *run) writeCheckpoint(content []byte) {
 	require.NoError(r.t, os.WriteFile(filepath.Join(r.checkpoints(), "checkpoint"), content, 0o600))
 }
 
-// restoreOldCheckpoint puts a checkpoint back that the slot has left behind.
+// restoreOldCheckpoint puts back a checkpoint that the slot has moved past.
 func (r *run) restoreOldCheckpoint() {
 	r.t.Helper()
 	old := r.readCheckpoint()
@@ -297,7 +302,7 @@ func (r *run) restoreOldCheckpoint() {
 		now, err := r.confirmedPosition(r.ctx)
 		return err == nil && now > before && string(r.readCheckpoint()) != string(old)
 	})
-	// The slot is confirmed after the checkpoint is saved; wait for that too.
+	// The slot is confirmed after the checkpoint is saved. Wait for that too.
 	r.written(1 << 14)
 	r.until("the slot has moved further", func() bool {
 		now, err := r.confirmedPosition(r.ctx)

@@ -42,7 +42,8 @@ func mountDisk(r *run, path, size string) *disk {
 		r.unplayable("needs a file system of its own, which this user may not mount: %s", strings.TrimSpace(string(output)))
 	}
 	r.t.Cleanup(func() {
-		if output, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil { //nolint:noctx // the test's context is cancelled by now
+		//nolint:noctx // the test's context is cancelled by now
+		if output, err := exec.Command("umount", "-l", path).CombinedOutput(); err != nil {
 			r.t.Errorf("unmount %s: %v: %s", path, err, output)
 		}
 	})
@@ -74,17 +75,17 @@ func (d *disk) free(r *run) {
 
 func (d *disk) filler() string { return filepath.Join(d.path, "filler") }
 
-// walOnDisk moves PostgreSQL's log to a file system of its own.
+// walOnDisk moves the WAL to a file system of its own.
 func (r *run) walOnDisk() {
 	r.t.Helper()
 	mounted := filepath.Join(r.pg.DataDir(), "wal-disk")
 	require.NoError(r.t, os.Mkdir(mounted, 0o700))
 	r.disk = mountDisk(r, mounted, "160m")
-	r.t.Cleanup(func() { _ = r.pg.StopImmediate() }) // before the disk goes
+	r.t.Cleanup(func() { _ = r.pg.StopImmediate() }) // before the disk is unmounted
 	require.NoError(r.t, r.pg.MoveWAL(r.ctx, mounted))
 }
 
-// fillWAL leaves no room for the log and waits until the server notices.
+// fillWAL leaves no room for the WAL and waits until the server notices.
 func (r *run) fillWAL() {
 	r.t.Helper()
 	r.disk.fill(r)

@@ -16,9 +16,10 @@ import (
 	"github.com/outboxstream/streamer/internal/proxytest"
 )
 
-// Positions mean nothing on another line of WAL. The faults here give the streamer
-// one while it runs, and let the writers reach the positions that were published, so
-// that nothing but what stands at them tells the two apart.
+// Positions mean nothing on another line of WAL. The faults here switch the
+// streamer to another line while it runs, and let the writers reach the
+// positions that were published. Only what stands at these positions tells the
+// two lines apart.
 
 // otherHistory is what the refusal of a reused position says.
 var otherHistory = []string{`not the history that was published|timeline|ahead of the server`, `sequence [0-9a-f-]+|` + position}
@@ -28,7 +29,8 @@ var _ = register(
 	restored("kafka"), restored("file"), restored("postgres"), frozenMeanwhile(restored("kafka")),
 	fault{
 		name: "lossless fail-over, then a reconnect, then a restart", group: postgresGroup,
-		what:     "a standby that has everything, and the slot, is promoted under a running streamer, whose checkpoints are in the database; then its walsender is terminated, then it is stopped and started",
+		what: "a standby that has everything, and the slot, is promoted under a running streamer, " +
+			"whose checkpoints are in the database; then its walsender is terminated, then it is stopped and started",
 		postgres: own, settings: postgresStore,
 		prepare: (*run).withLaggingStandby,
 		strike: func(r *run) {
@@ -39,7 +41,8 @@ var _ = register(
 	},
 )
 
-// stored are the settings of a checkpoint store, and its name in a fault's.
+// stored returns the settings of a checkpoint store, and its suffix in the name
+// of a fault.
 func stored(store string) (settings map[string]string, suffix string) {
 	return map[string]string{"checkpoint.store": store}, ", store " + store
 }
@@ -49,7 +52,8 @@ func lagging(store string) fault {
 	settings, suffix := stored(store)
 	return fault{
 		name: "fail-over with lag under a running streamer" + suffix, group: postgresGroup, expect: refuses,
-		what:     "a standby that lacks half a second of what was published is promoted, and new commits reach positions that were published; the streamer runs on; the operator accepts what the database has",
+		what: "a standby that lacks half a second of what was published is promoted, and new commits " +
+			"reach positions that were published; the streamer runs on; the operator accepts what the database has",
 		says:     otherHistory,
 		postgres: own, forgets: true, settings: settings,
 		prepare: (*run).withLaggingStandby, strike: (*run).failOverWithLag,
@@ -62,7 +66,8 @@ func restored(store string) fault {
 	settings, suffix := stored(store)
 	return fault{
 		name: "restored under a running streamer" + suffix, group: postgresGroup, expect: refuses,
-		what:     "the server is restored from an older copy, on the same timeline, and new commits reach positions that were published; the streamer runs on; the operator accepts what the database has",
+		what: "the server is restored from an older copy, on the same timeline, and new commits " +
+			"reach positions that were published; the streamer runs on; the operator accepts what the database has",
 		says:     otherHistory,
 		postgres: own, forgets: true, settings: settings,
 		prepare: (*run).behindProxy, strike: (*run).restoreUnderneath,
@@ -70,7 +75,7 @@ func restored(store string) fault {
 	}
 }
 
-// frozenMeanwhile is a fault during which Kafka answers nothing, so that no
+// frozenMeanwhile is a fault during which Kafka does not answer, so that no
 // checkpoint moves.
 func frozenMeanwhile(f fault) fault {
 	f.name, _, _ = strings.Cut(f.name, ",")
@@ -90,7 +95,8 @@ func (r *run) withLaggingStandby() {
 	host, port, err := net.SplitHostPort(r.line.Address())
 	require.NoError(r.t, err)
 	r.standby = r.pg.NewStandby(r.t, r.database, map[string]string{
-		"primary_conninfo": fmt.Sprintf("host=%s port=%s user=postgres dbname=%s application_name=%s", host, port, r.database, pgtest.StandbySlot),
+		"primary_conninfo": fmt.Sprintf("host=%s port=%s user=postgres dbname=%s application_name=%s",
+			host, port, r.database, pgtest.StandbySlot),
 	})
 	r.behindProxy()
 	if r.synchronises() {
@@ -101,8 +107,8 @@ func (r *run) withLaggingStandby() {
 // synchronises reports whether standbys of this version synchronise slots.
 func (r *run) synchronises() bool { return r.pg.Version() >= 170000 }
 
-// giveSlot makes sure that the standby has the slot, which is copied where it cannot
-// be synchronised.
+// giveSlot makes sure that the standby has the slot. The slot is copied where
+// it cannot be synchronised.
 func (r *run) giveSlot() {
 	r.t.Helper()
 	if r.synchronises() {
@@ -112,15 +118,16 @@ func (r *run) giveSlot() {
 	require.NoError(r.t, r.pg.CopySlot(r.ctx, r.standby, r.slot))
 }
 
-// switchOver stops the primary, which sends the standby everything, and promotes the
-// standby.
+// switchOver stops the primary, which sends everything to the standby, and
+// promotes the standby.
 func (r *run) switchOver() {
 	r.t.Helper()
 	require.NoError(r.t, r.pg.Stop())
 	r.promoteStandby()
 }
 
-// comeThrough ends the connection and then the process of a streamer that goes on.
+// comeThrough ends the connection and then the process of a streamer that
+// continues.
 func (r *run) comeThrough() {
 	r.t.Helper()
 	r.progress()
@@ -150,7 +157,7 @@ func (r *run) failOverWithLag() {
 	})
 }
 
-// restoreUnderneath puts an older copy in the place of the running server.
+// restoreUnderneath replaces the running server with an older copy.
 func (r *run) restoreUnderneath() {
 	r.t.Helper()
 	backup := r.backup()
@@ -163,8 +170,8 @@ func (r *run) restoreUnderneath() {
 	r.replaceServer(func() { require.NoError(r.t, r.pg.Restore(r.ctx, backup)) })
 }
 
-// replaceServer puts another server in the place of the one there is. The streamer
-// looks at it at once, or when the writers have overtaken what was published.
+// replaceServer replaces the server with another one. The streamer looks at the
+// new server at once, or when the writers have overtaken what was published.
 func (r *run) replaceServer(replace func()) {
 	r.t.Helper()
 	published := r.logEnd()
@@ -178,8 +185,8 @@ func (r *run) replaceServer(replace func()) {
 	r.t.Logf("the streamer looked at the other server at once: %t", soon)
 }
 
-// freezeKafka freezes the broker, if it is the fault's own, and reports whether it
-// did.
+// freezeKafka freezes the broker if it belongs to the fault alone, and reports
+// whether it did.
 func (r *run) freezeKafka() bool {
 	r.t.Helper()
 	if r.fault.kafka == nil {
@@ -189,8 +196,8 @@ func (r *run) freezeKafka() bool {
 	return true
 }
 
-// acceptHistory is the operator's way out, as docs/how-to/failover.md has it: compare,
-// accept, start, and publish what is still missing from the table.
+// acceptHistory is the operator's remedy, as docs/how-to/failover.md describes
+// it: compare, accept, start, and publish from the table what is still missing.
 func (r *run) acceptHistory() {
 	r.t.Helper()
 	output, code := r.command("verify")
@@ -207,8 +214,8 @@ func (r *run) acceptHistory() {
 }
 
 // apartFromAccepted judges a run after which the operator has accepted what the
-// database has: what it has forgotten is in Kafka, and what lies above the slot's
-// position is published again.
+// database has. What the database has forgotten is in Kafka. What is above the
+// slot's position is published again.
 func apartFromAccepted(r *run, found findings) {
 	r.t.Logf("%d published events were forgotten by the database, %d came again when its history was accepted", found.Phantom, found.Repeated)
 	r.result.Note = fmt.Sprintf("%d events came again when the operator accepted the database's history", found.Repeated)
@@ -218,7 +225,7 @@ func apartFromAccepted(r *run, found findings) {
 	r.requireOrder()
 }
 
-// serverAddress is where a server listens.
+// serverAddress returns the address at which a server listens.
 func serverAddress(s *pgtest.Server) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port()))
 }

@@ -72,7 +72,8 @@ var _ = register(
 	},
 	fault{
 		name: "restored from a backup and written to, after SIGKILL", group: postgresGroup, expect: refuses,
-		what:     "the streamer is killed, the server is restored from an older copy, and new commits reach positions that were published before the streamer looks",
+		what: "the streamer is killed, the server is restored from an older copy, " +
+			"and new commits reach positions that were published before the streamer looks",
 		says:     []string{`not the history that was published`, `sequence [0-9a-f-]+|` + position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		strike: func(r *run) { r.restoreAndOvertake(syscall.SIGKILL) },
@@ -86,8 +87,8 @@ var _ = register(
 	},
 )
 
-// apartFromForgotten judges a run in which the database has forgotten commits
-// that were published: those are in Kafka and in no table, for good.
+// apartFromForgotten judges a run in which the database has forgotten published
+// commits. They are in Kafka and in no table, for good.
 func apartFromForgotten(r *run, found findings) {
 	r.t.Logf("%d published events were forgotten by the database", found.Phantom)
 	r.result.Phantom, found.Phantom = 0, 0
@@ -102,7 +103,7 @@ func (r *run) withStandby() {
 	r.behindProxy()
 }
 
-// synchroniseSlot creates the slot anew, as one that standbys synchronise.
+// synchroniseSlot creates the slot again, as one that standbys synchronise.
 func (r *run) synchroniseSlot() {
 	r.t.Helper()
 	r.exec("select pg_drop_replication_slot($1)", r.slot)
@@ -119,7 +120,8 @@ func (r *run) awaitSynchronised() {
 			return false
 		}
 		defer conn.Close(r.ctx)
-		err = conn.QueryRow(r.ctx, "select synced and not temporary and invalidation_reason is null from pg_replication_slots where slot_name = $1", r.slot).Scan(&ready)
+		err = conn.QueryRow(r.ctx, "select synced and not temporary and invalidation_reason is null "+
+			"from pg_replication_slots where slot_name = $1", r.slot).Scan(&ready)
 		return err == nil && ready
 	})
 }
@@ -131,10 +133,10 @@ func (r *run) failOver() {
 	r.promoteStandby()
 }
 
-// promoteStandby makes the standby the primary for everybody.
+// promoteStandby makes the standby the primary for all clients.
 func (r *run) promoteStandby() {
 	r.t.Helper()
-	r.slotMoves() // back, to where it was synchronised last
+	r.slotMoves() // back to where it was synchronised last
 	r.promote()
 }
 
@@ -146,12 +148,12 @@ func (r *run) promote() {
 	r.proxy.Retarget(serverAddress(r.standby))
 }
 
-// restoreBackup takes a copy of the server, lets events be published, and puts
-// the copy in the server's place.
+// restoreBackup takes a copy of the server, lets events be published, and
+// replaces the server with the copy.
 func (r *run) restoreBackup() {
 	r.t.Helper()
 	backup := r.backup()
-	// So far that the writers do not get there before the streamer looks.
+	// Far enough that the writers do not get there before the streamer looks.
 	r.exec("select pg_logical_emit_message(true, 'filler', repeat('x', 1 << 20)) from generate_series(1, 16)")
 	r.progress()
 	r.progress()
@@ -159,8 +161,9 @@ func (r *run) restoreBackup() {
 	require.NoError(r.t, r.pg.Restore(r.ctx, backup))
 }
 
-// restoreAndOvertake ends the streamer with a signal, restores the server, and
-// starts the streamer only when the writers have overtaken what was published.
+// restoreAndOvertake ends the streamer with a signal and restores the server.
+// It starts the streamer only after the writers have overtaken what was
+// published.
 func (r *run) restoreAndOvertake(signal syscall.Signal) {
 	r.t.Helper()
 	backup := r.backup()

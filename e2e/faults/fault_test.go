@@ -14,15 +14,15 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// expectation is how a fault shall end.
+// expectation is how a fault must end.
 type expectation int
 
 const (
-	// The streamer goes on, or a supervisor starts it again, and after healing
+	// The streamer continues, or a supervisor starts it again. After healing
 	// everything is there, once, in order.
 	_ expectation = iota
 	// refuses: the streamer ends with exit code 3 and a sentence that names
-	// what is missing; nothing is skipped.
+	// what is missing. Nothing is skipped.
 	refuses
 )
 
@@ -33,24 +33,24 @@ type fault struct {
 	group string // heading in the table of results
 
 	expect expectation
-	says   []string // regular expressions that the refusal must match, all
+	says   []string // regular expressions, all of which the refusal must match
 
 	since, until int  // major versions of PostgreSQL it applies to; 0: any
 	fast         bool // part of make test
 
 	settings map[string]string        // of the streamer, beyond those of every run
-	postgres map[string]string        // settings of a PostgreSQL server of its own; nil: a shared one
+	postgres map[string]string        // settings of a PostgreSQL server for this fault alone; nil: a shared one
 	brokers  int                      // of the shared Kafka cluster; 0 is 1
-	kafka    *kafkatest.Options       // a cluster of its own; nil: the shared one
+	kafka    *kafkatest.Options       // a cluster for this fault alone; nil: the shared one
 	prepare  func(r *run)             // before the streamer starts: a proxy, a certificate
-	strike   func(r *run)             // makes the fault happen; the streamer runs, under load
+	strike   func(r *run)             // makes the fault happen while the streamer runs under load
 	hold     func(r *run)             // how long it lasts before it is healed; nil: a second or so
-	heal     func(r *run)             // undoes it; nil: there is nothing to undo
+	heal     func(r *run)             // undoes the fault; nil: there is nothing to undo
 	times    func() int               // strikes in a run; nil: one
 	recover  bool                     // after each strike, wait until events flow again
 	forgets  bool                     // the database loses acknowledged commits, as a fail-over does
-	refused  func(r *run)             // after the refusal: the operator's way out; then it goes on as survives
-	judge    func(r *run, f findings) // what is tolerated; nil: nothing is
+	refused  func(r *run)             // after the refusal: the operator's remedy; then the run continues as survives
+	judge    func(r *run, f findings) // what is tolerated; nil: nothing
 	patience time.Duration            // for the way back to normal; 0: [patience]
 	stop     stopExpectation          // SIGTERM while the fault lasts
 }
@@ -59,7 +59,7 @@ type fault struct {
 type stopExpectation int
 
 const (
-	notStopped stopExpectation = iota // the fault is a moment, or ends the process itself
+	notStopped stopExpectation = iota // the fault is momentary, or ends the process itself
 	stopped                           // ends within the drain deadline, with exit code 0 or 4
 )
 
@@ -109,8 +109,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestTable keeps the table in order: every entry can be played and told from
-// the others.
+// TestTable keeps the table in order: every entry can be played and is distinct
+// from the others.
 func TestTable(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
@@ -126,7 +126,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// versions are the PostgreSQL versions to play on; "" is the default one of
+// versions returns the PostgreSQL versions to play on; "" is the default one of
 // pgtest. Set STREAMER_FAULTS_POSTGRES=14,15,16,17,18.
 func versions() []string {
 	if list := os.Getenv("STREAMER_FAULTS_POSTGRES"); list != "" {
@@ -135,8 +135,8 @@ func versions() []string {
 	return []string{""}
 }
 
-// selected tells whether STREAMER_FAULTS asks for a fault: "all", a list of
-// names or parts of names, or nothing for the fast part.
+// selected reports whether STREAMER_FAULTS asks for a fault. It is "all", a
+// list of names or parts of names, or empty for the fast part.
 func selected(f fault) bool {
 	switch wanted := os.Getenv("STREAMER_FAULTS"); wanted {
 	case "":
@@ -150,10 +150,11 @@ func selected(f fault) bool {
 	}
 }
 
-// everything tells whether more than the fast part is asked for.
+// everything reports whether more than the fast part is asked for.
 func everything() bool { return os.Getenv("STREAMER_FAULTS") != "" }
 
-// kills is the number of SIGKILLs in a run: KILLS, else few in the fast part.
+// kills returns the number of SIGKILLs in a run: KILLS, or few in the fast
+// part.
 func kills() int {
 	if n, err := strconv.Atoi(os.Getenv("KILLS")); err == nil && n > 0 {
 		return n
@@ -164,7 +165,7 @@ func kills() int {
 	return 12
 }
 
-// strikes is n strikes in a run, and fewer in the fast part.
+// strikes returns n strikes for a full run, and fewer for the fast part.
 func strikes(n int) func() int {
 	return func() int {
 		if everything() {

@@ -9,13 +9,13 @@ import (
 type outcome int
 
 const (
-	pending    outcome = iota // not at its end yet
+	pending    outcome = iota // not ended yet
 	committed                 // the server has said so
 	rolledBack                // the server has said so, or COMMIT was never sent
 	unknown                   // the connection was lost during COMMIT
 )
 
-// event is one row a writer has inserted into the outbox.
+// event is one row that a writer has inserted into the outbox.
 type event struct {
 	aggregate   string
 	seq         int64 // 1, 2, 3, … in commit order of the aggregate
@@ -25,18 +25,18 @@ type event struct {
 	withdrawn   bool // undone by ROLLBACK TO SAVEPOINT
 }
 
-// transaction is a writer's transaction with all it has inserted. Only its
-// writer touches it until it is settled; then it does not change any more.
+// transaction is a writer's transaction with all its inserts. Only its writer
+// touches it until it is settled. After that it does not change.
 type transaction struct {
 	token  string // its row in table commits
 	events []string
-	upper  lsn // its commit ends at or below; 0 while not known
+	upper  lsn // its commit ends at or below this position; 0 while not known
 	end    outcome
 }
 
-// journal is the ground truth: what the writers did, in their own words. Every
-// event is noted before its transaction can commit, so a record in Kafka that
-// the journal does not know was never inserted.
+// journal is the ground truth: what the writers did, as they recorded it. Every
+// event is noted before its transaction can commit. A record in Kafka that the
+// journal does not know was never inserted.
 type journal struct {
 	mu      sync.Mutex
 	events  map[string]*event // by event id
@@ -45,7 +45,7 @@ type journal struct {
 
 func newJournal() *journal { return &journal{events: map[string]*event{}} }
 
-// note takes down an insert before its transaction ends.
+// note records an insert before its transaction ends.
 func (j *journal) note(id string, e *event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -53,7 +53,7 @@ func (j *journal) note(id string, e *event) {
 	e.transaction.events = append(e.transaction.events, id)
 }
 
-// withdraw notes that inserts were undone while the transaction goes on.
+// withdraw records that inserts were undone while the transaction continues.
 func (j *journal) withdraw(ids []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -62,7 +62,7 @@ func (j *journal) withdraw(ids []string) {
 	}
 }
 
-// settle notes how a transaction ended.
+// settle records how a transaction ended.
 func (j *journal) settle(t *transaction, end outcome, upper lsn) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -70,10 +70,10 @@ func (j *journal) settle(t *transaction, end outcome, upper lsn) {
 	j.settled = append(j.settled, t)
 }
 
-// resolve gives every transaction the outcome that the database shows, once
-// nobody writes any more: by the rows of table commits. A commit that was
-// acknowledged and is not there is counted: the database has lost it, which
-// only a fail-over or a restore may do.
+// resolve gives every transaction the outcome that the rows of table commits
+// show, once the writers have ended. It counts acknowledged commits that are
+// not there. The database has lost them, which only a fail-over or a restore
+// may do.
 func (j *journal) resolve(present map[string]bool, end lsn) (lostByDatabase int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -94,7 +94,7 @@ func (j *journal) resolve(present map[string]bool, end lsn) (lostByDatabase int)
 	return lostByDatabase
 }
 
-// truth calls do for each event that shall be in Kafka.
+// truth calls do for each event that must be in Kafka.
 func (j *journal) truth(do func(id string, e *event)) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -110,14 +110,14 @@ func (j *journal) truth(do func(id string, e *event)) {
 	}
 }
 
-// count is the number of events that shall be in Kafka so far.
+// count returns the number of events that must be in Kafka so far.
 func (j *journal) count() (n int) {
 	j.truth(func(string, *event) { n++ })
 	return n
 }
 
-// lookup returns the event of an id, nil if nobody has inserted it, and
-// whether it was undone for sure.
+// lookup returns the event of an id, or nil if no writer has inserted it, and
+// whether the insert was certainly undone.
 func (j *journal) lookup(id string) (e *event, undone bool) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -129,7 +129,7 @@ func (j *journal) lookup(id string) (e *event, undone bool) {
 }
 
 // upTo returns the ids of committed events whose commit ends at or below a
-// position, and forgets that it has: each is returned once.
+// position. Each id is returned only once.
 func (j *journal) upTo(position lsn, already map[*transaction]bool) (ids []string) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

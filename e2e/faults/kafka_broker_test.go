@@ -12,16 +12,16 @@ import (
 )
 
 const (
-	// longOutage is a fault that is no hiccup: every timeout of a client has run
-	// out meanwhile.
+	// longOutage is longer than a hiccup: every timeout of a client expires
+	// during the fault.
 	longOutage = 65 * time.Second
-	// inFlight bounds what waits for its acknowledgement in the runs that look
-	// at memory.
+	// inFlight bounds what waits for its acknowledgement in the runs that check
+	// memory.
 	inFlight = 4 << 20
 	// memoryCeiling is what the streamer may need then, in bytes: half as much
-	// again as the largest peak that was measured, 43 MiB.
+	// again as the largest measured peak, 43 MiB.
 	memoryCeiling = 64 << 20
-	// requestTimeout is short enough to run out while a fault lasts.
+	// requestTimeout is short enough to expire while a fault lasts.
 	requestTimeout = "3s"
 )
 
@@ -111,8 +111,8 @@ var _ = register(
 	},
 )
 
-// seldom is n strikes in a run, and one in the fast part: a broker takes seconds
-// to start.
+// seldom returns n strikes for a full run, and one for the fast part: a broker
+// takes seconds to start.
 func seldom(n int) func() int {
 	return func() int {
 		if everything() {
@@ -123,7 +123,7 @@ func seldom(n int) func() int {
 }
 
 // allDown is the fault of a cluster that is away for long. The streamer must
-// not need more memory the longer it lasts.
+// not need more memory the longer the outage lasts.
 func allDown(name string, cluster *kafkatest.Options) fault {
 	return fault{
 		name: name, group: kafkaGroup, kafka: cluster,
@@ -164,8 +164,8 @@ func (r *run) killBrokers(brokers ...int) {
 	}
 }
 
-// startBrokers starts all that do not run and looks at once at what is in them,
-// which the sampler may not have been able to.
+// startBrokers starts all stopped brokers and looks at once at what is in them.
+// The sampler may not have been able to look.
 func (r *run) startBrokers() {
 	r.t.Helper()
 	require.NoError(r.t, r.kafka.StartAgain(r.ctx))
@@ -177,7 +177,7 @@ func (r *run) freezeBroker(i int) {
 	require.NoError(r.t, r.kafka.PauseBroker(i))
 }
 
-// wakeBrokers wakes all, also those that are awake.
+// wakeBrokers wakes all brokers, including those that are awake.
 func (r *run) wakeBrokers() {
 	r.t.Helper()
 	for i := range r.kafka.Brokers() {
@@ -185,8 +185,8 @@ func (r *run) wakeBrokers() {
 	}
 }
 
-// fillDisk fills the disk of a broker and waits for its end, which comes when
-// what is left of its last block is written.
+// fillDisk fills the disk of a broker and waits for the broker's end. The
+// broker ends when it writes what is left of its last block.
 func (r *run) fillDisk(i int) {
 	r.t.Helper()
 	require.NoError(r.t, r.kafka.FillDisk(i))
@@ -208,7 +208,7 @@ func (r *run) createTopics(partitions int, config map[string]string) {
 	r.settings["kafka.topics.create"] = "false"
 }
 
-// awaitInSync waits until exactly these brokers are in sync with a partition.
+// awaitInSync waits until exactly these brokers are in sync for a partition.
 func (r *run) awaitInSync(topic string, partition int, brokers ...int) {
 	r.t.Helper()
 	var partitions []kafkatest.Partition

@@ -10,7 +10,8 @@ import (
 var _ = register(
 	fault{
 		name: "checkpoint topic without replicas in sync", group: checkpointGroup, kafka: threeBrokers,
-		what:    "the checkpoint topic asks for three replicas in sync while one of three brokers is killed: events go on, nothing is confirmed meanwhile",
+		what: "the checkpoint topic asks for three replicas in sync while one of three brokers is killed: " +
+			"events go on, nothing is confirmed meanwhile",
 		prepare: func(r *run) { r.createCheckpointTopic(map[string]string{"min.insync.replicas": "3"}) },
 		times:   strikes(3), recover: true,
 		strike: func(r *run) { r.moment(0, 500); r.killBrokers(r.random.IntN(3)) },
@@ -41,7 +42,8 @@ var _ = register(
 		},
 		heal: (*run).startAsTold,
 		judge: func(r *run, f findings) {
-			// What came after the slot's position is in no checkpoint any more.
+			// What came after the slot's position is no longer in any
+			// checkpoint.
 			r.requireRoutingSaid(f)
 			f.Repeated = 0
 			assert.Zero(r.t, f, "the audit")
@@ -69,13 +71,13 @@ func (r *run) createCheckpointTopic(config map[string]string) {
 	require.NoError(r.t, r.kafka.CreateTopic(r.ctx, r.settings["checkpoint.kafka.topic"], 1, config))
 }
 
-// startAsTold is what an operator does about a streamer without checkpoints: if
-// it runs, that is fine; if it has refused, the refusal has named the checkpoint
-// and the way out, which is taken.
+// startAsTold does what an operator does about a streamer without checkpoints.
+// A running streamer is fine. A streamer that has refused has named the
+// checkpoint and the remedy, and startAsTold applies it.
 func (r *run) startAsTold() {
 	r.t.Helper()
 	if !r.refusing() {
-		r.awaitConfirmation() // it has found a way by itself
+		r.awaitConfirmation() // it has recovered by itself
 		return
 	}
 	require.Equal(r.t, exitRefused, r.streamer.code(), "exit code")
@@ -93,7 +95,7 @@ func (r *run) startAsTold() {
 }
 
 // refusing waits until the streamer either confirms what is committed now or
-// has ended, and tells which.
+// has ended. It reports whether the streamer has ended.
 func (r *run) refusing() bool {
 	r.t.Helper()
 	end := r.endOfLog()

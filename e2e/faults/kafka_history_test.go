@@ -10,11 +10,11 @@ import (
 )
 
 // Some faults destroy what Kafka had acknowledged: a leader that was not in
-// sync, a topic that is deleted. What was there before is then for Kafka to
-// answer for; the streamer must lose nothing else, and must say what happened.
+// sync, a topic that is deleted. Kafka is responsible for what was there
+// before. The streamer must lose nothing else, and must say what happened.
 
 // destroyed makes the audit begin again with the topics as they are now. What
-// it had seen before may be missing.
+// the audit had seen before may be missing.
 func (a *audit) destroyed() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -30,8 +30,8 @@ func (a *audit) destroyed() {
 	a.found, a.examples = findings{}, nil
 }
 
-// missingThough is the number of events that were there before and are not any
-// more.
+// missingThough returns the number of events that were there before and no
+// longer are.
 func (a *audit) missingThough() (n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -43,9 +43,9 @@ func (a *audit) missingThough() (n int) {
 	return n
 }
 
-// judgeAfter tolerates that what was there before the destruction is missing,
-// and gaps in the numbers of aggregates that come from it. The streamer's log
-// must say it.
+// judgeAfter tolerates missing events that were there before the destruction,
+// and the gaps in the numbers of aggregates that they leave. The streamer's log
+// must mention the loss.
 func (r *run) judgeAfter(f findings, says ...string) {
 	r.t.Helper()
 	excused := r.audit.excused
@@ -63,7 +63,7 @@ func (r *run) judgeAfter(f findings, says ...string) {
 		}
 		assert.Fail(r.t, "lost", "event %s (%s number %d) is not in Kafka and has never been", id, e.aggregate, e.seq)
 	})
-	// They are Kafka's loss, and the run has not failed.
+	// Kafka lost them. The run has not failed.
 	r.result.Note = fmt.Sprintf("%d acknowledged events were destroyed with the log, and the streamer says so", gone)
 	r.result.Lost, r.result.Misordered, r.result.Early = 0, 0, 0
 	r.requireOrder()
@@ -74,10 +74,10 @@ func (r *run) judgeAfter(f findings, says ...string) {
 	}
 }
 
-// requireOrder reads everything again and asserts that the first publications
-// of each aggregate have the order of their commits, in which ce_sequence
-// ascends, whatever partitions they are in; and that an aggregate that has
-// changed its partition never goes back.
+// requireOrder reads everything again and checks the first publication of each
+// event of an aggregate. These must have the order of their commits, with
+// ascending ce_sequence, whatever partitions they are in. An aggregate that has
+// changed its partition must never go back.
 func (r *run) requireOrder() {
 	r.t.Helper()
 	firsts := map[string][]record{} // by key
@@ -92,7 +92,8 @@ func (r *run) requireOrder() {
 		}
 	}))
 	for key, records := range firsts {
-		// Within a partition the sort changes nothing, or else the order is wrong.
+		// Within a partition the sort changes nothing. Otherwise the order is
+		// wrong.
 		sorted := slices.SortedStableFunc(slices.Values(records), func(a, b record) int {
 			return cmp.Compare(a.header("ce_sequence"), b.header("ce_sequence"))
 		})

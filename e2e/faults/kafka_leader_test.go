@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// anyTransactionalID stands for that of the streamer: test clusters keep all
+// anyTransactionalID stands for that of the streamer. Test clusters keep all
 // transactional ids in one partition, so they have one coordinator.
 const anyTransactionalID = "streamer"
 
@@ -35,7 +35,8 @@ var _ = register(
 	},
 	fault{
 		name: "coordinator moved", group: kafkaGroup, brokers: 3,
-		what:    "the coordinator of the transactional id moves to another broker, and the streamer is killed at the same time: it takes over through another broker",
+		what: "the coordinator of the transactional id moves to another broker, " +
+			"and the streamer is killed at the same time: it takes over through another broker",
 		times:   strikes(15),
 		recover: true,
 		strike: func(r *run) {
@@ -46,7 +47,8 @@ var _ = register(
 	},
 	fault{
 		name: "coordinator killed", group: kafkaGroup, kafka: threeBrokers,
-		what:  "the broker that coordinates the transactional id is killed, and the streamer with it: it takes over while there is no coordinator yet",
+		what: "the broker that coordinates the transactional id is killed, and the streamer with it: " +
+			"it takes over while there is no coordinator yet",
 		times: strikes(4),
 		strike: func(r *run) {
 			i, err := r.kafka.Coordinator(anyTransactionalID)
@@ -71,13 +73,14 @@ var _ = register(
 	}),
 )
 
-// unclean is a leader that was not in sync: Kafka loses what it has
-// acknowledged. The streamer is frozen meanwhile, so that the run knows exactly
-// what that is; to the streamer it is the same.
+// unclean is the fault of a leader that was not in sync: Kafka loses what it
+// has acknowledged. The streamer is frozen during the loss, so that the run
+// knows exactly what is lost. For the streamer this makes no difference.
 func unclean(name string, strike func(*run)) fault {
 	return fault{
 		name: name, group: kafkaGroup, kafka: threeBrokers,
-		what:    "the operator elects a leader that was not in sync, and acknowledged records are gone: the streamer says so and loses nothing else",
+		what: "the operator elects a leader that was not in sync, and acknowledged records are gone: " +
+			"the streamer says so and loses nothing else",
 		prepare: (*run).createOnTwoBrokers,
 		strike: func(r *run) {
 			strike(r)
@@ -89,7 +92,8 @@ func unclean(name string, strike func(*run)) fault {
 		},
 		judge: func(r *run, f findings) {
 			assert.Positive(r.t, r.audit.missingThough(), "Kafka has lost nothing: the fault had no effect")
-			// "Lost the producer's sequence" would not do: that is about what comes.
+			// "Lost the producer's sequence" is not enough: that is about later
+			// events.
 			r.judgeAfter(f, regexp.QuoteMeta(r.topic("order"))+`[^\n]*lost acknowledged events`)
 		},
 	}
@@ -100,8 +104,8 @@ const (
 	leftBehind = 1 // the broker that will lead instead
 )
 
-// createOnTwoBrokers keeps the output topics off the third, which is needed for
-// a majority of controllers.
+// createOnTwoBrokers keeps the output topics off the third broker, which is
+// needed for a majority of controllers.
 func (r *run) createOnTwoBrokers() {
 	r.t.Helper()
 	r.createTopics(1, map[string]string{"min.insync.replicas": "1"})
@@ -111,8 +115,9 @@ func (r *run) createOnTwoBrokers() {
 	}
 }
 
-// loseLeader ends with a leader of each topic that lacks what was acknowledged
-// while it was away, which publish is for, and the streamer frozen.
+// loseLeader ends with a frozen streamer and with a leader of each topic that
+// lacks what was acknowledged while it was away. The function publish publishes
+// those events.
 func (r *run) loseLeader(publish func()) {
 	r.t.Helper()
 	r.killBrokers(leftBehind)
@@ -120,7 +125,7 @@ func (r *run) loseLeader(publish func()) {
 		r.awaitInSync(r.topic(name), 0, lastInSync)
 	}
 	publish()
-	r.awaitConfirmation() // or else what gets lost would only be published again
+	r.awaitConfirmation() // otherwise the lost events would only be published again
 	r.freezeStreamer()
 	r.until("everything acknowledged is read", func() bool { return r.audit.follow(r.ctx) == nil })
 	r.killBrokers(lastInSync)

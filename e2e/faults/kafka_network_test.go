@@ -14,8 +14,8 @@ import (
 // proxies are those between streamers and brokers, by their addresses.
 var proxies sync.Map
 
-// behindProxies is a cluster whose brokers can be reached through proxies; what
-// the run itself does goes past them.
+// behindProxies is a cluster whose brokers can be reached through proxies. The
+// run itself bypasses them.
 func behindProxies(brokers int) *kafkatest.Options {
 	return &kafkatest.Options{Brokers: brokers, Proxied: func(_ int, listener string) (string, error) {
 		p, err := proxytest.Listen("127.0.0.1:0", listener)
@@ -27,7 +27,7 @@ func behindProxies(brokers int) *kafkatest.Options {
 	}}
 }
 
-// throughProxies makes the streamer connect to the proxies only.
+// throughProxies makes the streamer connect only to the proxies.
 func (r *run) throughProxies() {
 	r.t.Helper()
 	addresses := r.kafka.ProxiedBrokers()
@@ -35,7 +35,7 @@ func (r *run) throughProxies() {
 	r.t.Cleanup(func() {
 		for _, address := range addresses {
 			p, _ := proxies.LoadAndDelete(address)
-			p.(*proxytest.Proxy).Close() //nolint:forcetypeassert // nothing else is in there
+			p.(*proxytest.Proxy).Close() //nolint:forcetypeassert // the map holds nothing else
 		}
 	})
 }
@@ -46,7 +46,7 @@ func (r *run) proxied(do func(*proxytest.Proxy)) {
 	for _, address := range r.kafka.ProxiedBrokers() {
 		p, ok := proxies.Load(address)
 		require.True(r.t, ok, "no proxy at %s", address)
-		do(p.(*proxytest.Proxy)) //nolint:forcetypeassert // nothing else is in there
+		do(p.(*proxytest.Proxy)) //nolint:forcetypeassert // the map holds nothing else
 	}
 }
 
@@ -57,24 +57,27 @@ func (r *run) oneProxied(do func(*proxytest.Proxy)) {
 	chosen := all[r.random.IntN(len(all))]
 	p, ok := proxies.Load(chosen)
 	require.True(r.t, ok, "no proxy at %s", chosen)
-	do(p.(*proxytest.Proxy)) //nolint:forcetypeassert // nothing else is in there
+	do(p.(*proxytest.Proxy)) //nolint:forcetypeassert // the map holds nothing else
 }
 
-// clear ends whatever the network does.
+// clear ends all disturbances of the network.
 func (r *run) clear() { r.proxied((*proxytest.Proxy).Clear) }
 
 var _ = register(
 	broken("connection to brokers byte by byte", "what streamer and brokers say to each other arrives byte by byte", 4, func(r *run) {
 		r.proxied(func(p *proxytest.Proxy) { p.Drip(20 * time.Microsecond) })
 	}, 2000, 5000),
-	broken("connection to brokers stalled", "nothing moves between streamer and brokers for longer than every timeout; nothing is lost and no connection ends", 3, func(r *run) {
-		r.moment(0, 500)
-		r.proxied((*proxytest.Proxy).Stall)
-	}, 15_000, 20_000),
-	broken("connection to brokers half open", "what streamer and brokers send each other disappears for longer than every timeout", 3, func(r *run) {
-		r.moment(0, 500)
-		r.proxied((*proxytest.Proxy).Swallow)
-	}, 6000, 16_000),
+	broken("connection to brokers stalled",
+		"nothing moves between streamer and brokers for longer than every timeout; "+
+			"nothing is lost and no connection ends", 3, func(r *run) {
+			r.moment(0, 500)
+			r.proxied((*proxytest.Proxy).Stall)
+		}, 15_000, 20_000),
+	broken("connection to brokers half open",
+		"what streamer and brokers send each other disappears for longer than every timeout", 3, func(r *run) {
+			r.moment(0, 500)
+			r.proxied((*proxytest.Proxy).Swallow)
+		}, 6000, 16_000),
 	broken("connection to brokers reset", "every connection is reset after a random number of bytes, again and again", 12, func(r *run) {
 		r.proxied(func(p *proxytest.Proxy) { p.ResetAfter(1 + r.random.Int64N(30_000)) })
 	}, 300, 2000),
@@ -105,7 +108,7 @@ var _ = register(
 )
 
 // broken is a network between the streamer and a broker that fails as strike
-// says, for a time between two numbers of milliseconds.
+// says, for a duration between two numbers of milliseconds.
 func broken(name, what string, times int, strike func(*run), from, to int) fault {
 	return fault{
 		name: name, what: what, group: kafkaGroup, kafka: behindProxies(1),

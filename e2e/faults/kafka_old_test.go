@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// oldAfter is when Kafka forgets a producer in these runs, by the times of its
-	// records. It is long enough for a standby to take over from a frozen instance
-	// that would not stop by itself.
+	// oldAfter is when Kafka forgets a producer in these runs, measured by the
+	// times of its records. It is long enough for a standby to take over from a
+	// frozen instance that would not stop by itself.
 	oldAfter = 90 * time.Second
-	// oldRows is how many events wait until they are that old, and oldRate how
-	// many bytes of them a broker takes in a second, so that there is something to
-	// interrupt.
+	// oldRows is how many events wait until they are that old. oldRate is how
+	// many bytes of them a broker accepts in a second, so that there is
+	// something to interrupt.
 	oldRows = 60_000
 	oldRate = 250_000
 )
@@ -26,7 +26,8 @@ const (
 var _ = register(
 	fault{
 		name: "old events while brokers are killed", group: kafkaGroup,
-		what:     "the streamer was down for longer than Kafka remembers a producer; while it catches up, one broker after the other is killed and started again",
+		what: "the streamer was down for longer than Kafka remembers a producer; " +
+			"while it catches up, one broker after the other is killed and started again",
 		kafka:    &kafkatest.Options{Brokers: 3, Settings: kafkatest.ForgetfulSettings(oldAfter)},
 		settings: oldSettings,
 		strike: func(r *run) {
@@ -46,7 +47,8 @@ var _ = register(
 	},
 	fault{
 		name: "old events and a zombie", group: kafkaGroup,
-		what:     "the streamer was down for longer than Kafka remembers a producer; while it catches up it is frozen, a standby instance takes over and catches up, and the frozen one wakes up",
+		what: "the streamer was down for longer than Kafka remembers a producer; " +
+			"while it catches up it is frozen, a standby instance takes over and catches up, and the frozen one wakes up",
 		kafka:    &kafkatest.Options{Brokers: 3, Settings: kafkatest.ForgetfulSettings(oldAfter)},
 		settings: oldSettings,
 		prepare:  func(r *run) { r.second() },
@@ -78,8 +80,8 @@ var oldSettings = map[string]string{
 	"kafka.compression": "none", "kafka.max_batch_bytes": "16KiB", "postgres.wal_sender_timeout": "2s",
 }
 
-// grow stops the streamers and lets events wait until they are old. Brokers take
-// them slowly from then on.
+// grow stops the streamers and lets events wait until they are old. From then
+// on brokers accept them slowly.
 func (r *run) grow() {
 	r.t.Helper()
 	for _, s := range r.instances() {

@@ -14,15 +14,15 @@ import (
 // of a day or a week.
 const expiry = 8 * time.Second
 
-// forgetful is a cluster that forgets.
+// forgetful is a cluster that forgets idle producers.
 var forgetful = &kafkatest.Options{Settings: kafkatest.ForgetfulSettings(expiry)}
 
 const (
-	// lastEpoch is the last that Kafka hands out for a producer id; then it
-	// takes another.
+	// lastEpoch is the last epoch that Kafka hands out for a producer id. After
+	// that Kafka assigns another id.
 	lastEpoch = 32_766
-	// beforeTheEnd is how many take-overs by others leave room for a few of the
-	// streamer's own before it should care.
+	// beforeTheEnd is the number of take-overs by others that leaves room for a
+	// few of the streamer's own before the streamer should react.
 	beforeTheEnd = 29_990
 )
 
@@ -117,7 +117,7 @@ func (r *run) idleFor(d time.Duration) {
 	pause(r.ctx, d)
 }
 
-// transactionalIDs are those that Kafka remembers.
+// transactionalIDs returns the transactional ids that Kafka remembers.
 func (r *run) transactionalIDs() []string {
 	r.t.Helper()
 	ids, err := r.kafka.TransactionalIDs(r.ctx)
@@ -125,8 +125,8 @@ func (r *run) transactionalIDs() []string {
 	return ids
 }
 
-// transactionalID is that of the streamer: the only one on a cluster of its
-// own.
+// transactionalID returns the streamer's transactional id, the only one on a
+// cluster of its own.
 func (r *run) transactionalID() string {
 	r.t.Helper()
 	ids := r.transactionalIDs()

@@ -16,7 +16,7 @@ const (
 	userPassword = "S3cr3t-of-the-broker"
 )
 
-// withRights is a cluster that asks who a client is and what it may do.
+// withRights is a cluster that authenticates clients and checks their rights.
 var withRights = &kafkatest.Options{Authorizer: true, Users: map[string]string{user: userPassword}}
 
 var rightsSettings = map[string]string{
@@ -60,7 +60,8 @@ var _ = register(
 	},
 	fault{
 		name: "Read on the topics withdrawn", group: kafkaGroup, kafka: withRights, settings: rightsSettings,
-		what:    "the right to read the output topics is withdrawn while the streamer runs, which does not need it, and then it is killed: it cannot read back what it has written, and says so",
+		what: "the right to read the output topics is withdrawn while the streamer runs, " +
+			"which does not need it, and then it is killed: it cannot read back what it has written, and says so",
 		prepare: (*run).allowAll,
 		expect:  refuses, says: []string{"(?i)allow .*Read"},
 		strike: func(r *run) {
@@ -76,7 +77,8 @@ var _ = register(
 	},
 	fault{
 		name: "transactional id withdrawn", group: kafkaGroup, kafka: withRights, settings: rightsSettings,
-		what:    "the right to use the transactional id is withdrawn while the streamer runs, and it is stopped and started: it cannot fence others any more, and says so",
+		what: "the right to use the transactional id is withdrawn while the streamer runs, " +
+			"and it is stopped and started: it cannot fence others any more, and says so",
 		prepare: (*run).allowAll,
 		strike: func(r *run) {
 			r.deny(anyTransaction(), sarama.AclOperationWrite)
@@ -125,7 +127,7 @@ var _ = register(
 // exitUsage is the exit code of a configuration that cannot work.
 const exitUsage = 2
 
-// patient has the settings with a longer grace for what may come back.
+// patient returns the settings with a longer grace for what may come back.
 func patient(settings map[string]string) map[string]string {
 	longer := maps.Clone(settings)
 	longer["kafka.unknown_topic_grace"] = "60s"
@@ -148,18 +150,24 @@ func (r *run) giveBack(resource sarama.Resource, operations ...sarama.AclOperati
 }
 
 func (r *run) ordersTopic() sarama.Resource {
-	return sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: r.topic("order"), ResourcePatternType: sarama.AclPatternLiteral}
+	return sarama.Resource{
+		ResourceType: sarama.AclResourceTopic, ResourceName: r.topic("order"),
+		ResourcePatternType: sarama.AclPatternLiteral,
+	}
 }
 
 func (r *run) checkpointTopic() sarama.Resource {
-	return sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: r.settings["checkpoint.kafka.topic"], ResourcePatternType: sarama.AclPatternLiteral}
+	return sarama.Resource{
+		ResourceType: sarama.AclResourceTopic, ResourceName: r.settings["checkpoint.kafka.topic"],
+		ResourcePatternType: sarama.AclPatternLiteral,
+	}
 }
 
 func anyTransaction() sarama.Resource {
 	return sarama.Resource{ResourceType: sarama.AclResourceTransactionalID, ResourceName: "*", ResourcePatternType: sarama.AclPatternLiteral}
 }
 
-// judgeDiscreetly is the usual judgement where a password of Kafka is known.
+// judgeDiscreetly is the usual judgement where a password for Kafka is known.
 func (r *run) judgeDiscreetly(f findings) {
 	r.t.Helper()
 	assert.Zero(r.t, f, "the audit")

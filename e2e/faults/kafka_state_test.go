@@ -13,15 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killNow kills the streamer, and does not look at Kafka, which may have no
-// answer just now.
+// killNow kills the streamer without looking at Kafka, which may not answer at
+// the moment.
 func (r *run) killNow() {
 	r.streamer.kill()
 	r.result.Kills++
 }
 
 // killMeanwhile kills the streamer at a random moment of what the caller does
-// now. The returned function waits for it.
+// next. The returned function waits for the kill.
 func (r *run) killMeanwhile() (wait func()) {
 	after := time.Duration(r.random.IntN(800)) * time.Millisecond
 	var killed sync.WaitGroup
@@ -43,18 +43,18 @@ func (r *run) freezeStreamer() {
 	r.until("the streamer is frozen", r.streamer.frozen)
 }
 
-// holdWriters lets nothing be committed until the returned function is called,
-// by a lock that every writer waits for; they give up after 30 s and try again.
+// holdWriters lets nothing be committed until the returned function is called.
+// Every writer waits for its lock. Writers give up after 30 s and try again.
 func (r *run) holdWriters() (resume func()) {
 	r.t.Helper()
 	conn := r.open()
 	_, err := conn.Exec(r.ctx, "begin; lock table aggregate in exclusive mode")
 	require.NoError(r.t, err)
-	return func() { _ = conn.Close(r.ctx) } // which ends the transaction
+	return func() { _ = conn.Close(r.ctx) } // ends the transaction
 }
 
-// publishOne commits one event while the writers are held, and waits until it
-// is in Kafka.
+// publishOne commits one event while the writers are held, and waits until the
+// event is in Kafka.
 func (r *run) publishOne() {
 	r.t.Helper()
 	const payload = `{"seq": 1}`
@@ -71,7 +71,7 @@ func (r *run) publishOne() {
 	r.until("the event is published", func() bool { return r.audit.follow(r.ctx) == nil && r.audit.has(id) })
 }
 
-// has tells whether an event has been seen in Kafka.
+// has reports whether an event has been seen in Kafka.
 func (a *audit) has(id string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,7 +87,7 @@ func (r *run) awaitConfirmation() {
 	r.until("everything up to "+end.String()+" is confirmed", func() bool { return r.confirmedUpTo(end) })
 }
 
-// endOfLog is how far PostgreSQL's log goes now.
+// endOfLog returns the current end of the WAL.
 func (r *run) endOfLog() (end lsn) {
 	r.t.Helper()
 	conn := r.open()
@@ -101,11 +101,11 @@ func (r *run) confirmedUpTo(end lsn) bool {
 	return err == nil && position >= end
 }
 
-// frozen tells whether the process has stopped.
+// frozen reports whether the process has stopped.
 func (s *streamer) frozen() bool {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.pid()))
 	return err != nil || strings.Contains(string(status), "State:\tT")
 }
 
-// thaw lets a frozen process go on.
+// thaw lets a frozen process continue.
 func (s *streamer) thaw() { s.signal(syscall.SIGCONT) }

@@ -51,7 +51,7 @@ var _ = register(
 	},
 	fault{
 		name: "record too large", group: kafkaGroup,
-		// Compressed, what the writers write is small.
+		// Compressed, the writers' events are small.
 		settings: map[string]string{"kafka.compression": "none"},
 		what:     "max.message.bytes of a topic is lowered below what is committed, and raised again after the refusal, which names the row",
 		expect:   refuses, says: []string{`row "?[0-9a-f-]{36}`, `\.order"?`, "max.message.bytes"},
@@ -64,7 +64,7 @@ var _ = register(
 	},
 )
 
-// limitRecords sets how large a batch may be in a topic.
+// limitRecords sets how large a batch in a topic may be.
 func (r *run) limitRecords(bytes string) {
 	r.t.Helper()
 	require.NoError(r.t, r.kafka.SetTopic(r.ctx, r.topic("order"), "max.message.bytes", bytes))
@@ -80,14 +80,15 @@ func (r *run) refusesAgain(says string) {
 	assert.Contains(r.t, r.streamer.log()[before:], says)
 }
 
-// awaitLog waits until the streamer's log has a text in it.
+// awaitLog waits until the streamer's log contains a text.
 func (r *run) awaitLog(text string) {
 	r.t.Helper()
 	r.until("the log says "+text, func() bool { return strings.Contains(r.streamer.log(), text) })
 }
 
 // judgeMoved tolerates that keys have moved once, to partitions that are read
-// in another order, but neither loss nor a change of their order.
+// in another order. It tolerates neither loss nor a change in the order of a
+// key.
 func (r *run) judgeMoved(f findings) {
 	r.t.Helper()
 	moved := f.Misordered
@@ -97,17 +98,17 @@ func (r *run) judgeMoved(f findings) {
 	r.requireOrder()
 }
 
-// requireRoutingSaid asserts that the streamer tells when it cannot rule out
-// repeats any more.
+// requireRoutingSaid asserts that the streamer says when it can no longer rule
+// out repeats.
 func (r *run) requireRoutingSaid(f findings) {
 	r.t.Helper()
 	if f.Repeated > 0 {
-		assert.Regexp(r.t, `(?i)(at.least.once|repeat)`, r.streamer.log(), "events were repeated and nobody says so")
+		assert.Regexp(r.t, `(?i)(at.least.once|repeat)`, r.streamer.log(), "events were repeated and the streamer does not say so")
 	}
 }
 
-// deleted is a topic that is deleted, and created by the operator after the
-// refusal.
+// deleted is the fault of a topic that is deleted, and created by the operator
+// after the refusal.
 func deleted() fault {
 	return fault{
 		name: "topic deleted", group: kafkaGroup,
@@ -129,8 +130,8 @@ func deleted() fault {
 	}
 }
 
-// recreated is a topic that is deleted and created before the streamer has
-// given it up.
+// recreated is the fault of a topic that is deleted and created before the
+// streamer has given it up.
 func recreated(name string, killed bool) fault {
 	return fault{
 		name: name, group: kafkaGroup,

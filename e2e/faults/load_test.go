@@ -18,7 +18,7 @@ import (
 )
 
 // schema is what the writers need. Column payload is json, not jsonb, so that
-// its bytes in Kafka are those that were inserted.
+// its bytes in Kafka are the bytes that were inserted.
 const schema = `
 create table outbox (id uuid primary key, aggregatetype text not null, aggregateid text not null, type text not null, payload json);
 create table aggregate (id text primary key, next_seq bigint not null default 0);
@@ -29,12 +29,12 @@ const secretPayload = "pAyL0ad-nobody-may-log"
 
 const (
 	writers  = 4
-	pace     = 20 * time.Millisecond // of each writer: one transaction
+	pace     = 20 * time.Millisecond // pause of each writer after a transaction
 	writerID = "faults-writer"       // application name
 )
 
-// aggregates that the writers write to: a few, so that they meet, one of them
-// hot, some with odd names.
+// aggregates that the writers write to. There are few, so that writers meet.
+// One of them is hot, and some have odd names.
 var aggregates = []string{
 	"order/hot", "order/hot", "order/hot", "order/1", "order/2", "order/3", "order/ünï cödé / 4", "order/5",
 	"invoice/1", "invoice/2", "invoice/3", "invoice/" + strings.Repeat("long", 50),
@@ -44,9 +44,9 @@ var aggregates = []string{
 var aggregateTypes = []string{"order", "invoice"}
 
 // load is a set of concurrent writers. Each takes the sequence number of an
-// aggregate under a row lock, so that numbers are given in commit order.
+// aggregate under a row lock, so that numbers are assigned in commit order.
 type load struct {
-	dsn     func() string // asked at each connection: a fail-over moves it
+	dsn     func() string // called for each connection: a fail-over moves it
 	journal *journal
 	stopped atomic.Bool
 	running sync.WaitGroup
@@ -69,7 +69,7 @@ func (l *load) stop() {
 	l.running.Wait()
 }
 
-// more does n transactions, when the writers have ended.
+// more does n transactions after the writers have ended.
 func (l *load) more(ctx context.Context, random *rand.Rand, n int) {
 	w := &writer{load: l, random: random}
 	defer w.disconnect(context.WithoutCancel(ctx))
@@ -80,7 +80,7 @@ func (l *load) more(ctx context.Context, random *rand.Rand, n int) {
 	}
 }
 
-// writer is one of them. Not for concurrent use.
+// writer is one of the writers. It is not safe for concurrent use.
 type writer struct {
 	load   *load
 	random *rand.Rand
@@ -127,7 +127,7 @@ func (w *writer) disconnect(ctx context.Context) {
 // transaction does one transaction of a random kind.
 func (w *writer) transaction(ctx context.Context) { w.transact(ctx, w.fill) }
 
-// transact does one transaction and notes its outcome.
+// transact does one transaction and records its outcome.
 func (w *writer) transact(ctx context.Context, fill func(context.Context, pgx.Tx, *transaction) error) {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
@@ -150,7 +150,8 @@ func (w *writer) transact(ctx context.Context, fill func(context.Context, pgx.Tx
 	end := outcomeOf(tx.Commit(ctx))
 	var upper lsn
 	if end == committed {
-		// Not known if the connection ends here; then resolve gives the end.
+		// Not known if the connection ends here. In that case resolve supplies
+		// the end.
 		_ = w.conn.QueryRow(ctx, "select pg_current_wal_insert_lsn() - '0/0'::pg_lsn").Scan(&upper)
 	}
 	w.load.journal.settle(t, end, upper)
@@ -167,7 +168,7 @@ func (l *load) large(ctx context.Context, seed uint64, rows int) {
 	}
 }
 
-// outcomeOf reads the answer to COMMIT.
+// outcomeOf interprets the answer to COMMIT.
 func outcomeOf(err error) outcome {
 	if err == nil {
 		return committed
@@ -184,7 +185,7 @@ func outcomeOf(err error) outcome {
 // errRollback makes a transaction end with ROLLBACK on purpose.
 var errRollback = errors.New("rolled back on purpose")
 
-// fill does what a transaction of a random kind does.
+// fill does the work of a transaction of a random kind.
 func (w *writer) fill(ctx context.Context, tx pgx.Tx, t *transaction) error {
 	switch dice := w.random.IntN(100); {
 	case dice < 40:
@@ -208,8 +209,8 @@ func (w *writer) fill(ctx context.Context, tx pgx.Tx, t *transaction) error {
 
 func (w *writer) aggregate() string { return aggregates[w.random.IntN(len(aggregates))] }
 
-// several writes to some aggregates, in the order of their names, so that two
-// transactions do not wait for each other.
+// several writes to some aggregates in the order of their names, so that no two
+// transactions wait for each other.
 func (w *writer) several(ctx context.Context, tx pgx.Tx, t *transaction) error {
 	var names []string
 	for range 2 + w.random.IntN(3) {
@@ -224,7 +225,8 @@ func (w *writer) several(ctx context.Context, tx pgx.Tx, t *transaction) error {
 	return nil
 }
 
-// savepoint keeps what comes before and after, and undoes what is between.
+// savepoint keeps the inserts before and after a savepoint, and undoes those in
+// between.
 func (w *writer) savepoint(ctx context.Context, tx pgx.Tx, t *transaction) error {
 	name := w.aggregate()
 	if err := w.insert(ctx, tx, t, name, 1, 0); err != nil {
@@ -283,12 +285,13 @@ func (w *writer) copy(ctx context.Context, tx pgx.Tx, t *transaction, aggregate 
 	if err != nil {
 		return err
 	}
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"outbox"}, []string{"id", "aggregatetype", "aggregateid", "type", "payload"}, pgx.CopyFromRows(rows))
+	_, err = tx.CopyFrom(ctx, pgx.Identifier{"outbox"},
+		[]string{"id", "aggregatetype", "aggregateid", "type", "payload"}, pgx.CopyFromRows(rows))
 	return err
 }
 
-// rows takes sequence numbers, holding the aggregate's lock until the end of
-// the transaction, notes the events, and returns the values of their rows.
+// rows takes sequence numbers and holds the aggregate's lock until the end of
+// the transaction. It records the events and returns the values of their rows.
 func (w *writer) rows(ctx context.Context, tx pgx.Tx, t *transaction, aggregate string, n, extra int) ([][]any, error) {
 	var last int64
 	err := tx.QueryRow(ctx, `insert into aggregate values ($1, $2)
@@ -309,8 +312,8 @@ func (w *writer) rows(ctx context.Context, tx pgx.Tx, t *transaction, aggregate 
 	return rows, nil
 }
 
-// pause waits, for no longer than ctx lasts. It is for the moments at which
-// accidents come, never for something that must happen.
+// pause waits, but no longer than ctx lasts. It is for the moments at which
+// accidents happen, never for something that must happen.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// binary is the streamer under test: STREAMER_FAULTS_BINARY, or built once.
+// binary is the streamer under test: STREAMER_FAULTS_BINARY, or one built once.
 var binary = os.Getenv("STREAMER_FAULTS_BINARY")
 
 func TestMain(m *testing.M) {
@@ -52,8 +52,8 @@ var (
 	threeNodes testserver.Shared[*kafkatest.Cluster]
 )
 
-// server is the PostgreSQL server of a run: the shared one of the version, or
-// one of its own if the fault needs it.
+// server returns the PostgreSQL server of a run: the shared one of the version,
+// or a separate one if the fault needs it.
 func server(t *testing.T, f fault, version string) *pgtest.Server {
 	t.Helper()
 	if f.postgres != nil {
@@ -78,7 +78,7 @@ func sharedServer(t *testing.T, version string) *pgtest.Server {
 	return s
 }
 
-// cluster is the Kafka cluster of a run.
+// cluster returns the Kafka cluster of a run.
 func cluster(t *testing.T, f fault) *kafkatest.Cluster {
 	t.Helper()
 	if f.kafka != nil {
@@ -94,7 +94,7 @@ func cluster(t *testing.T, f fault) *kafkatest.Cluster {
 	return c
 }
 
-// progress shows a download at once.
+// progress shows the progress of a download at once.
 func progress(line string) { fmt.Println("faults:", line) }
 
 func closeServers() {
@@ -112,7 +112,7 @@ func complain(err error) {
 	}
 }
 
-// results collects what the runs give.
+// results collects the results of the runs.
 var results collection
 
 type collection struct {
@@ -126,7 +126,7 @@ func (c *collection) add(r matrix.Result) {
 	c.all = append(c.all, r)
 }
 
-// save merges the results into a file; without a name it does nothing.
+// save merges the results into a file. Without a file name it does nothing.
 func (c *collection) save(path string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -75,8 +75,8 @@ var _ = register(
 	},
 )
 
-// behindProxy lets the streamer, not the writers, reach PostgreSQL through a
-// proxy.
+// behindProxy lets the streamer, but not the writers, reach PostgreSQL through
+// a proxy.
 func (r *run) behindProxy() {
 	r.t.Helper()
 	r.proxy = proxytest.New(r.t, serverAddress(r.pg))
@@ -85,8 +85,9 @@ func (r *run) behindProxy() {
 	r.connect(through)
 }
 
-// resetSomewhere resets the connections there are within their next bytes, and
-// those that follow now during the handshake, now in the middle of the stream.
+// resetSomewhere resets the existing connections within their next bytes. It
+// also resets later ones, some during the handshake and some in the middle of
+// the stream.
 func (r *run) resetSomewhere() {
 	n := 1 + r.random.Int64N(2000)
 	if r.random.IntN(2) == 0 {
@@ -95,8 +96,7 @@ func (r *run) resetSomewhere() {
 	r.proxy.ResetAfter(n)
 }
 
-// turnTLSOn gives the server a certificate and makes the streamer insist on
-// TLS.
+// turnTLSOn gives the server a certificate and makes the streamer require TLS.
 func (r *run) turnTLSOn() {
 	r.t.Helper()
 	certificate, key, err := selfSigned()
@@ -135,5 +135,6 @@ func selfSigned() (certificate, key []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: signed}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
 }

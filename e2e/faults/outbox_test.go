@@ -2,7 +2,7 @@ package faults
 
 import "github.com/stretchr/testify/assert"
 
-// cleaning makes the streamer delete what it has published almost at once.
+// cleaning makes the streamer delete published rows almost at once.
 var cleaning = map[string]string{
 	"outbox.cleanup.mode": "delete", "outbox.cleanup.time_column": "created_at",
 	"outbox.cleanup.retention": "1s", "outbox.cleanup.interval": "100ms", "outbox.cleanup.pause": "1ms",
@@ -11,7 +11,8 @@ var cleaning = map[string]string{
 var _ = register(
 	fault{
 		name: "outbox split by inheritance", group: postgresGroup, expect: refuses,
-		what:     "a table that inherits from the outbox appears, and a trigger stores all rows in it, while the streamer cleans up; after the refusal the rows are moved into the outbox itself",
+		what: "a table that inherits from the outbox appears, and a trigger stores all rows in it, " +
+			"while the streamer cleans up; after the refusal the rows are moved into the outbox itself",
 		says:     []string{`table public.outbox_2026 inherits from outbox table public.outbox`, `NO INHERIT`, position},
 		settings: cleaning, prepare: (*run).dateRows,
 		strike: (*run).splitByInheritance, refused: (*run).uniteOutbox, judge: apartFromUnpublished,
@@ -25,15 +26,15 @@ var _ = register(
 	},
 )
 
-// dateRows lets rows tell when they were written.
+// dateRows makes rows say when they were written.
 func (r *run) dateRows() {
 	r.t.Helper()
 	r.exec("alter table outbox add column created_at timestamptz not null default clock_timestamp()")
 }
 
 // splitByInheritance stores rows in a table that inherits from the outbox. It
-// keeps those that their own transaction deletes: in no stream, they would be
-// nowhere.
+// keeps rows that their own transaction deletes. They are in no stream and
+// would otherwise be nowhere.
 func (r *run) splitByInheritance() {
 	r.t.Helper()
 	r.exec(`begin;
@@ -46,7 +47,8 @@ func (r *run) splitByInheritance() {
 	r.written(1 << 14)
 }
 
-// uniteOutbox is the operator's way out, as docs/how-to/clean-up.md has it.
+// uniteOutbox is the operator's remedy, as docs/how-to/clean-up.md describes
+// it.
 func (r *run) uniteOutbox() {
 	r.t.Helper()
 	output, code := r.command("verify")

@@ -32,7 +32,7 @@ var _ = register(
 
 func (r *run) deadLetters() string { return r.prefix + "-letters" }
 
-// poisonRow commits a row that the writers know nothing of.
+// poisonRow commits a row that is not in the writers' journal.
 func (r *run) poisonRow() {
 	r.t.Helper()
 	id := uuid.NewString()
@@ -40,8 +40,8 @@ func (r *run) poisonRow() {
 	r.poisoned = append(r.poisoned, id)
 }
 
-// judgeDeadLetters wants each poison row among the dead letters, once, and
-// nothing wrong with the others.
+// judgeDeadLetters requires each poison row among the dead letters, once, and
+// no damage to the other rows.
 func (r *run) judgeDeadLetters(found findings) {
 	r.t.Helper()
 	assert.Zero(r.t, found)

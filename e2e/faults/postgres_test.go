@@ -18,7 +18,7 @@ import (
 // position is an LSN in a sentence.
 const position = `[0-9A-F]+/[0-9A-F]+`
 
-// own asks for a server of the run's own with the usual settings.
+// own requests a server for this run alone, with the usual settings.
 var own = map[string]string{}
 
 var _ = register(
@@ -26,7 +26,7 @@ var _ = register(
 		name: "immediate stop", group: postgresGroup, stop: stopped,
 		what: "PostgreSQL is stopped at once, without a checkpoint, and goes through crash recovery",
 		// Without fsync a crash of the server loses nothing as long as the
-		// machine lives.
+		// machine stays up.
 		postgres: own, times: strikes(4), recover: true,
 		strike: func(r *run) { require.NoError(r.t, r.pg.StopImmediate()) },
 		heal:   (*run).startPostgres,
@@ -77,7 +77,8 @@ var _ = register(
 		times: strikes(10),
 		strike: func(r *run) {
 			r.moment(0, 1000)
-			r.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'streamer%' and backend_type = 'client backend'")
+			r.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() " +
+				"and application_name like 'streamer%' and backend_type = 'client backend'")
 		},
 	},
 	fault{
@@ -140,7 +141,8 @@ var _ = register(
 		strike: whileDown(func(r *run) {
 			r.written(1 << 16)
 			r.slotMoves()
-			r.eventuallyExec("select count(*) from pg_logical_slot_get_binary_changes($1, null, null, 'proto_version', '1', 'publication_names', 'streamer')", r.slot)
+			r.eventuallyExec("select count(*) from pg_logical_slot_get_binary_changes("+
+				"$1, null, null, 'proto_version', '1', 'publication_names', 'streamer')", r.slot)
 		}),
 	},
 	fault{
@@ -176,7 +178,7 @@ var _ = register(
 		name: "publication dropped", group: postgresGroup, expect: refuses,
 		what:   "the publication is dropped while the streamer runs",
 		says:   []string{`publication "streamer"`, position},
-		strike: func(r *run) { r.exec("drop publication streamer") }, // noticed at the next row or look at the catalog
+		strike: func(r *run) { r.exec("drop publication streamer") }, // noticed at the next row or check of the catalog
 	},
 	fault{
 		name: "publication created again", group: postgresGroup, expect: refuses,
@@ -193,7 +195,8 @@ var _ = register(
 		what:  "the publication is dropped and created again in one transaction, so that no row is without it",
 		times: strikes(2), recover: true,
 		strike: func(r *run) {
-			r.exec("do $$ begin drop publication streamer; create publication streamer for table outbox with (publish = 'insert', publish_via_partition_root = true); end $$")
+			r.exec("do $$ begin drop publication streamer; " +
+				"create publication streamer for table outbox with (publish = 'insert', publish_via_partition_root = true); end $$")
 			r.inspected()
 		},
 	},
@@ -300,7 +303,7 @@ var _ = register(
 	},
 )
 
-// publish makes the publication anew, before anything is published.
+// publish creates publication and slot again, before anything is published.
 func (r *run) publish(what string) {
 	r.t.Helper()
 	r.exec("drop publication streamer")
@@ -309,7 +312,8 @@ func (r *run) publish(what string) {
 	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 }
 
-// inspected lets the streamer look at the catalog, which it does every 5 s.
+// inspected waits until the streamer has checked the catalog, which it does
+// every 5 s.
 func (r *run) inspected() { r.moment(6000, 7000) }
 
 // committed waits until the writers have committed more events.
@@ -337,10 +341,10 @@ func (r *run) startPostgres() {
 	require.NoError(r.t, r.pg.StartAgain(r.ctx))
 }
 
-// restartWithoutBroker restarts PostgreSQL while the broker answers nothing. A
-// server that shuts down waits for a walsender's acknowledgements; the streamer
-// leaves after 10 s, as long as pgtest waits before it ends the server the hard
-// way.
+// restartWithoutBroker restarts PostgreSQL while the broker does not answer. A
+// server that shuts down waits for a walsender's acknowledgements. The streamer
+// leaves after 10 s. That is as long as pgtest waits before it ends the server
+// by force.
 func (r *run) restartWithoutBroker() {
 	require.NoError(r.t, r.kafka.PauseBroker(0))
 	r.moment(200, 1500)
@@ -353,8 +357,8 @@ func (r *run) restartWithoutBroker() {
 	r.startPostgres()
 }
 
-// whileDown is a strike that kills the streamer, does something, and starts it
-// again.
+// whileDown is a strike that kills the streamer, does something, and starts the
+// streamer again.
 func whileDown(do func(r *run)) func(r *run) {
 	return func(r *run) {
 		r.streamer.end(syscall.SIGKILL)
@@ -365,14 +369,15 @@ func whileDown(do func(r *run)) func(r *run) {
 }
 
 // apartFromUnpublished judges a run in which rows were committed while the
-// table was in no publication: they are in no stream, so the slot's position
-// passes them, whoever reads it. That the streamer says so is what counts.
+// table was in no publication. They are in no stream, so the slot's position
+// passes them, whichever client reads it. What counts is that the streamer says
+// so.
 func apartFromUnpublished(r *run, found findings) {
 	found.Early = 0
 	assert.Zero(r.t, found)
 }
 
-// apartFromTheGap judges the same when rows behind the gap were published before
+// apartFromTheGap judges the same when rows after the gap were published before
 // it was noticed.
 func apartFromTheGap(r *run, found findings) {
 	r.result.Note = fmt.Sprintf("%d rows committed meanwhile are in no stream, as it says", found.Lost)
@@ -380,7 +385,7 @@ func apartFromTheGap(r *run, found findings) {
 	assert.Zero(r.t, found)
 }
 
-// dropSlot drops the slot, ending whoever uses it.
+// dropSlot drops the slot and ends its reader.
 func (r *run) dropSlot() {
 	r.t.Helper()
 	r.slotMoves()
@@ -394,7 +399,7 @@ func (r *run) dropSlot() {
 	})
 }
 
-// eventuallyExec repeats a statement while the slot is in use: a server needs a
+// eventuallyExec repeats a statement while the slot is in use. A server needs a
 // moment to notice that a streamer has gone.
 func (r *run) eventuallyExec(sql string, arguments ...any) {
 	r.t.Helper()
@@ -410,7 +415,7 @@ func (r *run) eventuallyExec(sql string, arguments ...any) {
 	})
 }
 
-// written waits until the writers have brought the log forward by some bytes.
+// written waits until the writers have moved the WAL forward by some bytes.
 func (r *run) written(bytes int) {
 	r.t.Helper()
 	conn := r.open()
@@ -424,13 +429,14 @@ func (r *run) written(bytes int) {
 	})
 }
 
-// outgrow fills the log until the slot is invalidated.
+// outgrow fills the WAL until the slot is invalidated.
 func (r *run) outgrow() {
 	r.t.Helper()
 	conn := r.open()
 	defer conn.Close(r.ctx)
 	r.until("the slot is invalidated", func() bool {
-		_, err := conn.Exec(r.ctx, "select pg_logical_emit_message(false, 'filler', $1::text) from generate_series(1, 16)", strings.Repeat("x", 1<<20))
+		_, err := conn.Exec(r.ctx, "select pg_logical_emit_message(false, 'filler', $1::text) "+
+			"from generate_series(1, 16)", strings.Repeat("x", 1<<20))
 		require.NoError(r.t, err)
 		_, err = conn.Exec(r.ctx, "select pg_switch_wal()")
 		require.NoError(r.t, err)

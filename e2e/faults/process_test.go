@@ -109,8 +109,8 @@ var _ = register(
 	},
 )
 
-// killStreamer kills the streamer, now and then before it is ready, and looks
-// at once whether what PostgreSQL was told to forget is in Kafka.
+// killStreamer kills the streamer, sometimes before it is ready. It checks at
+// once whether what PostgreSQL was told to forget is in Kafka.
 func (r *run) killStreamer() {
 	if r.random.IntN(4) == 0 {
 		r.moment(0, 150)
@@ -122,7 +122,7 @@ func (r *run) killStreamer() {
 	if err := r.look(r.ctx); err != nil {
 		r.t.Errorf("look at Kafka after the kill: %v", err)
 	}
-	const checked = 100 // kills between two looks at the whole
+	const checked = 100 // kills between two checks of everything
 	if r.result.Kills%checked == 0 {
 		found, examples := r.audit.soFar()
 		require.Zero(r.t, found, "after %d kills: %s", r.result.Kills, strings.Join(examples, "\n"))
@@ -143,7 +143,8 @@ func (r *run) zombie() {
 	holder.signal(syscall.SIGSTOP)
 	began := time.Now()
 	r.until("the other instance has taken over", func() bool { return r.other(holder).streams() })
-	r.t.Logf("taken over after %s; the server ends the frozen holder's session after %s", time.Since(began).Round(time.Millisecond), idleSession)
+	r.t.Logf("taken over after %s; the server ends the frozen holder's session after %s",
+		time.Since(began).Round(time.Millisecond), idleSession)
 	r.progress()
 	holder.signal(syscall.SIGCONT)
 	r.progress()
@@ -160,7 +161,7 @@ func (r *run) killHolder() {
 }
 
 // killInHuge commits 300,000 rows in one transaction and kills the streamer
-// whenever it has published most of them.
+// each time it has published most of them.
 func (r *run) killInHuge() {
 	const rows, kills = 300_000, 5
 	before := r.audit.size()
@@ -175,8 +176,8 @@ func (r *run) killInHuge() {
 }
 
 // openAcrossKill leaves a transaction open while others are published and
-// confirmed and the streamer is killed. Its rows lie below what is confirmed, and
-// come when it commits.
+// confirmed and the streamer is killed. Its rows are below the confirmed
+// position, and arrive when it commits.
 func (r *run) openAcrossKill() {
 	const rows = 40
 	r.insertMany(fmt.Sprint("open-", r.result.Injections), rows, func() {
@@ -214,10 +215,10 @@ func (r *run) insertMany(name string, n int, beforeCommit func()) {
 	r.load.journal.settle(t, committed, 0)
 }
 
-// second adds an instance on the same slot; it starts with the first.
+// second adds an instance on the same slot. It starts together with the first.
 func (r *run) second() { r.extra = append(r.extra, r.newStreamer("b")) }
 
-// instances are all streamers of the run.
+// instances returns all streamers of the run.
 func (r *run) instances() []*streamer { return append([]*streamer{r.streamer}, r.extra...) }
 
 // holder waits until one instance streams, and returns it.
@@ -244,8 +245,8 @@ func (r *run) other(than *streamer) *streamer {
 	return than
 }
 
-// requireTimeNamespace skips where the boot-time clock of a process cannot be
-// moved: that needs Linux and privileges.
+// requireTimeNamespace skips the run where the boot-time clock of a process
+// cannot be moved. Moving it needs Linux and privileges.
 func requireTimeNamespace(r *run) {
 	r.t.Helper()
 	if output, err := exec.CommandContext(r.ctx, "unshare", "--time", "--boottime", "1", "true").CombinedOutput(); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// record is a record as it is in Kafka.
+// record is a record as stored in Kafka.
 type record struct {
 	topic      string
 	partition  int32
@@ -31,11 +31,11 @@ func (r record) header(name string) string {
 	return ""
 }
 
-// where is the record's place, for messages.
+// where returns the record's place, for messages.
 func (r record) where() string { return fmt.Sprintf("%s/%d@%d", r.topic, r.partition, r.offset) }
 
-// reader reads topics forward, each record once, with requests of its own:
-// it knows when it is at the end. Not for concurrent use.
+// reader reads topics forward, each record once, with requests of its own: it
+// knows when it is at the end. It is not safe for concurrent use.
 type reader struct {
 	cluster *kafkatest.Cluster
 	client  sarama.Client
@@ -47,9 +47,9 @@ func newReader(cluster *kafkatest.Cluster, topics ...string) *reader {
 	return &reader{cluster: cluster, topics: topics, next: map[string]map[int32]int64{}}
 }
 
-// read calls do for every record between the last read and the ends of the
-// partitions as they are now. A topic that does not exist yet is empty. After
-// an error it may be called again: no record is passed over or given twice.
+// read calls do for every record between the last read and the current ends of
+// the partitions. A topic that does not exist yet is empty. After an error it
+// may be called again: no record is skipped or delivered twice.
 func (r *reader) read(ctx context.Context, do func(record)) error {
 	if err := r.connect(); err != nil {
 		return err
@@ -139,7 +139,7 @@ func (r *reader) partition(ctx context.Context, topic string, partition int32, d
 	return nil
 }
 
-// errTruncated says that a partition is shorter than it was.
+// errTruncated says that a partition is shorter than before.
 var errTruncated = errors.New("partition was cut off or created again")
 
 func (r *reader) fetch(topic string, partition int32, offset int64) ([]*sarama.RecordBatch, error) {
@@ -170,8 +170,8 @@ func (r *reader) fetch(topic string, partition int32, offset int64) ([]*sarama.R
 	return batches, nil
 }
 
-// each calls do for the records of a batch from offset to before end. Markers
-// of transactions are no records.
+// each calls do for the records of a batch from offset to before end.
+// Transaction markers are not records.
 func each(batch *sarama.RecordBatch, topic string, partition int32, offset, end int64, do func(record)) {
 	if batch.Control {
 		return

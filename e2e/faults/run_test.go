@@ -34,16 +34,17 @@ const (
 	// drainTimeout is the streamer's deadline after SIGTERM.
 	drainTimeout = 5 * time.Second
 	// stopWithin is what SIGTERM may take: the deadline, the last checkpoint,
-	// the farewell, and a machine that is busy.
+	// the end of the replication stream, and a busy machine.
 	stopWithin = drainTimeout + 25*time.Second
-	// warmUp is how many events must have been published before a fault comes.
+	// warmUp is how many events must have been published before a fault
+	// strikes.
 	warmUp = 40
-	// secretPassword is in the connection string and must be in no log.
+	// secretPassword is in the connection string and must not be in any log.
 	secretPassword = "S3cr3t-of-the-database"
 )
 
-// run is one fault being played: a database, topics, a streamer and writers of
-// its own.
+// run is one fault being played, with its own database, topics, streamer and
+// writers.
 type run struct {
 	t      *testing.T
 	fault  fault
@@ -60,23 +61,23 @@ type run struct {
 	settings map[string]string // of the streamer
 	streamer *streamer
 	proxy    *proxytest.Proxy // between the streamer and PostgreSQL, if the fault has one
-	line     *proxytest.Proxy // to the server that a standby or a checkpoint store needs, if it is to be cut
-	attempts int              // that the checkpoint store had seen before it refused
-	standby  *pgtest.Server   // of the server, if the fault has one
-	store    *pgtest.Server   // of the checkpoints, if it is not pg
-	disk     *disk            // that the fault fills
+	line     *proxytest.Proxy // to the server of a standby or a checkpoint store, if that connection is to be cut
+	attempts int              // attempts that the checkpoint store had seen before it refused
+	standby  *pgtest.Server   // standby of the server, if the fault has one
+	store    *pgtest.Server   // server of the checkpoints, if it is not pg
+	disk     *disk            // file system that the fault fills
 	extra    []*streamer      // further instances on the same slot
 	load     *load
 	audit    *audit
 
 	mu      sync.Mutex
-	primary string // DSN of the database as it is now, for writers and checks
-	source  string // DSN of the server that is streamed from; empty: that is the primary
+	primary string // DSN of the current database, for writers and checks
+	source  string // DSN of the server that is streamed from; empty: the primary
 	through string // what the streamer connects to
 
 	result   matrix.Result
-	samples  int      // successful looks at the confirmed position
-	foreign  bool     // somebody else moves the slot: its position says nothing
+	samples  int      // successful reads of the confirmed position
+	foreign  bool     // another party moves the slot: its position says nothing
 	poisoned []string // event ids of rows that can never be events
 	sampling sync.WaitGroup
 	began    time.Time
@@ -140,7 +141,7 @@ func newRun(t *testing.T, f fault, version string) *run {
 	return r
 }
 
-// newSeed is STREAMER_FAULTS_SEED or a new one.
+// newSeed returns STREAMER_FAULTS_SEED or a new seed.
 func newSeed() uint64 {
 	if seed, err := strconv.ParseUint(os.Getenv("STREAMER_FAULTS_SEED"), 10, 64); err == nil {
 		return seed
@@ -148,7 +149,7 @@ func newSeed() uint64 {
 	return rand.Uint64()
 }
 
-// setUp makes database, publication and slot, and the streamer's settings.
+// setUp creates database, publication and slot, and the streamer's settings.
 func (r *run) setUp() {
 	r.t.Helper()
 	r.primary = r.pg.CreateDatabase(r.t)
@@ -185,7 +186,7 @@ func (r *run) setUp() {
 	}
 }
 
-// topic is the topic of an aggregate type.
+// topic returns the topic of an aggregate type.
 func (r *run) topic(aggregateType string) string { return r.prefix + "." + aggregateType }
 
 // set changes a setting of the streamer, for its next start.
@@ -202,7 +203,7 @@ func (r *run) connect(dsn string) {
 	r.through = dsn
 }
 
-// arguments are those of a command of the streamer.
+// arguments returns those of a command of the streamer.
 func (r *run) arguments(command ...string) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -219,18 +220,18 @@ func (r *run) command(command ...string) (output string, code int) {
 	r.t.Helper()
 	cmd := exec.CommandContext(r.ctx, binary, r.arguments(command...)...)
 	cmd.Dir, cmd.Env = r.folder, environment()
-	text, _ := cmd.CombinedOutput() // the exit code tells
+	text, _ := cmd.CombinedOutput() // the exit code says how it ended
 	return string(text), cmd.ProcessState.ExitCode()
 }
 
-// dsn is the database as it is now.
+// dsn returns the DSN of the current database.
 func (r *run) dsn() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.primary
 }
 
-// reading is the database where the slot is.
+// reading returns the DSN of the database with the slot.
 func (r *run) reading() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -244,8 +245,8 @@ func (r *run) moveTo(dsn string) {
 	r.primary, r.source = dsn, ""
 }
 
-// startWriters starts the load. The returned function ends it and finds out
-// how each transaction ended; it may be called again.
+// startWriters starts the load. The returned function ends it and finds out how
+// each transaction ended. That function may be called again.
 func (r *run) startWriters() (stop func()) {
 	r.load = startLoad(r.ctx, r.dsn, r.seed)
 	r.audit.journal = r.load.journal
@@ -254,21 +255,23 @@ func (r *run) startWriters() (stop func()) {
 	return stop
 }
 
-// stopWriters ends the writers and resolves what they do not know.
+// stopWriters ends the writers and resolves the outcomes that they do not know.
 func (r *run) stopWriters() {
 	r.t.Helper()
 	r.load.stop()
 	r.resolve()
 }
 
-// resolve finds out how each transaction ended, when nothing writes.
+// resolve finds out how each transaction ended. It may run only while nothing
+// writes.
 func (r *run) resolve() {
 	r.t.Helper()
 	conn := r.open()
 	defer conn.Close(r.ctx)
 	r.until("the writers' connections are gone", func() bool {
 		var left int
-		err := conn.QueryRow(r.ctx, "select count(*) from pg_stat_activity where datname = current_database() and application_name = $1", writerID).Scan(&left)
+		err := conn.QueryRow(r.ctx, "select count(*) from pg_stat_activity "+
+			"where datname = current_database() and application_name = $1", writerID).Scan(&left)
 		return err == nil && left == 0
 	})
 	var end lsn
@@ -287,8 +290,8 @@ func (r *run) resolve() {
 	}
 }
 
-// sample looks at the slot's confirmed position at short intervals: everything
-// below it must be in Kafka. The returned function ends that.
+// sample reads the slot's confirmed position at short intervals. Everything
+// below it must be in Kafka. The returned function ends the sampling.
 func (r *run) sample() (stop func()) {
 	ctx, cancel := context.WithCancel(r.ctx)
 	r.sampling.Go(func() {
@@ -321,7 +324,8 @@ func (r *run) look(ctx context.Context) error {
 	if err := r.audit.follow(ctx); err != nil {
 		return err
 	}
-	// Kafka may have been frozen meanwhile, and the position be another server's.
+	// Kafka may have been frozen in the meantime, and the position may be
+	// another server's.
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.foreign {
@@ -331,14 +335,14 @@ func (r *run) look(ctx context.Context) error {
 	return nil
 }
 
-// looked tells whether there was a successful look.
+// looked reports whether there was a successful look.
 func (r *run) looked() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.samples > 0
 }
 
-// slotMoves says that somebody else is going to move the slot.
+// slotMoves records that another party is going to move the slot.
 func (r *run) slotMoves() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -351,7 +355,8 @@ func (r *run) confirmedPosition(ctx context.Context) (position lsn, err error) {
 		return 0, err
 	}
 	defer conn.Close(ctx)
-	err = conn.QueryRow(ctx, "select confirmed_flush_lsn - '0/0'::pg_lsn from pg_replication_slots where slot_name = $1", r.slot).Scan(&position)
+	err = conn.QueryRow(ctx, "select confirmed_flush_lsn - '0/0'::pg_lsn "+
+		"from pg_replication_slots where slot_name = $1", r.slot).Scan(&position)
 	return position, err
 }
 
@@ -366,11 +371,11 @@ func (r *run) published(n int) {
 // progress waits until more events than now are in Kafka.
 func (r *run) progress() {
 	r.t.Helper()
-	_ = r.audit.follow(r.ctx) // it may be down just now
+	_ = r.audit.follow(r.ctx) // Kafka may be down at the moment
 	r.published(r.audit.size() + warmUp/4)
 }
 
-// playStrikes lets the fault come as often as it shall.
+// playStrikes lets the fault strike as often as it must.
 func (r *run) playStrikes() {
 	times := 1
 	if r.fault.times != nil {
@@ -401,7 +406,8 @@ func (r *run) hold() {
 	r.moment(300, 2000)
 }
 
-// playStop sends SIGTERM while the fault lasts, heals it, and starts again.
+// playStop sends SIGTERM while the fault lasts, heals it, and starts the
+// streamer again.
 func (r *run) playStop() {
 	r.strike()
 	r.moment(0, 1500)
@@ -413,9 +419,9 @@ func (r *run) playStop() {
 	r.streamer.start()
 }
 
-// awaitRefusal waits for exit code 3 and looks at what was said. It tells
-// whether the streamer has ended; if not, the audit will say what it has done
-// instead.
+// awaitRefusal waits for exit code 3 and checks the sentence. It reports
+// whether the streamer has ended. If not, the audit will say what the streamer
+// has done instead.
 func (r *run) awaitRefusal() bool {
 	r.t.Helper()
 	ended := r.wait(r.patience(), func() bool { return !r.streamer.running() })
@@ -451,8 +457,8 @@ func isReason(line string) bool {
 	return strings.HasPrefix(line, "streamer: ") || strings.HasPrefix(line, "fix: ")
 }
 
-// conclude waits until everything is published, makes sure that the fault is over,
-// stops the streamer and audits.
+// conclude waits until everything is published, makes sure that the fault is
+// over, stops the streamer and audits.
 func (r *run) conclude(refused bool) {
 	r.t.Helper()
 	if !refused {
@@ -477,7 +483,7 @@ func (r *run) conclude(refused bool) {
 }
 
 // quiet waits until everything committed is in Kafka and the slot is confirmed
-// up to the end of the log. What is still missing then is for the audit to say.
+// up to the end of the WAL. The audit judges what is still missing then.
 func (r *run) quiet() {
 	r.t.Helper()
 	r.awaitPublished()
@@ -497,8 +503,8 @@ func (r *run) awaitPublished() {
 	})
 }
 
-// requireDiscretion looks for what no log may hold: secrets, payloads, the
-// stacks of a crash.
+// requireDiscretion looks for what must not be in any log: secrets, payloads,
+// and the stacks of a crash.
 func (r *run) requireDiscretion() {
 	r.t.Helper()
 	for _, s := range r.instances() {
@@ -511,14 +517,14 @@ func (r *run) requireDiscretion() {
 	}
 }
 
-// unplayable ends a run that this machine does not allow. Its result says so.
+// unplayable ends a run that this machine does not allow. The result says so.
 func (r *run) unplayable(format string, arguments ...any) {
 	r.t.Helper()
 	r.result.Outcome, r.result.Note = matrix.Unplayed, fmt.Sprintf(format, arguments...)
 	r.t.Skip(r.result.Note)
 }
 
-// record gives the result to the collection.
+// record adds the result to the collection.
 func (r *run) record() {
 	switch {
 	case r.result.Outcome == matrix.Unplayed:
@@ -535,7 +541,7 @@ func (r *run) record() {
 	r.t.Logf("%s: %+v", r.fault.name, r.result)
 }
 
-// open gives a connection to the database as it is now. The caller closes it.
+// open returns a connection to the current database. The caller closes it.
 func (r *run) open() *pgx.Conn {
 	r.t.Helper()
 	conn, err := pgx.Connect(r.ctx, r.dsn())
@@ -550,7 +556,8 @@ func connect(ctx context.Context, dsn string) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, dsn)
 }
 
-// logEnd is the end of the database's log; 0 while it cannot be asked.
+// logEnd returns the end of the database's WAL, or 0 while the database cannot
+// be asked.
 func (r *run) logEnd() (end lsn) {
 	conn, err := connect(r.ctx, r.dsn())
 	if err != nil {
@@ -572,16 +579,16 @@ func (r *run) exec(sql string, arguments ...any) {
 	require.NoError(r.t, err, sql)
 }
 
-// moment is a random time in milliseconds after which an accident comes.
+// moment waits a random number of milliseconds before an accident happens.
 func (r *run) moment(from, to int) {
 	pause(r.ctx, time.Duration(from+r.random.IntN(to-from))*time.Millisecond)
 }
 
 // patience bounds the run's waits. A refusal comes soon or not at all: the
-// catalog is looked at twice a minute.
+// catalog is checked twice a minute.
 func (r *run) patience() time.Duration { return cmp.Or(r.fault.patience, patience) }
 
-// wait polls until the condition holds and tells whether it did in time.
+// wait polls until the condition holds and reports whether it did in time.
 func (r *run) wait(limit time.Duration, condition func() bool) bool {
 	deadline := time.Now().Add(limit)
 	for !condition() {
@@ -593,7 +600,7 @@ func (r *run) wait(limit time.Duration, condition func() bool) bool {
 	return true
 }
 
-// until polls until the condition holds and fails the test when it does not.
+// until polls until the condition holds and fails the test if it does not.
 func (r *run) until(what string, condition func() bool) {
 	r.t.Helper()
 	r.within(r.patience(), what, condition)

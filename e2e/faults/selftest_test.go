@@ -29,9 +29,9 @@ var _ = register(fault{
 
 const pausing = "pausing before the first write"
 
-// earlyZombie wakes the frozen instance in the moment in which nothing but the
-// fence keeps it out: its successor knows what has been published and has
-// published nothing itself. The streamer under test makes that moment long.
+// earlyZombie wakes the frozen instance at the moment at which only the fence
+// keeps it out. Its successor knows what has been published and has published
+// nothing itself. The streamer under test makes that moment long.
 func (r *run) earlyZombie() {
 	holder := r.holder()
 	other := r.other(holder)
@@ -45,8 +45,8 @@ func (r *run) earlyZombie() {
 
 // blunder is a way of being wrong, and where it is noticed.
 type blunder struct {
-	faults  string // of which one has to notice, see selected
-	notices string // what the audit says then, a regular expression
+	faults  string // one of these has to notice, see selected
+	notices string // what the audit then says, a regular expression
 	pause   time.Duration
 }
 
@@ -57,12 +57,16 @@ var blunders = map[mutation.Name]blunder{
 	mutation.ReorderOnRetry:               {faults: "the only broker killed,Kafka: leader moved", notices: `Misordered:[1-9]`},
 	mutation.FilterByRowLSN:               {faults: "open transaction", notices: `Lost:[1-9]|not the history that was published`},
 	mutation.SkipReadBack:                 {faults: "The streamer's process: SIGKILL", notices: `Repeated:[1-9]`},
-	mutation.NoFence:                      {faults: "early zombie", notices: `(Repeated|Misordered):[1-9]|not the history that was published|begins at .*, after the checkpoint`, pause: 3 * time.Second},
-	mutation.SwallowDecodeError:           {faults: "row without aggregate ID", notices: `goes on instead of refusing|Lost:[1-9]`},
+	mutation.NoFence: {
+		faults:  "early zombie",
+		notices: `(Repeated|Misordered):[1-9]|not the history that was published|begins at .*, after the checkpoint`,
+		pause:   3 * time.Second,
+	},
+	mutation.SwallowDecodeError: {faults: "row without aggregate ID", notices: `goes on instead of refusing|Lost:[1-9]`},
 }
 
 // TestHarnessNotices breaks the streamer on purpose, and expects the faults to
-// fail, for the right reason. Unbroken, the same build passes them.
+// fail for the right reason. Unbroken, the same build passes them.
 func TestHarnessNotices(t *testing.T) {
 	require.Len(t, blunders, len(mutation.All()), "a way of being wrong is not tried")
 	broken := filepath.Join(t.TempDir(), "streamer-that-can-be-broken")

@@ -13,7 +13,8 @@ import (
 var _ = register(
 	fault{
 		name: "standby that is streamed from is promoted", group: postgresGroup, since: 16,
-		what:     "the slot is on a standby, which is promoted when the primary dies; then the walsender is terminated, then the streamer is stopped and started",
+		what: "the slot is on a standby, which is promoted when the primary dies; " +
+			"then the walsender is terminated, then the streamer is stopped and started",
 		postgres: own, forgets: true,
 		prepare: (*run).streamFromStandby,
 		strike: func(r *run) {
@@ -25,7 +26,8 @@ var _ = register(
 	},
 	fault{
 		name: "connection string leads to the standby before its promotion", group: postgresGroup,
-		what:     "the streamer is sent to the standby while the primary still lives, by its running connection or by a start, and waits there until the standby is promoted",
+		what: "the streamer is sent to the standby while the primary still lives, " +
+			"by its running connection or by a start, and waits there until the standby is promoted",
 		postgres: own, forgets: true,
 		prepare: (*run).withLaggingStandby,
 		strike: func(r *run) {
@@ -39,7 +41,8 @@ var _ = register(
 	},
 	fault{
 		name: "connection string leads to a standby for a while", group: postgresGroup,
-		what:     "the streamer is sent to a standby on which it has no slot, by its running connection or by a start, and then back to the primary",
+		what: "the streamer is sent to a standby on which it has no slot, " +
+			"by its running connection or by a start, and then back to the primary",
 		postgres: own, times: strikes(2), recover: true,
 		prepare: (*run).withStandby,
 		strike:  (*run).sendToStandby,
@@ -77,7 +80,7 @@ func (r *run) streamFromStandby() {
 		created <- err
 	}()
 	r.until("the slot is created on the standby", func() bool {
-		r.exec("select pg_log_standby_snapshot()") // it waits for one
+		r.exec("select pg_log_standby_snapshot()") // creating the slot waits for it
 		select {
 		case err := <-created:
 			require.NoError(r.t, err)
@@ -88,13 +91,13 @@ func (r *run) streamFromStandby() {
 	})
 }
 
-// looked is what the streamer says of a standby: that it waits there, in the words of
-// the server where that does not know slots on standbys, or that it streams, which
-// PostgreSQL 16 lets it from a slot that was copied.
+// looked matches what the streamer says about a standby. It waits there, in the
+// words of a server that does not support slots on standbys. Or it streams,
+// which PostgreSQL 16 allows from a copied slot.
 var looked = regexp.MustCompile(`server is a standby|while in recovery|msg=streaming`)
 
-// sendToStandby sends the streamer to the standby, by its next connection or by a
-// start, and waits until it has looked there.
+// sendToStandby sends the streamer to the standby, with its next connection or
+// with a start, and waits until the streamer has looked there.
 func (r *run) sendToStandby() {
 	r.t.Helper()
 	restart := r.random.IntN(2) == 0
@@ -109,7 +112,7 @@ func (r *run) sendToStandby() {
 		r.proxy.Reset()
 	}
 	r.until("the streamer has looked at the standby", func() bool {
-		_, state := r.streamer.get("/readyz") // a log does not repeat itself
+		_, state := r.streamer.get("/readyz") // the log does not repeat a message
 		return looked.MatchString(state+r.streamer.log()[before:]) || !r.streamer.running()
 	})
 	assert.True(r.t, r.streamer.running(), "the streamer waits")

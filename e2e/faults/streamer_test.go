@@ -29,12 +29,12 @@ const (
 	exitSignal   = -1 // killed
 )
 
-// streamer is the built binary under a supervisor: when it ends with exit
-// code 1 or is killed, it is started again. Exit codes 0, 2, 3 and 4 are the
-// end. Its methods may be called from any goroutine.
+// streamer is the built binary under a supervisor. When it ends with exit code
+// 1 or is killed, it is started again. Exit codes 0, 2, 3 and 4 are final. Its
+// methods may be called from any goroutine.
 type streamer struct {
 	t         *testing.T
-	arguments func() []string // asked at each start
+	arguments func() []string // called at each start
 	logFile   string
 	address   string // of its HTTP endpoint
 
@@ -42,14 +42,14 @@ type streamer struct {
 	cmd      *exec.Cmd
 	alive    chan struct{} // closed when the process has ended
 	stopping bool          // do not start it again
-	wrapper  []string      // a program to start it with
-	logFrom  int           // where the log of the running process begins
+	wrapper  []string      // a program that starts it
+	logFrom  int           // start of the running process's part of the log
 	codes    []int         // of all processes so far
 	peak     int           // KiB: the largest VmHWM seen
 	ended    chan struct{}
 }
 
-// newStreamer prepares a streamer that is not started yet.
+// newStreamer prepares a streamer without starting it.
 func (r *run) newStreamer(name string) *streamer {
 	r.t.Helper()
 	ports, err := testserver.FreePorts(1)
@@ -67,7 +67,8 @@ func (r *run) newStreamer(name string) *streamer {
 	return s
 }
 
-// start starts the supervisor. It may be called again when it has ended.
+// start starts the supervisor. It may be called again after the supervisor has
+// ended.
 func (s *streamer) start() {
 	s.t.Helper()
 	s.mu.Lock()
@@ -101,27 +102,28 @@ func (s *streamer) launchLocked() error {
 	return nil
 }
 
-// environment is ours without what a streamer would take for its configuration.
+// environment returns the environment of the test, without variables that a
+// streamer would take for its configuration.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(v string) bool {
 		return strings.HasPrefix(v, "STREAMER_") || strings.HasPrefix(v, "PG")
 	})
 }
 
-// wrap makes another program start the streamer from now on; it must become
-// the streamer itself, with exec.
+// wrap makes another program start the streamer from now on. With exec that
+// program must become the streamer itself.
 func (s *streamer) wrap(program ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrapper = program
 }
 
-// supervise waits for each process and starts the next one until it shall not.
+// supervise waits for each process and starts the next one until it must not.
 func (s *streamer) supervise(ended chan struct{}) {
 	defer close(ended)
 	for {
 		began := time.Now()
-		_ = s.cmd.Wait() // the exit code tells
+		_ = s.cmd.Wait() // the exit code says how it ended
 		code := s.cmd.ProcessState.ExitCode()
 		close(s.alive)
 		if code == exitFailed && time.Since(began) < time.Second {
@@ -133,7 +135,7 @@ func (s *streamer) supervise(ended chan struct{}) {
 	}
 }
 
-// again notes an exit code and starts the next process if there shall be one.
+// again records an exit code and starts the next process if there must be one.
 func (s *streamer) again(code int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +156,7 @@ func (s *streamer) signal(signal syscall.Signal) {
 	}
 }
 
-// kill ends the process with SIGKILL and waits for its end; the supervisor
+// kill ends the process with SIGKILL and waits for its end. The supervisor
 // starts the next one.
 func (s *streamer) kill() {
 	s.mu.Lock()
@@ -181,7 +183,7 @@ func (s *streamer) end(signal syscall.Signal) int {
 	select {
 	case <-ended:
 	case <-time.After(90 * time.Second):
-		s.signal(syscall.SIGQUIT) // the stacks go to its log
+		s.signal(syscall.SIGQUIT) // writes the stacks to its log
 		s.t.Errorf("the streamer did not end within 90 s of %v", signal)
 		select {
 		case <-ended:
@@ -193,9 +195,9 @@ func (s *streamer) end(signal syscall.Signal) int {
 	return s.code()
 }
 
-// awaitBegun waits until the process listens to signals: in its first
-// milliseconds a SIGTERM ends it as it ends every program. A process that does
-// not get that far has ended.
+// awaitBegun waits until the process handles signals. In its first milliseconds
+// a SIGTERM ends it as it ends every program. A process that does not get that
+// far has ended.
 func (s *streamer) awaitBegun(ended chan struct{}) {
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); pause(s.t.Context(), 10*time.Millisecond) {
 		s.mu.Lock()
@@ -212,7 +214,7 @@ func (s *streamer) awaitBegun(ended chan struct{}) {
 	}
 }
 
-// running tells whether there is a process, or will be one soon.
+// running reports whether there is a process, or will be one soon.
 func (s *streamer) running() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -224,7 +226,7 @@ func (s *streamer) running() bool {
 	}
 }
 
-// code is the last exit code.
+// code returns the last exit code.
 func (s *streamer) code() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -234,7 +236,7 @@ func (s *streamer) code() int {
 	return s.codes[len(s.codes)-1]
 }
 
-// pid is the process id of the running process.
+// pid returns the process ID of the running process.
 func (s *streamer) pid() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -254,7 +256,8 @@ func (s *streamer) noteMemoryLocked() {
 	}
 }
 
-// peakMemory is the largest resident memory of any process so far, in bytes.
+// peakMemory returns the largest resident memory of any process so far, in
+// bytes.
 func (s *streamer) peakMemory() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -262,7 +265,7 @@ func (s *streamer) peakMemory() int {
 	return s.peak << 10
 }
 
-// log is what all processes have written.
+// log returns what all processes have written.
 func (s *streamer) log() string {
 	text, err := os.ReadFile(s.logFile)
 	if err != nil {
@@ -271,7 +274,7 @@ func (s *streamer) log() string {
 	return string(text)
 }
 
-// get asks the HTTP endpoint; code 0 is no answer.
+// get queries the HTTP endpoint. Code 0 means no answer.
 func (s *streamer) get(path string) (code int, body string) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Second)
 	defer cancel()
@@ -288,11 +291,11 @@ func (s *streamer) get(path string) (code int, body string) {
 	return response.StatusCode, string(text)
 }
 
-// streams tells whether it says that it is streaming.
+// streams reports whether the streamer says that it is streaming.
 func (s *streamer) streams() bool {
 	code, body := s.get("/readyz")
 	return code == http.StatusOK && !strings.Contains(body, "standby")
 }
 
-// tail is the end of a text.
+// tail returns the end of a text.
 func tail(text string, n int) string { return text[max(0, len(text)-n):] }

@@ -37,7 +37,7 @@ func (c chart) draw(s *svg, x, y, w, h float64) {
 		var path strings.Builder
 		previous := math.Inf(-1)
 		for _, p := range l.samples() {
-			begin := p.at-previous > 3*(c.to-c.from)/points // there is nothing in between
+			begin := p.at-previous > 3*(c.to-c.from)/points // no values in between
 			previous = p.at
 			step(&path, begin, left+width*(p.at-c.from)/(c.to-c.from), bottom-height*min(1, p.value/top))
 		}
@@ -48,7 +48,7 @@ func (c chart) draw(s *svg, x, y, w, h float64) {
 	}
 }
 
-// top is a round value above all others.
+// top returns a round value above all others.
 func (c chart) top() float64 {
 	highest := 0.0
 	for _, l := range c.lines {

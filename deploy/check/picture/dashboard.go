@@ -10,7 +10,7 @@ import (
 	"regexp"
 )
 
-// dashboard is what is used here of Grafana's format.
+// dashboard holds the parts of Grafana's format that are used here.
 type dashboard struct {
 	Title  string
 	Panels []panel
@@ -104,13 +104,16 @@ func (p panel) draw(s *svg, lines []line, from *source) {
 		s.text(x+w/2, y+h/2+20, 24, "middle", color, value)
 		return
 	}
-	chart{unit: p.FieldConfig.Defaults.Unit, lines: lines, from: float64(from.from.Unix()), to: float64(from.to.Unix())}.draw(s, x+10, y+28, w-20, h-36)
+	chart{
+		unit: p.FieldConfig.Defaults.Unit, lines: lines,
+		from: float64(from.from.Unix()), to: float64(from.to.Unix()),
+	}.draw(s, x+10, y+28, w-20, h-36)
 }
 
 // colors are those that a dashboard names.
 var colors = map[string]string{"green": "#1a7f37", "orange": "#bc4c00", "red": "#cf222e", "": "#24292e"}
 
-// stat is the newest value of the first line that has one.
+// stat returns the newest value of the first line that has one.
 func (p panel) stat(lines []line) (text, color string) {
 	about := p.FieldConfig.Defaults
 	for _, l := range lines {

@@ -1,5 +1,5 @@
-// Picture draws the pictures in docs/img: the dashboard, from what a Prometheus
-// has scraped, and what a command has printed. Both are SVG.
+// Picture draws the pictures in docs/img: the dashboard from what a Prometheus
+// has scraped, and the output of a command. Both are SVG.
 //
 //	go run ./picture dashboard -prometheus http://127.0.0.1:9090 -for 10m > ../../docs/img/dashboard.svg
 //	streamer status | go run ./picture terminal 'streamer status' > ../../docs/img/status.svg

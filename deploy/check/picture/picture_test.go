@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// prometheus answers each query with two series, and refuses what is no
-// expression.
+// prometheus answers each query with two series, and rejects anything that is
+// not an expression.
 func prometheus(t *testing.T) string {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, request *http.Request) {
@@ -32,13 +32,14 @@ func prometheus(t *testing.T) string {
 		assert.NoError(t, err)
 		assert.Equal(t, "/api/v1/query_range", request.URL.Path)
 		fmt.Fprintf(w, `{"data": {"result": [
-			{"metric": {"topic": "a<b"}, "values": [[%f, "1"], [%f, "NaN"], [%f, "3000"]]}, {"metric": {"topic": "c"}, "values": []}]}}`, start, start+1, start+2)
+			{"metric": {"topic": "a<b"}, "values": [[%f, "1"], [%f, "NaN"], [%f, "3000"]]}, `+
+			`{"metric": {"topic": "c"}, "values": []}]}}`, start, start+1, start+2)
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
 }
 
-// wellFormed gives the texts of a picture.
+// wellFormed returns the texts of a picture.
 func wellFormed(t *testing.T, picture string) (texts string) {
 	t.Helper()
 	for decoder := xml.NewDecoder(strings.NewReader(picture)); ; {
@@ -56,7 +57,9 @@ func wellFormed(t *testing.T, picture string) (texts string) {
 func TestDashboardIsDrawn(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
-	require.NoError(t, run(t.Context(), []string{"dashboard", "-prometheus", prometheus(t), "-dashboard", "../../compose/grafana/dashboards/streamer.json"}, nil, &out))
+	require.NoError(t, run(t.Context(), []string{
+		"dashboard", "-prometheus", prometheus(t), "-dashboard", "../../compose/grafana/dashboards/streamer.json",
+	}, nil, &out))
 	texts := wellFormed(t, out.String())
 	board, err := readDashboard("../../compose/grafana/dashboards/streamer.json")
 	require.NoError(t, err)
@@ -76,7 +79,8 @@ func TestTerminalIsDrawn(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	long := "warn  slot — " + strings.Repeat("word ", 40)
-	require.NoError(t, run(t.Context(), []string{"terminal", "streamer doctor"}, strings.NewReader("ok    Kafka — <reachable>\n"+long), &out))
+	require.NoError(t, run(t.Context(), []string{"terminal", "streamer doctor"},
+		strings.NewReader("ok    Kafka — <reachable>\n"+long), &out))
 	texts := wellFormed(t, out.String())
 	assert.Contains(t, texts, "$ streamer doctor\nok    Kafka — <reachable>\n")
 	assert.Equal(t, 40, strings.Count(texts, "word"))

@@ -14,13 +14,13 @@ import (
 // points is how many values of a series are drawn.
 const points = 240
 
-// source asks Prometheus about a stretch of time.
+// source queries Prometheus for a period of time.
 type source struct {
 	url      string
 	from, to time.Time
 }
 
-// series is what one line of a panel shows.
+// series is the data of one line of a panel.
 type series struct {
 	Metric map[string]string
 	Values [][2]any // seconds, and a number as text
@@ -41,7 +41,7 @@ func (s series) samples() []sample {
 	return all
 }
 
-// last is the newest value.
+// last returns the newest value.
 func (s series) last() (value float64, known bool) {
 	all := s.samples()
 	if len(all) == 0 {
@@ -50,8 +50,8 @@ func (s series) last() (value float64, known bool) {
 	return all[len(all)-1].value, true
 }
 
-// query asks for an expression of a dashboard, with Grafana's variables: over the
-// whole stretch, or at its end.
+// query evaluates an expression of a dashboard, with Grafana's variables, over
+// the whole period or at its end.
 func (s *source) query(ctx context.Context, expression string, instant bool) ([]series, error) {
 	span, from := s.to.Sub(s.from), s.from
 	if instant {

@@ -13,7 +13,8 @@ type svg struct{ body bytes.Buffer }
 
 func newSVG(width, height int, background string) *svg {
 	s := &svg{}
-	fmt.Fprintf(&s.body, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="Helvetica,Arial,sans-serif">`+"\n", width, height)
+	fmt.Fprintf(&s.body, `<svg xmlns="http://www.w3.org/2000/svg" `+
+		`viewBox="0 0 %d %d" font-family="Helvetica,Arial,sans-serif">`+"\n", width, height)
 	s.rect(0, 0, float64(width), float64(height), background)
 	return s
 }
@@ -39,10 +40,11 @@ func step(path *strings.Builder, begin bool, x, y float64) {
 	fmt.Fprintf(path, "%s%.1f %.1f", command, x, y)
 }
 
-// text writes a text that begins, ends or has its middle at x.
+// text writes a text that begins, ends or is centred at x.
 func (s *svg) text(x, y, size float64, anchor, color, text string, attributes ...string) {
-	fmt.Fprintf(&s.body, `<text x="%.1f" y="%.1f" font-size="%.4g" text-anchor="%s" fill="%s" %s>`, x, y, size, anchor, color, strings.Join(attributes, " "))
-	_ = xml.EscapeText(&s.body, []byte(text)) // a buffer takes everything
+	fmt.Fprintf(&s.body, `<text x="%.1f" y="%.1f" font-size="%.4g" text-anchor="%s" fill="%s" %s>`,
+		x, y, size, anchor, color, strings.Join(attributes, " "))
+	_ = xml.EscapeText(&s.body, []byte(text)) // a buffer accepts everything
 	s.body.WriteString("</text>\n")
 }
 

@@ -15,12 +15,13 @@ const (
 	lineStep  = 19
 )
 
-// verdicts are what begins a line of the doctor, and its color.
+// verdicts matches the verdict at the beginning of a line of the doctor, and
+// determines its color.
 var verdicts = regexp.MustCompile(`^(ok|warn|FAIL) `)
 
 var verdictColors = map[string]string{"ok": "#7ee787", "warn": "#f2cc60", "FAIL": "#ff7b72", "": "#e6edf3"}
 
-// drawTerminal draws a command and what it has printed.
+// drawTerminal draws a command and its output.
 func drawTerminal(out io.Writer, command string, printed io.Reader) error {
 	type row struct{ text, color string }
 	rows := []row{{"$ " + command, "#79c0ff"}}
@@ -32,12 +33,13 @@ func drawTerminal(out io.Writer, command string, printed io.Reader) error {
 	}
 	s := newSVG(int(math.Ceil(widest*character))+40, len(rows)*lineStep+30, "#0d1117")
 	for i, r := range rows {
-		s.text(20, float64(28+i*lineStep), 13, "start", r.color, r.text, `font-family="Menlo,Consolas,'DejaVu Sans Mono',monospace"`, `xml:space="preserve"`)
+		s.text(20, float64(28+i*lineStep), 13, "start", r.color, r.text,
+			`font-family="Menlo,Consolas,'DejaVu Sans Mono',monospace"`, `xml:space="preserve"`)
 	}
 	return s.write(out)
 }
 
-// wrap breaks a line between words. What follows is indented.
+// wrap breaks a line between words and indents the continuation.
 func wrap(text string) (parts []string) {
 	const indent = "      "
 	for utf8.RuneCountInString(text) > widest {

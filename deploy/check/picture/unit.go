@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// format writes a value in a unit of Grafana's.
+// format writes a value in one of Grafana's units.
 func format(value float64, unit string) string {
 	switch unit {
 	case "bytes":
@@ -36,7 +36,7 @@ func scaled(value, step float64, suffixes []string) string {
 	return trim(value) + suffixes[i]
 }
 
-// trim writes three digits at most, unless there are more before the point.
+// trim writes at most three digits, unless there are more before the point.
 func trim(value float64) string {
 	digits := max(0, 2-int(math.Log10(max(1, math.Abs(value)))))
 	text := strconv.FormatFloat(value, 'f', digits, 64)

@@ -71,7 +71,7 @@ func TestInsert(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The page shows what the results say.
+// The page shows the current results.
 func TestPageIsUpToDate(t *testing.T) {
 	t.Parallel()
 	results, err := matrix.Load("../results.json")

@@ -13,8 +13,8 @@ import (
 
 // Outcomes of a fault.
 const (
-	Survived = "survived" // went on by itself, everything is there
-	Refused  = "refused"  // exit code 3 with a sentence, as it should be
+	Survived = "survived" // continued by itself, everything is there
+	Refused  = "refused"  // exit code 3 with a sentence, as expected
 	Failed   = "FAILED"   // not as expected
 	Unplayed = "unplayed" // the machine does not allow it; Note says why
 )
@@ -42,14 +42,14 @@ type Result struct {
 	Seed       uint64  `json:"seed"`
 }
 
-// key tells which results are about the same thing: a newer one replaces an
-// older one.
+// key identifies what a result is about. A newer result with the same key
+// replaces an older one.
 func (r Result) key() string {
 	major, _, _ := cutVersion(r.PostgreSQL)
 	return fmt.Sprintf("%s\x00%s\x00%s\x00%d", r.Group, r.Fault, major, r.Brokers)
 }
 
-// Load reads results; a file that does not exist holds none.
+// Load reads results. A file that does not exist holds none.
 func Load(path string) ([]Result, error) {
 	content, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
@@ -65,8 +65,8 @@ func Load(path string) ([]Result, error) {
 	return results, nil
 }
 
-// Merge returns the results with the newer ones in the place of those about
-// the same fault, version and number of brokers; sorted.
+// Merge returns the sorted results. Newer results replace those for the same
+// fault, version and number of brokers.
 func Merge(older, newer []Result) []Result {
 	byKey := map[string]Result{}
 	for _, r := range slices.Concat(older, newer) {
@@ -80,8 +80,8 @@ func Merge(older, newer []Result) []Result {
 	return merged
 }
 
-// Save writes results, one field a line, so that a change of one is seen in a
-// diff.
+// Save writes results with one field on each line, so that a diff shows each
+// change.
 func Save(path string, results []Result) error {
 	content, err := json.MarshalIndent(results, "", "  ")
 	if err != nil {

@@ -25,8 +25,8 @@ func Insert(page, text string) (string, error) {
 	return before + Begin + "\n\n" + text + "\n" + End + after, nil
 }
 
-// Tables renders the totals and one table for each group: a line for each
-// fault, a column for each version of PostgreSQL.
+// Tables renders the totals and one table for each group. Each table has a line
+// for each fault and a column for each version of PostgreSQL.
 func Tables(results []Result) string {
 	var text strings.Builder
 	text.WriteString(totals(results))
@@ -112,7 +112,7 @@ func columns(versions []string) string {
 	return text.String()
 }
 
-// cell is the outcome, what was done how often, and the damage if any.
+// cell renders the outcome, what was done and how often, and the damage if any.
 func cell(r Result) string {
 	parts := []string{r.Outcome, fmt.Sprintf("%d×", r.Injections), fmt.Sprintf("%d events", r.Events)}
 	for _, damage := range []struct {
@@ -157,6 +157,6 @@ func compareVersions(a, b string) int {
 }
 
 func number(text string) int {
-	n, _ := strconv.Atoi(text) // what is no number sorts first
+	n, _ := strconv.Atoi(text) // anything that is not a number sorts first
 	return n
 }

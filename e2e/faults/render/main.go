@@ -1,5 +1,5 @@
 // Command render writes the results of the fault matrix into the table of
-// docs/reliability.md. It is run in e2e/faults, by make faults and go generate.
+// docs/reliability.md. make faults and go generate run it in e2e/faults.
 package main
 
 import (

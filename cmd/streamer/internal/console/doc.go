@@ -1,6 +1,10 @@
-// Package console is what every command shares with a terminal: the streams it
-// reads and writes, tables and JSON, numbers and durations for people, positions
-// and times as they are typed, the logger, and the version.
+// Package console holds what every command shares with a terminal:
 //
-// It asks no server and knows no command. Start at [Streams].
+//   - the streams it reads and writes
+//   - tables and JSON
+//   - numbers and durations in readable form
+//   - positions and times as the operator types them
+//   - the logger and the version
+//
+// It connects to no server and knows no command. Start at [Streams].
 package console

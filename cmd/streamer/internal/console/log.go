@@ -9,7 +9,8 @@ import (
 	"github.com/outboxstream/streamer/internal/ops"
 )
 
-// NewLogger writes text on a terminal and JSON elsewhere, unless told.
+// NewLogger writes text to a terminal and JSON elsewhere, unless the
+// configuration says otherwise.
 func NewLogger(w io.Writer, c config.Log) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
@@ -26,7 +27,7 @@ func LogsJSON(w io.Writer, c config.Log) bool {
 	return c.Format == config.LogFormatJSON || c.Format == config.LogFormatAuto && !IsTerminal(w)
 }
 
-// IsTerminal reports whether a person reads what is written.
+// IsTerminal reports whether the output goes to a terminal.
 func IsTerminal(w io.Writer) bool {
 	file, ok := w.(*os.File)
 	if !ok {

@@ -11,21 +11,21 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Kind says in which way a position was named.
+// Kind says how a position was named.
 type Kind int
 
-// Each flag takes some of these.
+// Each flag accepts some of these.
 const (
 	Unset     Kind = iota // nothing was typed
 	Beginning             // of what is kept
 	End                   // of what there is now
-	AtLSN                 // in the write-ahead log of PostgreSQL
+	AtLSN                 // in the WAL of PostgreSQL
 	AtTime                // a point in time, or a duration before now
-	AtOffset              // in a partition of Kafka
+	AtOffset              // in a Kafka partition
 )
 
-// Position is a place in a stream as somebody names it on the command line. The
-// field of its kind is set.
+// Position is a place in a stream as the operator names it on the command line.
+// Only the field of its kind is set.
 type Position struct {
 	Kind   Kind
 	LSN    replication.LSN
@@ -33,8 +33,8 @@ type Position struct {
 	Offset int64
 }
 
-// ParsePosition reads what was typed after a flag that takes these kinds. The error
-// is of class Misconfigured, and says what to write.
+// ParsePosition reads the value of a flag that accepts these kinds. The error
+// is of class Misconfigured and says what to write.
 func ParsePosition(flag, text string, now time.Time, takes ...Kind) (Position, error) {
 	if text == "" {
 		return Position{}, nil
@@ -68,7 +68,7 @@ func (k Kind) parse(text string, now time.Time) (Position, bool) {
 	return p, ok
 }
 
-// forms lists what can be written.
+// forms lists the accepted forms.
 func forms(takes []Kind) string {
 	var all []string
 	for _, kind := range []Kind{AtLSN, AtTime, AtOffset, Beginning, End} {
@@ -83,13 +83,16 @@ func forms(takes []Kind) string {
 	return strings.Join(all[:last], ", ") + ", or " + all[last]
 }
 
-// parseTime reads a time, which is in UTC unless it says otherwise, or a duration
-// before now.
+// parseTime reads a time or a duration before now. A time without a zone is in
+// UTC.
 func parseTime(text string, now time.Time) (at time.Time, is bool) {
 	if ago, err := time.ParseDuration(text); err == nil {
 		return now.Add(-ago.Abs()), true
 	}
-	for _, layout := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.DateOnly} {
+	for _, layout := range []string{
+		time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04",
+		time.DateTime, "2006-01-02 15:04", time.DateOnly,
+	} {
 		if at, err := time.Parse(layout, text); err == nil {
 			return at, true
 		}

@@ -36,7 +36,8 @@ func TestParsePosition(t *testing.T) {
 	for _, text := range []string{"yesterday", "14:30", "0/0", "-1", "1.5", "Beginning"} {
 		_, err := ParsePosition("--from", text, now, every...)
 		assert.Equal(t, failure.Misconfigured, failure.ClassOf(err), text)
-		assert.EqualError(t, err, "--from "+text+": write an LSN such as 0/15306C8, a time such as 2026-11-21T14:30:00Z, a duration such as 90m, an offset, beginning, or end")
+		assert.EqualError(t, err, "--from "+text+": write an LSN such as 0/15306C8, "+
+			"a time such as 2026-11-21T14:30:00Z, a duration such as 90m, an offset, beginning, or end")
 	}
 }
 

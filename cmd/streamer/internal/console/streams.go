@@ -9,11 +9,11 @@ import (
 
 // Streams are what a command reads and writes.
 type Streams struct {
-	In       io.Reader // nil where nobody can answer
+	In       io.Reader // nil where no answer can be given
 	Out, Err io.Writer
 }
 
-// JSON writes a value in a form that people can read as well.
+// JSON writes a value as indented JSON.
 func (std Streams) JSON(value any) error {
 	encoder := json.NewEncoder(std.Out)
 	encoder.SetEscapeHTML(false)
@@ -34,5 +34,5 @@ func (std Streams) Table(rows [][2]string) {
 	for _, row := range rows {
 		fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 	}
-	_ = w.Flush() // nobody is left to tell
+	_ = w.Flush() // a failed write cannot be reported anywhere
 }

@@ -8,7 +8,7 @@ import (
 	"unicode"
 )
 
-// Counted writes how many there are of something.
+// Counted writes a number with its noun, in singular or plural.
 func Counted[N int | int64](n N, noun string) string {
 	switch {
 	case n == 1:
@@ -20,7 +20,7 @@ func Counted[N int | int64](n N, noun string) string {
 	return fmt.Sprintf("%d %s", n, noun)
 }
 
-// Size writes a number of bytes for people.
+// Size writes a number of bytes in a readable unit.
 func Size(bytes int64) string {
 	const unit = 1024
 	if bytes < unit {
@@ -33,7 +33,7 @@ func Size(bytes int64) string {
 	return fmt.Sprintf("%.1f %ciB", value, "KMGTP"[prefix])
 }
 
-// About writes a duration for people, in its two largest units.
+// About writes a duration in its two largest units.
 func About(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -49,7 +49,7 @@ func About(d time.Duration) string {
 	return fmt.Sprintf("%d s", d/time.Second)
 }
 
-// Age is a duration as people say it.
+// Age writes a duration in a single unit: seconds, minutes, hours or days.
 func Age(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
@@ -63,7 +63,8 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/day)
 }
 
-// Printable keeps what a row holds from moving the cursor of a terminal.
+// Printable replaces characters of a row that would move the cursor of a
+// terminal.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -73,7 +74,7 @@ func Printable(text string) string {
 	}, text)
 }
 
-// Grouped writes a number with commas.
+// Grouped writes a number with commas between groups of digits.
 func Grouped(n int64) string {
 	text := strconv.FormatInt(n, 10)
 	for i := len(text) - 3; i > 0; i -= 3 {

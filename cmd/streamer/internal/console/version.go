@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Version is what the build recorded.
+// Version returns what the build recorded.
 func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {

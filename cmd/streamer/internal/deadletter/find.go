@@ -26,7 +26,7 @@ type letterBox struct {
 	letters []router.Letter
 }
 
-// openLetters reads the topic. Rows of several streams may be in it.
+// openLetters reads the topic. The topic may hold rows of several streams.
 func openLetters(ctx context.Context, load site.Configuration, std console.Streams) (*letterBox, error) {
 	loaded, err := load()
 	if err != nil {
@@ -45,7 +45,7 @@ func openLetters(ctx context.Context, load site.Configuration, std console.Strea
 
 func (box *letterBox) close() { box.client.Close() }
 
-// open lists what nobody has decided about.
+// open lists the dead letters without a decision.
 func (box *letterBox) open() []router.Letter {
 	return slices.DeleteFunc(slices.Clone(box.letters), func(l router.Letter) bool { return l.Resolution != nil })
 }
@@ -70,7 +70,7 @@ func (box *letterBox) find(id string) (router.Letter, error) {
 	))
 }
 
-// choice says which dead letters a command is about.
+// choice says which dead letters a command applies to.
 type choice struct {
 	ids   []string
 	all   bool
@@ -89,9 +89,9 @@ func (c choice) validate() error {
 	return nil
 }
 
-// choose gives the open ones that are meant, in the order of the stream, so that
-// those of one aggregate ID keep their order among themselves. With all, they
-// are only those of our streams.
+// choose returns the chosen open dead letters in the order of the stream, so
+// that those of one aggregate ID keep their order. With all, it returns only
+// those of the given streams.
 func (box *letterBox) choose(c choice, streams []string) ([]router.Letter, error) {
 	if c.all {
 		return slices.DeleteFunc(box.open(), func(l router.Letter) bool {
@@ -117,8 +117,8 @@ func (box *letterBox) choose(c choice, streams []string) ([]router.Letter, error
 	return chosen, nil
 }
 
-// identifyStreams asks the server whose dead letters are ours: there is one
-// stream for each history that an operator has accepted.
+// identifyStreams asks the server which streams are the configured slot's.
+// There is one stream for each history that an operator has accepted.
 func identifyStreams(ctx context.Context, cfg config.Config) (server replication.Server, streams []string, err error) {
 	control, _, err := site.ConnectPostgres(ctx, cfg)
 	if err != nil {

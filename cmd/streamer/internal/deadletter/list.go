@@ -76,7 +76,8 @@ func (command listCommand) table(letters []router.Letter, std console.Streams) e
 	}
 	fmt.Fprintln(w, head+"REASON")
 	for _, l := range letters {
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", letterID(l), console.Age(time.Since(l.CommitTime)), l.Class, console.Printable(l.AggregateType), console.Printable(l.EventID), l.Position)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t", letterID(l), console.Age(time.Since(l.CommitTime)),
+			l.Class, console.Printable(l.AggregateType), console.Printable(l.EventID), l.Position)
 		if command.All {
 			fmt.Fprintf(w, "%s\t", letterState(l))
 		}
@@ -85,7 +86,7 @@ func (command listCommand) table(letters []router.Letter, std console.Streams) e
 	return w.Flush()
 }
 
-// Letter is a dead letter for scripts, without what the row holds.
+// Letter is a dead letter for scripts, without the contents of the row.
 type Letter struct {
 	ID            string      `json:"id"`
 	Topic         string      `json:"topic"`
@@ -127,5 +128,6 @@ func letterState(l router.Letter) string {
 	if l.Resolution == nil {
 		return string(waiting)
 	}
-	return fmt.Sprintf("%s by %s at %s", console.Printable(string(l.Resolution.Verb)), console.Printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
+	return fmt.Sprintf("%s by %s at %s", console.Printable(string(l.Resolution.Verb)),
+		console.Printable(l.Resolution.By), l.Resolution.At.Format(time.RFC3339))
 }

@@ -40,7 +40,7 @@ func (r resolving) resolution(verb router.Verb) router.Resolution {
 	return router.Resolution{Verb: verb, By: by, At: time.Now().UTC()}
 }
 
-// whoami is for people who read the record later.
+// whoami names the user and host for later readers of the record.
 func whoami() string {
 	name := "uid " + strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil {
@@ -52,14 +52,15 @@ func whoami() string {
 	return name
 }
 
-// confirm asks, unless told not to. Whoever cannot answer has not agreed.
+// confirm asks for confirmation unless told not to. Where no answer can be
+// given, the answer is no.
 func (r resolving) confirm(std console.Streams, question string) error {
 	if r.Yes {
 		return nil
 	}
 	fmt.Fprintf(std.Out, "%s Type yes to go on: ", question)
 	if std.In != nil {
-		answer, _ := bufio.NewReader(std.In).ReadString('\n') // an early end is no yes
+		answer, _ := bufio.NewReader(std.In).ReadString('\n') // an early end is not a yes
 		if strings.TrimSpace(answer) == "yes" {
 			return nil
 		}
@@ -92,7 +93,7 @@ func (command dropCommand) Run(ctx context.Context, load site.Configuration, std
 	}
 	defer box.close()
 	var streams []string
-	if command.All { // those that are named may be of a slot that is gone
+	if command.All { // letters named by ID may be of a slot that no longer exists
 		if _, streams, err = identifyStreams(ctx, box.cfg); err != nil {
 			return err
 		}
@@ -125,7 +126,7 @@ func (command dropCommand) Run(ctx context.Context, load site.Configuration, std
 	return nil
 }
 
-// nothing says that there is nothing to do, unless that is because of an error.
+// nothing says that there is nothing to do, unless an error is the reason.
 func (box *letterBox) nothing(err error) error {
 	if err == nil {
 		fmt.Fprintf(box.std.Err, "streamer: no open dead letters in topic %q that fit\n", box.topic)
@@ -133,8 +134,10 @@ func (box *letterBox) nothing(err error) error {
 	return err
 }
 
-// resolve writes a decision down, under the key of the letter.
-func (box *letterBox) resolve(ctx context.Context, w *router.Writer, l router.Letter, key []byte, r router.Resolution, timeout time.Duration) error {
+// resolve records a decision under the key of the letter.
+func (box *letterBox) resolve(ctx context.Context, w *router.Writer,
+	l router.Letter, key []byte, r router.Resolution, timeout time.Duration,
+) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := w.Resolve(ctx, l, key, r); err != nil {

@@ -75,15 +75,15 @@ func (command retryCommand) Run(ctx context.Context, load site.Configuration, st
 	return nil
 }
 
-// routes are those of the configuration as it is now. They never lead to the
-// dead letters, whatever the policy is now.
+// routes returns the routes of the current configuration. They never lead to
+// the dead letter topic, whatever the current policy is.
 func (box *letterBox) routes(database string) (*router.Router, error) {
 	r := site.Rules(box.cfg)
 	r.Database, r.DeadLetterTopic = database, box.topic
 	return router.NewRouter(r)
 }
 
-// writer writes with a producer id of its own, on a connection of its own.
+// writer returns a writer with its own producer ID and its own connection.
 func (box *letterBox) writer(ctx context.Context, database string) (*router.Writer, error) {
 	if database == "" {
 		database = site.UnknownDatabase
@@ -103,18 +103,18 @@ func (box *letterBox) writer(ctx context.Context, database string) (*router.Writ
 	return w, err
 }
 
-// retrial publishes dead letters after all.
+// retrial publishes dead letters.
 type retrial struct {
 	*letterBox
 	command retryCommand
 	routes  *router.Router
 	streams []string
-	stuck   map[string]bool // keys whose earlier dead letter stays one
-	kept    int             // that stay dead letters
+	stuck   map[string]bool // keys with an earlier dead letter that stays one
+	kept    int             // number of letters that stay dead letters
 }
 
-// examine tells which of them are no poison any more. Whether the broker takes
-// them shows later.
+// examine returns the letters that are no longer poison. Whether the broker
+// accepts them shows only later.
 func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []router.Letter, err error) {
 	for _, l := range chosen {
 		if !slices.Contains(r.streams, l.StreamID) {
@@ -141,7 +141,7 @@ func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []ro
 
 var errBehind = errors.New("an earlier dead letter of the same aggregate ID stays one, and would come behind this one")
 
-// keep leaves a row among the dead letters, and with it later ones of its key.
+// keep leaves a row among the dead letters, and with it later rows of its key.
 func (r *retrial) keep(l router.Letter, key []byte, why error) {
 	r.kept++
 	if len(key) > 0 {
@@ -161,7 +161,8 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 }
 
 func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
-	question := console.Counted(len(fit), "dead letter") + " will be published behind later events of the same aggregate ID: they come out of order."
+	question := console.Counted(len(fit), "dead letter") +
+		" will be published behind later events of the same aggregate ID: they come out of order."
 	if err := r.command.confirm(r.std, question); err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func (r *retrial) publish(ctx context.Context, database string, fit []router.Let
 	return nil
 }
 
-// publishOne writes the resolution only when the event is acknowledged.
+// publishOne writes the resolution only after the event is acknowledged.
 func (r *retrial) publishOne(ctx context.Context, w *router.Writer, l router.Letter) error {
 	opened, revived, err := r.revive(ctx, l)
 	if err != nil {

@@ -48,7 +48,7 @@ func (command showCommand) Run(ctx context.Context, load site.Configuration, std
 	return std.JSON(openLetter(l, opened, headers))
 }
 
-// openedLetter is a dead letter with what the row holds.
+// openedLetter is a dead letter with the contents of the row.
 type openedLetter struct {
 	Letter
 	Key     *shownValue   `json:"key"`
@@ -61,8 +61,8 @@ type shownHeader struct {
 	shownValue
 }
 
-// shownValue is JSON where the column's type says so, text where it is text,
-// else bytes.
+// shownValue holds JSON if the column's type is JSON, text if it is text, and
+// bytes otherwise.
 type shownValue struct {
 	JSON   json.RawMessage `json:"json,omitempty"`
 	Text   *string         `json:"text,omitempty"`
@@ -77,7 +77,7 @@ func openLetter(l router.Letter, d router.DeadLetter, headers []router.RawHeader
 	return o
 }
 
-// showBytes is nil for Kafka's null.
+// showBytes returns nil for Kafka's null.
 func showBytes(b []byte) *shownValue {
 	if b == nil {
 		return nil
@@ -89,7 +89,7 @@ func showBytes(b []byte) *shownValue {
 	return &shownValue{Base64: b}
 }
 
-// showPayload is nil for NULL.
+// showPayload returns nil for NULL.
 func showPayload(c decoder.Column) *shownValue {
 	if c.Null {
 		return nil

@@ -14,12 +14,12 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// shortestRetention is what people need at least to come back from a weekend and
-// decide.
+// shortestRetention is the least time an operator needs to return from a
+// weekend and decide.
 const shortestRetention = 7 * 24 * time.Hour
 
-// deadLetters looks at the topic, and for rows that wait for a decision. outputs
-// are topics that rows come from.
+// deadLetters checks the topic and looks for rows that wait for a decision. The
+// outputs are the topics that rows come from.
 func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs []string) {
 	if !d.cfg.HasDeadLetters() {
 		return
@@ -38,7 +38,8 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 		d.say(Fine, what, "does not exist; the first dead letter creates it", "")
 		return
 	case !found:
-		d.say(Warned, what, "does not exist, and kafka.topics.create is false: the first row that cannot be published stops the streamer", "`streamer setup` creates it")
+		d.say(Warned, what, "does not exist, and kafka.topics.create is false: "+
+			"the first row that cannot be published stops the streamer", "`streamer setup` creates it")
 		return
 	}
 	if !d.deadLetterSettings(client, topic, what, outputs) {
@@ -56,14 +57,16 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 		}
 	}
 	if open > 0 {
-		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about", console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
+		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about",
+			console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
 		return
 	}
 	d.say(Fine, "dead letters", "none waits for a decision", "")
 }
 
-// deadLetterSettings warns of what would lose dead letters. It reports whether
-// there was anything; settings that we may not see are passed over.
+// deadLetterSettings warns of settings that would lose dead letters. It reports
+// whether it found any. It skips settings that the streamer has no right to
+// see.
 func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, outputs []string) (warnedOf bool) {
 	warn := func(meaning, remedy string) {
 		d.say(Warned, what, meaning, remedy)
@@ -74,7 +77,8 @@ func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, ou
 	}
 	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
 		kept := time.Duration(retention) * time.Millisecond
-		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody has decided about them", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody "+
+			"has decided about them", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
 	}
 	own, ok := settingOf(client, topic, "max.message.bytes")
 	if !ok {
@@ -82,7 +86,10 @@ func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, ou
 	}
 	for _, output := range outputs {
 		if largest, ok := settingOf(client, output, "max.message.bytes"); ok && own <= largest {
-			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row that is too large for the one is too large for the other, and stops the streamer", own, output, largest), fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes", site.DeadLetterSettings(d.cfg)["max.message.bytes"]))
+			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row "+
+				"that is too large for the one is too large for the other, and stops the streamer", own, output, largest),
+				fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes",
+					site.DeadLetterSettings(d.cfg)["max.message.bytes"]))
 			break
 		}
 	}
@@ -98,7 +105,7 @@ func settingOf(client *kafka.Client, topic, name string) (value int64, ok bool) 
 	return value, err == nil
 }
 
-// someTopics bounds how many are asked for their settings.
+// someTopics bounds how many topics are asked for their settings.
 func someTopics(topics []string) []string {
 	const most = 50
 	return slices.Clip(topics[:min(len(topics), most)])

@@ -1,4 +1,4 @@
-// Package doctor is the command that checks whatever can be wrong, and says what to
-// do about it. It changes nothing. Each file looks at one part; a check adds one or
-// more [Diagnosis]. Start at [Command.Run].
+// Package doctor is the command that checks everything that can be wrong and
+// names the remedy. It changes nothing. Each file covers one part. Each check
+// adds one or more of [Diagnosis]. Start at [Command.Run].
 package doctor

@@ -33,10 +33,10 @@ Example:
   streamer doctor --config streamer.yaml`
 }
 
-// Verdict is how a check has ended.
+// Verdict is the outcome of a check.
 type Verdict string
 
-// How a check ends.
+// The outcomes of a check.
 const (
 	Fine   Verdict = "ok"
 	Warned Verdict = "warn"
@@ -80,8 +80,8 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	return nil
 }
 
-// doctor makes checks in the order in which they depend on each other. What
-// cannot be checked because something before it failed is left out.
+// doctor makes the checks in the order in which they depend on each other. It
+// leaves out checks whose precondition failed.
 type doctor struct {
 	cfg      config.Config
 	std      console.Streams
@@ -94,10 +94,10 @@ type doctor struct {
 	slot     *replication.Slot
 	database string
 	saved    replication.LSN // the checkpoint; 0: none, or not known
-	largest  int64           // payload that was seen, in bytes; 0: none, or not known
+	largest  int64           // largest payload seen, in bytes; 0: none, or not known
 }
 
-// say adds a line, and writes it at once unless all are written as JSON.
+// say adds a line. It prints the line at once unless the output is JSON.
 func (d *doctor) say(v Verdict, what, meaning, remedy string) {
 	line := Diagnosis{v, what, meaning, remedy}
 	d.found = append(d.found, line)
@@ -116,7 +116,7 @@ func (d *doctor) finish() error {
 	return nil
 }
 
-// outcome says that a check went well, or why not.
+// outcome says that a check succeeded, or why it failed.
 func (d *doctor) outcome(err error, what, meaning string) bool {
 	if err != nil {
 		for _, r := range failure.Reports(err) {
@@ -152,8 +152,8 @@ func (d *doctor) run(ctx context.Context) {
 }
 
 // checkpoint compares the stored position with the slot. A running streamer
-// moves both: the checkpoint is never behind a slot seen before it, nor ahead
-// of a log whose end is seen after it.
+// moves both. The checkpoint is never behind a slot that was read before it. It
+// is never ahead of the end of a WAL that was read after it.
 func (d *doctor) checkpoint(ctx context.Context) {
 	if d.server == nil {
 		return
@@ -168,14 +168,17 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		d.say(Fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
 		return
 	}
-	if !d.outcome(err, "checkpoint", fmt.Sprintf("%s, saved %s in %s", record.LSN, record.SavedAt.Format(time.RFC3339), place)) || d.slot == nil {
+	if !d.outcome(err, "checkpoint",
+		fmt.Sprintf("%s, saved %s in %s", record.LSN, record.SavedAt.Format(time.RFC3339), place)) || d.slot == nil {
 		return
 	}
 	d.saved = record.LSN
 	d.table = d.table.After(record.Publication)
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
-		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d", d.server.Timeline, record.Timeline), "`streamer run` compares the two histories and refuses where they part before the checkpoint")
+		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d",
+			d.server.Timeline, record.Timeline),
+			"`streamer run` compares the two histories and refuses where they part before the checkpoint")
 	}
 	slot := *d.slot
 	if now, err := d.flushed(ctx); err == nil {
@@ -185,10 +188,11 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if found := replication.CheckMembership(record.Publication, d.table, c); len(found) > 0 {
 		d.findings(found, "publication", "")
 	}
-	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
+	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between "+
+		"the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
 }
 
-// storedCheckpoint makes sure that the next one can be saved as well.
+// storedCheckpoint also makes sure that the next checkpoint can be saved.
 func (d *doctor) storedCheckpoint(ctx context.Context) (checkpoint.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
@@ -226,7 +230,7 @@ func (d *doctor) renamed(ctx context.Context) error {
 	return pipeline.CheckRenamed(ctx, control, store, site.IdentityOf(*d.server, d.cfg))
 }
 
-// flushed is where the log ends now.
+// flushed returns the current end of the WAL.
 func (d *doctor) flushed(ctx context.Context) (replication.LSN, error) {
 	control, _, err := site.ConnectPostgres(ctx, d.cfg)
 	if err != nil {

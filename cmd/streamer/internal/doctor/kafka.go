@@ -47,7 +47,8 @@ func (d *doctor) kafka(ctx context.Context) {
 	d.takeOver(ctx, client)
 }
 
-// existingOutputs tells about the topics that do not exist.
+// existingOutputs reports the topics that do not exist and returns those that
+// do.
 func (d *doctor) existingOutputs(client *kafka.Client, known []string) (outputs []string) {
 	var unknown []string
 	for _, topic := range known {
@@ -69,7 +70,7 @@ func (d *doctor) existingOutputs(client *kafka.Client, known []string) (outputs 
 	return append(outputs, existing...)
 }
 
-// requests makes sure that the brokers are not too old.
+// requests makes sure that the brokers are recent enough.
 func (d *doctor) requests(client *kafka.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
@@ -82,15 +83,16 @@ func (d *doctor) requests(client *kafka.Client) {
 	}
 }
 
-// checkpointTopic is looked at by the check that run makes, which would create
-// a missing one.
+// checkpointTopic uses the check that run makes. That check would create a
+// missing topic, so existence is tested first.
 func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	topic := kafka.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
 	existing, err := client.Exist(topic.Name())
 	if err == nil && len(existing) == 0 {
-		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it", topic.Name()), "`streamer setup` creates it now")
+		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it",
+			topic.Name()), "`streamer setup` creates it now")
 		return
 	}
 	if err == nil {
@@ -102,9 +104,10 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	}
 }
 
-// kafkaClock compares the brokers' clock with ours, which no request asks for: it
-// is in the records of a checkpoint topic that brokers stamp. Saving may have
-// taken long, so the least difference of the newest records counts.
+// kafkaClock compares the brokers' clock with the streamer's. No request asks
+// for a broker's clock. It is in the records of a checkpoint topic whose
+// records the brokers stamp. Saving may have taken long, so the smallest
+// difference among the newest records counts.
 func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic string) {
 	const what, newest = "clock of Kafka", 100
 	stamp, err := client.TopicSetting(topic, "message.timestamp.type")
@@ -123,7 +126,7 @@ func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic str
 		err = client.Scan(ctx, log, func(r *kafka.LogRecord) error {
 			saved, err := checkpoint.Decode(r.Value, id, topic)
 			if err != nil {
-				return nil //nolint:nilerr // it is another streamer's
+				return nil //nolint:nilerr // it belongs to another streamer
 			}
 			if difference := r.Time.Sub(saved.SavedAt); !known || difference.Abs() < apart.Abs() {
 				apart, known = difference, true
@@ -135,13 +138,15 @@ func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic str
 	case err != nil:
 		d.outcome(err, what, "")
 	case known && apart.Abs() >= replication.ClocksApart:
-		d.say(Warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)), "synchronise both with NTP")
+		d.say(Warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, "+
+			"and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)),
+			"synchronise both with NTP")
 	case known:
 		d.say(Fine, what, "agrees with the streamer's", "")
 	}
 }
 
-// outputTopic is about one that was not found.
+// outputTopic reports a topic that was not found.
 func (d *doctor) outputTopic(name string, err error) {
 	what := "output topic " + name
 	switch {
@@ -150,6 +155,7 @@ func (d *doctor) outputTopic(name string, err error) {
 	case d.cfg.Kafka.Topics.Create:
 		d.say(Fine, what, "does not exist; the first event creates it", "")
 	default:
-		d.say(Warned, what, "does not exist, and kafka.topics.create is false: the first event for it stops the streamer", "create it (`streamer setup --topic NAME`), or set kafka.topics.create")
+		d.say(Warned, what, "does not exist, and kafka.topics.create is false: "+
+			"the first event for it stops the streamer", "create it (`streamer setup --topic NAME`), or set kafka.topics.create")
 	}
 }

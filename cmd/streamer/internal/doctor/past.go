@@ -9,7 +9,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// shards looks whether every part of the table is published by somebody.
+// shards checks that every part of the table is published.
 func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 	count := d.cfg.Shard.Count
 	if count <= 1 {
@@ -24,7 +24,8 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 		}
 		if slot == nil || slot.Lost() {
 			missing++
-			d.say(Failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
+			d.say(Failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: "+
+				"its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
 		}
 	}
 	if missing == 0 {
@@ -32,7 +33,7 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 	}
 }
 
-// past looks at the slots that keep log of the past.
+// past checks the slots that keep WAL of the past.
 func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	const lostRemedy = "the running streamer makes a new one; raise max_slot_wal_keep_size, or lower rewind.max_bytes, so that it lasts"
 	name := replication.RewindSlot(d.cfg.Postgres.Slot)
@@ -45,11 +46,15 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	case rewind == nil:
 		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
 	case d.cfg.Rewind.Keep == 0:
-		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it", name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it",
+			name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
 	case rewind.Lost():
-		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): "+
+			"what was committed before now cannot be replayed from the log", name, rewind.WALStatus), lostRemedy)
 	case rewind.RetainedWAL > 2*int64(d.cfg.Rewind.MaxBytes):
-		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)", name, console.Size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes), "see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, more than rewind.max_bytes (%s)",
+			name, console.Size(rewind.RetainedWAL), d.cfg.Rewind.MaxBytes),
+			"see that the streamer runs, and end long transactions: the server keeps the log since the oldest began")
 	default:
 		d.say(Fine, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, from %s", name, console.Size(rewind.RetainedWAL), rewind.Confirmed), "")
 	}
@@ -66,7 +71,8 @@ func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
 	case slot.InUse():
 		d.say(Fine, "replay", fmt.Sprintf("one is running, slot %q keeps %s of WAL meanwhile", name, console.Size(slot.RetainedWAL)), "")
 	default:
-		d.say(Warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL", name, console.Size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
+		d.say(Warned, "replay", fmt.Sprintf("one was interrupted, slot %q keeps %s of WAL",
+			name, console.Size(slot.RetainedWAL)), "give the same command again to go on, or `streamer replay --discard`")
 	}
 }
 

@@ -27,14 +27,17 @@ func (d *doctor) postgres(ctx context.Context) {
 		return
 	}
 	d.server, d.database = &server, server.Database
-	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, synchronous_standby_names does not mean us", server.Version/10000, server.Version%10000))
+	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, "+
+		"synchronous_standby_names does not mean us", server.Version/10000, server.Version%10000))
 	d.settings(ctx, control, server)
 	table, err := control.DescribeTable(ctx)
 	if err != nil {
 		d.outcome(err, "outbox table", "")
 	} else {
 		d.table = table
-		d.findings(replication.CheckTable(table, c), "outbox table", fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
+		d.findings(replication.CheckTable(table, c), "outbox table",
+			fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; "+
+				"its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
 	}
 	d.partitions(ctx, control, c)
 	d.slotState(ctx, control, server)
@@ -43,14 +46,15 @@ func (d *doctor) postgres(ctx context.Context) {
 	d.condition(ctx, control, table, c)
 }
 
-// partitions is about rows that change their partition.
+// partitions checks whether rows can move to another partition of the table.
 func (d *doctor) partitions(ctx context.Context, control *replication.Control, c replication.Config) {
 	const what = "partition key"
 	key, err := control.PartitionKey(ctx, d.table)
 	if err != nil {
 		d.outcome(err, what, "")
 	} else if key.Key != "" {
-		d.findings(replication.CheckPartitionKey(key, c), what, key.Key+": no role but superusers may change it in an UPDATE, which would publish events again")
+		d.findings(replication.CheckPartitionKey(key, c), what,
+			key.Key+": no role but superusers may change it in an UPDATE, which would publish events again")
 	}
 }
 
@@ -62,15 +66,17 @@ func (d *doctor) condition(ctx context.Context, control *replication.Control, ta
 		return
 	}
 	d.payloads(ctx, control, table, now.Size)
-	d.findings(replication.CheckCondition(now, c), "server load", fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, console.Size(now.Size)))
+	d.findings(replication.CheckCondition(now, c), "server load",
+		fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, "+
+			"outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, console.Size(now.Size)))
 }
 
-// samplePatience is how long the doctor waits for a table that somebody has
-// locked.
+// samplePatience is how long the doctor waits for a table that is locked.
 const samplePatience = 3 * time.Second
 
-// payloads looks for the largest payload, which topics are compared with. That
-// it cannot be seen is no fault: a streamer needs no right on the table.
+// payloads looks for the largest payload, which is then compared with the
+// limits of topics. A streamer needs no right on the table, so an unreadable
+// table is no fault.
 func (d *doctor) payloads(ctx context.Context, control *replication.Control, table replication.Table, size int64) {
 	column := d.cfg.Outbox.Columns.Payload
 	if column == "" || !slices.ContainsFunc(table.Columns, func(c replication.Column) bool { return c.Name == column }) {
@@ -88,7 +94,8 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 		return
 	}
 	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {
-		d.say(Warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer", d.largest, limit), "raise outbox.max_row_bytes")
+		d.say(Warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer",
+			d.largest, limit), "raise outbox.max_row_bytes")
 		return
 	}
 	if d.largest > 0 {
@@ -96,17 +103,23 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 	}
 }
 
-// settings are those that are no mistakes but have a price.
+// settings reports settings that are no mistakes but have a price.
 func (d *doctor) settings(ctx context.Context, control *replication.Control, server replication.Server) {
 	commit, err := control.Setting(ctx, "synchronous_commit")
 	if err == nil && commit == "off" {
-		d.say(Warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, up to 200 ms later", "turn it on where latency matters")
+		d.say(Warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, "+
+			"up to 200 ms later", "turn it on where latency matters")
 	}
 	if timeout, err := control.Setting(ctx, "wal_sender_timeout"); err == nil { // in milliseconds
-		d.say(Fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next", d.cfg.Postgres.WALSenderTimeout, timeout), "")
+		d.say(Fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), "+
+			"where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next",
+			d.cfg.Postgres.WALSenderTimeout, timeout), "")
 	}
 	if server.InStandby {
-		d.say(Warned, "server role", "the server is a standby: publication and table can only be changed on its primary, and a slot is lost when the primary removes what it needs", "name the primary in postgres.dsn, or add target_session_attrs=read-write")
+		d.say(Warned, "server role", "the server is a standby: "+
+			"publication and table can only be changed on its primary, "+
+			"and a slot is lost when the primary removes what it needs",
+			"name the primary in postgres.dsn, or add target_session_attrs=read-write")
 	}
 }
 
@@ -123,33 +136,40 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 		return
 	}
 	found := append(replication.CheckSlot(slot, server), former...)
-	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s", slot.Name, console.Size(slot.Lag), console.Size(slot.RetainedWAL), status.UsedBy(slot)))
+	d.findings(found, "slot", fmt.Sprintf("slot %q is %s behind and keeps %s of WAL, %s",
+		slot.Name, console.Size(slot.Lag), console.Size(slot.RetainedWAL), status.UsedBy(slot)))
 	d.retained(slot, server)
 	switch slot.WALStatus {
 	case "unreserved":
-		d.say(Warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows", "let the streamer catch up now, or raise max_slot_wal_keep_size")
+		d.say(Warned, "slot", "about to be lost: it keeps more WAL than max_slot_wal_keep_size allows",
+			"let the streamer catch up now, or raise max_slot_wal_keep_size")
 	case "extended":
-		d.say(Warned, "slot", "keeps more WAL than max_wal_size", "see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
+		d.say(Warned, "slot", "keeps more WAL than max_wal_size",
+			"see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
 	}
 }
 
-// muchRetained is from when on a slot without a limit is worth a word, and
-// unreadRetained if nobody reads it.
+// muchRetained is the size from which a slot without a limit is worth a
+// warning, in bytes. unreadRetained is that size for a slot that is not read.
 const (
 	muchRetained   = 1 << 30
 	unreadRetained = 64 << 20
 )
 
-// retained is about what the slot keeps on the server's disk.
+// retained reports what the slot keeps on the server's disk.
 func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 	const what = "max_slot_wal_keep_size"
 	switch {
 	case server.MaxSlotKeepSize != "-1":
 		d.say(Fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
 	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
-		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
+		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, "+
+			"which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)),
+			"start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
-		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, "+
+			"the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; "+
+			"ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
 	default:
 		d.say(Fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// takeOver looks whether a start could keep other instances out. Trying it would
-// end the streamer that runs.
+// takeOver checks whether a start could fence other instances. It does not try,
+// because that would end the running streamer.
 func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	const what = "transactional id"
 	resume := pipeline.Resume(d.cfg.Kafka.Resume)
@@ -23,7 +23,7 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 		return
 	}
 	if d.server == nil {
-		return // it has the server's identity in its name
+		return // the name contains the server's identity
 	}
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
@@ -41,7 +41,7 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	d.outcome(err, what, fmt.Sprintf("%q can be seen; whether it may be written with shows when a streamer starts", name))
 }
 
-// resumes says what the stored checkpoint says about repeats.
+// resumes reports what the stored checkpoint says about repeats.
 func (d *doctor) resumes(record checkpoint.Record) {
 	r := status.ResumeOf(record)
 	switch {
@@ -50,6 +50,7 @@ func (d *doctor) resumes(record checkpoint.Record) {
 	case d.cfg.Kafka.Resume == string(pipeline.ResumeAtLeastOnce):
 		d.say(Fine, "resume", r.String(), "")
 	default:
-		d.say(Warned, "resume", r.String()+": a start from the checkpoint may repeat events", "allow what is missing, and start the streamer again")
+		d.say(Warned, "resume", r.String()+": a start from the checkpoint may repeat events",
+			"allow what is missing, and start the streamer again")
 	}
 }

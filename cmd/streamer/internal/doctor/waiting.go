@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// waitingLimit is how many of the rows that wait the doctor looks at.
+	// waitingLimit is how many of the waiting rows the doctor looks at.
 	waitingLimit = 100
-	// waitingPatience is how long a server may take to show them: it reads its log
-	// from where the slot begins.
+	// waitingPatience is how long a server may take to show the rows. The
+	// server reads its WAL from the beginning of the slot.
 	waitingPatience = 10 * time.Second
 )
 
-// waiting looks at the rows that come next, while no streamer reads them: whether
-// one of them stops the stream.
+// waiting checks, while no streamer reads the slot, whether one of the next
+// rows stops the stream.
 func (d *doctor) waiting(ctx context.Context) {
 	if d.slot == nil || d.slot.InUse() || d.failures > 0 {
-		return // nothing that a start would come to
+		return // nothing that a start would read
 	}
 	ctx, cancel := context.WithTimeout(ctx, waitingPatience)
 	defer cancel()
@@ -42,7 +42,10 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	topics := map[string]struct{}{}
-	w := preview.Rows{Mapping: site.StreamedMapping(d.cfg.Outbox, d.table), Routes: routes, Limit: waitingLimit, Partitions: func(string) (int, error) { return 0, nil }}
+	w := preview.Rows{
+		Mapping: site.StreamedMapping(d.cfg.Outbox, d.table),
+		Routes:  routes, Limit: waitingLimit, Partitions: func(string) (int, error) { return 0, nil },
+	}
 	w.Poison = func(line preview.Poison) error {
 		if line.At.Commit >= d.saved {
 			d.poison(what, line)
@@ -69,16 +72,21 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 }
 
-// poison is about a row that cannot be published.
+// poison reports a row that cannot be published.
 func (d *doctor) poison(what string, line preview.Poison) {
 	if d.cfg.HasDeadLetters() {
-		d.say(Warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison), "`streamer dead-letters list` will show it")
+		d.say(Warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, "+
+			"or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison),
+			"`streamer dead-letters list` will show it")
 		return
 	}
-	d.say(Failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison), "to pass it: `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
+	d.say(Failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison),
+		"to pass it: `streamer setup --set poison.policy=dead-letter`, "+
+			"then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
 }
 
-// topicsOf makes sure that the topics of rows exist, unless we may create them.
+// topicsOf makes sure that the topics of rows exist, unless the streamer may
+// create them.
 func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]struct{}) {
 	if d.cfg.Kafka.Topics.Create || len(topics) == 0 {
 		return
@@ -98,7 +106,8 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 	existing, err := client.Exist(unknown...)
 	for _, topic := range unknown {
 		if err == nil && !slices.Contains(existing, topic) {
-			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
+			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, "+
+				"and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
 		}
 	}
 }

@@ -1,3 +1,3 @@
-// Package preview is the command that shows what waits in the slot as it would be
-// published. It consumes nothing. Start at [Rows].
+// Package preview is the command that shows the rows waiting in the slot as
+// they would be published. It consumes nothing. Start at [Rows].
 package preview

@@ -48,7 +48,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	if err != nil {
 		return err
 	}
-	// Without a checkpoint, rows are taken for ours as a first start takes them.
+	// Without a checkpoint, rows are selected as a first start selects them.
 	record, _ := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
 	routes, err := site.NewRouter(cfg, server.Database)
 	if err != nil {
@@ -57,7 +57,8 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
 	w := Rows{
-		Mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)), Routes: routes, Partitions: counts.of, Limit: int(command.Limit),
+		Mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)),
+		Routes:  routes, Partitions: counts.of, Limit: int(command.Limit),
 		Event:  func(line router.Rendering) error { return std.Line(line) },
 		Poison: func(line Poison) error { return std.Line(line) },
 	}
@@ -92,7 +93,7 @@ func previewable(ctx context.Context, control *replication.Control, c replicatio
 	return server, table, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
-// Rows are the rows that wait in the slot, as they would be published.
+// Rows reads the rows that wait in the slot, as they would be published.
 type Rows struct {
 	Mapping    decoder.Mapping
 	Routes     *router.Router
@@ -103,9 +104,9 @@ type Rows struct {
 	Shown      int // how many were read
 }
 
-// Read hands over one row after the other. It asks for more and more of the slot
-// until there are enough: how many messages a row takes is not known before, and
-// the server prepares everything that it is asked for.
+// Read hands over the rows one by one. It asks for more and more of the slot
+// until it has enough rows. Why: the number of messages of a row is not known
+// in advance, and the server prepares everything that it is asked for.
 func (w *Rows) Read(ctx context.Context, control *replication.Control, server replication.Server) error {
 	const messagesPerRow, atLeast, growth = 4, 100, 8
 	for ask := atLeast + messagesPerRow*w.Limit; ; ask *= growth {
@@ -125,7 +126,7 @@ func (w *Rows) Read(ctx context.Context, control *replication.Control, server re
 }
 
 // pass reads from the beginning of the slot and shows what earlier passes have
-// not.
+// not shown.
 func (w *Rows) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
 	d := decoder.New(w.Mapping)
 	row := 0
@@ -173,8 +174,8 @@ func (w *Rows) show(e *decoder.Event, poison *decoder.PoisonError) error {
 	return w.Event(line)
 }
 
-// partitionCounts asks Kafka how many partitions topics have, once each, and
-// says once why that is not known.
+// partitionCounts asks Kafka once for each topic how many partitions it has. If
+// that is not known, partitionCounts says why, once.
 type partitionCounts struct {
 	cfg    config.Config
 	std    console.Streams

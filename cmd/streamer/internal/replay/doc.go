@@ -1,4 +1,4 @@
-// Package replay is the command that publishes a part of the past again, out of the
-// log or out of the table. It plans; package pipeline publishes. Start at
+// Package replay is the command that publishes a part of the past again, from
+// the WAL or from the table. It plans; package pipeline publishes. Start at
 // replay.plan and replay.resume.
 package replay

@@ -14,8 +14,8 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// missing compares the table with Kafka, and publishes the rows that are not
-// there. Those that a running streamer has not come to yet are not missing.
+// missing compares the table with Kafka and publishes the rows that are not
+// there. Rows that a running streamer has not reached yet are not missing.
 func (r *replay) missing(ctx context.Context) error {
 	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
 		return failure.Misconfigure(failure.Advise(
@@ -23,7 +23,9 @@ func (r *replay) missing(ctx context.Context) error {
 			"name it with --time-column",
 		))
 	}
-	found, err := verification.Missing(ctx, r.cfg, r.std, verification.Command{From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot})
+	found, err := verification.Missing(ctx, r.cfg, r.std, verification.Command{
+		From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot,
+	})
 	if err != nil {
 		return fmt.Errorf("look for what is missing: %w", err)
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// replay is the command at work, and what it has found on the server.
+// replay is the command at work, with what it has found on the server.
 type replay struct {
 	Command
 	cfg config.Config
@@ -30,7 +30,7 @@ type replay struct {
 	record  *checkpoint.Record
 }
 
-// look finds out what there is. It leaves the connection open.
+// look finds out what exists. It leaves the connection open.
 func (r *replay) look(ctx context.Context) (err error) {
 	if r.control, _, err = site.ConnectPostgres(ctx, r.cfg); err != nil {
 		return err
@@ -64,13 +64,13 @@ func (r *replay) look(ctx context.Context) (err error) {
 }
 
 const (
-	// leavePatience is how long a server may take to notice that a reader is gone,
-	// and leavePoll how often it is asked.
+	// leavePatience is how long a server may take to notice that a reader is
+	// gone. leavePoll is how often it is asked.
 	leavePatience = 10 * time.Second
 	leavePoll     = leavePatience / 50
 )
 
-// drop frees the log that the replay keeps. The server may have been restarted
+// drop frees the WAL that the replay keeps. The server may have been restarted
 // since the replay began, or be away for a moment.
 func (r *replay) drop(ctx context.Context) error {
 	var last error
@@ -93,7 +93,7 @@ func (r *replay) dropOnce(ctx context.Context) error {
 	return control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot)).DropSlot(ctx)
 }
 
-// unused waits a moment for whoever reads the replay's slot to leave it.
+// unused waits a moment for the reader of the replay's slot to leave it.
 func (r *replay) unused(ctx context.Context) error {
 	if r.left == nil || !r.left.InUse() {
 		return nil
@@ -109,7 +109,7 @@ func (r *replay) unused(ctx context.Context) error {
 	return err
 }
 
-// resume is the replay that was interrupted, or nil.
+// resume returns the interrupted replay, or nil.
 func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	if err := r.unused(ctx); err != nil || r.left == nil {
 		return nil, err
@@ -144,18 +144,19 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	return plan, errors.Join(from, until)
 }
 
-// errWasComplete ends the same command after a replay that has published
-// everything, but could not drop its slot.
+// errWasComplete ends the same command after a replay that published everything
+// but could not drop its slot.
 var errWasComplete = errors.New("the replay was complete")
 
-// complete tells whether the slot that is left is that of a replay, the same one,
-// that has come to its end.
+// complete reports whether the remaining slot is that of the same replay and
+// the replay has reached its end.
 func (r *replay) complete() bool {
 	until, ended := r.ended()
 	return ended && r.record.Replay.Request == r.request() && r.left.Confirmed >= until
 }
 
-// ended tells whether the record is of a replay that has come to its end.
+// ended reports whether the record is of a replay that has reached its end, and
+// returns that end.
 func (r *replay) ended() (until replication.LSN, ended bool) {
 	if r.record == nil || r.record.Replay == nil {
 		return 0, false
@@ -164,7 +165,8 @@ func (r *replay) ended() (until replication.LSN, ended bool) {
 	return until, err == nil && r.record.LSN >= until
 }
 
-// unfinished is what the record says of a replay that has not come to its end.
+// unfinished returns what the record says of a replay that has not reached its
+// end.
 func (r *replay) unfinished() *checkpoint.Replay {
 	if _, ended := r.ended(); ended || r.record == nil {
 		return nil
@@ -172,7 +174,7 @@ func (r *replay) unfinished() *checkpoint.Replay {
 	return r.record.Replay
 }
 
-// plan is a new replay.
+// plan makes a new replay.
 func (r *replay) plan() (*pipeline.Replay, error) {
 	if r.rewind == nil {
 		return nil, failure.Refuse(failure.Advise(
@@ -203,11 +205,11 @@ func (r *replay) plan() (*pipeline.Replay, error) {
 // replayTime has milliseconds: no two replays begin at the same time.
 const replayTime = "20060102T150405.000Z"
 
-// replayID is the time at which a replay began.
+// replayID returns the time at which a replay began.
 func replayID(began time.Time) string { return began.UTC().Format(replayTime) }
 
-// filters are the parts of a replay that come from the command alone, or from
-// the stream. Durations count from when it began.
+// filters returns the parts of a replay that come from the command alone, or
+// from the stream. Durations count from the time at which the replay began.
 func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 	plan := &pipeline.Replay{
 		ID: replayID(began), Request: r.request(), AggregateTypes: r.AggregateType, Keys: r.Key, Topics: r.Topic, Rate: r.Rate,
@@ -231,10 +233,11 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 	return plan, nil
 }
 
-// clocks is how far our clock and the server's may be apart.
+// clocks is how far the streamer's clock and the server's may be apart.
 const clocks = time.Minute
 
-// begins and ends read --from and --to, for a replay that has begun then.
+// begins and ends read --from and --to for a replay that began at the given
+// time.
 func (r *replay) begins(began time.Time) (console.Position, error) {
 	return console.ParsePosition("--from", r.From, began, console.AtLSN, console.AtTime, console.Beginning)
 }
@@ -243,7 +246,7 @@ func (r *replay) ends(began time.Time) (console.Position, error) {
 	return console.ParsePosition("--to", r.To, began, console.AtLSN, console.AtTime)
 }
 
-// beginAt is where a replay that begins now begins to read.
+// beginAt returns where a replay that begins now starts to read.
 func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
 	from, err := r.begins(now)
 	if err != nil {
@@ -277,10 +280,11 @@ func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
 }
 
 func aboveCheckpoint(flag string, lsn, checkpoint replication.LSN) error {
-	return failure.Misconfigure(fmt.Errorf("%s %s lies above the checkpoint %s: what comes there is published by the stream itself", flag, lsn, checkpoint))
+	return failure.Misconfigure(fmt.Errorf("%s %s lies above the checkpoint %s: "+
+		"what comes there is published by the stream itself", flag, lsn, checkpoint))
 }
 
-// when says when, if that is known.
+// when formats a time, if it is known.
 func when(at time.Time) string {
 	if at.IsZero() {
 		return ""
@@ -288,8 +292,8 @@ func when(at time.Time) string {
 	return " (" + at.UTC().Format(time.RFC3339) + ")"
 }
 
-// endAt is where to end: at the checkpoint, beyond which the stream itself
-// publishes.
+// endAt returns where to end: at the checkpoint at the latest, because the
+// stream itself publishes beyond it.
 func (r *replay) endAt(now time.Time) (replication.LSN, error) {
 	to, err := r.ends(now)
 	switch {
@@ -303,12 +307,12 @@ func (r *replay) endAt(now time.Time) (replication.LSN, error) {
 	return to.LSN, nil
 }
 
-// pipeline is the streamer that publishes the replay.
+// pipeline returns the streamer that publishes the replay.
 func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipeline.Pipeline, error) {
 	own := replaying(r.cfg)
 	if plan.Rate > 0 {
-		// The answer to an SQL call is prepared as a whole, and holds back vacuum
-		// until it has been read: nothing to read slowly.
+		// The server prepares the whole answer to an SQL call and holds back
+		// vacuum until the answer has been read. A slow reader must not use it.
 		own.Replication.Reader = string(pipeline.ReadStream)
 	}
 	quiet := own.Log

@@ -15,7 +15,7 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// replayMetrics counts what a replay publishes. The rest is counted for nobody.
+// replayMetrics counts what a replay publishes. Other metrics are discarded.
 type replayMetrics struct {
 	*ops.Metrics
 	events, bytes, passedOver atomic.Int64
@@ -37,10 +37,10 @@ func (m *replayMetrics) Published(p router.Publication) {
 	m.topics[p.Topic] += int64(p.Events)
 }
 
-// DeadLetter is called for each row that is passed over.
+// DeadLetter is called for each row that is skipped as a dead letter.
 func (m *replayMetrics) DeadLetter(string) { m.passedOver.Add(1) }
 
-// replayProgress tells how far a replay has come.
+// replayProgress shows how far a replay has come.
 type replayProgress struct {
 	std     console.Streams
 	plan    *pipeline.Replay
@@ -60,7 +60,7 @@ const (
 	progressInLog      = 15 * time.Second
 )
 
-// show writes a line now and then, until the returned function is called.
+// show prints a line at intervals until the returned function is called.
 func (g *replayProgress) show() (stop func()) {
 	interval := progressInLog
 	if console.IsTerminal(g.std.Err) {
@@ -91,10 +91,11 @@ func (g *replayProgress) show() (stop func()) {
 	}
 }
 
-// line is about a replay that has come from first to at in a time of its own,
-// and runs for a longer one.
+// line describes a replay that took a duration from first to at and has been
+// running for a longer one.
 func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duration) string {
-	text := fmt.Sprintf("streamer: replay %s: %s, %.0f/s", g.plan.ID, console.Counted(g.metrics.events.Load(), "event"), float64(g.metrics.events.Load())/runs.Seconds())
+	text := fmt.Sprintf("streamer: replay %s: %s, %.0f/s", g.plan.ID,
+		console.Counted(g.metrics.events.Load(), "event"), float64(g.metrics.events.Load())/runs.Seconds())
 	whole := g.plan.Until - g.plan.From
 	if at < g.plan.From || whole == 0 {
 		return text
@@ -107,7 +108,7 @@ func (g *replayProgress) line(at, first replication.LSN, took, runs time.Duratio
 	return text
 }
 
-// replayResult is what a replay has published, or would.
+// replayResult is what a replay has published, or would publish.
 type replayResult struct {
 	Replay     string           `json:"replay,omitempty"`
 	From       string           `json:"from,omitempty"`

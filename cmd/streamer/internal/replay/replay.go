@@ -81,7 +81,7 @@ func (command Command) Validate() error {
 	return nil
 }
 
-// request is what identifies a replay that was interrupted.
+// request identifies an interrupted replay.
 func (command Command) request() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "--from %q", command.From)
@@ -99,8 +99,8 @@ func (command Command) request() string {
 	return text.String()
 }
 
-// replaying is the configuration of the streamer that publishes a replay: the
-// same one, on a slot and with a checkpoint of its own.
+// replaying returns the configuration of the streamer that publishes a replay.
+// It differs from the stream's in its slot and its checkpoint.
 func replaying(cfg config.Config) config.Config {
 	cfg.Postgres.Slot = replication.ReplaySlot(cfg.Postgres.Slot)
 	cfg.Checkpoint.File.Path += ".replay"
@@ -164,8 +164,7 @@ func (r *replay) rehearse(ctx context.Context) error {
 	return r.report(rehearsed(plan, found, r.Rate))
 }
 
-// publish runs a replay to its end, or goes on with the one that was
-// interrupted.
+// publish runs a replay to its end, or continues an interrupted one.
 func (r *replay) publish(ctx context.Context) error {
 	plan, err := r.resume(ctx)
 	if errors.Is(err, errWasComplete) {
@@ -203,7 +202,7 @@ func (r *replay) publish(ctx context.Context) error {
 			"the same command goes on where it was; `streamer replay --discard` gives it up",
 		)
 	}
-	// The caller's wish to stop came too late to matter.
+	// The request to stop came too late to matter.
 	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), site.AskTimeout)
 	defer cancel()
 	if err := r.drop(dropping); err != nil {
@@ -228,8 +227,8 @@ func (r *replay) report(result replayResult) error {
 	return nil
 }
 
-// begin makes the slot that the replay reads: a copy of the rewind slot, which
-// goes on moving.
+// begin creates the slot that the replay reads: a copy of the rewind slot,
+// which keeps moving.
 func (r *replay) begin(ctx context.Context) (*pipeline.Replay, error) {
 	plan, err := r.plan()
 	if err != nil {
@@ -257,6 +256,7 @@ func (r *replay) begin(ctx context.Context) (*pipeline.Replay, error) {
 	return plan, nil
 }
 
-// replayMemoryLimit is less, because a replay was measured to take 6 MB more than
-// a stream with the same limit, and is no slower for it.
+// replayMemoryLimit is lower than that of a stream, in bytes. A replay was
+// measured to take 6 MB more than a stream with the same limit, and is no
+// slower with the lower one.
 const replayMemoryLimit = 29 << 20

@@ -18,7 +18,10 @@ func TestBeginAt(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	stream := checkpoint.Record{LSN: 1000, Past: []checkpoint.Moment{
-		{At: now.Add(-3 * time.Hour), LSN: 100}, {At: now.Add(-2 * time.Hour), LSN: 200}, {At: now.Add(-time.Hour), LSN: 300}, {At: now, LSN: 1000},
+		{At: now.Add(-3 * time.Hour), LSN: 100},
+		{At: now.Add(-2 * time.Hour), LSN: 200},
+		{At: now.Add(-time.Hour), LSN: 300},
+		{At: now, LSN: 1000},
 	}}
 	planned := func(from string) *replay {
 		return &replay{Command: Command{From: from}, rewind: &replication.Slot{Name: "s_rewind", Confirmed: 200}, stream: stream}
@@ -33,7 +36,9 @@ func TestBeginAt(t *testing.T) {
 			assert.Equal(t, want, at, from)
 		}
 	}
-	for from, class := range map[string]failure.Class{"0/C7": failure.Refused, "0/3E9": failure.Misconfigured, "3h": failure.Refused, "x": failure.Misconfigured} {
+	for from, class := range map[string]failure.Class{
+		"0/C7": failure.Refused, "0/3E9": failure.Misconfigured, "3h": failure.Refused, "x": failure.Misconfigured,
+	} {
 		_, err := planned(from).beginAt(time.Now())
 		require.Error(t, err, from)
 		assert.Equal(t, class, failure.ClassOf(err), from)
@@ -68,7 +73,7 @@ func TestProgressLine(t *testing.T) {
 	assert.Equal(t, "streamer: replay r: 500 events, 50/s, at 0/7D0 (100 %)", g.line(2000, 1000, 10*time.Second, 10*time.Second))
 }
 
-// A duration counts from when the replay began, not from when it goes on.
+// A duration counts from when the replay began, not from when it continues.
 func TestInterruptedReplayKeepsItsTimes(t *testing.T) {
 	t.Parallel()
 	began := time.Now().Add(-time.Hour).UTC().Truncate(time.Millisecond)

@@ -14,12 +14,12 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// settlePatience is how long the stream may take to publish what is in the table
-// when a replay of it begins.
+// settlePatience is how long the stream may take to publish what is in the
+// table when a replay of the table begins.
 const settlePatience = time.Minute
 
-// table publishes all of the table, or what of it is missing. Two of that at once
-// would publish everything twice.
+// table publishes the whole table, or its missing rows. Two such replays at the
+// same time would publish everything twice.
 func (r *replay) table(ctx context.Context) error {
 	var q replication.OutboxQuery
 	if !r.Missing {
@@ -42,8 +42,8 @@ func (r *replay) table(ctx context.Context) error {
 	return r.fromTable(ctx, q, nil)
 }
 
-// lock keeps other replays out, as long as the connection lives. A server may
-// take a moment to notice that the one before has ended.
+// lock keeps other replays out as long as the connection lives. A server may
+// take a moment to notice that the previous replay has ended.
 func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 	own := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
 	alone, err := wait.Until(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
@@ -53,8 +53,8 @@ func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 	return err
 }
 
-// fromTable publishes what the outbox table still holds, of these ids if they are
-// not nil.
+// fromTable publishes what the outbox table still holds. If ids is not nil,
+// only these rows are published.
 func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids map[string]struct{}) error {
 	if err := r.look(ctx); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 		return err
 	}
 	plan.IDs = ids
-	plan.Since, plan.Before = time.Time{}, time.Time{} // the server chooses by time
+	plan.Since, plan.Before = time.Time{}, time.Time{} // the server selects by time
 	site.LimitMemory(r.cfg, replayMemoryLimit)
 	progress := newReplayProgress(plan, r.std)
 	p, err := r.pipeline(plan, progress.metrics)
@@ -89,8 +89,8 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 	return r.report(result)
 }
 
-// timeColumn says when a row was written. What --from and --to are about is the
-// column to sort by, if no other is known.
+// timeColumn returns the column that says when a row was written. If no other
+// is known, that is the column to sort by, to which --from and --to then apply.
 func (r *replay) timeColumn() string {
 	at := cmp.Or(r.TimeColumn, r.cfg.Outbox.CleanupColumn())
 	if r.From+r.To != "" {
@@ -99,8 +99,8 @@ func (r *replay) timeColumn() string {
 	return at
 }
 
-// tableQuery says which rows, in which order. Times are those of the column that
-// says when a row was written.
+// tableQuery says which rows to read, in which order. Its times are those of
+// the column that says when a row was written.
 func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 	at := r.timeColumn()
 	q.OrderBy, q.TimeColumn = cmp.Or(r.OrderBy, at), at
@@ -133,7 +133,7 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 // settled waits until the stream has published everything below a position.
 func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 	said := false
-	var unread error // why the checkpoint could not be read, last
+	var unread error // why the checkpoint could not be read most recently
 	settled, err := wait.Until(ctx, settlePatience, time.Second, func() (bool, error) {
 		record, err := site.LoadCheckpoint(ctx, r.cfg, site.IdentityOf(r.server, r.cfg))
 		if unread = err; err == nil && record.LSN >= lsn {
@@ -158,7 +158,7 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 	return err
 }
 
-// streams makes sure that it makes sense to wait for the stream.
+// streams makes sure that waiting for the stream makes sense.
 func (r *replay) streams(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()

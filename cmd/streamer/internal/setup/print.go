@@ -16,8 +16,8 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// outboxColumns is a table that fits the configuration. A column that serves
-// several purposes gets the type of the first.
+// outboxColumns returns the columns of a table that fits the configuration. A
+// column with several purposes gets the type of the first.
 func outboxColumns(o config.Outbox) []replication.Column {
 	m := site.Mapping(o)
 	var columns []replication.Column
@@ -50,8 +50,8 @@ func columnType(a decoder.Attribute) string {
 	}
 }
 
-// checkpointColumns are what the checkpoint store makes when it may create
-// tables. A test compares the two.
+// checkpointColumns are the columns that the checkpoint store creates when it
+// may create tables. A test compares the two.
 var checkpointColumns = []replication.Column{
 	{Name: "key", Type: "text PRIMARY KEY"},
 	{Name: "record", Type: "text NOT NULL"},
@@ -59,11 +59,11 @@ var checkpointColumns = []replication.Column{
 	{Name: "epoch", Type: "bigint NOT NULL DEFAULT 0"},
 }
 
-// Role is whom the printed statements let stream.
+// Role is the role that the printed statements allow to stream.
 const Role = "streamer"
 
-// print writes what setup would do, for people who do it themselves. It needs
-// no server.
+// print writes what setup would do, for operators who do it themselves. It
+// needs no server.
 func (command Command) print(cfg config.Config, std console.Streams) error {
 	known, prefixes, err := site.KnownTopics(cfg, "")
 	if err != nil {
@@ -74,12 +74,16 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	statement := func(comment, sql string) {
 		fmt.Fprintf(&b, "%s\n%s;\n\n", comment, sql)
 	}
-	b.WriteString("-- PostgreSQL. Run it in this order, in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
-	statement("-- The outbox table, unless you have one. Applications need INSERT on it.", schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
+	b.WriteString("-- PostgreSQL. Run it in this order, " +
+		"in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
+	statement("-- The outbox table, unless you have one. Applications need INSERT on it.",
+		schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
 	if err := writePublications(&b, cfg); err != nil {
 		return err
 	}
-	statement("-- As a superuser. The role needs no right on any table, but REPLICATION lets it read\n-- the changes of all of them: guard its password, and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
+	statement("-- As a superuser. The role needs no right on any table, "+
+		"but REPLICATION lets it read\n-- the changes of all of them: guard its password, "+
+		"and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
 		"CREATE ROLE "+replication.QuoteIdentifier(Role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
 	if cfg.Checkpoint.Store == config.StorePostgres {
 		table := cfg.Checkpoint.Postgres.Table
@@ -87,7 +91,8 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, Role))
 	}
 	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
-		statement("-- For outbox.cleanup. To drop partitions the role must own them.", "GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
+		statement("-- For outbox.cleanup. To drop partitions the role must own them.",
+			"GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
 	}
 	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
@@ -97,9 +102,9 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	return err
 }
 
-// writePublications writes the publication, of every shard if there are several.
-// A column that may have another type than that of the table we would create is
-// not known here.
+// writePublications writes the publication, or one for each shard if there are
+// several. It does not know whether a column has another type than in the table
+// that setup would create.
 func writePublications(b *strings.Builder, cfg config.Config) error {
 	b.WriteString("-- As the owner of the table, who also needs CREATE on the database.\n")
 	table := replication.Table{Columns: outboxColumns(cfg.Outbox)}
@@ -119,7 +124,8 @@ func writePublications(b *strings.Builder, cfg config.Config) error {
 
 // writeSlots writes the slots. Those of shards begin at the same position.
 func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
-	b.WriteString("-- After the publication, as this role or a superuser. It waits for running\n-- transactions; what has been committed before is not in the slot.\n")
+	b.WriteString("-- After the publication, as this role or a superuser. " +
+		"It waits for running\n-- transactions; what has been committed before is not in the slot.\n")
 	first := site.ReplicationConfig(cfg.ForShard(0))
 	b.WriteString(replication.SlotSQL(first, failover) + ";\n")
 	for i := 1; i < cfg.Shard.Count; i++ {
@@ -140,7 +146,8 @@ func schemaSQL(table string) string {
 // writeTopics writes the commands for Kafka's own tool.
 func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
 	create := func(topic string, partitions, replicas int, configs map[string]string) {
-		fmt.Fprintf(b, "kafka-topics.sh --bootstrap-server %s --create --if-not-exists --topic %s", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), quoteShell(topic))
+		fmt.Fprintf(b, "kafka-topics.sh --bootstrap-server %s --create --if-not-exists --topic %s",
+			quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), quoteShell(topic))
 		if partitions > 0 {
 			b.WriteString(" --partitions " + strconv.Itoa(partitions))
 		}
@@ -154,7 +161,8 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	}
 	b.WriteString("# Kafka.\n")
 	if cfg.Checkpoint.Store == config.StoreKafka {
-		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor, map[string]string{"cleanup.policy": "compact", "message.timestamp.type": kafka.BrokerTime})
+		create(cfg.Checkpoint.Kafka.Topic, 1, cfg.Checkpoint.Kafka.ReplicationFactor,
+			map[string]string{"cleanup.policy": "compact", "message.timestamp.type": kafka.BrokerTime})
 	}
 	t := cfg.Kafka.Topics
 	for _, topic := range topics {
@@ -173,20 +181,23 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	writeGrants(b, cfg, topics, prefixes)
 }
 
-// writeGrants writes the least that our principal needs where brokers check
-// that. The name in it stands for ours.
+// writeGrants writes the least rights that the streamer's principal needs where
+// brokers check permissions. The principal in the output is a placeholder.
 func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
 	grant := func(resource, operations string) {
-		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n", quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), Role, operations, resource)
+		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n",
+			quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), Role, operations, resource)
 	}
 	const useTopic = "--operation Describe --operation Read --operation Write"
 	output := useTopic
 	if cfg.Kafka.Topics.Create {
 		output += " --operation Create"
 	}
-	b.WriteString("\n# Where brokers check permissions: what the streamer needs, and nothing else. DescribeConfigs on\n# its topics lets `streamer doctor` see more.\n")
+	b.WriteString("\n# Where brokers check permissions: what the streamer needs, " +
+		"and nothing else. DescribeConfigs on\n# its topics lets `streamer doctor` see more.\n")
 	if cfg.Kafka.Resume != string(pipeline.ResumeAtLeastOnce) {
-		grant("--resource-pattern-type prefixed --transactional-id "+quoteShell(cfg.Kafka.TransactionalID), "--operation Describe --operation Write")
+		grant("--resource-pattern-type prefixed --transactional-id "+quoteShell(cfg.Kafka.TransactionalID),
+			"--operation Describe --operation Write")
 	}
 	if cfg.Checkpoint.Store == config.StoreKafka {
 		grant("--topic "+quoteShell(cfg.Checkpoint.Kafka.Topic), useTopic)
@@ -206,7 +217,7 @@ func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	}
 }
 
-// quoteShell quotes a word where a shell would take it for more than that.
+// quoteShell quotes a word if a shell would not take it literally.
 func quoteShell(word string) string {
 	plain := strings.Trim(word, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-,:=/") == ""
 	if plain && word != "" {

@@ -70,7 +70,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	return failure.Refuse(errors.Join(s.wrong...))
 }
 
-// setup creates things in the order in which they need each other.
+// setup creates things in the order in which they depend on each other.
 type setup struct {
 	Command
 	cfg   config.Config
@@ -78,7 +78,7 @@ type setup struct {
 	wrong []error // found and not changed
 }
 
-// report says what has become of a thing.
+// report says whether a thing existed or was created.
 func (s *setup) report(what, name string, existed bool) {
 	verb := "created"
 	if existed {
@@ -87,8 +87,8 @@ func (s *setup) report(what, name string, existed bool) {
 	fmt.Fprintf(s.std.Out, "%s  %s %s\n", verb, what, name)
 }
 
-// findings are said at once where they are warnings, and at the end where they
-// stop the streamer.
+// findings prints warnings at once. It keeps findings that stop the streamer
+// for the end.
 func (s *setup) findings(found []replication.Finding) {
 	for _, f := range found {
 		if f.Fatal {
@@ -115,7 +115,7 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	found := replication.CheckServer(server, c)
 	s.findings(found)
 	if err := replication.Refusal(found); err != nil {
-		return "", err // nothing can be created for a log that cannot be decoded
+		return "", err // nothing can be created for a WAL that cannot be decoded
 	}
 	if err := s.table(ctx, control, c); err != nil {
 		return "", err
@@ -123,7 +123,7 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	return server.Database, s.shards(ctx, control, server)
 }
 
-// shards creates publication and slot, of every shard if there are several.
+// shards creates publication and slot, for every shard if there are several.
 func (s *setup) shards(ctx context.Context, control *replication.Control, server replication.Server) error {
 	var made []*shardSetup
 	for i := range max(1, s.cfg.Shard.Count) {
@@ -152,10 +152,10 @@ func (s *setup) shards(ctx context.Context, control *replication.Control, server
 type shardSetup struct {
 	control *replication.Control
 	c       replication.Config
-	existed bool // the slot did
+	existed bool // whether the slot existed
 }
 
-// table makes sure that there is an outbox table.
+// table makes sure that the outbox table exists.
 func (s *setup) table(ctx context.Context, control *replication.Control, c replication.Config) error {
 	table, err := control.DescribeTable(ctx)
 	if err != nil {
@@ -227,8 +227,8 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	return nil
 }
 
-// createSlot makes the slots of all shards begin at the same position, as copies
-// of the first.
+// createSlot makes the slots of all shards begin at the same position, as
+// copies of the first.
 func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error {
 	if shard != first && first.existed {
 		return failure.Refuse(failure.Advise(
@@ -258,12 +258,14 @@ func (s *setup) checkpointTable(ctx context.Context) error {
 	}
 	s.report("checkpoint table", s.cfg.Checkpoint.Postgres.Table, existed)
 	if !existed {
-		fmt.Fprintf(s.std.Out, "         a streamer that connects as another role needs: %s\n", strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, Role), "\n", " "))
+		fmt.Fprintf(s.std.Out, "         a streamer that connects as another role needs: %s\n",
+			strings.ReplaceAll(replication.GrantTableSQL(s.cfg.Checkpoint.Postgres.Table, Role), "\n", " "))
 	}
 	return store.Close()
 }
 
-// kafka creates topics. Kafka is not asked if there is none to create.
+// kafka creates topics. It does not connect to Kafka if there is no topic to
+// create.
 func (s *setup) kafka(ctx context.Context, database string) error {
 	topics, err := s.topics(database)
 	if err != nil {
@@ -293,7 +295,8 @@ func (s *setup) kafka(ctx context.Context, database string) error {
 	return nil
 }
 
-// topic makes sure that a topic exists. Only one that is created gets settings.
+// topic makes sure that a topic exists. Only a topic that setup creates gets
+// settings.
 func (s *setup) topic(client *kafka.Client, what, name string, settings map[string]string) error {
 	existed, err := client.HasTopic(name)
 	if err == nil && !existed {
@@ -327,8 +330,8 @@ func (s *setup) checkpointTopic(ctx context.Context, client *kafka.Client) error
 	return err
 }
 
-// topics are those named on the command line and those of templates without
-// placeholders.
+// topics returns the topics named on the command line and those of templates
+// without placeholders.
 func (s *setup) topics(database string) ([]string, error) {
 	known, _, err := site.KnownTopics(s.cfg, database)
 	topics := slices.Concat(known, s.Topic)

@@ -12,12 +12,14 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// IdentityOf is whose checkpoint the configured slot has.
+// IdentityOf returns the identity under which the checkpoint of the configured
+// slot is stored.
 func IdentityOf(server replication.Server, cfg config.Config) checkpoint.Identity {
 	return pipeline.Identity(server, cfg.Postgres.Slot)
 }
 
-// LoadCheckpoint reads the stored record from whatever store and changes nothing.
+// LoadCheckpoint reads the stored record from the configured store and changes
+// nothing.
 func LoadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identity) (checkpoint.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
@@ -29,12 +31,13 @@ func LoadCheckpoint(ctx context.Context, cfg config.Config, id checkpoint.Identi
 	return store.Load(ctx, id)
 }
 
-// StoredCheckpoints opens the store to be read.
+// StoredCheckpoints opens the store for reading.
 func StoredCheckpoints(ctx context.Context, cfg config.Config) (checkpoint.Reader, error) {
 	return pipeline.OpenStored(ctx, checkpointConfig(cfg), func(ctx context.Context) (*kafka.Client, error) { return ConnectKafka(ctx, cfg) })
 }
 
-// OpenCheckpointTable creates the table if it is missing.
+// OpenCheckpointTable opens the checkpoint table and creates it if it is
+// missing.
 func OpenCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.PostgresStore, error) {
 	dsn, err := cfg.CheckpointDSN().Reveal()
 	if err != nil {
@@ -43,7 +46,8 @@ func OpenCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.Po
 	return checkpoint.OpenPostgres(ctx, dsn, cfg.Checkpoint.Postgres.Table)
 }
 
-// CheckpointTableExists asks the database of the checkpoint store.
+// CheckpointTableExists reports whether the database of the checkpoint store
+// has the table.
 func CheckpointTableExists(ctx context.Context, cfg config.Config) (bool, error) {
 	control, _, err := connectDatabase(ctx, cfg, cfg.CheckpointDSN(), "checkpoint.postgres.dsn")
 	if err != nil {

@@ -12,11 +12,11 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// AskTimeout bounds the questions that a command asks one server.
+// AskTimeout bounds the queries that a command sends to one server.
 const AskTimeout = 15 * time.Second
 
-// ConnectPostgres opens the SQL connection of the commands that ask the
-// server, and returns the configuration it was opened with.
+// ConnectPostgres opens the SQL connection for commands that query the server.
+// It also returns the configuration of that connection.
 func ConnectPostgres(ctx context.Context, cfg config.Config) (*replication.Control, replication.Config, error) {
 	return connectDatabase(ctx, cfg, cfg.Postgres.DSN, "postgres.dsn")
 }
@@ -34,19 +34,22 @@ func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key
 	return control, c, err
 }
 
-// AsShard asks with another shard's configuration, over the same connection.
+// AsShard returns a control with another shard's configuration, over the same
+// connection.
 func AsShard(control *replication.Control, cfg config.Config) *replication.Control {
 	c := ReplicationConfig(cfg)
 	c.DSN = control.Config().DSN
 	return control.With(c)
 }
 
-// ConnectKafka makes sure that Kafka can be talked to. A broker that takes
-// connections and answers nothing is not waited for as long as by a streamer.
+// ConnectKafka connects to Kafka and checks that Kafka answers. If a broker
+// accepts connections but does not answer, a command gives up sooner than a
+// running streamer.
 func ConnectKafka(ctx context.Context, cfg config.Config) (*kafka.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	client, err := wait.Talk(ctx, func(context.Context) (*kafka.Client, error) { return kafka.Connect(ClientConfig(cfg)) }, (*kafka.Client).Close)
+	client, err := wait.Talk(ctx,
+		func(context.Context) (*kafka.Client, error) { return kafka.Connect(ClientConfig(cfg)) }, (*kafka.Client).Close)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Kafka.Brokers, err)
 	}

@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	// letterRoom is what a dead letter has beside its row, in bytes.
+	// letterRoom is what a dead letter holds in addition to its row, in bytes.
 	letterRoom = 1 << 20
-	// largestLetter is what brokers take in one request, by default.
+	// largestLetter is the default limit of a broker for one request, in bytes.
 	largestLetter = 100 << 20
 )
 
-// DeadLetterSettings are those of the dead letter topic where we create it: like
-// those of output topics, but it forgets nothing that was not decided about, and
-// takes the largest row.
+// DeadLetterSettings returns the settings of a dead letter topic that the
+// streamer creates. They are those of output topics with two differences. The
+// topic keeps every record until a decision, and it accepts the largest row.
 func DeadLetterSettings(cfg config.Config) map[string]string {
 	settings := maps.Clone(cfg.Kafka.Topics.Configs)
 	if settings == nil {

@@ -7,11 +7,11 @@ import (
 	"github.com/outboxstream/streamer/internal/config"
 )
 
-// Configuration loads what applies to a command.
+// Configuration loads the configuration of a command.
 type Configuration func() (*config.Loaded, error)
 
-// LimitMemory keeps the garbage collector within a number of bytes, and what may be
-// in flight on top, unless GOMEMLIMIT says otherwise.
+// LimitMemory limits the garbage collector to a number of bytes plus the bytes
+// that may be in flight. GOMEMLIMIT overrides the limit.
 func LimitMemory(cfg config.Config, limit int64) {
 	if debug.SetMemoryLimit(-1) == math.MaxInt64 {
 		debug.SetMemoryLimit(limit + int64(cfg.Kafka.MaxInFlightBytes))

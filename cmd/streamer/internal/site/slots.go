@@ -10,7 +10,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// SlotIfAny is the slot of that name, or nil if there is none.
+// SlotIfAny returns the slot of that name, or nil if there is none.
 func SlotIfAny(ctx context.Context, control *replication.Control, name string) (*replication.Slot, error) {
 	slot, err := control.Of(name).Slot(ctx)
 	if errors.Is(err, replication.ErrSlotMissing) {
@@ -19,7 +19,7 @@ func SlotIfAny(ctx context.Context, control *replication.Control, name string) (
 	return &slot, err
 }
 
-// StreamIDs are the identities in the header streamer-stream, one for each
+// StreamIDs returns the identities in the header streamer-stream, one for each
 // history up to the stored one.
 func StreamIDs(server replication.Server, slot string, history int) []string {
 	var ids []string
@@ -30,8 +30,8 @@ func StreamIDs(server replication.Server, slot string, history int) []string {
 	return ids
 }
 
-// KeptSince is a time from which on everything that was committed lies at or
-// above an LSN, as early as is known; zero where none is known.
+// KeptSince returns the earliest known time from which every commit is at or
+// above an LSN, or zero if no such time is known.
 func KeptSince(past []checkpoint.Moment, lsn replication.LSN) time.Time {
 	for _, m := range past {
 		if m.LSN >= lsn {

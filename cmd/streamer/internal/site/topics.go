@@ -7,20 +7,20 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
-// NewRouter makes the routes for what needs no stream.
+// NewRouter makes the routes for callers that need no stream.
 func NewRouter(cfg config.Config, database string) (*router.Router, error) {
 	r := Rules(cfg)
 	r.Database = database
 	return router.NewRouter(r)
 }
 
-// UnknownDatabase stands for the name of the database where there is no
-// connection to ask.
+// UnknownDatabase replaces the name of the database where no connection can
+// supply it.
 const UnknownDatabase = "unknown-database"
 
-// KnownTopics are the topics that the rules can lead to: names, and what other
-// names begin with. Without a database, names with {database} in them are known
-// up to there.
+// KnownTopics returns the topics that the rules can lead to: names, and the
+// prefixes of other names. Without a database, a name that contains {database}
+// is known only up to that placeholder.
 func KnownTopics(cfg config.Config, database string) (known, prefixes []string, err error) {
 	if database == "" {
 		database = UnknownDatabase

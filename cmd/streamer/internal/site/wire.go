@@ -14,11 +14,11 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// metadataInterval is how often topics are looked at for new partitions.
+// metadataInterval is how often topics are checked for new partitions.
 const metadataInterval = time.Minute
 
-// PipelineConfig fills each stage's configuration from ours: the only place
-// where the two meet.
+// PipelineConfig fills the configuration of each stage from the configuration
+// file. It is the only place where the two meet.
 func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipeline.Config {
 	return pipeline.Config{
 		DSN:         c.Postgres.DSN.Reveal,
@@ -56,7 +56,8 @@ func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
 	}
 }
 
-// ReplicationConfig is that of the stream, without its DSN, which may be a secret.
+// ReplicationConfig returns the configuration of the stream, without its DSN,
+// which may be a secret.
 func ReplicationConfig(c config.Config) replication.Config {
 	return replication.Config{
 		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: Mapping(c.Outbox).ColumnNames(),
@@ -68,8 +69,8 @@ func ReplicationConfig(c config.Config) replication.Config {
 	}
 }
 
-// lockTimeout is how long the server keeps the lock of an instance that does not
-// ask it anything: one that is frozen, or cut off.
+// lockTimeout is how long the server keeps the lock of an instance that sends
+// nothing because it is frozen or cut off.
 const lockTimeout = 15 * time.Second
 
 func locking(c replication.Config) replication.Config {
@@ -92,14 +93,15 @@ func Mapping(o config.Outbox) decoder.Mapping {
 	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
 }
 
-// StreamedMapping takes those rows for rows of the outbox that a stream does.
+// StreamedMapping returns the mapping that accepts the same rows as a stream:
+// those of the given relation.
 func StreamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
 	m := Mapping(o)
 	m.RelationID, m.RelationSince = t.OID, t.Since()
 	return m
 }
 
-// Rules say where events go, and in which form.
+// Rules returns the rules that say where events go, and in which form.
 func Rules(c config.Config) router.Rules {
 	m := Mapping(c.Outbox)
 	r := router.Rules{
@@ -125,7 +127,7 @@ func Rules(c config.Config) router.Rules {
 	return r
 }
 
-// ClientConfig says how to talk to Kafka.
+// ClientConfig returns the configuration of a Kafka client.
 func ClientConfig(c config.Config) kafka.ClientConfig {
 	k := c.Kafka
 	return kafka.ClientConfig{
@@ -138,7 +140,10 @@ func ClientConfig(c config.Config) kafka.ClientConfig {
 			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
 		},
-		Topics:        kafka.TopicConfig{Create: k.Topics.Create, Partitions: k.Topics.Partitions, ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs},
+		Topics: kafka.TopicConfig{
+			Create: k.Topics.Create, Partitions: k.Topics.Partitions,
+			ReplicationFactor: k.Topics.ReplicationFactor, Configs: k.Topics.Configs,
+		},
 		TopicSettings: map[string]map[string]string{c.Poison.Topic: DeadLetterSettings(c)},
 	}
 }

@@ -7,14 +7,15 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 )
 
-// Moment is where the stream stood: what was committed from then on lies at
-// or above the LSN.
+// Moment is a position of the stream at a time: later commits are at or above
+// the LSN.
 type Moment struct {
 	At  time.Time `json:"at"`
 	LSN string    `json:"lsn"`
 }
 
-// ShowPast gives moments of a record the form in which they are printed.
+// ShowPast converts the moments of a record to the form in which they are
+// printed.
 func ShowPast(past []checkpoint.Moment) []Moment {
 	shown := make([]Moment, len(past))
 	for i, m := range past {
@@ -23,7 +24,7 @@ func ShowPast(past []checkpoint.Moment) []Moment {
 	return shown
 }
 
-// Checkpoint is a record for people and scripts.
+// Checkpoint is a record as printed for the operator and for scripts.
 type Checkpoint struct {
 	LSN      string    `json:"lsn"`
 	SavedAt  time.Time `json:"saved_at"`
@@ -34,15 +35,15 @@ type Checkpoint struct {
 	Slot     string    `json:"slot"`
 	History  int       `json:"history"`
 	Routing  string    `json:"routing"`
-	// Last is the last row published below LSN, as far as it is known; Exact tells
-	// that it is.
+	// Last is the last row published below LSN, as far as it is known. Exact
+	// reports whether it is that row.
 	Last  *checkpoint.Event `json:"last,omitempty"`
 	Exact bool              `json:"exact"`
 
 	Past []Moment `json:"past,omitempty"` // oldest first
 }
 
-// ShowCheckpoint is about a record that is kept in a place.
+// ShowCheckpoint converts a record and names the place where it is kept.
 func ShowCheckpoint(r checkpoint.Record, place string) Checkpoint {
 	return Checkpoint{
 		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
@@ -51,7 +52,7 @@ func ShowCheckpoint(r checkpoint.Record, place string) Checkpoint {
 	}
 }
 
-// Rows are those of a table for people.
+// Rows returns the rows of the printed table.
 func (s Checkpoint) Rows() [][2]string {
 	rows := [][2]string{
 		{"checkpoint", s.LSN},

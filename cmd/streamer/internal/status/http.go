@@ -14,7 +14,7 @@ import (
 	"github.com/outboxstream/streamer/internal/ops"
 )
 
-// DescribeHealth says in a line what a streamer is doing.
+// DescribeHealth says in one line what a streamer is doing.
 func DescribeHealth(h ops.Health) string {
 	text := string(h.Phase)
 	if !h.Since.IsZero() {
@@ -36,7 +36,7 @@ var errNoEndpoint = failure.Misconfigure(failure.Advise(
 	"set it, for example to 127.0.0.1:9180",
 ))
 
-// AskHealth asks the streamer that listens there.
+// AskHealth asks the streamer that listens at an address for its health.
 func AskHealth(ctx context.Context, listen string) (ops.Health, error) {
 	var health ops.Health
 	err := ask(ctx, listen, "/readyz", func(body io.Reader) error { return json.NewDecoder(body).Decode(&health) })
@@ -57,7 +57,7 @@ func ask(ctx context.Context, listen, path string, read func(io.Reader) error) e
 	if err != nil {
 		return failure.Misconfigure(fmt.Errorf("http.listen: %w", err))
 	}
-	// A proxy of the environment is not meant for this machine.
+	// A proxy from the environment is not meant for this machine.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	response, err := client.Do(request)
 	if err != nil {
@@ -73,8 +73,8 @@ func ask(ctx context.Context, listen, path string, read func(io.Reader) error) e
 	return nil
 }
 
-// reachable is the address at which this machine reaches what listens there:
-// one that means all interfaces is no address to connect to.
+// reachable returns the address at which this machine reaches the listener. An
+// address that means all interfaces cannot be connected to.
 func reachable(listen string) string {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// keepsUp is how far behind a slot may be that needs no outlook, in bytes.
+// keepsUp is how far behind a slot may be without an outlook, in bytes.
 const keepsUp = 16 << 20
 
-// outlook tells what will happen to the slot if nothing changes: from what has
-// changed since an earlier look, or, at the first look, from how much log the
-// server has written since the checkpoint was stored, which a streamer that is
-// at work stores again and again.
+// outlook says what will happen to the slot if nothing changes. It compares
+// with an earlier look. At the first look it uses how much WAL the server has
+// written since the checkpoint was stored. A working streamer stores the
+// checkpoint again and again.
 func (s *Report) outlook(before *Report) string {
 	if s.Slot == nil || s.Slot.Lost {
 		return ""
@@ -54,7 +54,7 @@ func (s *Slot) trend(before *Slot, took time.Duration) string {
 	return s.growing(float64(s.RetainedWAL-before.RetainedWAL) / took.Seconds())
 }
 
-// growing tells where keeping so many bytes more per second leads to.
+// growing says where a growth of so many bytes per second leads.
 func (s *Slot) growing(rate float64) string {
 	if s.SafeWALSize != nil && *s.SafeWALSize <= 0 {
 		return "over the limit: lost at the server's next checkpoint, unless it is read now"
@@ -69,8 +69,9 @@ func (s *Slot) growing(rate float64) string {
 	return fmt.Sprintf("keeps %s/s more: lost in %s", console.Size(int64(rate)), console.About(left))
 }
 
-// rate is how many events per second were published since an earlier look; not
-// known at the first, nor when the process was started anew meanwhile.
+// rate returns how many events per second were published since an earlier look.
+// The rate is not known at the first look, nor if the process was restarted in
+// between.
 func (s *Report) rate(before *Report) *float64 {
 	if before == nil || s.Streamer == nil || before.Streamer == nil || !s.At.After(before.At) {
 		return nil

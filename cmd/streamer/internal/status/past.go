@@ -11,7 +11,7 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// pastSlot is a slot that keeps log of the past.
+// pastSlot is a slot that keeps WAL of the past.
 type pastSlot struct {
 	Name        string     `json:"slot"`
 	From        string     `json:"from"` // LSN
@@ -22,18 +22,20 @@ type pastSlot struct {
 	Lost        bool       `json:"lost"`
 }
 
-// readPastSlot is one of the slots beside the stream's own, or nil.
+// readPastSlot reads one of the slots that exist in addition to the stream's
+// own. It returns nil if there is none.
 func readPastSlot(ctx context.Context, control *replication.Control, name string) (*pastSlot, error) {
 	slot, err := site.SlotIfAny(ctx, control, name)
 	if err != nil || slot == nil {
 		return nil, err
 	}
 	return &pastSlot{
-		Name: slot.Name, From: slot.Confirmed.String(), RetainedWAL: slot.RetainedWAL, WALStatus: slot.WALStatus, InUse: slot.InUse(), Lost: slot.Lost(),
+		Name: slot.Name, From: slot.Confirmed.String(), RetainedWAL: slot.RetainedWAL,
+		WALStatus: slot.WALStatus, InUse: slot.InUse(), Lost: slot.Lost(),
 	}, nil
 }
 
-// readPast looks at the slots that keep the past.
+// readPast reads the slots that keep the past.
 func (s *Report) readPast(ctx context.Context, control *replication.Control, slot string) (err error) {
 	if s.Rewind, err = readPastSlot(ctx, control, replication.RewindSlot(slot)); err != nil {
 		return err
@@ -42,7 +44,7 @@ func (s *Report) readPast(ctx context.Context, control *replication.Control, slo
 	return err
 }
 
-// dateRewind says since when the rewind slot keeps the log, as far as is known.
+// dateRewind says since when the rewind slot keeps the WAL, as far as is known.
 func (s *Report) dateRewind(past []checkpoint.Moment) {
 	if s.Rewind == nil {
 		return

@@ -2,14 +2,14 @@ package status
 
 import "github.com/outboxstream/streamer/checkpoint"
 
-// Resume is what a start from the stored checkpoint does about events that
+// Resume says what a start from the stored checkpoint does about events that
 // were published after it.
 type Resume struct {
 	ExactlyOnce bool   `json:"exactly_once"`
 	Reason      string `json:"reason,omitempty"` // why not
 }
 
-// ResumeOf reads it from a checkpoint.
+// ResumeOf reads a Resume from a checkpoint.
 func ResumeOf(record checkpoint.Record) *Resume {
 	return &Resume{ExactlyOnce: record.AtLeastOnce == "", Reason: record.AtLeastOnce}
 }

@@ -8,29 +8,29 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Slot is the state of the slot, for people and scripts.
+// Slot is the state of the slot, for the operator and for scripts.
 type Slot struct {
 	Name      string `json:"slot"`
 	Confirmed string `json:"confirmed_flush_lsn"`
 	Flushed   string `json:"wal_flush_lsn"`
 	Lag       int64  `json:"lag_bytes"`
-	// LagTransactions estimates how many transactions that wrote the server has
-	// begun since; null if it is not known.
+	// LagTransactions estimates how many writing transactions the server has
+	// begun since. It is null if the number is not known.
 	LagTransactions *int64 `json:"lag_transactions"`
 	RetainedWAL     int64  `json:"retained_wal_bytes"`
 	WALStatus       string `json:"wal_status"`
 	SafeWALSize     *int64 `json:"safe_wal_size_bytes"` // null without a limit
 	Active          bool   `json:"active"`
 	ActivePID       int    `json:"active_pid,omitempty"`
-	Copies          int    `json:"copies,omitempty"` // through which a streamer is catching up
+	Copies          int    `json:"copies,omitempty"` // copies of the slot through which a streamer catches up
 	Lost            bool   `json:"lost"`
 	Outlook         string `json:"outlook,omitempty"` // what happens if nothing changes
 
 	nextTransaction int64 // of the server
 }
 
-// countTransactions tells the lag in transactions, given the checkpoint that the
-// slot was confirmed by.
+// countTransactions computes the lag in transactions from the checkpoint that
+// confirmed the slot.
 func (s *Slot) countTransactions(record checkpoint.Record) {
 	behind := max(0, s.nextTransaction-record.NextTransaction)
 	if s.Lag == 0 {

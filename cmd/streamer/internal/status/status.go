@@ -36,7 +36,7 @@ Examples:
 
 const (
 	watchEvery = 2 * time.Second
-	// compared is how many looks rates are taken over.
+	// compared is how many looks a rate is computed over.
 	compared = 10
 )
 
@@ -88,14 +88,15 @@ type Report struct {
 	Server     *Server     `json:"server"`
 	Slot       *Slot       `json:"slot"`
 	Rewind     *pastSlot   `json:"rewind,omitempty"` // slot that keeps the past
-	Replay     *pastSlot   `json:"replay,omitempty"` // slot of a replay that runs or was interrupted
+	Replay     *pastSlot   `json:"replay,omitempty"` // slot of a replay that is running or was interrupted
 	Checkpoint *Checkpoint `json:"checkpoint"`
-	Resume     *Resume     `json:"resume"` // as the checkpoint says
+	Resume     *Resume     `json:"resume"` // according to the checkpoint
 	Streamer   *Streamer   `json:"streamer"`
 	Unknown    []string    `json:"unknown,omitempty"` // why parts are missing
 }
 
-// compare adds what only shows between two looks; before is nil at the first.
+// compare adds what only two looks can show. The argument before is nil at the
+// first look.
 func (s *Report) compare(before *Report) {
 	if s.Slot != nil {
 		s.Slot.Outlook = s.outlook(before)
@@ -105,7 +106,7 @@ func (s *Report) compare(before *Report) {
 	}
 }
 
-// Server tells which one has answered.
+// Server identifies the server that answered.
 type Server struct {
 	SystemID string `json:"system_identifier"`
 	Timeline int32  `json:"timeline"`
@@ -113,7 +114,7 @@ type Server struct {
 	Version  int    `json:"server_version_num"`
 }
 
-// readStatus asks everybody. The error is the first of those that matter.
+// readStatus asks all parts. The error is the first one that matters.
 func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 	s := Report{At: time.Now().UTC()}
 	if cfg.Shard.Count > 1 {
@@ -121,7 +122,7 @@ func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 	}
 	var failed []error
 	failed = append(failed, s.readPostgres(ctx, cfg))
-	streamer, streamerErr := askStreamer(ctx, cfg.HTTP.Listen) // before Kafka, which may keep us waiting
+	streamer, streamerErr := askStreamer(ctx, cfg.HTTP.Listen) // before Kafka, which may be slow to answer
 	s.Streamer = streamer
 	if s.Server != nil {
 		server := replication.Server{SystemID: s.Server.SystemID, Database: s.Server.Database}
@@ -174,7 +175,8 @@ func (s *Report) readPostgres(ctx context.Context, cfg config.Config) error {
 	}
 	s.Slot = &Slot{
 		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
-		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active, ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
+		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active,
+		ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
 		nextTransaction: slot.NextTransaction,
 	}
 	if err := s.readPast(ctx, control, slot.Name); err != nil || !slot.Lost() {
@@ -186,7 +188,8 @@ func (s *Report) readPostgres(ctx context.Context, cfg config.Config) error {
 func (s Report) rows() [][2]string {
 	var rows [][2]string
 	if v := s.Server; v != nil {
-		rows = append(rows, [2]string{"server", fmt.Sprintf("PostgreSQL %d.%d, system %s, timeline %d, database %q", v.Version/10000, v.Version%10000, v.SystemID, v.Timeline, v.Database)})
+		rows = append(rows, [2]string{"server", fmt.Sprintf("PostgreSQL %d.%d, system %s, timeline %d, database %q",
+			v.Version/10000, v.Version%10000, v.SystemID, v.Timeline, v.Database)})
 	}
 	if s.Shard != "" {
 		rows = append(rows, [2]string{"shard", s.Shard})

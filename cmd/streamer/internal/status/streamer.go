@@ -17,7 +17,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-// Streamer is what a running streamer has answered.
+// Streamer is the answer of a running streamer.
 type Streamer struct {
 	Phase          string           `json:"phase"`
 	Detail         string           `json:"detail,omitempty"`
@@ -31,17 +31,17 @@ type Streamer struct {
 	Reconnects     int64            `json:"reconnects"`
 	LastAck        time.Time        `json:"last_acknowledged,omitzero"`
 	Topics         map[string]Topic `json:"topics"`       // since the process started
-	DeadLetters    map[string]int64 `json:"dead_letters"` // by class, of which there are some since the process started
+	DeadLetters    map[string]int64 `json:"dead_letters"` // by class, for classes with dead letters since the process started
 }
 
-// Topic is what has been published to one since the process began.
+// Topic is what has been published to one topic since the process started.
 type Topic struct {
 	Events int64 `json:"events"`
 	Bytes  int64 `json:"bytes"`
-	Errors int64 `json:"errors"` // batches that were not taken, and sent again
+	Errors int64 `json:"errors"` // batches that were rejected and sent again
 }
 
-// askStreamer asks the running streamer how it is and reads its metrics.
+// askStreamer asks the running streamer for its health and reads its metrics.
 func askStreamer(ctx context.Context, listen string) (*Streamer, error) {
 	health, err := AskHealth(ctx, listen)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *Streamer) readMetrics(families map[string]*dto.MetricFamily) {
 
 func sum(family *dto.MetricFamily) (total float64) {
 	for _, m := range family.GetMetric() {
-		total += m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is not there
+		total += m.GetCounter().GetValue() + m.GetGauge().GetValue() // one of them is absent
 	}
 	return total
 }
@@ -132,7 +132,10 @@ func (s *Streamer) rows() [][2]string {
 		rows = append(rows, [2]string{"acknowledged", s.LastAck.Format(time.RFC3339)})
 	}
 	for _, class := range slices.Sorted(maps.Keys(s.DeadLetters)) {
-		rows = append(rows, [2]string{"dead letters", fmt.Sprintf("%s: %d since the start, see `streamer dead-letters list`", class, s.DeadLetters[class])})
+		rows = append(rows, [2]string{
+			"dead letters",
+			fmt.Sprintf("%s: %d since the start, see `streamer dead-letters list`", class, s.DeadLetters[class]),
+		})
 	}
 	for _, topic := range slices.Sorted(maps.Keys(s.Topics)) {
 		t := s.Topics[topic]

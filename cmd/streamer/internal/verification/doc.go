@@ -1,5 +1,5 @@
 // Package verification is the command that compares the outbox table, or a
-// recording of it, with what is in Kafka. The comparison itself is in package
-// verify, which shares no code with the stream. Start at verification.run, whose
-// order of steps keeps rows in flight from being findings.
+// recording of it, with Kafka. The comparison itself is in package verify,
+// which shares no code with the stream. Start at verification.run. The order of
+// its steps keeps rows in flight from becoming findings.
 package verification

@@ -15,13 +15,13 @@ import (
 // Absence is what a comparison of the table with Kafka has found.
 type Absence struct {
 	IDs    map[string]struct{}
-	Topics map[string]int64 // where they belong, and how many
+	Topics map[string]int64 // topics in which records are missing, and how many
 	counts verify.Counts
 	notes  []string
 }
 
-// Missing does what the command does, with defaults for what it leaves open,
-// and collects what has no record. It prints progress only.
+// Missing does what the command does and collects the rows without a record.
+// Options that are left open get their defaults. Missing prints progress only.
 func Missing(ctx context.Context, cfg config.Config, std console.Streams, command Command) (found Absence, err error) {
 	v := &verification{cfg: cfg, std: std, progress: newProgress(std)}
 	defer v.close()
@@ -48,7 +48,7 @@ func Missing(ctx context.Context, cfg config.Config, std console.Streams, comman
 	return found, nil
 }
 
-// Remarks are what has to be known before anything is published.
+// Remarks are what the operator should know before anything is published.
 func (a Absence) Remarks(dated, former bool) []string {
 	remarks := a.notes
 	if left := a.counts.Expired + a.counts.Undated; left > 0 {
@@ -59,7 +59,9 @@ func (a Absence) Remarks(dated, former bool) []string {
 		remarks = append(remarks, remark)
 	}
 	if a.counts.Foreign > 0 && len(a.IDs) > 0 && !former {
-		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: if this table was published through another slot before, name that with --former-slot, or its rows are published again")
+		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: "+
+			"if this table was published through another slot before, "+
+			"name that with --former-slot, or its rows are published again")
 	}
 	return remarks
 }

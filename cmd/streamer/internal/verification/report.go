@@ -37,7 +37,7 @@ type result struct {
 	Notes      []string `json:"notes,omitempty"`
 }
 
-// report prints what was compared and what came out.
+// report prints what was compared and the result.
 func (v *verification) report(c verify.Counts) error {
 	r := result{
 		Counts: c, Streams: v.streams, Topics: v.matched, Partitions: len(v.logs), TempBytes: v.comparison.SpilledBytes(),
@@ -62,7 +62,8 @@ func (r result) rows(limit uint) [][2]string {
 	}
 	rows := [][2]string{
 		{"outbox", fmt.Sprintf("%s: %s rows", from, console.Grouped(r.Rows))},
-		{"Kafka", fmt.Sprintf("%d topics, %d partitions: %s records of stream %s, %s of others", len(r.Topics), r.Partitions, console.Grouped(r.Records), strings.Join(r.Streams, ", "), console.Grouped(r.Foreign))},
+		{"Kafka", fmt.Sprintf("%d topics, %d partitions: %s records of stream %s, %s of others", len(r.Topics),
+			r.Partitions, console.Grouped(r.Records), strings.Join(r.Streams, ", "), console.Grouped(r.Foreign))},
 		{"published", console.Grouped(r.Published) + " rows have a record"},
 	}
 	for _, line := range []struct {
@@ -106,10 +107,10 @@ func (r result) rows(limit uint) [][2]string {
 	return append(rows, [2]string{"took", time.Duration(r.Seconds*float64(time.Second)).Round(time.Millisecond).String() + temporary})
 }
 
-// progressEvery is how often a long comparison tells how far it is.
+// progressEvery is how often a long comparison reports its progress.
 const progressEvery = 5 * time.Second
 
-// progress tells on standard error what takes long. Counting is for
+// progress reports long steps on standard error. Counting is safe for
 // concurrent use.
 type progress struct {
 	std      console.Streams
@@ -132,13 +133,13 @@ func (p *progress) step(name string) {
 	p.done.Store(0)
 }
 
-// expect tells how much there is to do in this step; 0 is not known.
+// expect sets how much there is to do in this step; 0 is not known.
 func (p *progress) expect(n int64) { p.expected = n }
 
 // one counts a row or a record.
 func (p *progress) one() {
 	done := p.done.Add(1)
-	const looked = 1 << 12 // the clock is asked now and then
+	const looked = 1 << 12 // the clock is read only now and then
 	if done%looked == 0 {
 		p.tell(func() string {
 			if p.expected > 0 {
@@ -149,7 +150,7 @@ func (p *progress) one() {
 	}
 }
 
-// share tells which part of the step is done.
+// share says which part of the step is done.
 func (p *progress) share(done, of int) {
 	p.tell(func() string { return fmt.Sprintf("%d %%", 100*done/of) })
 }

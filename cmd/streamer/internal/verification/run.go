@@ -27,18 +27,18 @@ type verification struct {
 	progress *progress
 	found    func(verify.Finding) error
 
-	control *replication.Control // nil with a truth file that tells its stream
+	control *replication.Control // nil with a truth file that names its stream
 	server  replication.Server
-	members []*member // whose rows the table has
+	members []*member // streams whose rows are in the table
 	kafka   *kafka.Client
 
 	span       verify.Span
 	written    verify.Span // span in times, for rows
 	streams    []string
 	comparison *verify.Comparison
-	counts     map[string]int      // partitions of topics
-	topics     map[string]struct{} // that rows name
-	matched    []string            // that the configuration leads to
+	counts     map[string]int      // partitions by topic
+	topics     map[string]struct{} // topics that rows name
+	matched    []string            // topics that the configuration leads to
 	logs       []kafka.Log
 	settled    replication.LSN
 	notes      []string
@@ -56,8 +56,9 @@ func (v *verification) close() {
 	}
 }
 
-// run compares. The order of its steps is what makes rows in flight no findings:
-// first the rows, then the proof that they are confirmed, then the logs' ends.
+// run compares. The order of its steps keeps rows in flight from becoming
+// findings: first the rows, then the proof that they are confirmed, then the
+// ends of the partitions.
 func (v *verification) run(ctx context.Context) (counts verify.Counts, err error) {
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
@@ -82,8 +83,8 @@ func (v *verification) run(ctx context.Context) (counts verify.Counts, err error
 	return v.comparison.Compare(ctx, func(done, of int) { v.progress.share(done, of) })
 }
 
-// identify connects to PostgreSQL and finds out under which identities we have
-// published.
+// identify connects to PostgreSQL and finds the identities under which the
+// streamer has published.
 func (v *verification) identify(ctx context.Context) (err error) {
 	if v.control, _, err = site.ConnectPostgres(ctx, v.cfg); err != nil {
 		return err
@@ -111,8 +112,8 @@ type member struct {
 	stored  checkpoint.LSN
 }
 
-// addStream takes what was published from a slot for ours, and returns its
-// checkpoint, or 0.
+// addStream includes what was published from a slot in the comparison. It
+// returns the slot's checkpoint, or 0.
 func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpoint.LSN {
 	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(v.server, cfg))
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
@@ -122,7 +123,7 @@ func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpo
 	return record.LSN
 }
 
-// open makes the comparison, once it is known how much there is to compare.
+// open creates the comparison once the amount to compare is known.
 func (v *verification) open(ctx context.Context, rows int64, opened replication.LSN) error {
 	if err := v.findTopics(); err != nil {
 		return err
@@ -142,7 +143,7 @@ func (v *verification) open(ctx context.Context, rows int64, opened replication.
 	return nil
 }
 
-// findTopics lists the topics that the configuration can lead to and that exist.
+// findTopics lists the existing topics that the configuration can lead to.
 func (v *verification) findTopics() error {
 	if len(v.command.Topic) > 0 {
 		v.matched = slices.Compact(slices.Sorted(slices.Values(v.command.Topic)))
@@ -182,7 +183,7 @@ func (v *verification) countRecords(ctx context.Context) (total int64, err error
 	return total, nil
 }
 
-// translateSpan gives the limits of rows, which have times but no positions.
+// translateSpan computes the limits of rows, which have times but no positions.
 func (v *verification) translateSpan(ctx context.Context) error {
 	v.written = verify.Span{FromTime: v.span.FromTime, ToTime: v.span.ToTime}
 	if v.span.From != 0 {
@@ -202,7 +203,8 @@ func (v *verification) translateSpan(ctx context.Context) error {
 	return nil
 }
 
-// timeColumn tells when rows were inserted, or is empty.
+// timeColumn returns the column that says when rows were inserted, or an empty
+// name.
 func (v *verification) timeColumn() string {
 	return cmp.Or(v.command.TimeColumn, v.cfg.Outbox.CleanupColumn())
 }
@@ -224,11 +226,13 @@ func (v *verification) readTable(ctx context.Context) error {
 }
 
 // rows reads the table and says what each row should be in Kafka.
-func (v *verification) rows(ctx context.Context, open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error) error {
+func (v *verification) rows(ctx context.Context,
+	open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error,
+) error {
 	query := replication.OutboxQuery{Columns: site.Mapping(v.cfg.Outbox).ColumnNames(), TimeColumn: v.timeColumn(), Undated: true}
 	if query.TimeColumn != "" {
-		// Positions are translated after the first row has come; they limit
-		// findings only.
+		// Positions are translated after the first row has arrived. They limit
+		// only findings.
 		if !v.span.FromTime.IsZero() {
 			query.From = v.span.FromTime.Add(-v.command.Slack)
 		}
@@ -236,7 +240,8 @@ func (v *verification) rows(ctx context.Context, open func(context.Context, int6
 			query.To = v.span.ToTime.Add(v.command.Slack)
 		}
 	} else if !v.span.Unlimited() {
-		v.note("missing events are not looked for: nothing tells when a row was inserted. Name a column in --time-column, or leave out --from and --to")
+		v.note("missing events are not looked for: nothing tells when a row was inserted. " +
+			"Name a column in --time-column, or leave out --from and --to")
 	}
 	var expectation *verify.Expectation
 	return v.control.ReadOutbox(ctx, query, func(s replication.OutboxSnapshot) (err error) {
@@ -264,7 +269,7 @@ func (v *verification) rows(ctx context.Context, open func(context.Context, int6
 	})
 }
 
-// addRow takes a row into the comparison.
+// addRow adds a row to the comparison.
 func (v *verification) addRow(row *verify.Row) error {
 	topic := string(row.Topic)
 	if len(v.command.Topic) > 0 && len(topic) > 0 && !slices.Contains(v.matched, topic) {
@@ -280,7 +285,8 @@ func (v *verification) addRow(row *verify.Row) error {
 		if found, err := v.kafka.HasTopic(topic); err != nil {
 			return fmt.Errorf("topic %q: %w", topic, err)
 		} else if found {
-			// Without a count the row's partition is not known, which is no harm.
+			// Without a count the row's partition is not known, which does no
+			// harm.
 			v.counts[topic], _ = v.kafka.Partitions(topic)
 		}
 	}
@@ -290,9 +296,9 @@ func (v *verification) addRow(row *verify.Row) error {
 	return v.comparison.AddRow(row, partition)
 }
 
-// readKafka reads the topics up to where they end now.
+// readKafka reads the topics up to their current ends.
 func (v *verification) readKafka(ctx context.Context) error {
-	// Topics that rows name may have been created since.
+	// Topics that rows name may have been created in the meantime.
 	for topic := range v.topics {
 		if !slices.Contains(v.matched, topic) {
 			v.matched = append(v.matched, topic)
@@ -341,8 +347,9 @@ func (v *verification) readKafka(ctx context.Context) error {
 	})
 }
 
-// readable tells topics that a row may name: nothing that Kafka would not take,
-// that is Kafka's own or that holds checkpoints. Such a row is not published.
+// readable reports whether a row may name the topic. It must be a valid name,
+// must not be internal to Kafka and must not hold checkpoints. Otherwise the
+// row is not published.
 func readable(cfg config.Config, topic string) bool {
 	const longest = 249
 	const taken = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
@@ -355,12 +362,12 @@ func readable(cfg config.Config, topic string) bool {
 	return !strings.ContainsFunc(topic, func(c rune) bool { return !strings.ContainsRune(taken, c) })
 }
 
-// note is something that the reader of the report should know.
+// note adds something that the reader of the report should know.
 func (v *verification) note(format string, arguments ...any) {
 	v.notes = append(v.notes, fmt.Sprintf(format, arguments...))
 }
 
-// expectedRules are the rules in the words of the configuration.
+// expectedRules returns the rules as the configuration words them.
 func expectedRules(cfg config.Config, database string, columns []string) verify.Rules {
 	m := site.Mapping(cfg.Outbox)
 	attributes := map[string]string{}
@@ -375,17 +382,21 @@ func expectedRules(cfg config.Config, database string, columns []string) verify.
 		NullPayload: cfg.Outbox.NullPayload,
 	}
 	for _, route := range cfg.Routes {
-		r.Routes = append(r.Routes, verify.Route{AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key, Mode: route.Mode, NullPayload: route.NullPayload})
+		r.Routes = append(r.Routes, verify.Route{
+			AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key,
+			Mode: route.Mode, NullPayload: route.NullPayload,
+		})
 	}
 	return r
 }
 
-// lost tells errors of a slot that will never publish anything again.
+// lost reports whether the slot, or the error in its place, means that nothing
+// will ever be published from it again.
 func lost(slot replication.Slot, err error) bool {
 	return errors.Is(err, replication.ErrSlotMissing) || err == nil && slot.Lost()
 }
 
-// standbyError explains why a standby cannot tell what is confirmed.
+// standbyError explains why a standby cannot say what is confirmed.
 func standbyError(slot string) error {
 	return failure.Misconfigure(failure.Advise(
 		fmt.Errorf("the server is a standby without slot %q", slot),
@@ -393,7 +404,8 @@ func standbyError(slot string) error {
 	))
 }
 
-// deadLetterTopic is where rows go that cannot be published, or empty.
+// deadLetterTopic returns the topic of rows that cannot be published, or an
+// empty name.
 func deadLetterTopic(cfg config.Config) string {
 	if cfg.HasDeadLetters() {
 		return cfg.Poison.Topic

@@ -12,12 +12,12 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// settleEvery is how often it is asked whether the rows read are confirmed.
+// settleEvery is how often settle asks whether the rows read are confirmed.
 const settleEvery = 250 * time.Millisecond
 
-// settle makes sure that rows which are not published yet are not missed. It
-// waits until everything that was read is confirmed; if that takes too long or
-// nobody streams, it asks the server which rows wait.
+// settle makes sure that rows which are not published yet do not count as
+// missing. It waits until everything that was read is confirmed. If that takes
+// too long or no streamer reads the slot, it asks the server which rows wait.
 func (v *verification) settle(ctx context.Context, m *member) error {
 	v.progress.step("waiting until everything that was read is confirmed")
 	ticker := time.NewTicker(settleEvery)
@@ -34,7 +34,7 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 			return err
 		}
 		confirmed := slot.Confirmed
-		if m.stored <= slot.Flushed { // else it is of another history than this server's
+		if m.stored <= slot.Flushed { // otherwise it is of another history than this server's
 			confirmed = max(confirmed, m.stored)
 		}
 		switch {
@@ -51,7 +51,7 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 	}
 }
 
-// excuseWaiting looks at what the slot still holds.
+// excuseWaiting excuses the rows that the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("looking at what waits in the slot")
 	d := decoder.New(site.Mapping(v.cfg.Outbox))
@@ -60,7 +60,8 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
 			return v.excuse([]byte(poison.EventID))
 		}
-		// What is below the checkpoint is acknowledged, whatever the slot says.
+		// Everything below the checkpoint is acknowledged, whatever the slot
+		// says.
 		if err != nil || kind != decoder.Row || d.Event().Position.Commit < confirmed {
 			return err
 		}

@@ -15,11 +15,11 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// truthRow is about the size of a row in a truth file, in bytes.
+// truthRow is the approximate size of a row in a truth file, in bytes.
 const truthRow = 300
 
-// readTruth reads the recording. It is asked for its header first, because that
-// tells whose events they are.
+// readTruth reads the recording. The header comes first because it names the
+// streams of the events.
 func (v *verification) readTruth(ctx context.Context) error {
 	file, err := os.Open(v.command.Truth)
 	if err != nil {
@@ -57,7 +57,7 @@ func (v *verification) readTruth(ctx context.Context) error {
 	return nil
 }
 
-// readHeaders takes all headers of joined recordings.
+// readHeaders reads all headers of joined recordings.
 func (v *verification) readHeaders(file *os.File) (opened replication.LSN, err error) {
 	err = verify.ReadTruth(file, func(h verify.TruthHeader) error {
 		v.streams = append(v.streams, h.Streams...)

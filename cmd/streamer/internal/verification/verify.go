@@ -47,7 +47,7 @@ Examples:
   streamer verify --json --limit 0 | jq -r 'select(.kind == "missing").event_id'`
 }
 
-// findingsError ends a comparison that has found something: their number.
+// findingsError ends a comparison with findings. Its value is their number.
 type findingsError int64
 
 func (n findingsError) Error() string {
