@@ -102,7 +102,10 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	outbox := named || id == d.mapping.RelationID && id != 0 && d.event.Position.Commit >= d.mapping.RelationSince
 	if known := d.relations[id]; known != nil && known.outbox && !outbox {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("outbox table %s.%s was renamed to %s.%s in the transaction committing at %s", d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit),
+			fmt.Errorf(
+				"outbox table %s.%s was renamed to %s.%s in the transaction committing at %s",
+				d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit,
+			),
 			"name it in outbox.table, or rename it back",
 		))
 	}
@@ -141,7 +144,10 @@ func (d *Decoder) plan(r *relation) error {
 	}
 	if len(missing) > 0 {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("outbox table %s.%s has no column %s as of the transaction committing at %s", d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit),
+			fmt.Errorf(
+				"outbox table %s.%s has no column %s as of the transaction committing at %s",
+				d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit,
+			),
 			"map the column's new name under outbox.columns, or bring it back",
 		))
 	}

@@ -37,7 +37,10 @@ func (f *feed) onNotice(_ *pgconn.PgConn, n *pgconn.Notice) { f.keepNotice(n.Cod
 func (f *feed) keepNotice(code string) {
 	if code == "55000" {
 		f.notice = failure.Refuse(failure.Advise(
-			fmt.Errorf("%w: publication %q was created or re-created after slot %q had moved past", ErrPublicationSkipped, f.config.Publication, f.config.Slot),
+			fmt.Errorf(
+				"%w: publication %q was created or re-created after slot %q had moved past",
+				ErrPublicationSkipped, f.config.Publication, f.config.Slot,
+			),
 			"see `streamer doctor`",
 		))
 	}

@@ -367,7 +367,10 @@ func (p *Producer) grow(t *topic) bool {
 	count := int(t.grown.Load())
 	if p.config.StopOnGrowth {
 		p.failLocked(failure.Refuse(failure.Advise(
-			fmt.Errorf("topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move", t.name, len(t.partitions), count),
+			fmt.Errorf(
+				"topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move",
+				t.name, len(t.partitions), count,
+			),
 			"start again to accept that",
 		)))
 		return false

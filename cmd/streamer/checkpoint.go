@@ -112,7 +112,8 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 		}
 		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && loaded.Config.Outbox.Cleanup.Mode != config.CleanupNone {
 			return failure.Refuse(failure.Advise(
-				errors.New("nothing was changed: outbox.cleanup would remove what lies in between as published, before `streamer replay --missing` has published it"),
+				errors.New("nothing was changed: outbox.cleanup would remove what lies in between as published, before "+
+					"`streamer replay --missing` has published it"),
 				"set outbox.cleanup.mode to none until that is done",
 			))
 		}

@@ -51,15 +51,30 @@ var mayImport = map[string][]string{
 	"internal/telemetry": {"internal/failure", "router"},
 	"internal/verify":    {"replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
 
-	console:      {"internal/failure", "internal/config", "internal/ops", "replication"},
-	site:         {"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
-	preview:      {console, site, "internal/failure", "internal/config", "replication", "decoder", "router", "router/kafka"},
-	status:       {console, site, "internal/failure", "internal/wait", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint"},
-	setup:        {console, site, "internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "router/kafka"},
-	deadletter:   {console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
-	verification: {console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/verify", "replication", "decoder", "checkpoint", "router/kafka"},
-	replay:       {console, site, verification, "internal/failure", "internal/wait", "internal/pipeline", "internal/config", "internal/ops", "replication", "checkpoint", "router"},
-	doctor:       {console, site, status, preview, "internal/failure", "internal/pipeline", "internal/config", "replication", "checkpoint", "router", "router/kafka"},
+	console: {"internal/failure", "internal/config", "internal/ops", "replication"},
+	site: {
+		"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder",
+		"checkpoint", "router", "router/kafka",
+	},
+	preview: {console, site, "internal/failure", "internal/config", "replication", "decoder", "router", "router/kafka"},
+	status: {
+		console, site, "internal/failure", "internal/wait", "internal/pipeline", "internal/config", "internal/ops",
+		"replication", "checkpoint",
+	},
+	setup:      {console, site, "internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "router/kafka"},
+	deadletter: {console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
+	verification: {
+		console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/verify", "replication",
+		"decoder", "checkpoint", "router/kafka",
+	},
+	replay: {
+		console, site, verification, "internal/failure", "internal/wait", "internal/pipeline", "internal/config",
+		"internal/ops", "replication", "checkpoint", "router",
+	},
+	doctor: {
+		console, site, status, preview, "internal/failure", "internal/pipeline", "internal/config", "replication",
+		"checkpoint", "router", "router/kafka",
+	},
 	"cmd/streamer": {
 		console, site, preview, status, setup, deadletter, verification, replay, doctor,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",

@@ -36,7 +36,9 @@ type Health struct {
 func Listen(address string, profiles bool, m *Metrics, status func() pipeline.Status) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, failure.Misconfigure(failure.Advise(fmt.Errorf("http.listen: %w", err), "choose another address, or an empty one for no endpoint"))
+		return nil, failure.Misconfigure(failure.Advise(
+			fmt.Errorf("http.listen: %w", err), "choose another address, or an empty one for no endpoint",
+		))
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })

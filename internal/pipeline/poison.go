@@ -67,7 +67,9 @@ func (s *session) letter(e *decoder.Event) router.DeadLetter {
 // withWayPast adds to the error about a row that stops the stream how to get
 // past the row.
 func withWayPast(err error) error {
-	return failure.Advise(err, "to get past the row, run `streamer setup --set poison.policy=dead-letter`, then `streamer run --set poison.policy=dead-letter` (docs/dead-letters.md); deleting the row does not help, because its insert is in the WAL")
+	return failure.Advise(err, "to get past the row, run `streamer setup --set poison.policy=dead-letter`, then "+
+		"`streamer run --set poison.policy=dead-letter` (docs/dead-letters.md); "+
+		"deleting the row does not help, because its insert is in the WAL")
 }
 
 // passOver reports that a row is left out of a replay.

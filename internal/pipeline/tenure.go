@@ -459,14 +459,22 @@ func (t *tenure) sameHistory(ctx context.Context, slot replication.Slot, r resum
 		return false, err
 	case !known:
 		return false, failure.Refuse(failure.Advise(
-			fmt.Errorf("the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: this server may lack what was published there", t.server.Timeline, r.Timeline, r.LSN),
+			fmt.Errorf(
+				"the server is on timeline %d, which does not descend from timeline %d, where the checkpoint %s was made: "+
+					"this server may lack what was published there",
+				t.server.Timeline, r.Timeline, r.LSN,
+			),
 			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 		))
 	case r.Exact && slot.Confirmed <= at && !mutation.Active(mutation.KeepTimeline):
 		return true, nil // a slot that begins in the common part of both timelines is the streamer's own
 	case r.LSN > at:
 		return false, failure.Refuse(failure.Advise(
-			fmt.Errorf("the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what was published between the two does not exist on this server", t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN),
+			fmt.Errorf(
+				"the server is on timeline %d, which left timeline %d at %s, but the checkpoint of timeline %d is %s: what "+
+					"was published between the two does not exist on this server",
+				t.server.Timeline, r.Timeline, at, r.Timeline, r.LSN,
+			),
 			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
 		))
 	}

@@ -230,7 +230,10 @@ func (s *scan) jump(ctx context.Context) error {
 	}
 	if now.Start <= s.next {
 		return failure.Advise(
-			fmt.Errorf("read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile", s.log.Topic, s.log.Partition, s.log.End, now.End),
+			fmt.Errorf(
+				"read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile",
+				s.log.Topic, s.log.Partition, s.log.End, now.End,
+			),
 			"run this again",
 		)
 	}

@@ -65,7 +65,10 @@ func (box *letterBox) find(id string) (router.Letter, error) {
 		return named[0], nil
 	}
 	return router.Letter{}, failure.Refuse(failure.Advise(
-		fmt.Errorf("topic %q holds %d dead letters that %q can mean, for example %s and %s", box.topic, len(named), id, letterID(named[0]), letterID(named[1])),
+		fmt.Errorf(
+			"topic %q holds %d dead letters that %q can mean, for example %s and %s",
+			box.topic, len(named), id, letterID(named[0]), letterID(named[1]),
+		),
 		"name them by partition and offset",
 	))
 }

@@ -119,7 +119,10 @@ func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []ro
 	for _, l := range chosen {
 		if !slices.Contains(r.streams, l.StreamID) {
 			return nil, failure.Refuse(failure.Advise(
-				fmt.Errorf("dead letter %s is of stream %s, which is not that of slot %q in this database", letterID(l), console.Printable(l.StreamID), r.cfg.Postgres.Slot),
+				fmt.Errorf(
+					"dead letter %s is of stream %s, which is not that of slot %q in this database",
+					letterID(l), console.Printable(l.StreamID), r.cfg.Postgres.Slot,
+				),
 				"use the configuration of the streamer that it comes from",
 			))
 		}

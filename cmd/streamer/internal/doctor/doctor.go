@@ -251,7 +251,8 @@ func (d *doctor) endpoint(ctx context.Context) {
 	health, err := status.AskHealth(ctx, d.cfg.HTTP.Listen)
 	switch {
 	case err != nil:
-		d.say(Warned, "running streamer", failure.Describe(err), "start it with `streamer run`; if it has ended by itself, the last lines of its log say why; if it runs elsewhere, ask there")
+		d.say(Warned, "running streamer", failure.Describe(err),
+			"start it with `streamer run`; if it has ended by itself, the last lines of its log say why; if it runs elsewhere, ask there")
 	case !health.Ready:
 		d.say(Failed, "running streamer", status.DescribeHealth(health), "see its log")
 	default:

@@ -18,7 +18,8 @@ import (
 func (d *doctor) kafka(ctx context.Context) {
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
-		d.say(Failed, "Kafka", failure.Describe(err), "nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
+		d.say(Failed, "Kafka", failure.Describe(err),
+			"nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
 		return
 	}
 	d.say(Fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")

@@ -165,7 +165,8 @@ func (s *setup) table(ctx context.Context, control *replication.Control, c repli
 	if !existed && !s.CreateTable {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("outbox table %s does not exist", c.Table),
-			"create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` do it, or name another in outbox.table",
+			"create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` "+
+				"do it, or name another in outbox.table",
 		))
 	}
 	if !existed {
@@ -185,7 +186,11 @@ func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
 	existed := table.Publication
 	if !existed && shard.existed {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("slot %q exists but publication %q does not: what the slot holds from before the publication's creation cannot be decoded", shard.c.Slot, shard.c.Publication),
+			fmt.Errorf(
+				"slot %q exists but publication %q does not: what the slot holds from before the publication's creation "+
+					"cannot be decoded",
+				shard.c.Slot, shard.c.Publication,
+			),
 			"if nothing has been published from the slot yet, SELECT pg_drop_replication_slot('%s') and run `streamer setup` again", shard.c.Slot,
 		))
 	}
@@ -232,7 +237,10 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error {
 	if shard != first && first.existed {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("slot %q does not exist, but %q does: what was committed since that was created can be in no other", shard.c.Slot, first.c.Slot),
+			fmt.Errorf(
+				"slot %q does not exist, but %q does: what was committed since that was created can be in no other",
+				shard.c.Slot, first.c.Slot,
+			),
 			"if nothing has been published by any shard yet, drop their slots and run `streamer setup` again",
 		))
 	}

@@ -70,7 +70,8 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 	})
 	if err != nil && ctx.Err() == nil {
 		v.comparison.Undecided()
-		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %s", m.control.SlotName(), failure.Describe(err))
+		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %s",
+			m.control.SlotName(), failure.Describe(err))
 		return nil
 	}
 	return err
