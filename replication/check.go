@@ -54,7 +54,7 @@ func CheckServer(s Server, c Config) []Finding {
 		found = append(found, Finding{
 			true,
 			fmt.Sprintf(
-				"synchronous_standby_names = '%s' matches application_name %q: commits of the application would wait for us",
+				"synchronous_standby_names = '%s' matches application_name %q: commits of the application would wait for the streamer",
 				s.SynchronousStandbyNames, c.ApplicationName(),
 			),
 			"name the standbys in synchronous_standby_names instead of '*'",
@@ -125,7 +125,7 @@ func CheckSlot(slot Slot, s Server) []Finding {
 			why = "wal_status " + slot.WALStatus
 		}
 		fatal(
-			"delete nothing from the outbox table, and begin anew: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), "+
+			"delete nothing from the outbox table, and begin again: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), "+
 				"2. `streamer setup`, 3. `streamer checkpoint set slot --yes`, 4. `streamer run`, "+
 				"and beside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
 			"is lost (%s): what was committed after %s is not in the log any more",

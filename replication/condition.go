@@ -80,7 +80,7 @@ func CheckCondition(s Condition, c Config) []Finding {
 	if spare := s.MaxSlots - s.Slots; spare < spareSlots {
 		warn(
 			fmt.Sprintf(
-				"ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop slots that nobody uses "+
+				"ALTER SYSTEM SET max_replication_slots = %d and restart PostgreSQL, or drop unused slots "+
 					"(SELECT * FROM pg_replication_slots)",
 				s.MaxSlots+10,
 			),
@@ -127,5 +127,5 @@ func (t Transaction) end() string {
 	if t.PID == 0 {
 		return "COMMIT PREPARED or ROLLBACK PREPARED " + quoteLiteral(t.Prepared)
 	}
-	return fmt.Sprintf("SELECT pg_terminate_backend(%d), if nobody waits for it", t.PID)
+	return fmt.Sprintf("SELECT pg_terminate_backend(%d), if nothing waits for it", t.PID)
 }

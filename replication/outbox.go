@@ -201,7 +201,7 @@ func (c *Control) explainOutbox(err error) error {
 	case "42703":
 		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
 	case "55P03":
-		return failure.Advise(fmt.Errorf("%w: somebody is altering the table", described), "try again when that is done")
+		return failure.Advise(fmt.Errorf("%w: the table is being altered", described), "try again when that is done")
 	}
 	return described
 }

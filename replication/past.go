@@ -54,7 +54,7 @@ func (c *Control) CopySlot(ctx context.Context, to string) error {
 func explainCopy(err error) error {
 	switch sqlState(err) {
 	case "53400":
-		return failure.Refuse(failure.Advise(err, "raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses"))
+		return failure.Refuse(failure.Advise(err, "raise max_replication_slots and restart PostgreSQL, or drop an unused slot"))
 	case "42501":
 		return failure.Refuse(failure.Advise(err, "ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
 	}

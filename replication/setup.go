@@ -201,7 +201,7 @@ func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err err
 	case "53400":
 		return failure.Refuse(failure.Advise(
 			described,
-			"raise max_replication_slots and restart PostgreSQL, or drop a slot that nobody uses",
+			"raise max_replication_slots and restart PostgreSQL, or drop an unused slot",
 		))
 	case "42883":
 		return failure.Refuse(fmt.Errorf("%w: a failover slot needs PostgreSQL 17 or later", described))

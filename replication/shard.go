@@ -134,7 +134,7 @@ func (s Succession) tooEarly(name, confirmed string) Finding {
 		true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: "+
 			"later events would overtake those in between", name, confirmed, s.From),
 		fmt.Sprintf(
-			"run that streamer with `--until %s` first, or, if nobody needs it, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)",
+			"run that streamer with `--until %s` first, or, if it is not needed, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)",
 			s.From, quoteLiteral(name),
 		),
 	}

@@ -91,7 +91,7 @@ func appendRecord(to []byte, timestampDelta, offsetDelta int64, key, value []byt
 	return append(append(to, headerCount...), h.buf...)
 }
 
-var errBadRecord = errors.New("record of ours cannot be read back")
+var errBadRecord = errors.New("record of the streamer cannot be read back")
 
 // parseRecord reads a record back. It shares the memory of data.
 func parseRecord(data []byte) (*sarama.Record, error) {

@@ -20,7 +20,7 @@ const (
 	shutdownGrace = 10 * time.Second
 )
 
-var errShutdown = errors.New("server is shutting down and waits for us: disconnected")
+var errShutdown = errors.New("server is shutting down and waits for the streamer: disconnected")
 
 // confirmer decides when a checkpoint is stored, and confirms to the server
 // what has been stored. It belongs to a session.

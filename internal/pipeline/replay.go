@@ -154,7 +154,7 @@ func (s *session) endAtUntil(at replication.LSN) error {
 func (s *session) complete() error {
 	if last, awaited := s.flow.passage.Furthest(); awaited {
 		return failure.Refuse(fmt.Errorf(
-			"rows up to %s are published, above --until %s: whoever begins there repeats them",
+			"rows up to %s are published, above --until %s: a streamer that begins there repeats them",
 			last, s.config.Until,
 		))
 	}

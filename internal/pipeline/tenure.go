@@ -269,7 +269,7 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 	}
 	if until := t.config.Until; until != 0 && r.LSN > until {
 		return failure.Refuse(fmt.Errorf(
-			"the checkpoint %s lies above --until %s: what commits between the two is published already: whoever begins at %s repeats it",
+			"the checkpoint %s lies above --until %s: what commits between the two is published already: a streamer that begins at %s repeats it",
 			r.LSN, until, until,
 		))
 	}

@@ -231,7 +231,7 @@ func (s *scan) jump(ctx context.Context) error {
 	if now.Start <= s.next {
 		return failure.Advise(
 			fmt.Errorf(
-				"read topic %q partition %d: it ended at offset %d and ends at %d now: it was created anew or truncated meanwhile",
+				"read topic %q partition %d: it ended at offset %d and ends at %d now: it was created again or truncated meanwhile",
 				s.log.Topic, s.log.Partition, s.log.End, now.End,
 			),
 			"run this again",

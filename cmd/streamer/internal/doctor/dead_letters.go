@@ -77,8 +77,8 @@ func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, ou
 	}
 	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
 		kept := time.Duration(retention) * time.Millisecond
-		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not somebody "+
-			"has decided about them", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not "+
+			"they have been decided about", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
 	}
 	own, ok := settingOf(client, topic, "max.message.bytes")
 	if !ok {

@@ -245,7 +245,7 @@ func (d *doctor) flushed(ctx context.Context) (replication.LSN, error) {
 
 func (d *doctor) endpoint(ctx context.Context) {
 	if d.cfg.HTTP.Listen == "" {
-		d.say(Warned, "HTTP endpoint", "http.listen is empty: nobody sees health and metrics", "set http.listen")
+		d.say(Warned, "HTTP endpoint", "http.listen is empty: health and metrics cannot be seen", "set http.listen")
 		return
 	}
 	health, err := status.AskHealth(ctx, d.cfg.HTTP.Listen)

@@ -25,7 +25,7 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 		if slot == nil || slot.Lost() {
 			missing++
 			d.say(Failed, "shards", fmt.Sprintf("shard %d of %d has no slot that can be read: "+
-				"its rows are published by nobody", i, count), "`streamer setup` creates the slots of all shards, at the same position")
+				"its rows are not published", i, count), "`streamer setup` creates the slots of all shards, at the same position")
 		}
 	}
 	if missing == 0 {
@@ -46,7 +46,7 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 	case rewind == nil:
 		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name), "the running streamer makes it")
 	case d.cfg.Rewind.Keep == 0:
-		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: nobody moves it",
+		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: the streamer does not move it",
 			name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
 	case rewind.Lost():
 		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q is lost (%s): "+

@@ -28,7 +28,7 @@ func (d *doctor) postgres(ctx context.Context) {
 	}
 	d.server, d.database = &server, server.Database
 	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, "+
-		"synchronous_standby_names does not mean us", server.Version/10000, server.Version%10000))
+		"synchronous_standby_names does not include the streamer", server.Version/10000, server.Version%10000))
 	d.settings(ctx, control, server)
 	table, err := control.DescribeTable(ctx)
 	if err != nil {
@@ -107,7 +107,7 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 func (d *doctor) settings(ctx context.Context, control *replication.Control, server replication.Server) {
 	commit, err := control.Setting(ctx, "synchronous_commit")
 	if err == nil && commit == "off" {
-		d.say(Warned, "synchronous_commit", "off: a committed row reaches us only when the WAL writer has run, "+
+		d.say(Warned, "synchronous_commit", "off: a committed row reaches the streamer only when the WAL writer has run, "+
 			"up to 200 ms later", "turn it on where latency matters")
 	}
 	if timeout, err := control.Setting(ctx, "wal_sender_timeout"); err == nil { // in milliseconds
@@ -164,7 +164,7 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 		d.say(Fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
 	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
 		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, "+
-			"which nobody reads: when the disk is full, the database stops", console.Size(slot.RetainedWAL)),
+			"and no streamer reads it: when the disk is full, the database stops", console.Size(slot.RetainedWAL)),
 			"start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
 		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, "+

@@ -34,7 +34,7 @@ func (d *doctor) topicState(client *kafka.Client, topic string, written bool) {
 		d.say(v, what, fmt.Sprintf(format, arguments...), remedy)
 	}
 	if len(about.Missing) > 0 {
-		say(Failed, "`streamer setup --print` shows the ACLs", "our principal may not %s", strings.Join(about.Missing, " and "))
+		say(Failed, "`streamer setup --print` shows the ACLs", "the streamer's principal may not %s", strings.Join(about.Missing, " and "))
 	}
 	if about.Leaderless > 0 {
 		say(Failed, "bring back the brokers that have their replicas",

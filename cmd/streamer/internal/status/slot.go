@@ -73,5 +73,5 @@ func UsedBy(slot replication.Slot) string {
 	case slot.Copies > 0:
 		return fmt.Sprintf("a streamer is catching up through copies of it (%d)", slot.Copies)
 	}
-	return "nobody uses it"
+	return "not in use"
 }
