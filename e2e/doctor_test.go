@@ -95,13 +95,13 @@ func TestDoctorNoticesMissingPermissions(t *testing.T) {
 	}
 	allow(sarama.AclOperationDescribe)
 	topic := "topic " + r.topic("order")
-	r.notices("FAIL", topic, "our principal may not Write and Read", "setup --print")
+	r.notices("FAIL", topic, "the streamer's principal may not Write and Read", "setup --print")
 	allow(sarama.AclOperationWrite)
-	r.notices("FAIL", topic, "our principal may not Read", "setup --print")
+	r.notices("FAIL", topic, "the streamer's principal may not Read", "setup --print")
 	allow(sarama.AclOperationRead)
 	found, _ := r.doctor()
 	for _, f := range found {
-		assert.NotContains(t, f.Meaning, "our principal may not")
+		assert.NotContains(t, f.Meaning, "the streamer's principal may not")
 	}
 }
 
