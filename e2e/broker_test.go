@@ -302,7 +302,7 @@ func (r *rig) tooLarge() {
 }
 
 func (r *rig) tooLargeWords() []string {
-	return []string{tooLargeID, r.topic("order"), "max.message.bytes", "raise", "to pass it"}
+	return []string{tooLargeID, r.topic("order"), "max.message.bytes", "raise", "to get past the row"}
 }
 
 // stopsAtTooLarge asserts that every start ends at row 3, and that rows 1 and 2
@@ -383,13 +383,13 @@ func TestAuthorisation(t *testing.T) {
 	r.start().refused(exitRefused, checkpoints, "principal Create, Describe, Read and Write")
 	require.NoError(t, cluster.CreateTopic(t.Context(), checkpoints, 1, map[string]string{"cleanup.policy": "compact"}))
 	allow(checkpoints, sarama.AclOperationDescribe)
-	r.start().refused(exitRefused, "producer id", "allow", "Write") // the topic is empty: nothing has to be read
+	r.start().refused(exitRefused, "producer id", "grant", "Write") // the topic is empty: nothing has to be read
 	allow(checkpoints, sarama.AclOperationRead, sarama.AclOperationWrite)
 
 	require.NoError(t, cluster.CreateTopic(t.Context(), r.topic("order"), 3, nil))
-	r.start().refused(exitRefused, r.topic("order"), "allow Describe and Write")
+	r.start().refused(exitRefused, r.topic("order"), "principal Describe and Write")
 	allow(r.topic("order"), sarama.AclOperationDescribe)
-	r.start().refused(exitRefused, r.topic("order"), "allow Describe and Write")
+	r.start().refused(exitRefused, r.topic("order"), "principal Describe and Write")
 	assert.Empty(t, r.records("order"))
 	allow(r.topic("order"), sarama.AclOperationWrite)
 	p := r.startReady()
@@ -400,7 +400,7 @@ func TestAuthorisation(t *testing.T) {
 	require.NoError(t, cluster.Deny(t.Context(), user, sarama.Resource{
 		ResourceType: sarama.AclResourceTopic, ResourceName: checkpoints, ResourcePatternType: sarama.AclPatternLiteral,
 	}, sarama.AclOperationRead))
-	r.start().refused(exitRefused, checkpoints, "allow", "Read")
+	r.start().refused(exitRefused, checkpoints, "grant", "Read")
 }
 
 // A broker that accepts connections and does not answer does not keep a command

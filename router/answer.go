@@ -194,7 +194,7 @@ func (t *topic) problem(err error) error {
 // topicProblem adds the remedy for a topic that is missing or forbidden.
 func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return fmt.Errorf("%w: allow Describe and Write on topic %q to our principal", err, topic)
+		return fmt.Errorf("%w: grant the streamer's principal Describe and Write on topic %q", err, topic)
 	}
 	return fmt.Errorf("%w: create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", err, topic)
 }

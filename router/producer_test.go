@@ -796,7 +796,7 @@ func TestProducerMissingTopic(t *testing.T) {
 			m.RefreshFault = func(string) error { return sarama.ErrTopicAuthorizationFailed }
 			err := newRig(t, m, someConfig()).feed(1, 1)
 			require.Equal(t, failure.Refused, failure.ClassOf(err))
-			require.ErrorContains(t, err, "allow Describe and Write")
+			require.ErrorContains(t, err, "principal Describe and Write")
 		})
 	})
 	t.Run("is created", func(t *testing.T) {

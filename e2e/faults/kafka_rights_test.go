@@ -29,10 +29,10 @@ var _ = register(
 		name: "Write on a topic withdrawn", group: kafkaGroup, kafka: withRights, settings: rightsSettings,
 		what:    "the right to write to a topic is withdrawn, and given back after the refusal",
 		prepare: (*run).allowAll,
-		expect:  refuses, says: []string{`\.order"?`, "allow .*Write"},
+		expect:  refuses, says: []string{`\.order"?`, "grant .*Write"},
 		strike: func(r *run) { r.deny(r.ordersTopic(), sarama.AclOperationWrite) },
 		refused: func(r *run) {
-			r.refusesAgain("allow")
+			r.refusesAgain("grant")
 			r.giveBack(r.ordersTopic(), sarama.AclOperationWrite)
 			r.streamer.start()
 		},

@@ -233,7 +233,7 @@ func TestServerThatShutsDown(t *testing.T) {
 			assert.Equal(s, 6*time.Second+time.Duration(i)*100*time.Millisecond, at)
 		}
 		s.until("it connects again", func() bool { return s.opened() == 2 })
-		assert.Equal(s, 1, s.told("server is shutting down and waits for us"))
+		assert.Equal(s, 1, s.told("server is shutting down and waits for the streamer"))
 	})
 }
 

@@ -90,9 +90,9 @@ func explainClient(c ClientConfig, err error) error {
 	case errors.As(err, &invalid):
 		return failure.Misconfigure(described)
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
-		return failure.Misconfigure(fmt.Errorf("%w: check kafka.sasl", described))
+		return failure.Misconfigure(failure.Advise(described, "check kafka.sasl"))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
-		return failure.Refuse(fmt.Errorf("%w: grant the streamer's principal Write on the output topics", described))
+		return failure.Refuse(failure.Advise(described, "grant the streamer's principal Write on the output topics"))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return failure.Misconfigure(fmt.Errorf("%w: check kafka.tls.ca_file and kafka.tls.server_name", described))
