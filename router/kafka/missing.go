@@ -73,15 +73,17 @@ func (c *Client) describeTopics(topics []string, patience time.Duration) (map[st
 		return nil, sarama.ErrOutOfBrokers
 	}
 	response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
+	doubtful := topics
 	if err != nil {
-		_ = broker.Close() // so that the next request reconnects
-		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
+		_ = broker.Close() // so that the next request reconnects; the others are asked below
+	} else {
+		if err := readTopics(response, described); err != nil {
+			return nil, err
+		}
+		doubtful = c.doubtful(topics, described)
 	}
-	if err := readTopics(response, described); err != nil {
-		return nil, err
-	}
-	if doubtful := c.doubtful(topics, described); len(doubtful) > 0 {
-		if err := c.confirm(doubtful, described, brokers, patience); err != nil {
+	if len(doubtful) > 0 {
+		if err := c.confirm(slices.Clone(doubtful), described, brokers, patience); err != nil {
 			return nil, err
 		}
 	}

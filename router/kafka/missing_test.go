@@ -172,3 +172,22 @@ func TestStaleBrokerAndCheckpointTopic(t *testing.T) {
 		}
 	}
 }
+
+// A broker that cannot be talked to is no reason to know nothing: others are asked.
+func TestTopicsWithoutABroker(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(3), kfake.SeedTopics(2, "orders"))
+	c := connect(t, clientConfig(cluster.Brokers()))
+	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if cluster.CurrentNode() == 0 {
+			return nil, errors.New("hung up"), true
+		}
+		return nil, nil, false
+	})
+	for range 12 { // any broker is asked first
+		existing, err := c.Existing([]string{"orders"})
+		require.NoError(t, err)
+		assert.Equal(t, partitionsOf("orders", 2), existing)
+	}
+}
