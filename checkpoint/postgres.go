@@ -74,10 +74,9 @@ func ReadPostgres(dsn, table string) (*PostgresStore, error) {
 // missing: CREATE TABLE IF NOT EXISTS needs a privilege even when the table
 // exists.
 func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
-	try := "EXPLAIN " + s.upsert("'', '', now(), 0")
-	_, err := conn.Exec(ctx, try)
+	err := s.try(ctx, conn)
 	if code(err) != undefinedTable {
-		return s.explain(err)
+		return err
 	}
 	_, err = conn.Exec(ctx, s.create())
 	// Another streamer may create it at the same moment.
@@ -85,17 +84,19 @@ func (s *PostgresStore) ensure(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil && !slices.Contains(atOnce, code(err)) {
 		return s.explain(err)
 	}
-	_, err = conn.Exec(ctx, try)
+	return s.try(ctx, conn)
+}
+
+// try plans the upsert and does not run it.
+func (s *PostgresStore) try(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "EXPLAIN "+s.upsert("'', '', now(), 0"))
 	return s.explain(err)
 }
 
 // Writable reports what keeps records from being saved, and changes nothing: not
 // even a table that is missing is created.
 func (s *PostgresStore) Writable(ctx context.Context) error {
-	err := s.use(ctx, func(ctx context.Context, conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "EXPLAIN "+s.upsert("'', '', now(), 0"))
-		return s.explain(err)
-	})
+	err := s.use(ctx, s.try)
 	if code(err) == undefinedTable {
 		return fmt.Errorf("%s does not exist: %w", s.where, ErrNone)
 	}

@@ -33,8 +33,8 @@ func Advise(err error, remedy string, arguments ...any) error {
 
 // Report is a problem and what to do about it. The remedy may be empty.
 type Report struct {
-	Problem string `json:"problem"`
-	Fix     string `json:"fix,omitempty"`
+	Problem string
+	Fix     string
 }
 
 // String is the report on one line, for places that have room for only one.
@@ -84,7 +84,7 @@ func collect(err error, into *[]string) {
 			*into = append(*into, remedy)
 		}
 	}
-	switch wraps := err.(type) { //nolint:errorlint // as above
+	switch wraps := err.(type) { //nolint:errorlint // the tree is walked
 	case interface{ Unwrap() error }:
 		collect(wraps.Unwrap(), into)
 	case interface{ Unwrap() []error }:

@@ -25,20 +25,20 @@ func openStored(
 	if c.Store != "kafka" {
 		return open(ctx, c)
 	}
-	kafka, err := connect()
+	client, err := connect()
 	if err != nil {
 		return nil, err
 	}
-	existing, err := kafka.Exist(c.Topic)
+	existing, err := client.Exist(c.Topic)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("checkpoint topic %q: %w", c.Topic, err)
 	case len(existing) == 0:
 		err = fmt.Errorf("topic %q does not exist: %w", c.Topic, checkpoint.ErrNone)
 	default:
-		return storedTopic{checkpoint.NewKafka(kafka.Compacted(c.Topic)), kafka}, nil
+		return storedTopic{checkpoint.NewKafka(client.Compacted(c.Topic)), client}, nil
 	}
-	kafka.Close()
+	client.Close()
 	return nil, err
 }
 
