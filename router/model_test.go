@@ -16,6 +16,13 @@ type modelled struct{ *model.Cluster }
 
 func newModel(nodes int) *modelled { return &modelled{model.New(nodes)} }
 
+// newOrders returns a model broker with the topic of orders.
+func newOrders(nodes, partitions int) *modelled {
+	m := newModel(nodes)
+	m.Topic(orders, partitions)
+	return m
+}
+
 func (m *modelled) Leader(topic string, partition int32) (kafka.Connection, error) {
 	node, err := m.Cluster.Leader(topic, partition)
 	if err != nil {

@@ -33,7 +33,7 @@ func TestProducerOldEvents(t *testing.T) {
 				continue // its keys move
 			}
 			for _, limit := range []int{0, 3} {
-				t.Run(fmt.Sprintf("remembered for %s, accident %d, limit %d", expiry, kind, limit), func(t *testing.T) {
+				t.Run(fmt.Sprintf("remembered for %s, %s, limit %d", expiry, kind, limit), func(t *testing.T) {
 					t.Parallel()
 					for arrival := range 12 {
 						synctest.Test(t, func(t *testing.T) {
@@ -72,38 +72,34 @@ func (o owned) ID() (int64, int16) { return o.id, o.epoch }
 func TestOldEventsLetNoPredecessorIn(t *testing.T) {
 	t.Parallel()
 	for _, age := range []time.Duration{0, 23 * time.Hour, 30 * time.Hour, 1000 * time.Hour} {
-		t.Run(age.String(), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				m.Topic(orders, 1)
-				own := func() owned {
-					id, epoch := m.InitProducerID("slot")
-					require.NoError(t, m.Abort("slot", id, epoch, map[string][]int32{orders: {0}}))
-					return owned{m, id, epoch}
-				}
-				begin := func() *rig {
-					r := &rig{T: t, cluster: own(), close: m.Close, config: someConfig(), rules: someRules(), notified: make(chan struct{}, 1)}
-					r.begin()
-					r.aged(age)
-					return r
-				}
-				zombie := begin()
-				require.NoError(t, zombie.feed(20, 3))
-				require.NoError(t, zombie.settle())
-				successor := begin()
-				successor.next = zombie.next
-				require.NoError(t, successor.feed(20, 3))
-				require.NoError(t, successor.settle())
-				m.Restart()
-				before := len(m.Topics[orders].Partitions[0].Log)
-				err := zombie.feed(20, 3)
-				if err == nil {
-					err = zombie.settle()
-				}
-				require.ErrorIs(t, err, kafka.ErrFenced)
-				assert.Len(t, m.Topics[orders].Partitions[0].Log, before)
-			})
+		inBubble(t, age.String(), func(t *testing.T) {
+			m := newOrders(1, 1)
+			own := func() owned {
+				id, epoch := m.InitProducerID("slot")
+				require.NoError(t, m.Abort("slot", id, epoch, map[string][]int32{orders: {0}}))
+				return owned{m, id, epoch}
+			}
+			begin := func() *rig {
+				r := &rig{T: t, cluster: own(), close: m.Close, config: someConfig(), rules: someRules(), notified: make(chan struct{}, 1)}
+				r.begin()
+				r.aged(age)
+				return r
+			}
+			zombie := begin()
+			require.NoError(t, zombie.feed(20, 3))
+			require.NoError(t, zombie.settle())
+			successor := begin()
+			successor.next = zombie.next
+			require.NoError(t, successor.feed(20, 3))
+			require.NoError(t, successor.settle())
+			m.Restart()
+			before := len(m.Topics[orders].Partitions[0].Log)
+			err := zombie.feed(20, 3)
+			if err == nil {
+				err = zombie.settle()
+			}
+			require.ErrorIs(t, err, kafka.ErrFenced)
+			assert.Len(t, m.Topics[orders].Partitions[0].Log, before)
 		})
 	}
 }
@@ -120,30 +116,27 @@ func TestRecordTimeOfOldEvents(t *testing.T) {
 		{20 * time.Minute, 5 * time.Minute},
 		{8 * time.Second, 2 * time.Second},
 	} {
-		t.Run(test.expiry.String(), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				m.Expiry = test.expiry
-				m.Topic(orders, 1)
-				m.Faults[model.At(orders, 0, 2)] = model.Fault{Kind: model.CutBefore}
-				r := newRig(t, m, someConfig())
-				for _, age := range []time.Duration{
-					1000 * time.Hour, test.latest + time.Second, test.latest + time.Millisecond, test.latest,
-					test.latest - time.Millisecond, time.Second, 0, -time.Second,
-				} {
-					r.aged(age)
-					opened := time.Now()
-					require.NoError(t, r.feed(1, 1))
-					require.NoError(t, r.settle())
-					log := m.Topics[orders].Partitions[0].Log
-					want := time.UnixMicro(r.stream[len(r.stream)-1].CommitTime)
-					if earliest := opened.Add(-test.latest); want.Before(earliest) {
-						want = earliest
-					}
-					assert.Equal(t, want.UnixMilli(), log[len(log)-1].Time.UnixMilli(), "%s old", age)
+		inBubble(t, test.expiry.String(), func(t *testing.T) {
+			m := newModel(1)
+			m.Expiry = test.expiry
+			m.Topic(orders, 1)
+			m.Faults[model.At(orders, 0, 2)] = model.Fault{Kind: model.CutBefore}
+			r := newRig(t, m, someConfig())
+			for _, age := range []time.Duration{
+				1000 * time.Hour, test.latest + time.Second, test.latest + time.Millisecond, test.latest,
+				test.latest - time.Millisecond, time.Second, 0, -time.Second,
+			} {
+				r.aged(age)
+				opened := time.Now()
+				require.NoError(t, r.feed(1, 1))
+				require.NoError(t, r.settle())
+				log := m.Topics[orders].Partitions[0].Log
+				want := time.UnixMicro(r.stream[len(r.stream)-1].CommitTime)
+				if earliest := opened.Add(-test.latest); want.Before(earliest) {
+					want = earliest
 				}
-			})
+				assert.Equal(t, want.UnixMilli(), log[len(log)-1].Time.UnixMilli(), "%s old", age)
+			}
 		})
 	}
 }
@@ -157,25 +150,22 @@ func TestWindowFollowsTheBrokers(t *testing.T) {
 			if kind == model.Growth {
 				continue
 			}
-			t.Run(fmt.Sprintf("remembered for %s, accident %d", expiry, kind), func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(2)
-					m.Expiry = expiry
-					m.Topic(orders, 1)
-					r := newRig(t, m, someConfig())
-					r.aged(0)
-					require.NoError(t, r.feed(50, 3))
-					require.NoError(t, r.settle())
-					pass(expiry + time.Second)
-					r.aged(0)
-					arrivals := m.Topics[orders].Partitions[0].Arrivals
-					m.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-					m.Faults[model.At(orders, 0, arrivals+1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-					require.NoError(t, r.feed(50, 3))
-					r.requireComplete()
-					r.requirePrefixes()
-				})
+			inBubble(t, fmt.Sprintf("remembered for %s, %s", expiry, kind), func(t *testing.T) {
+				m := newModel(2)
+				m.Expiry = expiry
+				m.Topic(orders, 1)
+				r := newRig(t, m, someConfig())
+				r.aged(0)
+				require.NoError(t, r.feed(50, 3))
+				require.NoError(t, r.settle())
+				pass(expiry + time.Second)
+				r.aged(0)
+				arrivals := m.Topics[orders].Partitions[0].Arrivals
+				m.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+				m.Faults[model.At(orders, 0, arrivals+1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+				require.NoError(t, r.feed(50, 3))
+				r.requireComplete()
+				r.requirePrefixes()
 			})
 		}
 	}

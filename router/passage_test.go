@@ -403,9 +403,7 @@ func TestProducerAdmitsNewPartitions(t *testing.T) {
 func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 5)
-		r := newRig(t, m, someConfig())
+		r := newOrdersRig(t, 1, 5)
 		r.end()
 		// Of two partitions, one had everything up to event 30, the other
 		// nothing.
@@ -419,7 +417,7 @@ func TestProducerGrownSinceItsPredecessor(t *testing.T) {
 				missing[fmt.Sprintf("event-%d", n)] = true
 			}
 		}
-		for _, p := range m.Topics[orders].Partitions {
+		for _, p := range r.model.Topics[orders].Partitions {
 			for _, record := range p.Log {
 				delete(missing, record.EventID())
 			}

@@ -74,40 +74,37 @@ var permanent = map[sarama.KError]error{
 func TestProducerWithoutFaults(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(3)
-		m.Topic(orders, 4)
-		r := newRig(t, m, someConfig())
+		r := newOrdersRig(t, 3, 4)
 		require.NoError(t, r.feed(500, 17))
 		r.requireComplete()
 		r.requirePrefixes()
 	})
 }
 
-// Every transient code and every kind of accident at every arrival: nothing is
+// Every transient code and every kind of fault at every arrival: nothing is
 // lost, repeated or reordered.
 func TestProducerRidesOut(t *testing.T) {
 	t.Parallel()
-	type accident struct {
+	type fault struct {
 		name string
 		model.Fault
 	}
-	var accidents []accident
+	var faults []fault
 	for _, code := range transient {
-		accidents = append(accidents,
-			accident{fmt.Sprintf("code %d before the append", int16(code)), model.Fail(model.ErrorBefore, code)},
-			accident{fmt.Sprintf("code %d after the append", int16(code)), model.Fail(model.ErrorAfter, code)})
+		faults = append(faults,
+			fault{fmt.Sprintf("code %d before the append", int16(code)), model.Fail(model.ErrorBefore, code)},
+			fault{fmt.Sprintf("code %d after the append", int16(code)), model.Fail(model.ErrorAfter, code)})
 	}
-	accidents = append(accidents, accident{"duplicate sequence", model.Fail(model.ErrorAfter, sarama.ErrDuplicateSequenceNumber)})
+	faults = append(faults, fault{"duplicate sequence", model.Fail(model.ErrorAfter, sarama.ErrDuplicateSequenceNumber)})
 	for kind := model.DropBlock; kind < model.KindEnd; kind++ {
-		accidents = append(accidents, accident{fmt.Sprintf("accident %d", kind), model.Fault{Kind: kind}})
+		faults = append(faults, fault{kind.String(), model.Fault{Kind: kind}})
 	}
-	for _, a := range accidents {
+	for _, a := range faults {
 		t.Run(a.name, func(t *testing.T) {
 			t.Parallel()
 			for arrival := range 14 {
 				synctest.Test(t, func(t *testing.T) {
-					m := newModel(2)
-					m.Topic(orders, 1)
+					m := newOrders(2, 1)
 					m.Faults[model.At(orders, 0, arrival)] = a.Fault
 					r := newRig(t, m, someConfig())
 					require.NoError(t, r.feed(80, 5), "arrival %d", arrival)
@@ -121,7 +118,7 @@ func TestProducerRidesOut(t *testing.T) {
 	}
 }
 
-// The same with the accident happening again and again.
+// The same with the fault happening again and again.
 func TestProducerRidesOutRepeated(t *testing.T) {
 	t.Parallel()
 	for kind := model.ErrorBefore; kind < model.KindEnd; kind++ {
@@ -129,21 +126,17 @@ func TestProducerRidesOutRepeated(t *testing.T) {
 			continue
 		}
 		for _, every := range []int{1, 2, 3, 5} {
-			t.Run(fmt.Sprintf("accident %d every %d", kind, every), func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(3)
-					m.Topic(orders, 3)
-					for id := range int32(3) {
-						for arrival := 0; arrival < 60; arrival += every {
-							m.Faults[model.At(orders, id, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-						}
+			inBubble(t, fmt.Sprintf("%s, every %d", kind, every), func(t *testing.T) {
+				m := newOrders(3, 3)
+				for id := range int32(3) {
+					for arrival := 0; arrival < 60; arrival += every {
+						m.Faults[model.At(orders, id, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
 					}
-					r := newRig(t, m, someConfig())
-					require.NoError(t, r.feed(200, 11))
-					r.requireComplete()
-					r.requirePrefixes()
-				})
+				}
+				r := newRig(t, m, someConfig())
+				require.NoError(t, r.feed(200, 11))
+				r.requireComplete()
+				r.requirePrefixes()
 			})
 		}
 	}
@@ -158,8 +151,7 @@ func TestProducerGivesUp(t *testing.T) {
 			t.Parallel()
 			for arrival := range 10 {
 				synctest.Test(t, func(t *testing.T) {
-					m := newModel(2)
-					m.Topic(orders, 1)
+					m := newOrders(2, 1)
 					for later := arrival; later < 200; later++ {
 						m.Faults[model.At(orders, 0, later)] = model.Fail(model.ErrorBefore, code)
 					}
@@ -194,39 +186,35 @@ func TestProducerGivesUp(t *testing.T) {
 func TestProducerTooLarge(t *testing.T) {
 	t.Parallel()
 	for poisoned := range 23 {
-		t.Run(fmt.Sprintf("event %d", poisoned), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				m.Topic(orders, 1)
-				id := fmt.Sprintf("event-%d", poisoned)
-				m.Poison[id] = sarama.ErrMessageSizeTooLarge
-				r := newRig(t, m, someConfig())
-				err := r.feed(60, 5)
-				if err == nil {
-					err = r.settle()
-				}
-				require.Equal(t, failure.Refused, failure.ClassOf(err))
-				p, ok := errors.AsType[*PoisonError](err)
-				require.True(t, ok)
-				assert.Equal(t, id, p.EventID)
-				assert.Equal(t, commitOf(poisoned), p.Position.Commit)
-				require.ErrorContains(t, err, `topic "outbox.event.order" partition 0`)
-				require.ErrorContains(t, err, "max.message.bytes")
-				pass(5 * time.Minute)
-				require.Error(t, r.producer.Collect())
-				r.requirePrefixes()
-				assert.Equal(t, poisoned, r.inKafka(), "exactly the events before the record")
-				r.confirmedNothingMissing()
+		inBubble(t, fmt.Sprintf("event %d", poisoned), func(t *testing.T) {
+			m := newOrders(1, 1)
+			id := fmt.Sprintf("event-%d", poisoned)
+			m.Poison[id] = sarama.ErrMessageSizeTooLarge
+			r := newRig(t, m, someConfig())
+			err := r.feed(60, 5)
+			if err == nil {
+				err = r.settle()
+			}
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			p, ok := errors.AsType[*PoisonError](err)
+			require.True(t, ok)
+			assert.Equal(t, id, p.EventID)
+			assert.Equal(t, commitOf(poisoned), p.Position.Commit)
+			require.ErrorContains(t, err, `topic "outbox.event.order" partition 0`)
+			require.ErrorContains(t, err, "max.message.bytes")
+			pass(5 * time.Minute)
+			require.Error(t, r.producer.Collect())
+			r.requirePrefixes()
+			assert.Equal(t, poisoned, r.inKafka(), "exactly the events before the record")
+			r.confirmedNothingMissing()
 
-				m.Lock()
-				clear(m.Poison) // too late: the batches after it must wait for a new session
-				m.Unlock()
-				_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
-				r.producer.Seal()
-				pass(5 * time.Minute)
-				assert.Equal(t, poisoned, r.inKafka(), "nothing is written after the batch was given up")
-			})
+			m.Lock()
+			clear(m.Poison) // too late: the batches after it must wait for a new session
+			m.Unlock()
+			_, _ = r.producer.Append(numbered(r.next, "order", "key-0"))
+			r.producer.Seal()
+			pass(5 * time.Minute)
+			assert.Equal(t, poisoned, r.inKafka(), "nothing is written after the batch was given up")
 		})
 	}
 }
@@ -237,30 +225,26 @@ func TestProducerInvalidRecord(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {
 		for _, poisoned := range []int{0, 1, 2, 3, 17, 40} {
-			t.Run(fmt.Sprintf("%s event %d", mode, poisoned), func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(2)
-					m.Topic(orders, 3)
-					id := fmt.Sprintf("event-%d", poisoned)
-					m.Poison[id] = sarama.ErrInvalidRecord
-					r := newRigWith(t, m, someConfig(), withMode(mode))
-					err := r.feed(100, 9)
-					if err == nil {
-						err = r.settle()
-					}
-					p, ok := errors.AsType[*PoisonError](err)
-					require.True(t, ok, "%v", err)
-					assert.Equal(t, id, p.EventID)
-					assert.Equal(t, commitOf(poisoned), p.Position.Commit)
-					pass(5 * time.Minute)
-					require.Error(t, r.producer.Collect())
-					if mode == Binary {
-						r.requirePrefixes()
-					}
-					r.requireOrder()
-					r.confirmedNothingMissing()
-				})
+			inBubble(t, fmt.Sprintf("%s event %d", mode, poisoned), func(t *testing.T) {
+				m := newOrders(2, 3)
+				id := fmt.Sprintf("event-%d", poisoned)
+				m.Poison[id] = sarama.ErrInvalidRecord
+				r := newRigWith(t, m, someConfig(), withMode(mode))
+				err := r.feed(100, 9)
+				if err == nil {
+					err = r.settle()
+				}
+				p, ok := errors.AsType[*PoisonError](err)
+				require.True(t, ok, "%v", err)
+				assert.Equal(t, id, p.EventID)
+				assert.Equal(t, commitOf(poisoned), p.Position.Commit)
+				pass(5 * time.Minute)
+				require.Error(t, r.producer.Collect())
+				if mode == Binary {
+					r.requirePrefixes()
+				}
+				r.requireOrder()
+				r.confirmedNothingMissing()
 			})
 		}
 	}
@@ -270,12 +254,11 @@ func TestProducerSplitsTooLargeBatches(t *testing.T) {
 	t.Parallel()
 	for limit := 1; limit <= 5; limit++ {
 		for _, kind := range []model.Kind{model.NoFault, model.ErrorAfter, model.CutAfter, model.CutBefore, model.Ghost, model.Move} {
-			t.Run(fmt.Sprintf("limit %d accident %d", limit, kind), func(t *testing.T) {
+			t.Run(fmt.Sprintf("limit %d, %s", limit, kind), func(t *testing.T) {
 				t.Parallel()
 				for arrival := range 12 {
 					synctest.Test(t, func(t *testing.T) {
-						m := newModel(2)
-						m.Topic(orders, 1)
+						m := newOrders(2, 1)
 						m.MaxRecords = limit
 						m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrNotEnoughReplicasAfterAppend)
 						config := someConfig()
@@ -346,9 +329,7 @@ func TestProducerSequencesWrap(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []model.Kind{model.NoFault, model.CutAfter, model.ErrorAfter} {
 		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 1)
-			r := newRig(t, m, someConfig())
+			r := newOrdersRig(t, 1, 1)
 			require.NoError(t, r.feed(1, 1))
 			require.NoError(t, r.settle())
 			const near = 1<<31 - 20
@@ -356,9 +337,9 @@ func TestProducerSequencesWrap(t *testing.T) {
 			part := r.producer.topics[orders].partitions[0]
 			part.sequence = near
 			r.producer.mu.Unlock()
-			m.Topics[orders].Partitions[0].Expect(near)
+			r.model.Topics[orders].Partitions[0].Expect(near)
 			for arrival := 3; arrival < 20; arrival += 4 {
-				m.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrRequestTimedOut)
+				r.model.Faults[model.At(orders, 0, arrival)] = model.Fail(kind, sarama.ErrRequestTimedOut)
 			}
 			require.NoError(t, r.feed(80, 3))
 			r.requireComplete()
@@ -373,8 +354,7 @@ func TestProducerSequencesWrap(t *testing.T) {
 func TestProducerWindow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
+		m := newOrders(1, 1)
 		m.Latency = func(int) time.Duration { return time.Second }
 		r := newRig(t, m, someConfig())
 		inFlight := func() int {
@@ -413,22 +393,17 @@ func TestProducerForgotten(t *testing.T) {
 		model.NoFault, model.ErrorBefore, model.ErrorAfter, model.CutBefore, model.CutAfter,
 		model.Ghost, model.Move, model.Leaderless, model.DropBlock, model.RefuseSend,
 	} {
-		t.Run(fmt.Sprintf("accident %d", kind), func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(2)
-				m.Topic(orders, 1)
-				r := newRig(t, m, someConfig())
-				require.NoError(t, r.feed(50, 3))
-				require.NoError(t, r.settle())
-				pass(25 * time.Hour)
-				arrivals := m.Topics[orders].Partitions[0].Arrivals
-				m.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-				m.Faults[model.At(orders, 0, arrivals+1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
-				require.NoError(t, r.feed(50, 3))
-				r.requireComplete()
-				r.requirePrefixes()
-			})
+		inBubble(t, kind.String(), func(t *testing.T) {
+			r := newOrdersRig(t, 2, 1)
+			require.NoError(t, r.feed(50, 3))
+			require.NoError(t, r.settle())
+			pass(25 * time.Hour)
+			arrivals := r.model.Topics[orders].Partitions[0].Arrivals
+			r.model.Faults[model.At(orders, 0, arrivals)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+			r.model.Faults[model.At(orders, 0, arrivals+1)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+			require.NoError(t, r.feed(50, 3))
+			r.requireComplete()
+			r.requirePrefixes()
 		})
 	}
 }
@@ -438,13 +413,11 @@ func TestProducerForgotten(t *testing.T) {
 func TestWrittenNeverDecreases(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
-		r := newRig(t, m, someConfig())
+		r := newOrdersRig(t, 1, 1)
 		require.NoError(t, r.feed(20, 1))
 		require.NoError(t, r.settle())
-		arrivals := m.Topics[orders].Partitions[0].Arrivals
-		m.Faults[model.At(orders, 0, arrivals)] = model.Fail(model.ErrorAfter, sarama.ErrNotEnoughReplicasAfterAppend)
+		arrivals := r.model.Topics[orders].Partitions[0].Arrivals
+		r.model.Faults[model.At(orders, 0, arrivals)] = model.Fail(model.ErrorAfter, sarama.ErrNotEnoughReplicasAfterAppend)
 		highest := replication.Position{}
 		require.NoError(t, r.feed(16, 1)) // four batches, in flight together
 		r.producer.Seal()
@@ -466,45 +439,41 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 	t.Parallel()
 	for _, settled := range []bool{true, false} {
 		for _, after := range []int{1, 7, 40, 150} {
-			t.Run(fmt.Sprintf("settled %t after %d", settled, after), func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(2)
-					m.Topic(orders, 3)
-					m.Latency = func(int) time.Duration { return 30 * time.Millisecond }
-					r := newRig(t, m, someConfig())
-					require.NoError(t, r.feed(after, 7))
-					if settled {
-						require.NoError(t, r.settle())
-					} else {
-						pass(100 * time.Millisecond)
-					}
-					r.end() // anything unanswered by now is lost
-					written, inKafka := r.producer.Written(), r.inKafka()
-
-					r.written = written
-					r.begin()
-					skipped, beginning := 0, r.stream
-					for _, e := range beginning {
-						result, err := r.append(e)
-						require.NoError(t, err)
-						if result == Skipped {
-							skipped++
-							part := written[orders][partitionFor(string(e.Attribute(decoder.AggregateID)), 3)]
-							require.LessOrEqual(t, e.Position.Compare(part), 0)
-						}
-					}
-					r.next = len(r.stream)
-					require.NoError(t, r.feed(20, 7))
+			inBubble(t, fmt.Sprintf("settled %t after %d", settled, after), func(t *testing.T) {
+				m := newOrders(2, 3)
+				m.Latency = func(int) time.Duration { return 30 * time.Millisecond }
+				r := newRig(t, m, someConfig())
+				require.NoError(t, r.feed(after, 7))
+				if settled {
 					require.NoError(t, r.settle())
-					if settled {
-						assert.Equal(t, after, skipped)
-						r.requireComplete()
-						r.requirePrefixes()
-					} else {
-						assert.Equal(t, len(r.stream)+inKafka-skipped, r.inKafka(), "repeats only what was written and not acknowledged")
+				} else {
+					pass(100 * time.Millisecond)
+				}
+				r.end() // anything unanswered by now is lost
+				written, inKafka := r.producer.Written(), r.inKafka()
+
+				r.written = written
+				r.begin()
+				skipped, beginning := 0, r.stream
+				for _, e := range beginning {
+					result, err := r.append(e)
+					require.NoError(t, err)
+					if result == Skipped {
+						skipped++
+						part := written[orders][partitionFor(string(e.Attribute(decoder.AggregateID)), 3)]
+						require.LessOrEqual(t, e.Position.Compare(part), 0)
 					}
-				})
+				}
+				r.next = len(r.stream)
+				require.NoError(t, r.feed(20, 7))
+				require.NoError(t, r.settle())
+				if settled {
+					assert.Equal(t, after, skipped)
+					r.requireComplete()
+					r.requirePrefixes()
+				} else {
+					assert.Equal(t, len(r.stream)+inKafka-skipped, r.inKafka(), "repeats only what was written and not acknowledged")
+				}
 			})
 		}
 	}
@@ -515,9 +484,7 @@ func TestSuccessorRepeatsNothing(t *testing.T) {
 func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
-		r := newRig(t, m, someConfig())
+		r := newOrdersRig(t, 1, 1)
 		require.NoError(t, r.feed(10, 1))
 		require.NoError(t, r.settle())
 		r.end()
@@ -534,112 +501,95 @@ func TestWrittenSurvivesAnIdleSuccessor(t *testing.T) {
 
 func TestProducerSelfClocking(t *testing.T) {
 	t.Parallel()
-	t.Run("one event on an idle broker leaves at once", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 1)
-			m.Latency = func(int) time.Duration { return 5 * time.Millisecond }
-			r := newRig(t, m, someConfig())
-			require.NoError(t, r.feed(1, 1))
-			require.NoError(t, r.settle())
-			for i := range 20 {
-				pass(time.Second)
-				start, before := time.Now(), m.Sent()
-				require.NoError(t, r.feed(1, 1))
-				r.producer.Flush(false)
-				for !r.tracker.Idle() {
-					require.NoError(t, r.await())
-				}
-				assert.Equal(t, 5*time.Millisecond, time.Since(start), "event %d", i)
-				assert.Equal(t, before+1, m.Sent())
-			}
-		})
-	})
-	t.Run("under load batches grow", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 1)
-			m.Latency = func(int) time.Duration { return 100 * time.Millisecond }
-			config := someConfig()
-			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
-			r := newRig(t, m, config)
-			require.NoError(t, r.feed(1, 1))
-			require.NoError(t, r.settle())
-			before := m.Sent()
-			for range 1000 { // one per millisecond for a second
-				require.NoError(t, r.feed(1, 1))
-				r.producer.Flush(false)
-				pass(time.Millisecond)
-			}
-			require.NoError(t, r.settle())
-			assert.InDelta(t, 11, m.Sent()-before, 2, "requests for 1000 events at 10 round trips a second")
-			r.requireComplete()
-			r.requirePrefixes()
-		})
-	})
-	t.Run("while the stream flows, a request is worth its cost", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 10)
-			config := someConfig()
-			config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
-			r := newRig(t, m, config)
-			require.NoError(t, r.feed(100, 100))
-			require.NoError(t, r.settle())
-			before := m.Sent()
-			for r.producer.opened < worthwhile {
-				require.True(t, r.producer.opened == 0 || r.producer.Flush(true), "held")
-				require.NoError(t, r.feed(1, 100))
-			}
+	inBubble(t, "one event on an idle broker leaves at once", func(t *testing.T) {
+		m := newOrders(1, 1)
+		m.Latency = func(int) time.Duration { return 5 * time.Millisecond }
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		for i := range 20 {
 			pass(time.Second)
-			assert.Equal(t, before, m.Sent())
-			assert.False(t, r.producer.Flush(true))
-			pass(time.Second)
-			assert.Equal(t, before+1, m.Sent())
-			require.NoError(t, r.collect())
+			start, before := time.Now(), m.Sent()
 			require.NoError(t, r.feed(1, 1))
-			assert.True(t, r.producer.Flush(true))
-			assert.False(t, r.producer.Flush(false), "the stream has stopped flowing")
-			pass(time.Second)
-			assert.Equal(t, before+2, m.Sent())
-			require.NoError(t, r.settle())
-			r.requireComplete()
-			r.requirePrefixes()
-		})
-	})
-	t.Run("linger holds a batch back", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 1)
-			config := someConfig()
-			config.Linger = 50 * time.Millisecond
-			r := newRig(t, m, config)
-			require.NoError(t, r.feed(1, 1))
-			require.NoError(t, r.settle())
-			before := m.Sent()
-			require.NoError(t, r.feed(1, 1))
-			pass(40 * time.Millisecond)
 			r.producer.Flush(false)
-			pass(9 * time.Millisecond)
-			assert.Equal(t, before, m.Sent())
-			pass(time.Millisecond)
+			for !r.tracker.Idle() {
+				require.NoError(t, r.await())
+			}
+			assert.Equal(t, 5*time.Millisecond, time.Since(start), "event %d", i)
+			assert.Equal(t, before+1, m.Sent())
+		}
+	})
+	inBubble(t, "under load batches grow", func(t *testing.T) {
+		m := newOrders(1, 1)
+		m.Latency = func(int) time.Duration { return 100 * time.Millisecond }
+		config := someConfig()
+		config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		before := m.Sent()
+		for range 1000 { // one per millisecond for a second
+			require.NoError(t, r.feed(1, 1))
 			r.producer.Flush(false)
 			pass(time.Millisecond)
-			assert.Equal(t, before+1, m.Sent())
-			r.requireComplete()
-		})
+		}
+		require.NoError(t, r.settle())
+		assert.InDelta(t, 11, m.Sent()-before, 2, "requests for 1000 events at 10 round trips a second")
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+	inBubble(t, "while the stream flows, a request is worth its cost", func(t *testing.T) {
+		m := newOrders(1, 10)
+		config := someConfig()
+		config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 8<<20
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(100, 100))
+		require.NoError(t, r.settle())
+		before := m.Sent()
+		for r.producer.opened < worthwhile {
+			require.True(t, r.producer.opened == 0 || r.producer.Flush(true), "held")
+			require.NoError(t, r.feed(1, 100))
+		}
+		pass(time.Second)
+		assert.Equal(t, before, m.Sent())
+		assert.False(t, r.producer.Flush(true))
+		pass(time.Second)
+		assert.Equal(t, before+1, m.Sent())
+		require.NoError(t, r.collect())
+		require.NoError(t, r.feed(1, 1))
+		assert.True(t, r.producer.Flush(true))
+		assert.False(t, r.producer.Flush(false), "the stream has stopped flowing")
+		pass(time.Second)
+		assert.Equal(t, before+2, m.Sent())
+		require.NoError(t, r.settle())
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+	inBubble(t, "linger holds a batch back", func(t *testing.T) {
+		m := newOrders(1, 1)
+		config := someConfig()
+		config.Linger = 50 * time.Millisecond
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(1, 1))
+		require.NoError(t, r.settle())
+		before := m.Sent()
+		require.NoError(t, r.feed(1, 1))
+		pass(40 * time.Millisecond)
+		r.producer.Flush(false)
+		pass(9 * time.Millisecond)
+		assert.Equal(t, before, m.Sent())
+		pass(time.Millisecond)
+		r.producer.Flush(false)
+		pass(time.Millisecond)
+		assert.Equal(t, before+1, m.Sent())
+		r.requireComplete()
 	})
 }
 
 func TestProducerBoundsMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 5)
+		m := newOrders(1, 5)
 		config := someConfig()
 		r := newRig(t, m, config)
 		require.NoError(t, r.feed(1, 1))
@@ -697,8 +647,7 @@ func TestProducerBoundsMemory(t *testing.T) {
 func TestProducerThatCannotCompress(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
+		m := newOrders(1, 1)
 		config := someConfig()
 		config.Compression, config.CompressionLevel = "gzip", 99
 		r := newRig(t, m, config)
@@ -738,120 +687,95 @@ func TestProducerGrowth(t *testing.T) {
 			assert.Positive(t, used, "the new partitions are used")
 		})
 	}
-	t.Run("may be refused", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			topic := m.Topic(orders, 2)
-			config := someConfig()
-			config.StopOnGrowth = true
-			r := newRig(t, m, config)
-			require.NoError(t, r.feed(50, 13))
-			m.Lock()
-			m.GrowLocked(topic, 1)
-			m.Unlock()
-			pass(time.Minute)
-			err := r.feed(1, 13)
-			require.ErrorContains(t, err, "from 2 to 3 partitions")
-			require.Equal(t, failure.Refused, failure.ClassOf(err))
-			r.stream = r.stream[:50]
-			r.requireOrder()
-			assert.Empty(t, topic.Partitions[2].Log)
-		})
+	inBubble(t, "may be refused", func(t *testing.T) {
+		m := newModel(1)
+		topic := m.Topic(orders, 2)
+		config := someConfig()
+		config.StopOnGrowth = true
+		r := newRig(t, m, config)
+		require.NoError(t, r.feed(50, 13))
+		m.Lock()
+		m.GrowLocked(topic, 1)
+		m.Unlock()
+		pass(time.Minute)
+		err := r.feed(1, 13)
+		require.ErrorContains(t, err, "from 2 to 3 partitions")
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		r.stream = r.stream[:50]
+		r.requireOrder()
+		assert.Empty(t, topic.Partitions[2].Log)
 	})
 }
 
 func TestProducerMissingTopic(t *testing.T) {
 	t.Parallel()
-	t.Run("appears within the grace", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			r := newRig(t, m, someConfig())
-			time.AfterFunc(50*time.Second, func() {
-				m.Lock()
-				defer m.Unlock()
-				m.Topic(orders, 2)
-			})
-			require.NoError(t, r.feed(30, 3))
-			r.requireComplete()
-		})
-	})
-	t.Run("stays away", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, newModel(1), someConfig())
-			start := time.Now()
-			err := r.feed(1, 1)
-			require.Equal(t, failure.Refused, failure.ClassOf(err))
-			require.ErrorContains(t, err, orders)
-			require.ErrorContains(t, err, "kafka.topics.create")
-			assert.WithinDuration(t, start.Add(time.Minute), time.Now(), 20*time.Second)
-		})
-	})
-	t.Run("is forbidden", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.RefreshFault = func(string) error { return sarama.ErrTopicAuthorizationFailed }
-			err := newRig(t, m, someConfig()).feed(1, 1)
-			require.Equal(t, failure.Refused, failure.ClassOf(err))
-			require.ErrorContains(t, err, "principal Describe and Write")
-		})
-	})
-	t.Run("is created", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.CreatePartitions = 3
-			r := newRig(t, m, someConfig())
-			require.NoError(t, r.feed(30, 3))
-			r.requireComplete()
-			r.requirePrefixes()
-			assert.Equal(t, 1, m.Created)
-		})
-	})
-	t.Run("is created at the second attempt", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.CreatePartitions = 3
-			m.CreateFault = func(string) error {
-				if m.Created == 1 {
-					return sarama.ErrRequestTimedOut // the controller was just moving
-				}
-				return nil
-			}
-			r := newRig(t, m, someConfig())
-			require.NoError(t, r.feed(30, 3))
-			r.requireComplete()
-		})
-	})
-	t.Run("may not be created", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.CreateFault = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
-			err := newRig(t, m, someConfig()).feed(1, 1)
-			require.Equal(t, failure.Refused, failure.ClassOf(err))
-		})
-	})
-	t.Run("metadata is out for a while", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
+	inBubble(t, "appears within the grace", func(t *testing.T) {
+		m := newModel(1)
+		r := newRig(t, m, someConfig())
+		time.AfterFunc(50*time.Second, func() {
+			m.Lock()
+			defer m.Unlock()
 			m.Topic(orders, 2)
-			start := time.Now()
-			m.RefreshFault = func(string) error {
-				if time.Since(start) < 10*time.Minute {
-					return sarama.ErrOutOfBrokers
-				}
-				return nil
-			}
-			r := newRig(t, m, someConfig())
-			require.NoError(t, r.feed(30, 3))
-			r.requireComplete()
 		})
+		require.NoError(t, r.feed(30, 3))
+		r.requireComplete()
+	})
+	inBubble(t, "stays away", func(t *testing.T) {
+		r := newRig(t, newModel(1), someConfig())
+		start := time.Now()
+		err := r.feed(1, 1)
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.ErrorContains(t, err, orders)
+		require.ErrorContains(t, err, "kafka.topics.create")
+		assert.WithinDuration(t, start.Add(time.Minute), time.Now(), 20*time.Second)
+	})
+	inBubble(t, "is forbidden", func(t *testing.T) {
+		m := newModel(1)
+		m.RefreshFault = func(string) error { return sarama.ErrTopicAuthorizationFailed }
+		err := newRig(t, m, someConfig()).feed(1, 1)
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.ErrorContains(t, err, "principal Describe and Write")
+	})
+	inBubble(t, "is created", func(t *testing.T) {
+		m := newModel(1)
+		m.CreatePartitions = 3
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(30, 3))
+		r.requireComplete()
+		r.requirePrefixes()
+		assert.Equal(t, 1, m.Created)
+	})
+	inBubble(t, "is created at the second attempt", func(t *testing.T) {
+		m := newModel(1)
+		m.CreatePartitions = 3
+		m.CreateFault = func(string) error {
+			if m.Created == 1 {
+				return sarama.ErrRequestTimedOut // the controller was just moving
+			}
+			return nil
+		}
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(30, 3))
+		r.requireComplete()
+	})
+	inBubble(t, "may not be created", func(t *testing.T) {
+		m := newModel(1)
+		m.CreateFault = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
+		err := newRig(t, m, someConfig()).feed(1, 1)
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+	})
+	inBubble(t, "metadata is out for a while", func(t *testing.T) {
+		m := newOrders(1, 2)
+		start := time.Now()
+		m.RefreshFault = func(string) error {
+			if time.Since(start) < 10*time.Minute {
+				return sarama.ErrOutOfBrokers
+			}
+			return nil
+		}
+		r := newRig(t, m, someConfig())
+		require.NoError(t, r.feed(30, 3))
+		r.requireComplete()
 	})
 }
 
@@ -863,26 +787,23 @@ func TestProducerAsksLessAndLess(t *testing.T) {
 		"no leader": func(m *modelled) { m.Topic(orders, 1).Partitions[0].SetLeader(-1) },
 		"no topic":  func(*modelled) {},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				trouble(m)
-				asked := 0
-				m.RefreshFault = func(string) error { asked++; return nil }
-				config := someConfig()
-				config.UnknownGrace = time.Hour
-				r := newRig(t, m, config)
-				_, err := r.producer.Append(numbered(0, "order", "k"))
-				require.NoError(t, err)
-				r.producer.Stored(r.producer.Marks(0))
-				pass(10 * time.Minute)
-				require.NoError(t, r.producer.Collect())
-				m.Lock()
-				defer m.Unlock()
-				assert.Positive(t, asked)
-				assert.Less(t, asked, 300, "requests in 10 minutes, with pauses of up to 5 s")
-			})
+		inBubble(t, name, func(t *testing.T) {
+			m := newModel(1)
+			trouble(m)
+			asked := 0
+			m.RefreshFault = func(string) error { asked++; return nil }
+			config := someConfig()
+			config.UnknownGrace = time.Hour
+			r := newRig(t, m, config)
+			_, err := r.producer.Append(numbered(0, "order", "k"))
+			require.NoError(t, err)
+			r.producer.Stored(r.producer.Marks(0))
+			pass(10 * time.Minute)
+			require.NoError(t, r.producer.Collect())
+			m.Lock()
+			defer m.Unlock()
+			assert.Positive(t, asked)
+			assert.Less(t, asked, 300, "requests in 10 minutes, with pauses of up to 5 s")
 		})
 	}
 }
@@ -892,14 +813,12 @@ func TestProducerAsksLessAndLess(t *testing.T) {
 func TestProducerTopicDeleted(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
-		r := newRig(t, m, someConfig())
+		r := newOrdersRig(t, 1, 1)
 		require.NoError(t, r.feed(30, 3))
 		require.NoError(t, r.settle())
-		m.Lock()
-		delete(m.Topics, orders)
-		m.Unlock()
+		r.model.Lock()
+		delete(r.model.Topics, orders)
+		r.model.Unlock()
 		err := r.feed(10, 3)
 		if err == nil {
 			err = r.settle()
@@ -913,8 +832,7 @@ func TestProducerTopicDeleted(t *testing.T) {
 func TestAppendPoison(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
+		m := newOrders(1, 1)
 		config := someConfig()
 		config.MaxRecordBytes = 1000
 		r := newRig(t, m, config)
@@ -947,107 +865,87 @@ func TestAppendPoison(t *testing.T) {
 
 func TestProducerWrite(t *testing.T) {
 	t.Parallel()
-	t.Run("beside events, with accidents", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(2)
-			m.Topic(orders, 2)
-			m.Topic(checkpoints, 1)
-			for arrival := 0; arrival < 40; arrival += 3 {
-				m.Faults[model.At(checkpoints, 0, arrival)] = model.Fault{
-					Kind: []model.Kind{model.CutAfter, model.Move, model.CutBefore, model.ErrorAfter, model.Leaderless}[arrival%5],
-					Code: sarama.ErrRequestTimedOut,
-				}
+	inBubble(t, "alongside events, with faults", func(t *testing.T) {
+		m := newOrders(2, 2)
+		m.Topic(checkpoints, 1)
+		for arrival := 0; arrival < 40; arrival += 3 {
+			m.Faults[model.At(checkpoints, 0, arrival)] = model.Fault{
+				Kind: []model.Kind{model.CutAfter, model.Move, model.CutBefore, model.ErrorAfter, model.Leaderless}[arrival%5],
+				Code: sarama.ErrRequestTimedOut,
 			}
-			r := newRig(t, m, someConfig())
-			var writing sync.WaitGroup
+		}
+		r := newRig(t, m, someConfig())
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for i := range 30 {
+				//nolint:testifylint // require belongs to the goroutine of the test
+				assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
+				pass(100 * time.Millisecond)
+			}
+		})
+		for range 100 {
+			require.NoError(t, r.feed(3, 5))
+			pass(50 * time.Millisecond)
+		}
+		writing.Wait()
+		require.NoError(t, r.settle())
+		log := m.Topics[checkpoints].Partitions[0].Log
+		require.Len(t, log, 30)
+		for i, record := range log {
+			assert.Equal(t, routed{key: "slot", value: strconv.Itoa(i)}, routedAs(record))
+		}
+		m.Topics[checkpoints].Partitions[0].Log = nil
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+	inBubble(t, "from several goroutines", func(t *testing.T) {
+		m := newModel(1)
+		m.Topic(checkpoints, 1)
+		r := newRig(t, m, someConfig())
+		var writing sync.WaitGroup
+		for i := range 20 {
 			writing.Go(func() {
-				for i := range 30 {
-					//nolint:testifylint // require belongs to the goroutine of the test
-					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
-					pass(100 * time.Millisecond)
-				}
+				assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
 			})
-			for range 100 {
-				require.NoError(t, r.feed(3, 5))
-				pass(50 * time.Millisecond)
-			}
-			writing.Wait()
-			require.NoError(t, r.settle())
-			log := m.Topics[checkpoints].Partitions[0].Log
-			require.Len(t, log, 30)
-			for i, record := range log {
-				assert.Equal(t, routed{key: "slot", value: strconv.Itoa(i)}, routedAs(record))
-			}
-			m.Topics[checkpoints].Partitions[0].Log = nil
-			r.requireComplete()
-			r.requirePrefixes()
-		})
+		}
+		writing.Wait()
+		require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 20)
 	})
-	t.Run("from several goroutines", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(checkpoints, 1)
-			r := newRig(t, m, someConfig())
-			var writing sync.WaitGroup
-			for i := range 20 {
-				writing.Go(func() {
-					assert.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), fmt.Append(nil, i)))
-				})
-			}
-			writing.Wait()
-			require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 20)
-		})
+	inBubble(t, "is given up alone", func(t *testing.T) {
+		m := newOrders(1, 1)
+		m.Topic(checkpoints, 1)
+		m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrInvalidRecord)
+		r := newRig(t, m, someConfig())
+		err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x"))
+		require.ErrorIs(t, err, sarama.ErrInvalidRecord)
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.NoError(t, r.producer.Err())
+		require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next write leaves no gap")
+		require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 1)
+		m.Topics[checkpoints].Partitions[0].Log = nil
+		require.NoError(t, r.feed(10, 1))
+		r.requireComplete()
 	})
-	t.Run("is given up alone", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(orders, 1)
-			m.Topic(checkpoints, 1)
-			m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrInvalidRecord)
-			r := newRig(t, m, someConfig())
-			err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x"))
-			require.ErrorIs(t, err, sarama.ErrInvalidRecord)
-			require.Equal(t, failure.Refused, failure.ClassOf(err))
-			require.NoError(t, r.producer.Err())
-			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("y")), "the next write leaves no gap")
-			require.Len(t, m.Topics[checkpoints].Partitions[0].Log, 1)
-			m.Topics[checkpoints].Partitions[0].Log = nil
-			require.NoError(t, r.feed(10, 1))
-			r.requireComplete()
-		})
+	inBubble(t, "a lost sequence ends production", func(t *testing.T) {
+		m := newModel(1)
+		m.Topic(checkpoints, 1)
+		m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrOutOfOrderSequenceNumber)
+		r := newRig(t, m, someConfig())
+		require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x")), ErrSequenceLost)
+		require.ErrorIs(t, r.producer.Err(), ErrSequenceLost)
 	})
-	t.Run("a lost sequence ends production", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(checkpoints, 1)
-			m.Faults[model.At(checkpoints, 0, 0)] = model.Fail(model.ErrorBefore, sarama.ErrOutOfOrderSequenceNumber)
-			r := newRig(t, m, someConfig())
-			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("x")), ErrSequenceLost)
-			require.ErrorIs(t, r.producer.Err(), ErrSequenceLost)
-		})
+	inBubble(t, "ends with its context", func(t *testing.T) {
+		r := newRig(t, newModel(1), someConfig())
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errors.New("too late"))
+		defer cancel()
+		require.EqualError(t, r.producer.Write(ctx, checkpoints, 0, nil, nil), "too late")
 	})
-	t.Run("ends with its context", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, newModel(1), someConfig())
-			ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Second, errors.New("too late"))
-			defer cancel()
-			require.EqualError(t, r.producer.Write(ctx, checkpoints, 0, nil, nil), "too late")
-		})
-	})
-	t.Run("ends with the producer", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, newModel(1), someConfig())
-			time.AfterFunc(time.Second, r.producer.Close)
-			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
-			require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
-			r.producer.Close() // twice is fine
-		})
+	inBubble(t, "ends with the producer", func(t *testing.T) {
+		r := newRig(t, newModel(1), someConfig())
+		time.AfterFunc(time.Second, r.producer.Close)
+		require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
+		require.ErrorIs(t, r.producer.Write(t.Context(), checkpoints, 0, nil, nil), errClosed)
+		r.producer.Close() // twice is fine
 	})
 }
 
@@ -1055,8 +953,7 @@ func TestProducerWrite(t *testing.T) {
 func TestProducerIsAskedFromOutside(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(2)
-		m.Topic(orders, 3)
+		m := newOrders(2, 3)
 		for arrival := range 40 {
 			m.Faults[model.At(orders, int32(arrival%3), arrival)] = model.Fault{Kind: model.Leaderless}
 		}
@@ -1140,8 +1037,7 @@ func TestProducerClose(t *testing.T) {
 	for _, kind := range []model.Kind{model.NoFault, model.Stall, model.Leaderless, model.CutAfter, model.Slow} {
 		for _, after := range []time.Duration{0, time.Millisecond, 150 * time.Millisecond, 10 * time.Second} {
 			synctest.Test(t, func(t *testing.T) {
-				m := newModel(2)
-				m.Topic(orders, 2)
+				m := newOrders(2, 2)
 				for arrival := 2; arrival < 20; arrival++ {
 					m.Faults[model.At(orders, 0, arrival)] = model.Fault{Kind: kind}
 				}
@@ -1186,8 +1082,7 @@ func (o *observed) Published(p Publication) {
 func TestProducerObserver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 1)
+		m := newOrders(1, 1)
 		m.MaxRecords = 2
 		r := newRig(t, m, someConfig())
 		o := &observed{}
@@ -1211,8 +1106,7 @@ func TestProducerObserver(t *testing.T) {
 func TestProducerOldest(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		m := newModel(1)
-		m.Topic(orders, 2)
+		m := newOrders(1, 2)
 		m.Latency = func(int) time.Duration { return time.Second }
 		r := newRig(t, m, someConfig())
 		_, inFlight := r.producer.Oldest()

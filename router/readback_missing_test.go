@@ -2,7 +2,6 @@ package router
 
 import (
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -92,34 +91,31 @@ func TestProducerOfMissingTopic(t *testing.T) {
 		"it has no id now": {"A", "", true},
 		"it had no id":     {"", "B", true},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				config, marks := someConfig(), missed
-				marks.ID = test.before
-				config.Found.Missing = map[string]Marks{orders: marks, "other": missed}
-				r := newRig(t, m, config)
-				time.AfterFunc(10*time.Second, func() {
-					m.Lock()
-					defer m.Unlock()
-					m.Topic(orders, 2).ID = test.now
-				})
-				assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)), "checkpoints keep the missing topic")
-				err := r.feed(20, 3)
-				if test.back {
-					require.ErrorIs(t, err, errCameBack)
-					require.Equal(t, failure.Transient, failure.ClassOf(err))
-					require.Zero(t, r.inKafka())
-					assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)))
-					return
-				}
-				require.NoError(t, err)
-				r.requireComplete()
-				now := r.producer.Marks(r.tracker.Confirmed())
-				assert.Equal(t, missed, now["other"])
-				assert.Equal(t, Marks{ID: test.now, Offsets: now[orders].Offsets}, now[orders])
+		inBubble(t, name, func(t *testing.T) {
+			m := newModel(1)
+			config, marks := someConfig(), missed
+			marks.ID = test.before
+			config.Found.Missing = map[string]Marks{orders: marks, "other": missed}
+			r := newRig(t, m, config)
+			time.AfterFunc(10*time.Second, func() {
+				m.Lock()
+				defer m.Unlock()
+				m.Topic(orders, 2).ID = test.now
 			})
+			assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)), "checkpoints keep the missing topic")
+			err := r.feed(20, 3)
+			if test.back {
+				require.ErrorIs(t, err, errCameBack)
+				require.Equal(t, failure.Transient, failure.ClassOf(err))
+				require.Zero(t, r.inKafka())
+				assert.Equal(t, config.Found.Missing, r.producer.Marks(commitOf(0)))
+				return
+			}
+			require.NoError(t, err)
+			r.requireComplete()
+			now := r.producer.Marks(r.tracker.Confirmed())
+			assert.Equal(t, missed, now["other"])
+			assert.Equal(t, Marks{ID: test.now, Offsets: now[orders].Offsets}, now[orders])
 		})
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
@@ -76,6 +77,12 @@ type rig struct {
 func newRig(t *testing.T, m *modelled, config ProducerConfig) *rig {
 	t.Helper()
 	return newRigWith(t, m, config, someRules())
+}
+
+// newOrdersRig returns a rig with the topic of orders and the usual settings.
+func newOrdersRig(t *testing.T, nodes, partitions int) *rig {
+	t.Helper()
+	return newRig(t, newOrders(nodes, partitions), someConfig())
 }
 
 func newRigWith(t *testing.T, m *modelled, config ProducerConfig, rules Rules) *rig {
@@ -312,3 +319,12 @@ func (r *rig) confirmedNothingMissing() {
 
 // pass lets a bubble's time pass.
 func pass(d time.Duration) { <-time.After(d) }
+
+// inBubble runs a parallel subtest in a bubble, whose time costs nothing.
+func inBubble(t *testing.T, name string, test func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, test)
+	})
+}

@@ -60,40 +60,34 @@ func TestWriteThatMayHaveHappenedIsGivenUp(t *testing.T) {
 	t.Parallel()
 	for name, fault := range ambiguous {
 		for why, refusal := range refusals {
-			t.Run(name+", then "+why, func(t *testing.T) {
-				t.Parallel()
-				synctest.Test(t, func(t *testing.T) {
-					m := newModel(1)
-					m.Topic(checkpoints, 1)
-					m.Faults[model.At(checkpoints, 0, 1)] = fault
-					m.Faults[model.At(checkpoints, 0, 2)] = refusal
-					r := newRig(t, m, someConfig())
-					require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("first")))
-					err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("given up"))
-					require.Equal(t, failure.Refused, failure.ClassOf(err))
-					m.requireTrue(r, "next")
-				})
-			})
-		}
-		t.Run(name+", then the topic is unknown", func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
+			inBubble(t, name+", then "+why, func(t *testing.T) {
 				m := newModel(1)
 				m.Topic(checkpoints, 1)
 				m.Faults[model.At(checkpoints, 0, 1)] = fault
+				m.Faults[model.At(checkpoints, 0, 2)] = refusal
 				r := newRig(t, m, someConfig())
 				require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("first")))
-				m.Lock()
-				m.RefreshFault = func(string) error { return sarama.ErrUnknownTopicOrPartition }
-				m.Unlock()
 				err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("given up"))
-				require.ErrorIs(t, err, sarama.ErrUnknownTopicOrPartition)
 				require.Equal(t, failure.Refused, failure.ClassOf(err))
-				m.Lock()
-				m.RefreshFault = nil
-				m.Unlock()
 				m.requireTrue(r, "next")
 			})
+		}
+		inBubble(t, name+", then the topic is unknown", func(t *testing.T) {
+			m := newModel(1)
+			m.Topic(checkpoints, 1)
+			m.Faults[model.At(checkpoints, 0, 1)] = fault
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("first")))
+			m.Lock()
+			m.RefreshFault = func(string) error { return sarama.ErrUnknownTopicOrPartition }
+			m.Unlock()
+			err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("given up"))
+			require.ErrorIs(t, err, sarama.ErrUnknownTopicOrPartition)
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			m.Lock()
+			m.RefreshFault = nil
+			m.Unlock()
+			m.requireTrue(r, "next")
 		})
 	}
 }
@@ -153,21 +147,18 @@ func TestWritesBehindOneThatIsGivenUp(t *testing.T) {
 func TestWriteThatDidNotHappen(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range refusals {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				m := newModel(1)
-				m.Topic(checkpoints, 1)
-				m.Faults[model.At(checkpoints, 0, 1)] = model.Fail(model.ErrorBefore, sarama.ErrNotEnoughReplicas)
-				m.Faults[model.At(checkpoints, 0, 2)] = refusal
-				r := newRig(t, m, someConfig())
-				require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("first")))
-				err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("given up"))
-				require.Equal(t, failure.Refused, failure.ClassOf(err))
-				require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("next")))
-				require.NoError(t, r.producer.Err())
-				assert.Equal(t, []string{"first", "next"}, m.values())
-			})
+		inBubble(t, name, func(t *testing.T) {
+			m := newModel(1)
+			m.Topic(checkpoints, 1)
+			m.Faults[model.At(checkpoints, 0, 1)] = model.Fail(model.ErrorBefore, sarama.ErrNotEnoughReplicas)
+			m.Faults[model.At(checkpoints, 0, 2)] = refusal
+			r := newRig(t, m, someConfig())
+			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("first")))
+			err := r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("given up"))
+			require.Equal(t, failure.Refused, failure.ClassOf(err))
+			require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, nil, []byte("next")))
+			require.NoError(t, r.producer.Err())
+			assert.Equal(t, []string{"first", "next"}, m.values())
 		})
 	}
 }
@@ -182,46 +173,37 @@ func TestWriteWithoutItsCaller(t *testing.T) {
 		defer cancel()
 		return r.producer.Write(ctx, checkpoints, 0, nil, []byte(value))
 	}
-	t.Run("it was not sent", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(checkpoints, 1)
-			r := newRig(t, m, someConfig())
-			m.Topics[checkpoints].Partitions[0].SetLeader(-1)
-			for _, value := range []string{"a", "b", "c"} {
-				require.ErrorIs(t, write(r, value, time.Second), context.DeadlineExceeded)
-			}
-			m.Lock()
-			m.Topics[checkpoints].Partitions[0].SetLeader(0)
-			m.Unlock()
-			pass(time.Minute)
-			require.NoError(t, write(r, "next", time.Minute))
-			assert.Equal(t, []string{"next"}, m.values())
-		})
+	inBubble(t, "it was not sent", func(t *testing.T) {
+		m := newModel(1)
+		m.Topic(checkpoints, 1)
+		r := newRig(t, m, someConfig())
+		m.Topics[checkpoints].Partitions[0].SetLeader(-1)
+		for _, value := range []string{"a", "b", "c"} {
+			require.ErrorIs(t, write(r, value, time.Second), context.DeadlineExceeded)
+		}
+		m.Lock()
+		m.Topics[checkpoints].Partitions[0].SetLeader(0)
+		m.Unlock()
+		pass(time.Minute)
+		require.NoError(t, write(r, "next", time.Minute))
+		assert.Equal(t, []string{"next"}, m.values())
 	})
-	t.Run("it was sent", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(checkpoints, 1)
-			m.Faults[model.At(checkpoints, 0, 1)] = model.Fault{Kind: model.Slow}
-			r := newRig(t, m, someConfig())
-			require.NoError(t, write(r, "first", time.Minute))
-			require.ErrorIs(t, write(r, "late", time.Second), context.DeadlineExceeded)
-			require.NoError(t, write(r, "next", time.Minute))
-			assert.Equal(t, []string{"first", "late", "next"}, m.values())
-		})
+	inBubble(t, "it was sent", func(t *testing.T) {
+		m := newModel(1)
+		m.Topic(checkpoints, 1)
+		m.Faults[model.At(checkpoints, 0, 1)] = model.Fault{Kind: model.Slow}
+		r := newRig(t, m, someConfig())
+		require.NoError(t, write(r, "first", time.Minute))
+		require.ErrorIs(t, write(r, "late", time.Second), context.DeadlineExceeded)
+		require.NoError(t, write(r, "next", time.Minute))
+		assert.Equal(t, []string{"first", "late", "next"}, m.values())
 	})
-	t.Run("it has gone before", func(t *testing.T) {
-		t.Parallel()
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(1)
-			m.Topic(checkpoints, 1)
-			r := newRig(t, m, someConfig())
-			require.ErrorIs(t, write(r, "never", -time.Second), context.DeadlineExceeded)
-			pass(time.Minute)
-			assert.Empty(t, m.values())
-		})
+	inBubble(t, "it has gone before", func(t *testing.T) {
+		m := newModel(1)
+		m.Topic(checkpoints, 1)
+		r := newRig(t, m, someConfig())
+		require.ErrorIs(t, write(r, "never", -time.Second), context.DeadlineExceeded)
+		pass(time.Minute)
+		assert.Empty(t, m.values())
 	})
 }

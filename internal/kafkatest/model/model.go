@@ -80,6 +80,15 @@ const (
 	KindEnd
 )
 
+// String names the kind in the names of tests.
+func (k Kind) String() string { return kinds[k] }
+
+var kinds = [KindEnd]string{
+	"no fault", "an error before the append", "an error after the append", "a block without a response",
+	"a cut before the append", "a cut after the append", "a ghost", "a refused send", "a moving leader", "no leader",
+	"a growing topic", "a stall", "a slow answer",
+}
+
 // Fault is what goes wrong, and the error code if there is one.
 type Fault struct {
 	Kind Kind
