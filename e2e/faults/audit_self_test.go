@@ -48,15 +48,15 @@ func TestAudit(t *testing.T) {
 		},
 		"an event in doubt that was committed": {damage: func(b *bench) { b.publishAll(); b.commitDoubtful() }, want: findings{Lost: 1}},
 		"a changed payload": {
-			damage: func(b *bench) { b.records["a2"].value = []byte("other"); b.publishAll() },
+			damage: func(b *bench) { b.records["a2"].Value = []byte("other"); b.publishAll() },
 			want:   findings{Altered: 1},
 		},
 		"a wrong key": {
-			damage: func(b *bench) { b.records["a2"].key = []byte("b"); b.publishAll() },
+			damage: func(b *bench) { b.records["a2"].Key = []byte("b"); b.publishAll() },
 			want:   findings{Altered: 1},
 		},
 		"a key in two partitions": {
-			damage: func(b *bench) { b.records["a3"].partition = 1; b.publishAll() },
+			damage: func(b *bench) { b.records["a3"].Partition = 1; b.publishAll() },
 			want:   findings{Misordered: 1},
 		},
 		"confirmed before it was published": {
@@ -85,7 +85,7 @@ func TestAudit(t *testing.T) {
 type bench struct {
 	journal *journal
 	audit   *audit
-	records map[string]*record
+	records map[string]record
 	present map[string]bool // tokens in table commits
 	offset  int64
 }
@@ -93,7 +93,7 @@ type bench struct {
 // newBench has four committed events, a1 to a3 and b1, whose commits end at
 // 10, 20, 30 and 40, and some that were not committed.
 func newBench() *bench {
-	b := &bench{journal: newJournal(), records: map[string]*record{}, present: map[string]bool{}}
+	b := &bench{journal: newJournal(), records: map[string]record{}, present: map[string]bool{}}
 	b.audit = newAudit(b.journal, nil)
 	for i, id := range []string{"a1", "a2", "a3"} {
 		b.insert(id, "a", int64(i+1), committed)
@@ -120,23 +120,25 @@ func (b *bench) insert(id, aggregate string, seq int64, end outcome) {
 	b.journal.settle(tx, end, upper)
 }
 
-func (b *bench) record(id, aggregate string, at lsn) *record {
-	r := &record{topic: "t", key: []byte(aggregate), value: []byte("payload of " + id), timestamp: time.UnixMilli(1_700_000_000_000)}
+func (b *bench) record(id, aggregate string, at lsn) record {
+	r := record{&sarama.ConsumerMessage{
+		Topic: "t", Key: []byte(aggregate), Value: []byte("payload of " + id), Timestamp: time.UnixMilli(1_700_000_000_000),
+	}}
 	for name, value := range map[string]string{
 		"ce_id": id, "ce_subject": aggregate,
 		"ce_type": "t", "ce_sequence": fmt.Sprintf("%016x-%08x", uint64(at), 1),
 	} {
-		r.headers = append(r.headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
+		r.Headers = append(r.Headers, &sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}
 	return r
 }
 
 func (b *bench) publish(ids ...string) {
 	for _, id := range ids {
-		r := *b.records[id]
-		r.offset = b.offset
+		published := *b.records[id].ConsumerMessage
+		published.Offset = b.offset
 		b.offset++
-		b.audit.judge(r)
+		b.audit.judge(record{&published})
 	}
 }
 
@@ -144,7 +146,7 @@ func (b *bench) publishAll() { b.publish("a1", "a2", "a3", "b1") }
 
 // late publishes an event again with another timestamp.
 func (b *bench) late(id string) {
-	b.records[id].timestamp = b.records[id].timestamp.Add(time.Millisecond)
+	b.records[id].Timestamp = b.records[id].Timestamp.Add(time.Millisecond)
 	b.publish(id)
 }
 

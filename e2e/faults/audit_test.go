@@ -6,6 +6,10 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"sync"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
 // lsn is a position in the WAL of PostgreSQL.
@@ -29,7 +33,7 @@ type audit struct {
 	journal *journal
 
 	mu        sync.Mutex
-	reader    *reader
+	reader    *kafkatest.Reader
 	seen      map[string][sha256.Size]byte // by event id: the whole record
 	last      map[string]int64             // by key: the highest number seen
 	home      map[string]int32             // by key: its partition
@@ -40,7 +44,7 @@ type audit struct {
 	examples  []string
 }
 
-func newAudit(j *journal, r *reader) *audit {
+func newAudit(j *journal, r *kafkatest.Reader) *audit {
 	return &audit{
 		journal: j, reader: r, seen: map[string][sha256.Size]byte{}, last: map[string]int64{},
 		home: map[string]int32{}, sequences: map[string]string{}, published: map[*transaction]bool{},
@@ -51,7 +55,7 @@ func newAudit(j *journal, r *reader) *audit {
 func (a *audit) follow(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.reader.read(ctx, a.judge)
+	return a.reader.Read(ctx, func(m *sarama.ConsumerMessage) { a.judge(record{m}) })
 }
 
 // count raises one of the counters and keeps the first examples.
@@ -87,9 +91,9 @@ func (a *audit) judge(r record) {
 // compare looks for differences from what was inserted.
 func (a *audit) compare(r record, e *event) {
 	switch {
-	case sha256.Sum256(r.value) != e.sum:
+	case sha256.Sum256(r.Value) != e.sum:
 		a.count(&a.found.Altered, "%s: the payload is not what was inserted", r.where())
-	case string(r.key) != e.aggregate || r.header("ce_subject") != e.aggregate:
+	case string(r.Key) != e.aggregate || r.header("ce_subject") != e.aggregate:
 		a.count(&a.found.Altered, "%s: key or subject is not aggregate %s", r.where(), e.aggregate)
 	case r.header("ce_type") != e.kind:
 		a.count(&a.found.Altered, "%s: type is not %s", r.where(), e.kind)
@@ -103,11 +107,11 @@ func (a *audit) order(r record, e *event) {
 		a.count(&a.found.Misordered, "%s: number %d of %s comes after %d", r.where(), e.seq, e.aggregate, last)
 	}
 	a.last[e.aggregate] = max(e.seq, a.last[e.aggregate])
-	if home, known := a.home[e.aggregate]; known && home != r.partition {
+	if home, known := a.home[e.aggregate]; known && home != r.Partition {
 		a.count(&a.found.Misordered, "%s: %s was in partition %d before", r.where(), e.aggregate, home)
 	}
-	a.home[e.aggregate] = r.partition
-	partition := fmt.Sprintf("%s/%d", r.topic, r.partition)
+	a.home[e.aggregate] = r.Partition
+	partition := fmt.Sprintf("%s/%d", r.Topic, r.Partition)
 	if sequence := r.header("ce_sequence"); sequence <= a.sequences[partition] {
 		a.count(&a.found.Misordered, "%s: ce_sequence %s comes after %s", r.where(), sequence, a.sequences[partition])
 	} else {
@@ -120,8 +124,8 @@ func (a *audit) order(r record, e *event) {
 // history.
 func fingerprint(r record) [sha256.Size]byte {
 	var all bytes.Buffer
-	fmt.Fprintf(&all, "%q %q %d", r.key, r.value, r.timestamp.UnixMilli())
-	for _, h := range r.headers {
+	fmt.Fprintf(&all, "%q %q %d", r.Key, r.Value, r.Timestamp.UnixMilli())
+	for _, h := range r.Headers {
 		if string(h.Key) == "streamer-stream" {
 			continue
 		}

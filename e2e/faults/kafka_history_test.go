@@ -26,7 +26,7 @@ func (a *audit) destroyed() {
 	clear(a.last)
 	clear(a.home)
 	clear(a.sequences)
-	clear(a.reader.next)
+	a.reader.Rewind()
 	a.found, a.examples = findings{}, nil
 }
 
@@ -82,15 +82,12 @@ func (r *run) requireOrder() {
 	r.t.Helper()
 	firsts := map[string][]record{} // by key
 	seen := map[string]bool{}
-	topics := r.audit.reader.topics
-	reader := newReader(r.kafka, topics...)
-	defer func() { _ = reader.close() }()
-	require.NoError(r.t, reader.read(r.ctx, func(one record) {
+	r.readAgain(func(one record) {
 		if id := one.header("ce_id"); !seen[id] {
 			seen[id] = true
-			firsts[string(one.key)] = append(firsts[string(one.key)], one)
+			firsts[string(one.Key)] = append(firsts[string(one.Key)], one)
 		}
-	}))
+	})
 	for key, records := range firsts {
 		// Within a partition the sort changes nothing. Otherwise the order is
 		// wrong.
@@ -113,13 +110,13 @@ func (r *run) requireAscent(key string, sorted []record) {
 		}
 		assert.Greater(r.t, e.seq, number, "%s: order of %s by ce_sequence", one.where(), key)
 		number = e.seq
-		if offset, begun := last[one.partition]; begun {
-			assert.Greater(r.t, one.offset, offset, "%s: order of %s in its partition", one.where(), key)
+		if offset, begun := last[one.Partition]; begun {
+			assert.Greater(r.t, one.Offset, offset, "%s: order of %s in its partition", one.where(), key)
 		}
-		last[one.partition] = one.offset
-		if i > 0 && sorted[i-1].partition != one.partition {
-			left[sorted[i-1].partition] = true
-			assert.False(r.t, left[one.partition], "%s: %s is back in a partition it has left", one.where(), key)
+		last[one.Partition] = one.Offset
+		if i > 0 && sorted[i-1].Partition != one.Partition {
+			left[sorted[i-1].Partition] = true
+			assert.False(r.t, left[one.Partition], "%s: %s is back in a partition it has left", one.where(), key)
 		}
 	}
 }

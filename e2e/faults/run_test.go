@@ -166,8 +166,8 @@ func (r *run) setUp() {
 	for i, name := range aggregateTypes {
 		topics[i] = r.topic(name)
 	}
-	r.audit = newAudit(nil, newReader(r.kafka, topics...))
-	r.t.Cleanup(func() { _ = r.audit.reader.close() })
+	r.audit = newAudit(nil, kafkatest.NewReader(r.kafka, topics...))
+	r.t.Cleanup(func() { _ = r.audit.reader.Close() })
 	replicas := strconv.Itoa(min(3, len(r.kafka.Brokers())))
 	r.settings = map[string]string{
 		"postgres.slot": r.slot, "kafka.brokers": strings.Join(r.kafka.Brokers(), ","),

@@ -17,45 +17,24 @@ func Consume(ctx context.Context, brokers []string, topic string) ([]*sarama.Con
 	return (&Cluster{configured: brokers}).Consume(ctx, topic)
 }
 
-// Consume is the function [Consume] with the rights of the user [Admin].
+// Consume is the function [Consume] with the rights of the user [Admin]. While
+// leaders move, it goes on for 30 s at most: tests read topics whose brokers
+// they have just killed.
 func (c *Cluster) Consume(ctx context.Context, topic string) (messages []*sarama.ConsumerMessage, err error) {
-	client, err := sarama.NewClient(c.Brokers(), c.Config(Admin))
-	if err != nil {
-		return nil, fmt.Errorf("connect to Kafka: %w", err)
-	}
-	defer client.Close()
-	partitions, err := client.Partitions(topic)
-	if err != nil {
-		return nil, fmt.Errorf("partitions of topic %q: %w", topic, err)
-	}
-	for _, partition := range partitions {
-		of, err := consumeWithRetry(ctx, client, topic, partition)
-		if err != nil {
-			return nil, fmt.Errorf("consume partition %d of topic %q: %w", partition, topic, err)
-		}
-		messages = append(messages, of...)
-	}
-	return messages, nil
-}
-
-// consumeWithRetry starts reading the partition again while its leader moves,
-// for 30 s at most: tests read topics whose brokers they have just killed.
-func consumeWithRetry(
-	ctx context.Context, client sarama.Client, topic string, partition int32,
-) (messages []*sarama.ConsumerMessage, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	reader := NewReader(c, topic)
+	defer func() { _ = reader.Close() }()
 	var permanent error
 	err = poll(ctx, nil, func() error {
-		messages, err = consumePartition(ctx, client, topic, partition)
-		if failed, ok := errors.AsType[sarama.KError](err); ok && !slices.Contains(leaderMoves, failed) {
-			permanent = err
-			return nil
+		failed := reader.Read(ctx, func(m *sarama.ConsumerMessage) { messages = append(messages, m) })
+		if failed == nil && len(reader.next) == 0 {
+			permanent = fmt.Errorf("topic %q: %w", topic, sarama.ErrUnknownTopicOrPartition)
 		}
-		if err != nil {
-			_ = client.RefreshMetadata(topic) // otherwise the next attempt fails
+		if code, ok := errors.AsType[sarama.KError](failed); ok && !slices.Contains(leaderMoves, code) {
+			permanent, failed = failed, nil
 		}
-		return err
+		return failed
 	})
 	return messages, errors.Join(permanent, err)
 }
@@ -64,90 +43,6 @@ func consumeWithRetry(
 var leaderMoves = []sarama.KError{
 	sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrOffsetNotAvailable,
 	sarama.ErrBrokerNotAvailable, sarama.ErrReplicaNotAvailable,
-}
-
-// consumePartition fetches batch after batch instead of using sarama's
-// consumer, which does not report when it has passed the end. The last offsets
-// may belong to transaction markers or to compacted messages.
-func consumePartition(
-	ctx context.Context, client sarama.Client, topic string, partition int32,
-) (messages []*sarama.ConsumerMessage, err error) {
-	offset, err := client.GetOffset(topic, partition, sarama.OffsetOldest)
-	if err != nil {
-		return nil, err
-	}
-	end, err := client.GetOffset(topic, partition, sarama.OffsetNewest)
-	if err != nil {
-		return nil, err
-	}
-	for offset < end {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		batches, err := fetchBatches(client, topic, partition, offset)
-		if err != nil {
-			return nil, err
-		}
-		for _, batch := range batches {
-			messages = appendMessages(messages, batch, topic, partition, offset, end)
-			offset = max(offset, batch.FirstOffset+int64(batch.LastOffsetDelta)+1)
-		}
-	}
-	return messages, nil
-}
-
-func fetchBatches(client sarama.Client, topic string, partition int32, offset int64) ([]*sarama.RecordBatch, error) {
-	leader, err := client.Leader(topic, partition)
-	if err != nil {
-		return nil, err
-	}
-	const enough = 4 << 20
-	request := &sarama.FetchRequest{Version: 11, MinBytes: 1, MaxWaitTime: 100, MaxBytes: enough, SessionEpoch: -1}
-	request.AddBlock(topic, partition, offset, enough, -1)
-	response, err := leader.Fetch(request)
-	if err != nil {
-		return nil, errors.Join(err, leader.Close()) // closed, so that it connects again
-	}
-	block := response.GetBlock(topic, partition)
-	if block == nil {
-		return nil, errors.New("no answer for the partition")
-	}
-	if block.Err != sarama.ErrNoError {
-		return nil, block.Err
-	}
-	var batches []*sarama.RecordBatch
-	for _, records := range block.RecordsSet {
-		if batch := records.RecordBatch; batch != nil && !batch.PartialTrailingRecord {
-			batches = append(batches, batch)
-		}
-	}
-	return batches, nil
-}
-
-// appendMessages adds the messages of a batch with offsets from start to
-// before end.
-func appendMessages(
-	messages []*sarama.ConsumerMessage, batch *sarama.RecordBatch, topic string, partition int32,
-	start, end int64,
-) []*sarama.ConsumerMessage {
-	if batch.Control {
-		return messages
-	}
-	for _, record := range batch.Records {
-		offset := batch.FirstOffset + record.OffsetDelta
-		if offset < start || offset >= end {
-			continue
-		}
-		timestamp := batch.FirstTimestamp.Add(record.TimestampDelta)
-		if batch.LogAppendTime {
-			timestamp = batch.MaxTimestamp
-		}
-		messages = append(messages, &sarama.ConsumerMessage{
-			Topic: topic, Partition: partition, Offset: offset, Timestamp: timestamp,
-			Key: record.Key, Value: record.Value, Headers: record.Headers,
-		})
-	}
-	return messages
 }
 
 // String renders a message for test output: its place, its key, its headers in
