@@ -40,7 +40,7 @@ func compactedTopic(t *testing.T, brokers []string, name string) *kafka.Compacte
 	}
 	var owner *kafka.Owner
 	require.Eventually(t, func() bool { // a broker that has just started has no producer IDs yet
-		owner, err = client.Anonymous()
+		owner, err = client.Anonymous(t.Context())
 		return err == nil
 	}, time.Minute, 100*time.Millisecond)
 	producer := router.NewProducer(config, owner, routes, checkpoint.NewTracker(0), unobserved{}, func() {})

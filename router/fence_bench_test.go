@@ -53,14 +53,14 @@ func takeOverOnce(b *testing.B, brokers []string, topic string, partitions int, 
 		}
 		began = time.Now()
 	}
-	_, _, err = client.InitProducerID()
+	_, _, err = client.InitProducerID(b.Context())
 	require.NoError(b, err)
 	step("plain")
 	start := began
 	owner, err := client.TakeOver(b.Context(), topic)
 	require.NoError(b, err)
 	step("take-over")
-	existing, err := client.Existing([]string{topic})
+	existing, err := client.Existing(b.Context(), []string{topic})
 	require.NoError(b, err)
 	require.NoError(b, owner.Fence(b.Context(), existing))
 	step("fence")

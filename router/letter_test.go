@@ -64,7 +64,7 @@ func deskOf(t *testing.T, c kafka.ClientConfig) *desk {
 	require.NoError(t, err)
 	client, err := kafka.Connect(c)
 	require.NoError(t, err)
-	w, err := NewWriter(client, someConfig(), routes)
+	w, err := NewWriter(t.Context(), client, someConfig(), routes)
 	require.NoError(t, err)
 	t.Cleanup(w.Close)
 	return &desk{w, t, c}

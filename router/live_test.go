@@ -35,10 +35,10 @@ func newLiveRig(t *testing.T, brokers []string, config ProducerConfig, rules Rul
 	client, err := kafka.Connect(someClient(brokers))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
-		_, _, err := client.InitProducerID() // not before the coordinator is ready
+		_, _, err := client.InitProducerID(t.Context()) // not before the coordinator is ready
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
-	owner, err := client.Anonymous()
+	owner, err := client.Anonymous(t.Context())
 	require.NoError(t, err)
 	r := &rig{T: t, cluster: owner, close: client.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
 	r.begin()

@@ -141,7 +141,7 @@ func (r ReadBack) Read(ctx context.Context, c *kafka.Client) (Found, error) {
 // plan finds the spans to read: of partitions that hold a prefix of the stream,
 // and of partitions that do not.
 func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, err error) {
-	ids, err := w.client.LookUp(slices.Sorted(maps.Keys(w.Marks)))
+	ids, err := w.client.LookUp(ctx, slices.Sorted(maps.Keys(w.Marks)))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -70,7 +70,7 @@ func TestReadBackFewerPartitions(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	s := newScribe(t, cluster.Brokers())
 	topic := cluster.NewTopic(t, 1, nil)
-	described, err := s.client.LookUp([]string{topic})
+	described, err := s.client.LookUp(t.Context(), []string{topic})
 	require.NoError(t, err)
 	_, err = readBackOf(map[string]Marks{topic: {ID: described[topic].ID, Offsets: []int64{0, 0}}}).Read(t.Context(), s.client)
 	require.ErrorContains(t, err, "1 of 2 partitions")

@@ -433,7 +433,7 @@ func TestReadBackTopicDeleted(t *testing.T) {
 	assert.NotContains(t, found.Topics, topic)
 	assert.Contains(t, found.Topics, stays)
 	assert.Equal(t, []Landmark{landmark(3, stays, 0)}, found.Landmarks)
-	existing, err := s.client.Existing([]string{stays, topic})
+	existing, err := s.client.Existing(t.Context(), []string{stays, topic})
 	require.NoError(t, err)
 	assert.Equal(t, map[string][]int32{stays: {0}}, existing)
 
@@ -591,7 +591,7 @@ func TestReadBackWhileRecordsExpire(t *testing.T) {
 		s.ours(topic, 0, n)
 	}
 	s.deleteBelow(topic, 12)
-	_, err := s.client.LookUp([]string{topic})
+	_, err := s.client.LookUp(t.Context(), []string{topic})
 	require.NoError(t, err)
 	planned := &kafka.Span{TopicPartition: kafka.TopicPartition{Topic: topic, Partition: 0}, Next: 0, End: 20} // as planned before
 	var seen []int64

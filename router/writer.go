@@ -17,8 +17,8 @@ type Writer struct {
 
 // NewWriter returns a Writer, which closes the client. The router decides the
 // partition of a key.
-func NewWriter(c *kafka.Client, config ProducerConfig, r *Router) (*Writer, error) {
-	owner, err := c.Anonymous()
+func NewWriter(ctx context.Context, c *kafka.Client, config ProducerConfig, r *Router) (*Writer, error) {
+	owner, err := c.Anonymous(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -53,7 +53,7 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"))
 	client, err := kafka.Connect(kafka.ClientConfig{Brokers: cluster.Brokers(), ClientID: "streamer-test", RequestTimeout: 5 * time.Second})
 	require.NoError(t, err)
-	owner, err := client.Anonymous()
+	owner, err := client.Anonymous(t.Context())
 	require.NoError(t, err)
 	routes, err := router.NewRouter(router.Rules{
 		Source: "/shop", Type: "{type}", Topic: "orders", Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON,

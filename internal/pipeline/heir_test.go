@@ -27,7 +27,7 @@ func TestHeirOfAnHeirAwaitsTheSameRow(t *testing.T) {
 		p.log = slog.New(slog.DiscardHandler)
 		cluster, err := w.connectKafka(process)(kafka.ClientConfig{})
 		require.NoError(t, err)
-		owner, err := cluster.Anonymous()
+		owner, err := cluster.Anonymous(t.Context())
 		require.NoError(t, err)
 		store, err := w.openStore(process)(t.Context(), CheckpointConfig{})
 		require.NoError(t, err)

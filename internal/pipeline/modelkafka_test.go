@@ -84,21 +84,21 @@ func (k *modelKafka) TakeOver(ctx context.Context, transactionalID string) (owne
 	return &modelOwner{modelKafka: k, transactional: transactionalID, id: id, epoch: epoch}, nil
 }
 
-func (k *modelKafka) Anonymous() (owner, error) {
+func (k *modelKafka) Anonymous(ctx context.Context) (owner, error) {
 	o := &modelOwner{modelKafka: k, id: k.world.kafka.NewProducerID()}
 	k.world.own(k.process, o.id, 0)
-	return o, k.ask(context.Background())
+	return o, k.ask(ctx)
 }
 
 func (k *modelKafka) ExpectMissing([]string) {}
 
-func (k *modelKafka) Exist(topics ...string) ([]string, error) {
-	existing, err := k.Existing(topics)
+func (k *modelKafka) Exist(ctx context.Context, topics ...string) ([]string, error) {
+	existing, err := k.Existing(ctx, topics)
 	return slices.Sorted(maps.Keys(existing)), err
 }
 
-func (k *modelKafka) Existing(topics []string) (map[string][]int32, error) {
-	if err := k.ask(context.Background()); err != nil {
+func (k *modelKafka) Existing(ctx context.Context, topics []string) (map[string][]int32, error) {
+	if err := k.ask(ctx); err != nil {
 		return nil, err
 	}
 	k.world.kafka.Lock()
@@ -115,7 +115,7 @@ func (k *modelKafka) Existing(topics []string) (map[string][]int32, error) {
 }
 
 func (k *modelKafka) Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error) {
-	existing, err := k.Existing(topics) //nolint:contextcheck // like the real one
+	existing, err := k.Existing(ctx, topics)
 	ends := map[string]map[int32]int64{}
 	for name, ids := range existing {
 		ends[name] = map[int32]int64{}

@@ -52,12 +52,12 @@ type observer interface {
 // cluster is a connection to Kafka: a *router.Client.
 type cluster interface {
 	TakeOver(ctx context.Context, transactionalID string) (owner, error)
-	Anonymous() (owner, error)
+	Anonymous(context.Context) (owner, error)
 	// ExpectMissing names topics whose absence needs no confirmation.
 	ExpectMissing(topics []string)
-	Existing(topics []string) (map[string][]int32, error)
+	Existing(ctx context.Context, topics []string) (map[string][]int32, error)
 	// Exist is a quicker query.
-	Exist(topics ...string) ([]string, error)
+	Exist(ctx context.Context, topics ...string) ([]string, error)
 	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
 	ReadBack(context.Context, router.ReadBack) (router.Found, error)
 	Compacted(topic string) compacted
@@ -144,7 +144,9 @@ func (k connected) TakeOver(ctx context.Context, transactionalID string) (owner,
 	return owned(k.Client.TakeOver(ctx, transactionalID))
 }
 
-func (k connected) Anonymous() (owner, error) { return owned(k.Client.Anonymous()) }
+func (k connected) Anonymous(ctx context.Context) (owner, error) {
+	return owned(k.Client.Anonymous(ctx))
+}
 
 func owned(o *kafka.Owner, err error) (owner, error) {
 	if err != nil {

@@ -29,7 +29,7 @@ func openStored(
 	if err != nil {
 		return nil, err
 	}
-	existing, err := client.Exist(c.Topic)
+	existing, err := client.Exist(ctx, c.Topic)
 	switch {
 	case err != nil:
 		err = fmt.Errorf("checkpoint topic %q: %w", c.Topic, err)

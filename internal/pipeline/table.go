@@ -45,7 +45,7 @@ func (p *Pipeline) ReplayTable(
 		return err
 	}
 	defer client.Close()
-	r, err := t.newTableReplay(client)
+	r, err := t.newTableReplay(ctx, client)
 	if err != nil {
 		return err
 	}
@@ -80,8 +80,8 @@ type tableReplay struct {
 	message  []byte
 }
 
-func (t *tenure) newTableReplay(client *kafka.Client) (*tableReplay, error) {
-	owner, err := client.Anonymous()
+func (t *tenure) newTableReplay(ctx context.Context, client *kafka.Client) (*tableReplay, error) {
+	owner, err := client.Anonymous(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -181,7 +181,7 @@ func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Id
 		}
 		h.atLeastOnce = failure.Describe(err)
 	}
-	h.owner, err = h.cluster.Anonymous()
+	h.owner, err = h.cluster.Anonymous(ctx)
 	return err
 }
 
@@ -202,7 +202,7 @@ func (h *holding) fence(ctx context.Context, before map[string][]int32) (map[str
 	if h.topic != nil {
 		names = append(names, h.topic.Name())
 	}
-	partitions, err := h.cluster.Existing(names)
+	partitions, err := h.cluster.Existing(ctx, names)
 	if err != nil {
 		return nil, err
 	}

@@ -179,9 +179,9 @@ func (c *Client) Leader(topic string, partition int32) (Connection, error) {
 const coordinatorPatience = 5 * time.Second
 
 // InitProducerID requests a new producer id and its epoch.
-func (c *Client) InitProducerID() (int64, int16, error) {
+func (c *Client) InitProducerID(ctx context.Context) (int64, int16, error) {
 	began := time.Now()
-	for wait := pausesFrom(spanPause); ; wait.sleep() {
+	for pauses := pausesFrom(spanPause); ; {
 		response, err := c.client.InitProducerID()
 		if err == nil && response.Err == sarama.ErrNoError {
 			return response.ProducerID, response.ProducerEpoch, nil
@@ -191,6 +191,9 @@ func (c *Client) InitProducerID() (int64, int16, error) {
 		}
 		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || time.Since(began) > coordinatorPatience {
 			return 0, 0, explainClient(c.config, err)
+		}
+		if !pauses.wait(ctx) {
+			return 0, 0, context.Cause(ctx)
 		}
 	}
 }
@@ -295,7 +298,7 @@ func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
 	const patience = 10 * time.Second // for a new topic to get its leaders
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	existing, err := c.Exist(topic)
+	existing, err := c.Exist(ctx, topic)
 	found := len(existing) > 0
 	if err == nil && !found && !c.config.Topics.Create {
 		return 0, ErrTopicMissing

@@ -40,7 +40,7 @@ func reach(t *testing.T, c ClientConfig) error {
 		return err
 	}
 	defer client.Close()
-	_, _, err = client.InitProducerID()
+	_, _, err = client.InitProducerID(t.Context())
 	return err
 }
 

@@ -60,7 +60,7 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	}
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		// The controller does not say so, but the topic may exist.
-		if described, known := t.client.LookUp([]string{t.name}); known == nil && len(described) > 0 {
+		if described, known := t.client.LookUp(ctx, []string{t.name}); known == nil && len(described) > 0 {
 			err = t.client.waitTopic(ctx, t.name)
 		}
 	}

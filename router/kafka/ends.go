@@ -7,8 +7,8 @@ import (
 )
 
 // Existing lists the partitions of each topic that exists.
-func (c *Client) Existing(topics []string) (map[string][]int32, error) {
-	described, err := c.LookUp(topics)
+func (c *Client) Existing(ctx context.Context, topics []string) (map[string][]int32, error) {
+	described, err := c.LookUp(ctx, topics)
 	if err != nil {
 		return nil, err
 	}
@@ -23,7 +23,7 @@ func (c *Client) Existing(topics []string) (map[string][]int32, error) {
 
 // Ends returns the end offsets of the partitions of each topic that exists.
 func (c *Client) Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error) {
-	existing, err := c.Existing(topics)
+	existing, err := c.Existing(ctx, topics)
 	if err != nil {
 		return nil, err
 	}

@@ -113,8 +113,8 @@ func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, 
 }
 
 // Anonymous returns an owner that fences no other producer.
-func (c *Client) Anonymous() (*Owner, error) {
-	id, epoch, err := c.InitProducerID()
+func (c *Client) Anonymous(ctx context.Context) (*Owner, error) {
+	id, epoch, err := c.InitProducerID(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("producer id: %w", err)
 	}
@@ -169,10 +169,10 @@ func (o *Owner) Renew() (time.Duration, error) {
 	if due > 0 {
 		return due, nil
 	}
+	began := now()
+	partitions, err := o.existing(context.Background(), partitions) // a missing topic is confirmed in full
 	ctx, cancel := context.WithTimeout(context.Background(), renewPatience)
 	defer cancel()
-	began := now()
-	partitions, err := o.existing(partitions)
 	if err == nil {
 		err = o.emptyTransaction(ctx, partitions)
 	}
@@ -189,8 +189,8 @@ func (o *Owner) Renew() (time.Duration, error) {
 
 // existing leaves out partitions that have been deleted meanwhile, because a
 // transaction accepts all its partitions or none.
-func (o *Owner) existing(partitions map[string][]int32) (map[string][]int32, error) {
-	described, err := o.LookUp(slices.Sorted(maps.Keys(partitions)))
+func (o *Owner) existing(ctx context.Context, partitions map[string][]int32) (map[string][]int32, error) {
+	described, err := o.LookUp(ctx, slices.Sorted(maps.Keys(partitions)))
 	left := map[string][]int32{}
 	for topic, ids := range partitions {
 		ids = slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return int(id) >= described[topic].Partitions })
@@ -232,7 +232,7 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 		ids[i] = int32(i)
 		parts[i] = TopicPartition{topic, int32(i)}
 	}
-	described, err := o.LookUp([]string{topic})
+	described, err := o.LookUp(ctx, []string{topic})
 	if err != nil {
 		return Admission{}, err
 	}

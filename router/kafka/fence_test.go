@@ -282,7 +282,7 @@ func TestAnonymousOwner(t *testing.T) {
 	var o *Owner
 	require.Eventually(t, func() (ok bool) {
 		var err error
-		o, err = client.Anonymous()
+		o, err = client.Anonymous(t.Context())
 		return err == nil
 	}, 30*time.Second, 50*time.Millisecond)
 	assert.False(t, o.Fences())

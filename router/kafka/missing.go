@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,13 +37,13 @@ type Topic struct {
 
 // LookUp describes the topics that exist. Afterwards their leaders are known as
 // well.
-func (c *Client) LookUp(topics []string) (map[string]Topic, error) {
-	return c.describeTopics(topics, confirmation)
+func (c *Client) LookUp(ctx context.Context, topics []string) (map[string]Topic, error) {
+	return c.describeTopics(ctx, topics, confirmation)
 }
 
 // Exist lists the topics that exist.
-func (c *Client) Exist(topics ...string) ([]string, error) {
-	described, err := c.describeTopics(topics, glance)
+func (c *Client) Exist(ctx context.Context, topics ...string) ([]string, error) {
+	described, err := c.describeTopics(ctx, topics, glance)
 	return slices.Sorted(maps.Keys(described)), err
 }
 
@@ -58,7 +59,7 @@ func (c *Client) ExpectMissing(topics []string) {
 
 // describeTopics describes the topics that exist. If one seems to be missing,
 // it keeps asking for as long as patience.
-func (c *Client) describeTopics(topics []string, patience time.Duration) (map[string]Topic, error) {
+func (c *Client) describeTopics(ctx context.Context, topics []string, patience time.Duration) (map[string]Topic, error) {
 	described := map[string]Topic{}
 	if len(topics) == 0 {
 		return described, nil
@@ -83,7 +84,7 @@ func (c *Client) describeTopics(topics []string, patience time.Duration) (map[st
 		doubtful = c.doubtful(topics, described)
 	}
 	if len(doubtful) > 0 {
-		if err := c.confirm(slices.Clone(doubtful), described, brokers, patience); err != nil {
+		if err := c.confirm(ctx, slices.Clone(doubtful), described, brokers, patience); err != nil {
 			return nil, err
 		}
 	}
@@ -141,9 +142,11 @@ func (c *Client) believe(topics []string, described map[string]Topic) {
 
 // confirm asks all brokers for topics that seem to be missing and describes the
 // ones that any broker knows. known is the minimum number of brokers.
-func (c *Client) confirm(doubtful []string, described map[string]Topic, known int, patience time.Duration) error {
+func (c *Client) confirm(
+	ctx context.Context, doubtful []string, described map[string]Topic, known int, patience time.Duration,
+) error {
 	began := time.Now()
-	for wait := pausesFrom(spanPause); ; wait.sleep() {
+	for pauses := pausesFrom(spanPause); ; {
 		answers, asked := c.askBrokers(doubtful)
 		known = max(known, asked)
 		for _, response := range answers {
@@ -168,6 +171,9 @@ func (c *Client) confirm(doubtful []string, described map[string]Topic, known in
 				doubtful[0], len(answers), known, sarama.ErrOutOfBrokers)
 		default:
 			return nil
+		}
+		if !pauses.wait(ctx) {
+			return context.Cause(ctx)
 		}
 	}
 }

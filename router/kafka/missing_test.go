@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -37,7 +38,7 @@ func TestStaleBroker(t *testing.T) {
 		for what, ask := range map[string]func(*testing.T, *Client){
 			"fence": func(t *testing.T, c *Client) {
 				t.Helper()
-				existing, err := c.Existing([]string{topic, "other"})
+				existing, err := c.Existing(t.Context(), []string{topic, "other"})
 				require.NoError(t, err)
 				assert.Equal(t, map[string][]int32{topic: {0, 1}, "other": {0, 1}}, existing)
 			},
@@ -50,7 +51,7 @@ func TestStaleBroker(t *testing.T) {
 			"renew the fence": func(t *testing.T, c *Client) {
 				t.Helper()
 				o := &Owner{Client: c}
-				left, err := o.existing(partitionsOf(topic, 2))
+				left, err := o.existing(t.Context(), partitionsOf(topic, 2))
 				require.NoError(t, err)
 				assert.Equal(t, partitionsOf(topic, 2), left)
 			},
@@ -62,7 +63,7 @@ func TestStaleBroker(t *testing.T) {
 			},
 			"does it exist": func(t *testing.T, c *Client) {
 				t.Helper()
-				existing, err := c.Exist(topic)
+				existing, err := c.Exist(t.Context(), topic)
 				require.NoError(t, err)
 				assert.Equal(t, []string{topic}, existing)
 			},
@@ -98,32 +99,32 @@ func TestMissingTopicIsConfirmedOnce(t *testing.T) {
 	cluster := fake.Start(t, kfake.SeedTopics(2, "orders"))
 	c := connect(t, clientConfig(cluster.Brokers()))
 	began := time.Now()
-	existing, err := c.Existing([]string{"orders", "gone"})
+	existing, err := c.Existing(t.Context(), []string{"orders", "gone"})
 	require.NoError(t, err)
 	assert.Equal(t, partitionsOf("orders", 2), existing)
 	took := time.Since(began)
 	assert.GreaterOrEqual(t, took, confirmation)
 	began = time.Now()
 	for range 3 {
-		existing, err = c.Existing([]string{"orders", "gone"})
+		existing, err = c.Existing(t.Context(), []string{"orders", "gone"})
 		require.NoError(t, err)
 		assert.Equal(t, partitionsOf("orders", 2), existing)
 	}
 	assert.Less(t, time.Since(began), took/2, "a confirmed topic is believed to be missing")
 
 	require.NoError(t, cluster.CreateTopic("gone", 1, nil))
-	existing, err = c.Existing([]string{"gone"})
+	existing, err = c.Existing(t.Context(), []string{"gone"})
 	require.NoError(t, err)
 	assert.Equal(t, partitionsOf("gone", 1), existing)
 	require.NoError(t, cluster.DeleteTopic("gone"))
 	began = time.Now()
-	_, err = c.Existing([]string{"gone"})
+	_, err = c.Existing(t.Context(), []string{"gone"})
 	require.NoError(t, err)
 	assert.GreaterOrEqual(t, time.Since(began), confirmation, "the topic existed in the meantime")
 
 	c.ExpectMissing([]string{"former"}) // a checkpoint says so
 	began = time.Now()
-	existing, err = c.Existing([]string{"orders", "former"})
+	existing, err = c.Existing(t.Context(), []string{"orders", "former"})
 	require.NoError(t, err)
 	assert.Equal(t, partitionsOf("orders", 2), existing)
 	assert.Less(t, time.Since(began), confirmation/2)
@@ -142,7 +143,7 @@ func TestMissingTopicWithoutMostBrokers(t *testing.T) {
 		}
 		return nil, errors.New("hung up"), true
 	})
-	_, err := c.Existing([]string{"gone"})
+	_, err := c.Existing(t.Context(), []string{"gone"})
 	require.ErrorContains(t, err, `topic "gone"`)
 	require.ErrorContains(t, err, "1 of 3 brokers")
 }
@@ -186,8 +187,23 @@ func TestTopicsWithoutABroker(t *testing.T) {
 		return nil, nil, false
 	})
 	for range 12 { // any broker is asked first
-		existing, err := c.Existing([]string{"orders"})
+		existing, err := c.Existing(t.Context(), []string{"orders"})
 		require.NoError(t, err)
 		assert.Equal(t, partitionsOf("orders", 2), existing)
 	}
+}
+
+// A stop does not wait until it is certain that a topic is missing.
+func TestStopWhileATopicSeemsMissing(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t)
+	c := connect(t, clientConfig(cluster.Brokers()))
+	stopped := errors.New("stopped")
+	ctx, stop := context.WithCancelCause(t.Context())
+	cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		stop(stopped)
+		return nil, nil, false
+	})
+	_, err := c.Existing(ctx, []string{"gone"})
+	require.ErrorIs(t, err, stopped)
 }

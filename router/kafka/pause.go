@@ -28,6 +28,3 @@ func pausesFrom(first time.Duration) pauses {
 func (p pauses) wait(ctx context.Context) bool {
 	return wait.For(ctx, p.next.NextBackOff())
 }
-
-// sleep waits where no context can end the wait.
-func (p pauses) sleep() { <-time.After(p.next.NextBackOff()) }

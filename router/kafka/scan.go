@@ -52,7 +52,7 @@ const scanPatience = time.Minute
 // exist has none. Logs waits for leaders that move.
 func (c *Client) Logs(ctx context.Context, topic string) (logs []Log, err error) {
 	err = c.settled(ctx, topic, func() error {
-		exists, err := c.Exist(topic)
+		exists, err := c.Exist(ctx, topic)
 		if err != nil || len(exists) == 0 {
 			return err
 		}
@@ -106,7 +106,7 @@ func (c *Client) Seek(ctx context.Context, log *Log, at time.Time) error {
 func (c *Client) settled(ctx context.Context, topic string, ask func() error) error {
 	for began := time.Now(); ; wait.For(ctx, tailPause) {
 		err := ask()
-		if err == nil || ctx.Err() != nil || c.final(topic, err) || time.Since(began) > scanPatience {
+		if err == nil || ctx.Err() != nil || c.final(ctx, topic, err) || time.Since(began) > scanPatience {
 			return explainScan(topic, err)
 		}
 		_ = c.client.RefreshMetadata(topic) // the next attempt shows whether that helped
@@ -114,11 +114,11 @@ func (c *Client) settled(ctx context.Context, topic string, ask func() error) er
 }
 
 // final reports whether waiting cannot help against an error.
-func (c *Client) final(topic string, err error) bool {
+func (c *Client) final(ctx context.Context, topic string, err error) bool {
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		return errors.Is(err, sarama.ErrTopicAuthorizationFailed)
 	}
-	existing, unknown := c.Exist(topic)
+	existing, unknown := c.Exist(ctx, topic)
 	return unknown == nil && len(existing) == 0
 }
 
@@ -243,7 +243,7 @@ func (s *scan) jump(ctx context.Context) error {
 
 // wait lets leaders settle.
 func (s *scan) wait(ctx context.Context, cause error) error {
-	if s.client.final(s.log.Topic, cause) || time.Since(s.progress) > scanPatience {
+	if s.client.final(ctx, s.log.Topic, cause) || time.Since(s.progress) > scanPatience {
 		return explainScan(s.log.Topic, fmt.Errorf("partition %d at offset %d: %w", s.log.Partition, s.next, cause))
 	}
 	if broker, err := s.client.client.Leader(s.log.Topic, s.log.Partition); err == nil {

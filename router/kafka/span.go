@@ -237,7 +237,7 @@ func (c *Client) askOffsets(partitions []TopicPartition, at int64, found map[Top
 
 // Whole returns a span for every partition of a topic, up to its current end.
 func (c *Client) Whole(ctx context.Context, topic string) ([]*Span, error) {
-	described, err := c.describeTopics([]string{topic}, glance)
+	described, err := c.describeTopics(ctx, []string{topic}, glance)
 	if err != nil {
 		return nil, err
 	}

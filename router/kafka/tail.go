@@ -64,14 +64,14 @@ type TailVisit func(topic string, partition int32, offset int64, at time.Time, r
 // which is returned. Tail waits out errors of brokers.
 func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error {
 	t := &tail{client: c, options: o, next: map[TopicPartition]int64{}, visit: visit}
-	if err := t.look(o.From); err != nil {
+	if err := t.look(ctx, o.From); err != nil {
 		return err
 	}
 	looked := time.Now()
 	for ctx.Err() == nil {
 		if time.Since(looked) >= tailLook {
 			looked = time.Now()
-			_ = t.look(From{Beginning: true}) // the next round tries again
+			_ = t.look(ctx, From{Beginning: true}) // the next round tries again
 		}
 		if len(t.next) == 0 {
 			wait.For(ctx, tailPause)
@@ -85,7 +85,7 @@ func (c *Client) Tail(ctx context.Context, o TailOptions, visit TailVisit) error
 }
 
 // look starts to follow partitions that are not followed yet.
-func (t *tail) look(from From) error {
+func (t *tail) look(ctx context.Context, from From) error {
 	topics := slices.Clone(t.options.Topics)
 	if t.options.Match != nil {
 		found, err := t.client.Topics("")
@@ -97,18 +97,18 @@ func (t *tail) look(from From) error {
 		})...)
 	}
 	for _, topic := range unique(topics) {
-		if err := t.lookAt(topic, from); err != nil {
+		if err := t.lookAt(ctx, topic, from); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (t *tail) lookAt(topic string, from From) error {
+func (t *tail) lookAt(ctx context.Context, topic string, from From) error {
 	err := t.client.Refresh(topic)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		var existing []string
-		if existing, err = t.client.Exist(topic); err == nil && len(existing) == 0 {
+		if existing, err = t.client.Exist(ctx, topic); err == nil && len(existing) == 0 {
 			return fmt.Errorf("topic %q does not exist", topic)
 		}
 	}
@@ -203,7 +203,7 @@ func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok b
 				// Retention was faster than the reader, or the topic is a new
 				// one.
 				delete(t.next, part)
-				_ = t.lookAt(topic, From{Beginning: true})
+				_ = t.lookAt(ctx, topic, From{Beginning: true})
 				continue
 			}
 			if errors.Is(block.Err, sarama.ErrTopicAuthorizationFailed) {

@@ -96,7 +96,7 @@ func (box *letterBox) writer(ctx context.Context, database string) (*router.Writ
 	if err != nil {
 		return nil, err
 	}
-	w, err := router.NewWriter(client, site.PipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
+	w, err := router.NewWriter(ctx, client, site.PipelineConfig(box.cfg, slog.New(slog.DiscardHandler), nil).Producer, routes)
 	if err != nil {
 		client.Close()
 	}

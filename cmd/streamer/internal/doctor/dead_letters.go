@@ -28,7 +28,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 	defer cancel()
 	topic := d.cfg.Poison.Topic
 	what := "dead letter topic " + topic
-	existing, err := client.Exist(topic)
+	existing, err := client.Exist(ctx, topic)
 	found := len(existing) > 0
 	switch {
 	case err != nil:

@@ -33,7 +33,7 @@ func (d *doctor) kafka(ctx context.Context) {
 		d.outcome(err, "output topics", "")
 		return
 	}
-	outputs := d.existingOutputs(client, known)
+	outputs := d.existingOutputs(ctx, client, known)
 	for _, prefix := range prefixes {
 		topics, err := client.Topics(prefix)
 		if len(topics) == 0 {
@@ -50,7 +50,7 @@ func (d *doctor) kafka(ctx context.Context) {
 
 // existingOutputs reports the topics that do not exist and returns those that
 // do.
-func (d *doctor) existingOutputs(client *kafka.Client, known []string) (outputs []string) {
+func (d *doctor) existingOutputs(ctx context.Context, client *kafka.Client, known []string) (outputs []string) {
 	var unknown []string
 	for _, topic := range known {
 		switch found, err := client.HasTopic(topic); {
@@ -62,7 +62,7 @@ func (d *doctor) existingOutputs(client *kafka.Client, known []string) (outputs 
 			unknown = append(unknown, topic)
 		}
 	}
-	existing, err := client.Exist(unknown...)
+	existing, err := client.Exist(ctx, unknown...)
 	for _, topic := range unknown {
 		if !slices.Contains(existing, topic) {
 			d.outputTopic(topic, err)
@@ -90,7 +90,7 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	topic := kafka.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
-	existing, err := client.Exist(topic.Name())
+	existing, err := client.Exist(ctx, topic.Name())
 	if err == nil && len(existing) == 0 {
 		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it",
 			topic.Name()), "`streamer setup` creates it now")

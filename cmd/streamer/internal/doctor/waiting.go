@@ -103,7 +103,7 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 			unknown = append(unknown, topic)
 		}
 	}
-	existing, err := client.Exist(unknown...)
+	existing, err := client.Exist(ctx, unknown...)
 	for _, topic := range unknown {
 		if err == nil && !slices.Contains(existing, topic) {
 			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, "+
