@@ -14,79 +14,79 @@ import (
 // these tags, so each key is described in one place only.
 type Config struct {
 	Postgres    Postgres    `koanf:"postgres" doc:"The PostgreSQL server, the replication slot and the publication to read."`
-	Shard       Shard       `koanf:"shard" doc:"The part of the outbox table that this streamer reads, where several share the work; PostgreSQL 15 or later."`
-	Replication Replication `koanf:"replication" doc:"How the log of the server is read."`
-	Rewind      Rewind      `koanf:"rewind" doc:"How much of the past is kept in the log, so that it can be published again: see streamer replay."`
+	Shard       Shard       `koanf:"shard" doc:"The part of the outbox table that this streamer reads when several share the work. PostgreSQL 15 or later."`
+	Replication Replication `koanf:"replication" doc:"How the WAL is read."`
+	Rewind      Rewind      `koanf:"rewind" doc:"How much WAL is kept so that past events can be published again: see streamer replay."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
-	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type: the first route that matches wins; what it leaves empty falls back to the general keys."`
+	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type. The first route that matches wins; keys that it leaves empty fall back to the general ones."`
 	Poison      Poison      `koanf:"poison" doc:"Rows that can never be published."`
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
-	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the position up to which everything is published is kept."`
+	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the streamer keeps the position up to which everything is published."`
 	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
 	OTLP        OTLP        `koanf:"otlp" doc:"Traces and metrics for an OpenTelemetry collector."`
 	Log         Log         `koanf:"log" doc:"What is logged, and how."`
-	Shutdown    Shutdown    `koanf:"shutdown" doc:"The end of the process."`
+	Shutdown    Shutdown    `koanf:"shutdown" doc:"How the process ends."`
 	Retry       Retry       `koanf:"retry" doc:"How long to wait between two sessions after a transient error."`
 }
 
 // Postgres describes the server to read, and the slot and the publication on it
 // that belong to the streamer.
 type Postgres struct {
-	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or file: and the path of a file that holds one; what it leaves out comes from the PG* variables."`
+	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or file: and the path of a file that holds one. What it leaves out comes from the PG* variables."`
 	Slot             string        `koanf:"slot" doc:"Logical replication slot."`
 	Publication      string        `koanf:"publication" doc:"Publication that contains the outbox table."`
 	ConnectTimeout   time.Duration `koanf:"connect_timeout" min:"1ms" doc:"Time limit for opening a connection."`
 	StatusInterval   time.Duration `koanf:"status_interval" min:"1ms" doc:"Interval of the status updates that confirm the position to the server."`
-	WALSenderTimeout time.Duration `koanf:"wal_sender_timeout" min:"1s" doc:"The server's wal_sender_timeout, set for our own connection; a server silent for longer is left and connected to anew."`
-	BlockedTimeout   time.Duration `koanf:"blocked_timeout" min:"1s" doc:"A replication connection that Kafka keeps us from reading is closed after this time, because an unread one holds back the server."`
+	WALSenderTimeout time.Duration `koanf:"wal_sender_timeout" min:"1s" doc:"The server's wal_sender_timeout, set for the streamer's own connection. After a longer silence from the server, the streamer reconnects."`
+	BlockedTimeout   time.Duration `koanf:"blocked_timeout" min:"1s" doc:"How long a replication connection may stay unread because Kafka holds the streamer up. It is then closed, because an unread connection holds back the server."`
 	Binary           bool          `koanf:"binary" doc:"Ask the server for column values in binary form."`
 }
 
 // Shard is one of several parts of the outbox table, by a hash of the aggregate
 // ID.
 type Shard struct {
-	Index int `koanf:"index" min:"0" max:"999" doc:"Which part, from 0. In a StatefulSet, the number of the pod."`
-	Count int `koanf:"count" min:"1" max:"1000" doc:"How many parts there are; 1: the whole table. With more, postgres.slot and postgres.publication are followed by the part, as in streamer_0_of_4. Changing it takes a procedure: see docs/how-to/shards.md."`
+	Index int `koanf:"index" min:"0" max:"999" doc:"Which part, counted from 0. In a StatefulSet, the ordinal of the pod."`
+	Count int `koanf:"count" min:"1" max:"1000" doc:"How many parts there are; 1: the whole table. With more, the part is appended to postgres.slot and postgres.publication, as in streamer_0_of_4. Changing it takes a procedure: see docs/how-to/shards.md."`
 }
 
 // Replication configures how the WAL is read.
 type Replication struct {
-	Reader      string `koanf:"reader" enum:"auto,stream,catch-up" doc:"How the log is read: auto streams, and catches up by SQL, through temporary copies of the slot, while far behind; stream only streams; catch-up only reads by SQL."`
-	CatchUpFrom Size   `koanf:"catch_up_from" min:"1KiB" doc:"How many bytes of log behind auto catches up by SQL from; at an eighth of that it streams again."`
-	BulkReads   bool   `koanf:"bulk_reads" doc:"Read what the server sends in bulk while much of it arrives, instead of waking up for every message; on Linux only."`
+	Reader      string `koanf:"reader" enum:"auto,stream,catch-up" doc:"How the WAL is read: auto streams, but catches up by SQL, through temporary copies of the slot, while far behind; stream only streams; catch-up only reads by SQL."`
+	CatchUpFrom Size   `koanf:"catch_up_from" min:"1KiB" doc:"The lag, in bytes of WAL, from which auto catches up by SQL. At an eighth of that, it streams again."`
+	BulkReads   bool   `koanf:"bulk_reads" doc:"Read in bulk while the server sends much, instead of waking up for every message; on Linux only."`
 }
 
 // Rewind configures how much of the past is kept.
 type Rewind struct {
-	Keep     time.Duration `koanf:"keep" min:"0s" doc:"How long the server keeps its log for replays, by a second slot that stays behind on purpose, named after postgres.slot with _rewind; 0s: not at all."`
-	MaxBytes Size          `koanf:"max_bytes" min:"1MiB" doc:"How much of the server's disk that may take; less of the past is kept then."`
+	Keep     time.Duration `koanf:"keep" min:"0s" doc:"How long the server keeps WAL for replays, by a second slot that stays behind on purpose, named after postgres.slot with the suffix _rewind; 0s: not at all."`
+	MaxBytes Size          `koanf:"max_bytes" min:"1MiB" doc:"How much of the server's disk this WAL may take. At this limit, less of the past is kept."`
 }
 
 // Outbox describes the outbox table.
 type Outbox struct {
-	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog, without quotes; a bare name is in schema public."`
-	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column that is empty is not read."`
-	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: name of the extension, column that holds its value."`
-	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without value."`
-	Cleanup     Cleanup           `koanf:"cleanup" doc:"What becomes of rows that have been published."`
+	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog, without quotes. A bare name is in schema public."`
+	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read."`
+	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column that holds its value."`
+	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value."`
+	Cleanup     Cleanup           `koanf:"cleanup" doc:"What happens to rows that have been published."`
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
 }
 
 // Cleanup configures how published rows are removed.
 type Cleanup struct {
-	Mode       string        `koanf:"mode" enum:"none,delete,drop-partitions" doc:"none leaves that to you; delete deletes rows in small transactions; drop-partitions drops partitions of a table that is partitioned by range of the time column."`
-	Retention  time.Duration `koanf:"retention" min:"1s" doc:"How long rows are kept, by their time column; rows that are not yet published are kept in any case."`
+	Mode       string        `koanf:"mode" enum:"none,delete,drop-partitions" doc:"none leaves the clean-up to you; delete deletes rows in small transactions; drop-partitions drops partitions of a table that is partitioned by range on the time column."`
+	Retention  time.Duration `koanf:"retention" min:"1s" doc:"How long rows are kept, by their time column. Rows that are not yet published are always kept."`
 	TimeColumn string        `koanf:"time_column" doc:"Column that says when a row was written: timestamptz, timestamp in UTC, or bigint of milliseconds; empty: outbox.columns.time."`
-	BatchRows  int           `koanf:"batch_rows" min:"1" max:"100000" doc:"Rows that one transaction deletes."`
-	Pause      time.Duration `koanf:"pause" min:"0s" doc:"Rest between two such transactions."`
-	Interval   time.Duration `koanf:"interval" min:"100ms" doc:"How often to look for rows to remove, when there were none."`
+	BatchRows  int           `koanf:"batch_rows" min:"1" max:"100000" doc:"Rows deleted in one transaction."`
+	Pause      time.Duration `koanf:"pause" min:"0s" doc:"Pause between two transactions that delete."`
+	Interval   time.Duration `koanf:"interval" min:"100ms" doc:"How often to look for rows to remove when there were none."`
 }
 
 // Columns maps what the streamer needs to know about an outbox row to column
 // names.
 type Columns struct {
-	ID              string `koanf:"id" doc:"Event ID; unique for one source."`
+	ID              string `koanf:"id" doc:"Event ID; unique within its source."`
 	AggregateType   string `koanf:"aggregate_type" doc:"Aggregate type, which selects the topic and the route."`
 	AggregateID     string `koanf:"aggregate_id" doc:"Aggregate ID, the partition key and subject of the event."`
 	Type            string `koanf:"type" doc:"Event type."`
@@ -109,7 +109,7 @@ type CloudEvents struct {
 	Source          string `koanf:"source" doc:"Template of the attribute source, a URI-reference; {table} is schema.table."`
 	Type            string `koanf:"type" doc:"Template of the attribute type."`
 	Mode            string `koanf:"mode" enum:"binary,structured" doc:"Kafka content mode of CloudEvents."`
-	DataContentType string `koanf:"datacontenttype" doc:"Media type of the payload; empty: by the type of its column."`
+	DataContentType string `koanf:"datacontenttype" doc:"Media type of the payload; empty: depends on the type of its column."`
 	DataSchema      string `koanf:"dataschema" doc:"Template of the attribute dataschema, an absolute URI; empty: no such attribute."`
 }
 
@@ -125,13 +125,13 @@ type Route struct {
 
 // Poison configures what happens to rows that can never be published.
 type Poison struct {
-	Policy string `koanf:"policy" enum:"stop,dead-letter" doc:"stop ends the process with exit code 3 and names the row; dead-letter writes the row as it is to poison.topic, and goes on when that is acknowledged."`
+	Policy string `koanf:"policy" enum:"stop,dead-letter" doc:"stop ends the process with exit code 3 and names the row; dead-letter writes the row unchanged to poison.topic, and goes on once that is acknowledged."`
 	Topic  string `koanf:"topic" doc:"Dead letter topic. No row can choose it."`
 }
 
 // Kafka describes the brokers and the producer.
 type Kafka struct {
-	Brokers           []string      `koanf:"brokers" doc:"Brokers to ask first, each as host:port."`
+	Brokers           []string      `koanf:"brokers" doc:"Bootstrap brokers, each as host:port."`
 	Topic             string        `koanf:"topic" doc:"Template of the topic."`
 	Key               string        `koanf:"key" doc:"Template of the partition key."`
 	ClientID          string        `koanf:"client_id" doc:"Client ID that the brokers log and apply quotas to."`
@@ -141,13 +141,13 @@ type Kafka struct {
 	Partitioner       string        `koanf:"partitioner" enum:"murmur2,crc32,fnv1a" doc:"Hash of the partition key: murmur2 as in Java clients, crc32 as in librdkafka, fnv1a as in Go's sarama."`
 	MaxBatchBytes     Size          `koanf:"max_batch_bytes" min:"1KiB" max:"100MiB" doc:"Largest record batch, before compression; the brokers' message.max.bytes must not be smaller."`
 	MaxRecordBytes    Size          `koanf:"max_record_bytes" min:"0" max:"1GiB" doc:"Largest record; 0: what the topic accepts."`
-	MaxInFlightBytes  Size          `koanf:"max_in_flight_bytes" min:"1KiB" doc:"Bytes that may wait for their acknowledgement before reading pauses."`
+	MaxInFlightBytes  Size          `koanf:"max_in_flight_bytes" min:"1KiB" doc:"Bytes that may await acknowledgement before reading pauses."`
 	Linger            time.Duration `koanf:"linger" min:"0s" max:"1m" doc:"Longest wait for a batch to fill while the broker is idle; 0s sends at once, and batches still fill under load."`
 	RequestTimeout    time.Duration `koanf:"request_timeout" min:"100ms" doc:"Time limit for one request to a broker."`
 	UnknownTopicGrace time.Duration `koanf:"unknown_topic_grace" min:"0s" doc:"How long a topic may be unknown before that is an error."`
 	OnPartitionChange string        `koanf:"on_partition_change" enum:"continue,stop" doc:"What to do when a topic has gained partitions, which moves keys to other partitions."`
-	Resume            string        `koanf:"resume" enum:"auto,exactly_once,at_least_once" doc:"What a start does about events published after its checkpoint: exactly_once keeps other instances out, reads back what is there and repeats nothing; at_least_once repeats them; auto: exactly_once where Kafka allows it, with a warning where not."`
-	TransactionalID   string        `koanf:"transactional_id_prefix" doc:"Beginning of the transactional ID that keeps other instances out; slot, database and system identifier follow."`
+	Resume            string        `koanf:"resume" enum:"auto,exactly_once,at_least_once" doc:"What a start does about events published after its checkpoint: exactly_once keeps other instances out, reads back what is there and repeats nothing; at_least_once repeats them; auto is exactly_once where Kafka allows it, else at_least_once with a warning."`
+	TransactionalID   string        `koanf:"transactional_id_prefix" doc:"Prefix of the transactional ID that keeps other instances out. Slot, database and system identifier follow it."`
 	Topics            Topics        `koanf:"topics" doc:"How missing topics are created."`
 	TLS               TLS           `koanf:"tls" doc:"Encryption of the connections to the brokers."`
 	SASL              SASL          `koanf:"sasl" doc:"Authentication to the brokers."`
@@ -168,7 +168,7 @@ type TLS struct {
 	CertFile           string `koanf:"cert_file" doc:"PEM file of the client certificate."`
 	KeyFile            string `koanf:"key_file" doc:"PEM file of the client's private key."`
 	ServerName         string `koanf:"server_name" doc:"Name to expect in the brokers' certificates; empty: the host connected to."`
-	InsecureSkipVerify bool   `koanf:"insecure_skip_verify" doc:"Accept any certificate. For tests only: it allows anybody on the way to read and alter events."`
+	InsecureSkipVerify bool   `koanf:"insecure_skip_verify" doc:"Accept any certificate. For tests only: anyone on the network path can then read and alter events."`
 }
 
 // SASL describes how the streamer authenticates to the brokers.
@@ -180,7 +180,7 @@ type SASL struct {
 	ClientID       string   `koanf:"client_id" doc:"OAuth 2.0 client ID, for OAUTHBEARER."`
 	ClientSecret   Secret   `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or file: and the path of the file that holds it."`
 	Scopes         []string `koanf:"scopes" doc:"OAuth 2.0 scopes to ask for."`
-	AllowPlaintext bool     `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS, which sends the password readable by anybody on the way."`
+	AllowPlaintext bool     `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS. Anyone on the network path can then read the password."`
 }
 
 // Checkpoint describes the checkpoint store.
@@ -194,7 +194,7 @@ type Checkpoint struct {
 
 // CheckpointKafka keeps checkpoints in a compacted topic.
 type CheckpointKafka struct {
-	Topic             string `koanf:"topic" doc:"Compacted topic, created when missing; many streamers may share it. Its name must not look like that of an output topic."`
+	Topic             string `koanf:"topic" doc:"Compacted topic, created when missing. Many streamers may share it. Its name must not look like that of an output topic."`
 	ReplicationFactor int    `koanf:"replication_factor" min:"0" max:"32767" doc:"Number of replicas of that topic; 0: the brokers' default."`
 }
 
@@ -212,14 +212,14 @@ type CheckpointFile struct {
 // HTTP describes the operations endpoint.
 type HTTP struct {
 	Listen string `koanf:"listen" doc:"Address as host:port for /healthz, /readyz and /metrics; empty: no endpoint."`
-	Pprof  bool   `koanf:"pprof" doc:"Answer /debug/pprof there too, with which anybody who reaches the address can read and slow down the process."`
+	Pprof  bool   `koanf:"pprof" doc:"Serve /debug/pprof there too. Anyone who reaches the address can then inspect and slow down the process."`
 }
 
 // OTLP describes what is sent to an OpenTelemetry collector.
 type OTLP struct {
 	Endpoint string        `koanf:"endpoint" doc:"Base URL of the collector's OTLP over HTTP, for example http://127.0.0.1:4318; empty: nothing is sent."`
 	Traces   bool          `koanf:"traces" doc:"Send a span for each batch that holds events with a sampled traceparent, linked to them."`
-	Metrics  bool          `koanf:"metrics" doc:"Send what /metrics answers."`
+	Metrics  bool          `koanf:"metrics" doc:"Send the metrics that /metrics serves."`
 	Interval time.Duration `koanf:"interval" min:"100ms" doc:"Time between two exports of metrics."`
 	Headers  Secret        `koanf:"headers" doc:"Headers of each request, as key=value pairs separated by commas, or file: and the path of the file that holds them."`
 }

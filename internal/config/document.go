@@ -161,7 +161,7 @@ func (d *document) scalar(n *yaml.Node, path []string) (string, bool) {
 	case n.Kind != yaml.ScalarNode:
 		d.problem(path, n.Line, "a single value is expected here, not a list or a mapping")
 	case isForeign(n):
-		d.problem(path, n.Line, "put the value in quotes: YAML gives ! and & at its beginning a meaning of their own")
+		d.problem(path, n.Line, "put the value in quotes: ! and & at the beginning of a YAML value have a special meaning")
 	case !isNull(n):
 		return n.Value, true
 	}
@@ -189,7 +189,7 @@ func (d *document) mapping(n *yaml.Node, path []string) ([]entry, bool) {
 	for i := 0; i < len(n.Content); i += 2 {
 		name, line := resolve(n.Content[i]).Value, n.Content[i].Line
 		if first, again := seen[name]; again {
-			d.problem(append(slices.Clip(path), name), line, fmt.Sprintf("the key was already given in line %d: keep one of the two", first))
+			d.problem(append(slices.Clip(path), name), line, fmt.Sprintf("the key is already set on line %d: keep one of the two", first))
 			continue
 		}
 		seen[name] = line

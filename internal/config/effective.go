@@ -32,7 +32,7 @@ func WriteEffective(w io.Writer, loaded *Loaded, format string) error {
 		encoder.SetEscapeHTML(false)
 		return encoder.Encode(map[string]any{"config": plain(root, valueOf(loaded.Config)), "origins": loaded.Origins})
 	}
-	return fmt.Errorf("format of the effective configuration %q: use %s or %s", format, FormatYAML, FormatJSON)
+	return fmt.Errorf("unknown format %q of the effective configuration: use %s or %s", format, FormatYAML, FormatJSON)
 }
 
 // line is one line of YAML and where its value comes from.
@@ -144,7 +144,7 @@ func writeLines(w io.Writer, lines []line) error {
 		b.WriteByte('\n')
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
-		return fmt.Errorf("write effective configuration: %w", err)
+		return fmt.Errorf("write the effective configuration: %w", err)
 	}
 	return nil
 }

@@ -257,13 +257,13 @@ func TestLoadUnknownKeys(t *testing.T) {
 			want:     "STREAMER_OUTBOX_EXTENSIONS: unknown environment variable: set STREAMER_OUTBOX_EXTENSIONS_<NAME> for each entry",
 		},
 		"flag":              {flag: "kafka.brokrs", want: "--set kafka.brokrs: unknown key: did you mean kafka.brokers?"},
-		"flag of a section": {flag: "outbox.extensions", want: "--set outbox.extensions: unknown key: it holds further keys: set those"},
+		"flag of a section": {flag: "outbox.extensions", want: "--set outbox.extensions: unknown key: it contains further keys: set those"},
 		"port is no typo":   {variable: "STREAMER_HTTP_PORT=80", want: "STREAMER_HTTP_PORT: unknown environment variable"},
 		"nested too deeply": {file: "log: {level: {a: b}}", want: "log.level (%:1): a single value is expected here, not a list or a mapping"},
 		"not nested":        {file: "log: info", want: "log (%:1): keys with values are expected here"},
 		"not a list":        {file: "routes: {a: b}", want: "routes (%:1): a list is expected here: begin each item with a dash"},
 		"given twice": {
-			file: "log: {level: info}\nlog: {level: warn}", want: "log (%:2): the key was already given in line 1: keep one of the two",
+			file: "log: {level: info}\nlog: {level: warn}", want: "log (%:2): the key is already set on line 1: keep one of the two",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

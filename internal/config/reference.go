@@ -19,21 +19,28 @@ A value is taken from the first of these that sets it:
 
 1. command-line flags,
 2. environment variables,
-3. the configuration file, which is YAML or JSON: the one named with ` + "`--config`" + `, else the one named by ` + "`STREAMER_CONFIG`" + `, else ` + "`streamer.yaml`" + ` in the working directory if there is one,
+3. the configuration file, which is YAML or JSON: the one named with ` + "`--config`" + `, ` +
+	`else the one named by ` + "`STREAMER_CONFIG`" + `, else ` + "`streamer.yaml`" + ` in the working directory if there is one,
 4. the default.
 
-Tables such as ` + "`outbox.extensions`" + ` are merged entry by entry; lists are replaced as a whole. A key that does not exist is an error, and so is an environment variable that begins with ` + "`STREAMER_`" + ` and belongs to no key. ` + "`streamer config`" + ` shows the configuration that applies and where each value comes from.
+Tables such as ` + "`outbox.extensions`" + ` are merged entry by entry; lists are replaced as a whole. ` +
+	`A key that does not exist is an error, and so is an environment variable that begins with ` + "`STREAMER_`" + ` and belongs to no key. ` +
+	"`streamer config`" + ` shows the configuration that applies and where each value comes from.
 
 | Kind of value | How it is written |
 |---|---|
 | duration | a number with its unit: ` + "`500ms`, `10s`, `1m30s`" + ` |
 | size | bytes as a plain number, or with a unit: ` + "`512KiB`, `1MiB`, `2GiB`" + ` |
 | list | a YAML list; in the environment, items separated by commas |
-| table | names and values; in the environment one variable per entry, with the name at its end: ` + "`STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id`, `STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact`" + ` |
+| table | names and values; in the environment one variable per entry, with the name at its end: ` +
+	"`STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id`, `STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact`" + ` |
 | secret | the value itself, or ` + "`file:`" + ` and the path of a file that holds it, which is read again at each connection |
-| template | text with placeholders in braces: ` + "`{aggregate_type}`, `{aggregate_id}`, `{type}`, `{id}`, `{database}`, `{schema}`, `{table}`" + `, and the names of the optional columns and of the extensions that are configured |
+| template | text with placeholders in braces: ` +
+	"`{aggregate_type}`, `{aggregate_id}`, `{type}`, `{id}`, `{database}`, `{schema}`, `{table}`" +
+	`, and the names of the optional columns and of the extensions that are configured |
 
-A value is used as it is written, whatever it looks like to YAML: a password ` + "`0123`" + ` keeps its zero. A value that begins with ` + "`!`, `&` or `*`" + ` needs quotes.
+A value is used as it is written, whatever it looks like to YAML: a password ` + "`0123`" + ` keeps its zero. ` +
+	`A value that begins with ` + "`!`, `&` or `*`" + ` needs quotes.
 `
 
 // Reference returns the reference of all keys as Markdown.

@@ -32,7 +32,7 @@ func (k *checker) shard() {
 	if s.Count > 1 && k.Outbox.Cleanup.Mode == CleanupDropPartitions {
 		k.add(
 			"outbox.cleanup.mode", CleanupDropPartitions,
-			"a shard knows only of its own rows that they are published: use delete, or none and drop partitions yourself",
+			"a shard knows only which of its own rows are published: use delete, or use none and drop partitions yourself",
 		)
 	}
 }

@@ -20,7 +20,7 @@ func suggestKey(unknown string) string {
 // suggestFlag does the same for flags.
 func suggestFlag(unknown string) string {
 	if slices.Contains(keyPaths(root), unknown) {
-		return ": it holds further keys: set those"
+		return ": it contains further keys: set those"
 	}
 	return didYouMean(nearest(unknown, keyPaths(root), "."))
 }

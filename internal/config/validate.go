@@ -109,7 +109,7 @@ func bound(k *key, tag string) int64 {
 func alternatives(items []string) string {
 	shown := slices.Clone(items)
 	if i := slices.Index(shown, ""); i >= 0 {
-		shown = append(slices.Delete(shown, i, i+1), "nothing")
+		shown = append(slices.Delete(shown, i, i+1), "an empty value")
 	}
 	if len(shown) == 1 {
 		return shown[0]

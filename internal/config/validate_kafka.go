@@ -53,7 +53,7 @@ func (k *checker) producer() {
 		k.add("kafka.version", c.Version, "write a version with three numbers, such as 3.6.0, or leave it empty")
 	}
 	if highest := map[string]int{"gzip": 9, "zstd": 22}[c.Compression]; c.CompressionLevel > highest {
-		remedy := fmt.Sprintf("%s has the levels 1 to %d; 0 is its default", c.Compression, highest)
+		remedy := fmt.Sprintf("%s has levels 1 to %d; 0 is its default", c.Compression, highest)
 		if highest == 0 {
 			remedy = "only gzip and zstd have levels: set 0, or another kafka.compression"
 		}
@@ -120,7 +120,7 @@ func (k *checker) sasl() {
 	if c.Mechanism == MechanismPlain && !k.Kafka.TLS.Enabled && !c.AllowPlaintext {
 		k.add(
 			"kafka.sasl.mechanism", c.Mechanism,
-			"without TLS the password can be read on the way: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
+			"without TLS the password can be read in transit: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
 				"or set kafka.sasl.allow_plaintext to true",
 		)
 	}
@@ -128,7 +128,7 @@ func (k *checker) sasl() {
 
 func (k *checker) required(at string, missing bool, mechanism string) {
 	if missing {
-		k.addHidden(at, "must be set for the mechanism "+mechanism)
+		k.addHidden(at, "must be set for mechanism "+mechanism)
 	}
 }
 
@@ -136,7 +136,7 @@ func (k *checker) required(at string, missing bool, mechanism string) {
 func (k *checker) tokenURL(text string) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-		k.addHidden("kafka.sasl.token_url", "must be an http or https URL for the mechanism "+MechanismOAuthBearer)
+		k.addHidden("kafka.sasl.token_url", "must be an http or https URL for mechanism "+MechanismOAuthBearer)
 		return
 	}
 	if u.User != nil {

@@ -16,7 +16,7 @@ func (k *checker) checkpoint() {
 		k.table("checkpoint.postgres.table", c.Postgres.Table)
 	case StoreFile:
 		if c.File.Path == "" {
-			k.addHidden("checkpoint.file.path", "must be set for the store file")
+			k.addHidden("checkpoint.file.path", "must be set when checkpoint.store is file")
 		}
 	}
 }
@@ -30,7 +30,7 @@ func (k *checker) process() {
 	}
 	if at := k.OTLP.Endpoint; at != "" {
 		if u, err := url.Parse(at); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil {
-			k.addHidden("otlp.endpoint", "write a URL such as http://127.0.0.1:4318; what proves who we are belongs into otlp.headers")
+			k.addHidden("otlp.endpoint", "write a URL such as http://127.0.0.1:4318, without credentials: put those into otlp.headers")
 		}
 	}
 	if k.Retry.Max < k.Retry.Initial {

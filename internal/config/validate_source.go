@@ -89,7 +89,8 @@ func (k *checker) cloudEvents() {
 	if parts, ok := k.template("cloudevents.source", e.Source); ok && !isURIReference(fill(parts, "x")) {
 		k.add(
 			"cloudevents.source", e.Source,
-			"not a URI-reference by RFC 3986: write for example https://example.com/outbox or /outbox, with other characters percent-encoded",
+			"not a URI-reference as defined in RFC 3986: write https://example.com/outbox or /outbox, for example, "+
+				"and percent-encode other characters",
 		)
 	}
 	k.template("cloudevents.type", e.Type)
@@ -97,14 +98,14 @@ func (k *checker) cloudEvents() {
 		if parts, ok := k.template("cloudevents.dataschema", e.DataSchema); ok && !isAbsoluteURI(fill(parts, "x")) {
 			k.add(
 				"cloudevents.dataschema", e.DataSchema,
-				"not an absolute URI by RFC 3986: write for example https://example.com/schemas/{type}.json",
+				"not an absolute URI as defined in RFC 3986: write https://example.com/schemas/{type}.json, for example",
 			)
 		}
 	}
 	if e.DataContentType != "" {
 		mediaType, _, err := mime.ParseMediaType(e.DataContentType)
 		if err != nil || !strings.Contains(mediaType, "/") {
-			k.add("cloudevents.datacontenttype", e.DataContentType, "not a media type: write for example application/json")
+			k.add("cloudevents.datacontenttype", e.DataContentType, "not a media type: write application/json, for example")
 		}
 	}
 	k.tombstone("outbox.null_payload", e.Mode, k.Outbox.NullPayload)
@@ -122,7 +123,7 @@ func (k *checker) tombstone(at, mode, nullPayload string) {
 // returns the parts of a valid template.
 func (k *checker) template(at, template string) ([]part, bool) {
 	if template == "" {
-		k.addHidden(at, "must not be empty: leave it out for the default")
+		k.addHidden(at, "must not be empty: omit it to use the default")
 		return nil, false
 	}
 	parts, err := parseTemplate(template)

@@ -124,7 +124,7 @@ func TestValidate(t *testing.T) {
 		},
 		"route with mode": {
 			func(c *Config) { c.Routes = []Route{{AggregateType: "a", Mode: "x"}} },
-			[]string{"routes[0].mode", `"x"`, "binary, structured or nothing"},
+			[]string{"routes[0].mode", `"x"`, "binary, structured or an empty value"},
 		},
 		"route with topic": {
 			func(c *Config) { c.Routes = []Route{{AggregateType: "a", Topic: "a/b"}} },
