@@ -37,7 +37,7 @@ func run(ctx context.Context) error {
 	slot := flag.String("slot", "outbox", "replication slot")
 	publication := flag.String("publication", "outbox", "publication")
 	brokers := flag.String("brokers", "127.0.0.1:9092", "Kafka brokers, separated by commas")
-	prefix := flag.String("prefix", "", "of the topics; the aggregate type follows")
+	prefix := flag.String("prefix", "", "prefix of the topics, before the aggregate type")
 	flag.Parse()
 
 	conn, err := startReplication(ctx, *dsn, *slot, *publication)

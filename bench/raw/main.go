@@ -33,7 +33,7 @@ type options struct {
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say copy, receive, produce or batches")
+		return errors.New("no command: use copy, receive, produce or batches")
 	}
 	var o options
 	flags := flag.NewFlagSet("raw "+args[0], flag.ContinueOnError)
@@ -41,9 +41,9 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.slot, "slot", "", "replication slot")
 	flags.StringVar(&o.publication, "publication", "", "publication")
 	flags.StringVar(&o.end, "end", "", "`LSN` to stop at")
-	flags.IntVar(&o.changes, "changes", 0, "messages of each call of copy, which then takes them off the slot; 0: all, and they stay")
+	flags.IntVar(&o.changes, "changes", 0, "messages per call of copy, which consumes them from the slot; 0: all, and they stay in the slot")
 	flags.StringVar(&o.brokers, "brokers", "", "Kafka brokers, separated by commas")
-	flags.StringVar(&o.prefix, "prefix", "", "of the topics")
+	flags.StringVar(&o.prefix, "prefix", "", "prefix of the topics")
 	flags.IntVar(&o.types, "types", 1, "number of topics")
 	flags.IntVar(&o.payload, "payload", 0, "bytes of each payload")
 	flags.Int64Var(&o.rows, "rows", 0, "records to produce")
@@ -60,5 +60,5 @@ func run(ctx context.Context, args []string) error {
 	case "batches":
 		return produceBatches(ctx, o)
 	}
-	return fmt.Errorf("%s: say copy, receive, produce or batches", args[0])
+	return fmt.Errorf("unknown command %q: use copy, receive, produce or batches", args[0])
 }

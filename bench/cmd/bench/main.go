@@ -55,10 +55,10 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	workloads := flags.String("workloads", "", "names, separated by commas; empty: all")
 	contenders := flags.String("contenders", "", "names or beginnings (raw, streamer, baseline, debezium), separated by commas; empty: all")
 	sweep := flags.Bool("sweep", false, "vary row size, transaction size and partitions instead, with the streamer only")
-	flags.Float64Var(&o.Scale, "scale", 1, "of the workloads: 0.1 is a tenth of the rows and of the time")
+	flags.Float64Var(&o.Scale, "scale", 1, "scale of the workloads: 0.1 is a tenth of the rows and of the time")
 	flags.IntVar(&o.Rounds, "rounds", 3, "number of times that everything is measured")
-	flags.StringVar(&o.PostgreSQL, "postgres", "", "`version` of PostgreSQL, downloaded; empty: what is installed")
-	flags.DurationVar(&o.Limit, "limit", 20*time.Minute, "for each measurement")
+	flags.StringVar(&o.PostgreSQL, "postgres", "", "`version` of PostgreSQL to download; empty: the installed one")
+	flags.DurationVar(&o.Limit, "limit", 20*time.Minute, "time limit for each measurement")
 	flags.StringVar(&folder, "report", filepath.Join("bench", "report"), "`folder` to write to")
 	if err := flags.Parse(args); err != nil {
 		return o, "", nil, err
@@ -101,7 +101,7 @@ func choose(all []workload.Workload, names []string) ([]workload.Workload, error
 			}
 		}
 		if len(chosen) == before {
-			return nil, fmt.Errorf("workload %q: there is none of this name", name)
+			return nil, fmt.Errorf("unknown workload %q", name)
 		}
 	}
 	return chosen, nil

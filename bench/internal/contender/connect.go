@@ -52,7 +52,7 @@ func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error
 func download(ctx context.Context, folder string) (err error) {
 	project, err := os.MkdirTemp(folder, "pom")
 	if err != nil {
-		return fmt.Errorf("make folder for Maven: %w", err)
+		return fmt.Errorf("create folder for Maven: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(project)) }()
 	file := filepath.Join(project, "pom.xml")

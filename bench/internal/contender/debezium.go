@@ -31,7 +31,7 @@ type tuning struct {
 
 // tunings are the configurations that are compared.
 var tunings = []tuning{
-	{name: "debezium", about: "as it is by default"},
+	{name: "debezium", about: "with its defaults"},
 	{
 		name: "debezium-tuned",
 		about: "tuned: max.batch.size=16384, max.queue.size=65536, poll.interval.ms=10; " +

@@ -35,7 +35,7 @@ func Raws(programs Programs, bin string) []Raw {
 		{
 			name: RawCopy, kind: Reader, program: own,
 			about: "SQL decoding through COPY into nothing: " +
-				"one call of pg_logical_slot_peek_binary_changes over the whole log",
+				"one call of pg_logical_slot_peek_binary_changes over the whole WAL",
 			arguments: func(t Task) []string { return append([]string{"copy"}, slot(t)...) },
 		},
 		{
@@ -61,7 +61,7 @@ func Raws(programs Programs, bin string) []Raw {
 		name: RawWrite,
 		kind: Writer,
 		about: "steady rates only: the harness inserts, commits, and produces the record itself; " +
-			"the floor of an insert and a record on a machine as busy",
+			"the least that an insert and a record take on an equally busy machine",
 	}
 	return append(raws, receive(programs, bin, slot), write)
 }

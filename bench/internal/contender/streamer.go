@@ -33,7 +33,7 @@ type Variant struct {
 // Variants returns the variants that are compared.
 func Variants() []Variant {
 	return []Variant{
-		{Name: "streamer", About: "as it is by default"},
+		{Name: "streamer", About: "with its defaults"},
 		{Name: "streamer-stream", Set: map[string]string{"replication.reader": "stream"}, About: "with the streaming reader only"},
 		{
 			Name:  "streamer-catch-up",

@@ -113,7 +113,7 @@ func (r *Report) writeDescriptions(m *markdown) {
 	m.line("What the columns mean: *events/s* is from the first event in Kafka to the last; *from start* is from the")
 	m.line("start of the process to the last event. CPU is µs per event: of the client between the first event and the")
 	m.line("last (*whole*: from start to exit), of the PostgreSQL backends that serve it, and of the broker. A *reader*")
-	m.line("writes nothing into Kafka and is measured from its start to its exit.")
+	m.line("writes nothing to Kafka and is measured from its start to its exit.")
 	m.line("")
 }
 
@@ -208,7 +208,7 @@ func (r *Report) writeAudit(m *markdown) {
 	m.line("## Is everything there?")
 	m.line("")
 	m.line("After each run of the streamer, `streamer verify --strict` compares the outbox with the topics: missing,")
-	m.line("altered, repeated and misordered events. Of the others the records are counted.")
+	m.line("altered, repeated and misordered events. For the other contenders, the records are counted.")
 	m.line("")
 	good, rows := 0, [][]string{{"workload", "contender", "round", "found"}}
 	for _, x := range r.Results {
@@ -250,7 +250,7 @@ func (r *Report) writeLeftOut(m *markdown) {
 func (r *Report) writeTargets(m *markdown) {
 	m.line("## Targets")
 	m.line("")
-	m.line("Ratios are of medians of this run; of several configurations of a contender the best one counts.")
+	m.line("Ratios compare medians of this run. If a contender has several configurations, the best one counts.")
 	m.line("")
 	rows := [][]string{{"", "target", "reached", ""}}
 	for _, t := range r.Targets() {

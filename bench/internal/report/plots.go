@@ -27,7 +27,7 @@ func (r *Report) plotsOf(workload string) []Plot {
 	name := strings.ReplaceAll(workload, "@", "-at-")
 	if r.steady(workload) {
 		bars := r.latencyBars(workload)
-		title := workload + ": latency from before the insert to consumed"
+		title := workload + ": latency from before the insert until consumption"
 		return []Plot{{name + "-latency.svg", Bars(title, "ms: bar to p50, whisker to p99", bars, true), title}}
 	}
 	rate, cpu := workload+": events per second", workload+": CPU of the client per event"

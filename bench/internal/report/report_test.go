@@ -124,16 +124,16 @@ func TestTargets(t *testing.T) {
 		reached float64
 		verdict string
 	}{
-		{"W1 catch-up, ours ÷ Debezium", 2, "**no**"}, // the tuned one counts
-		{"W2 catch-up, ours ÷ Debezium", 0, "not measured"},
-		{"W2 catch-up, ours ÷ the obvious", 2.5, "yes"},
-		{"W1, ours ÷ SQL decoding", 0.8, "yes"}, // the faster of the two ways
+		{"W1 catch-up, streamer ÷ Debezium", 2, "**no**"}, // the tuned one counts
+		{"W2 catch-up, streamer ÷ Debezium", 0, "not measured"},
+		{"W2 catch-up, streamer ÷ the obvious", 2.5, "yes"},
+		{"W1, streamer ÷ SQL decoding", 0.8, "yes"}, // the faster of the two ways
 		{"W1 with the streaming reader", 0, "not measured"},
 		{"W1 CPU of the client per event, Debezium", 12, "yes"},
 		{"W1 CPU of the client per event, in µs", 2.5, "yes"},
 		{"peak RSS", 70, "**no**"}, // of W2
 		{"W1 start", 100, "yes"},
-		{"latency at 1,000/s, ours ÷ direct produce, p50", 1, "yes"},
+		{"latency at 1,000/s, streamer ÷ direct produce, p50", 1, "yes"},
 		{"throughput with 1,000 partitions", 0, "not measured"},
 		{"W1 allocations", 0, "not measured"},
 	} {
@@ -149,7 +149,7 @@ func TestMarkdown(t *testing.T) {
 		"`make bench` on 21 November 2026", "a CPU, 2 cores, 4.0 GB", "PostgreSQL 15.1", "`autovacuum=off`, `fsync=off`",
 		"| streamer | 160,000 (160,000–160,000) | 144,000", "## W6@1000", "| streamer | 1.0 | 5.0 | 7.0 |",
 		"- streamer-stream: unknown key", "debezium, round 1 of W2, failed", "OutOfMemoryError",
-		"runs without findings, 0 with", "| W2 catch-up, ours ÷ the obvious Go program | ≥ 2 | 2.5 | yes |",
+		"runs without findings, 0 with", "| W2 catch-up, streamer ÷ the obvious Go program | ≥ 2 | 2.5 | yes |",
 	} {
 		assert.Contains(t, text, part)
 	}

@@ -44,25 +44,25 @@ func (r *Report) Targets() []Target {
 	p99 := func(x Result) float64 { return latency(x).P99 }
 	at1000 := RateName("W6", 1000)
 	return []Target{
-		atLeast("W1 catch-up, ours ÷ Debezium", 3, ratio(r.median("W1", streamer, rate), r.most("W1", "debezium", rate))),
-		atLeast("W2 catch-up, ours ÷ Debezium", 4, ratio(r.median("W2", streamer, rate), r.most("W2", "debezium", rate))),
-		atLeast("W2 catch-up, ours ÷ the obvious Go program", 2, ratio(r.median("W2", streamer, rate), r.median("W2", baseline, rate))),
+		atLeast("W1 catch-up, streamer ÷ Debezium", 3, ratio(r.median("W1", streamer, rate), r.most("W1", "debezium", rate))),
+		atLeast("W2 catch-up, streamer ÷ Debezium", 4, ratio(r.median("W2", streamer, rate), r.most("W2", "debezium", rate))),
+		atLeast("W2 catch-up, streamer ÷ the obvious Go program", 2, ratio(r.median("W2", streamer, rate), r.median("W2", baseline, rate))),
 		atLeast(
-			"W1, ours ÷ SQL decoding through COPY into nothing, both from the start of the process (0.85 is what we are after)",
+			"W1, streamer ÷ SQL decoding through COPY into nothing, both from the start of the process (0.85 is the goal)",
 			0.7, ratio(r.median("W1", streamer, total), r.most("W1", "raw-copy", total)),
 		),
 		atLeast(
-			"W1 with the streaming reader, ours ÷ pg_recvlogical into nothing, both from the start of the process",
+			"W1 with the streaming reader, streamer ÷ pg_recvlogical into nothing, both from the start of the process",
 			1.4, ratio(r.median("W1", "streamer-stream", total), r.median("W1", "raw-recvlogical", total)),
 		),
-		atLeast("W1 CPU of the client per event, Debezium ÷ ours", 10, ratio(r.least("W1", "debezium", cpu), r.median("W1", streamer, cpu))),
+		atLeast("W1 CPU of the client per event, Debezium ÷ streamer", 10, ratio(r.least("W1", "debezium", cpu), r.median("W1", streamer, cpu))),
 		atMost("W1 CPU of the client per event, in µs", 3, r.median("W1", streamer, cpu)),
 		atMost("peak RSS over all workloads and variants, in MB", 64, r.peakMemory()),
 		atMost("W1 start → first event on a prepared slot, in ms", 250,
 			r.median("W1", streamer, func(x Result) float64 { return x.FirstEvent })),
-		atMost("latency at 1,000/s, ours ÷ direct produce, p50", 3,
+		atMost("latency at 1,000/s, streamer ÷ direct produce, p50", 3,
 			ratio(r.median(at1000, streamer, p50), r.median(at1000, "raw-produce", p50))),
-		atMost("latency at 1,000/s, ours ÷ direct produce, p99", 2,
+		atMost("latency at 1,000/s, streamer ÷ direct produce, p99", 2,
 			ratio(r.median(at1000, streamer, p99), r.median(at1000, "raw-produce", p99))),
 		atLeast(
 			"throughput with 1,000 partitions over 50 topics ÷ with 8",

@@ -10,7 +10,7 @@ import (
 // Write writes report.md, report.json and the plots into a folder.
 func (r *Report) Write(folder string) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return fmt.Errorf("make folder of the report: %w", err)
+		return fmt.Errorf("create the folder of the report: %w", err)
 	}
 	text, err := json.MarshalIndent(struct {
 		*Report

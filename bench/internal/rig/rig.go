@@ -139,7 +139,7 @@ func (r *Rig) findContenders(ctx context.Context, programs contender.Programs) e
 		return context.Cause(ctx)
 	}
 	if len(r.contenders) == 0 {
-		return fmt.Errorf("no contender left of %s", strings.Join(r.options.Contenders, ","))
+		return fmt.Errorf("no contender remains of %s", strings.Join(r.options.Contenders, ","))
 	}
 	return nil
 }

@@ -114,7 +114,7 @@ func (r *Rig) task(s *stage) (contender.Task, error) {
 		t.Topics = append(t.Topics, t.Prefix+name)
 	}
 	if err := os.Mkdir(t.Folder, 0o700); err != nil {
-		return t, fmt.Errorf("make folder: %w", err)
+		return t, fmt.Errorf("create folder: %w", err)
 	}
 	return t, nil
 }

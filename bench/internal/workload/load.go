@@ -18,12 +18,12 @@ const overhead = 110
 // database.
 func (w Workload) Prepare(ctx context.Context, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, schema); err != nil {
-		return fmt.Errorf("make the schema of workload %s: %w", w.Name, err)
+		return fmt.Errorf("create the schema of workload %s: %w", w.Name, err)
 	}
 	_, err := conn.Exec(ctx, "INSERT INTO filler SELECT n, random_text('seed' || n, $1) FROM generate_series(0, 1023) n",
 		max(0, w.PayloadBytes-overhead))
 	if err != nil {
-		return fmt.Errorf("make the fillers of workload %s: %w", w.Name, err)
+		return fmt.Errorf("create the fillers of workload %s: %w", w.Name, err)
 	}
 	if _, err := conn.Exec(ctx, "ANALYZE filler"); err != nil {
 		return fmt.Errorf("analyze the fillers of workload %s: %w", w.Name, err)

@@ -55,7 +55,7 @@ func All() []Workload {
 		{Name: "W5", About: "10 % outbox rows among other tables' traffic, 10 a transaction", Rows: 100_000, PerTransaction: 10, OthersPerRow: 9},
 		{
 			Name:     "W6",
-			About:    "steady rates: latency from before the insert to consumed",
+			About:    "steady rates: latency from before the insert until consumption",
 			Rates:    []int{100, 1_000, 10_000},
 			Duration: 20 * time.Second,
 		},
