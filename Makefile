@@ -4,7 +4,7 @@ GO      ?= go
 BIN     := bin
 FUZZTIME ?= 30s
 MODELTIME ?= 30m
-# Of make faults: which, on which versions of PostgreSQL, how many kills.
+# For make faults: which faults, on which versions of PostgreSQL, how many kills.
 FAULTS   ?= all
 VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
@@ -18,7 +18,7 @@ help: ## list the targets
 build: ## build the streamer into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/streamer ./cmd/streamer
 
-demo: ## watch it work: PostgreSQL, Kafka, a shop, the streamer killed half way, an audit
+demo: ## watch it work: PostgreSQL, Kafka, a shop, the streamer killed halfway, an audit
 	@echo "building the demo (a minute or two the first time)"
 	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $(BIN)/demo ./examples/demo
 	@$(BIN)/demo $(DEMO_FLAGS)
@@ -32,7 +32,7 @@ test: ## run every test: unit, conformance and end to end, with real PostgreSQL 
 short: ## run the tests that need no server
 	$(GO) test -race -shuffle=on -short ./...
 
-long: ## run the tests that take long as well: more servers, thousands of partitions
+long: ## run the slow tests as well: more servers, thousands of partitions
 	STREAMER_LONG=1 $(GO) test -race -shuffle=on -timeout=60m ./...
 
 model: ## play histories against a model of the servers for MODELTIME (default 30m); a failure names its seed

@@ -1,4 +1,4 @@
--- Two roles beside the superuser: one for the application, one for the streamer.
+-- Two roles besides the superuser: one for the application, one for the streamer.
 -- Runs once, after examples/shop/schema.sql, when the volume is new. The
 -- passwords come from the environment of the container.
 

@@ -41,7 +41,7 @@ spec:
         {{- end }}
       ports:
         - {name: http, containerPort: 9180}
-      # Servers that are away are no reason to start again, so only the process itself is asked.
+      # A server that is away is no reason for a restart, so only the process itself is probed.
       livenessProbe:
         httpGet: {path: /healthz, port: http}
         periodSeconds: 10
