@@ -23,7 +23,7 @@ var ErrOtherHistory = errors.New("this is not the history that was published")
 // PostgreSQL may end any number of times, and a new connection begins again at
 // the checkpoint.
 //
-// Positions alone prove nothing: after a fail-over or a restore other
+// Positions alone prove nothing: after a failover or a restore other
 // transactions reuse them. So every row that is skipped must reappear
 // unchanged. Rows that this process has handled are compared by a running
 // digest, earlier rows by landmarks. The WAL is linear: if its highest

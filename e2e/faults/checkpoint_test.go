@@ -49,8 +49,8 @@ var _ = register(
 	},
 	fault{
 		name: "rights revoked", group: checkpointGroup, expect: refuses,
-		what: "the right to write the table of checkpoints is revoked while the streamer runs; " +
-			"the operator grants it as told, and starts again",
+		what: "the right to write to the checkpoint table is revoked while the streamer runs; " +
+			"the operator grants it as told, and starts the streamer again",
 		says:     []string{`permission denied for table streamer_checkpoint`, `GRANT SELECT, INSERT, UPDATE ON`},
 		settings: postgresStore, prepare: (*run).storeOfRole,
 		strike:  func(r *run) { r.inStore("revoke insert, update on streamer_checkpoint from keeper") },
@@ -124,14 +124,15 @@ var _ = register(
 	},
 	fault{
 		name: "of another cluster", group: checkpointGroup, expect: refuses,
-		what:     "the streamer is pointed to another server, with the checkpoint of the first",
+		what:     "the streamer is pointed at another server, with the checkpoint of the first",
 		says:     []string{`another cluster`},
 		settings: fileStore, prepare: (*run).fileInFolder,
 		strike: whileDown((*run).anotherCluster),
 	},
 	fault{
 		name: "lost", group: checkpointGroup,
-		what:     "the checkpoint file is removed while the streamer is away; it goes on where the slot is and may repeat what is above",
+		what: "the checkpoint file is removed while the streamer is away; " +
+			"the streamer goes on where the slot is and may repeat what is above",
 		judge:    apartFromRepeats,
 		settings: fileStore, prepare: (*run).fileInFolder,
 		strike: whileDown(func(r *run) {

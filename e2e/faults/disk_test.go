@@ -14,7 +14,7 @@ import (
 var _ = register(
 	fault{
 		name: "WAL disk full", group: postgresGroup,
-		what:     "the disk that holds PostgreSQL's log fills up; the server crashes until there is room again",
+		what:     "the disk that holds PostgreSQL's WAL fills up; the server crashes until there is room again",
 		postgres: map[string]string{"max_wal_size": "48MB", "min_wal_size": "32MB"},
 		prepare:  (*run).walOnDisk,
 		strike:   (*run).fillWAL,

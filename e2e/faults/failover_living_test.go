@@ -28,7 +28,7 @@ var _ = register(
 	lagging("kafka"), lagging("file"), lagging("postgres"), frozenMeanwhile(lagging("kafka")),
 	restored("kafka"), restored("file"), restored("postgres"), frozenMeanwhile(restored("kafka")),
 	fault{
-		name: "lossless fail-over, then a reconnect, then a restart", group: postgresGroup,
+		name: "lossless failover, then a reconnect, then a restart", group: postgresGroup,
 		what: "a standby that has everything, and the slot, is promoted under a running streamer, " +
 			"whose checkpoints are in the database; then its walsender is terminated, then it is stopped and started",
 		postgres: own, settings: postgresStore,
@@ -51,7 +51,7 @@ func stored(store string) (settings map[string]string, suffix string) {
 func lagging(store string) fault {
 	settings, suffix := stored(store)
 	return fault{
-		name: "fail-over with lag under a running streamer" + suffix, group: postgresGroup, expect: refuses,
+		name: "failover with lag under a running streamer" + suffix, group: postgresGroup, expect: refuses,
 		what: "a standby that lacks half a second of what was published is promoted, and new commits " +
 			"reach positions that were published; the streamer runs on; the operator accepts what the database has",
 		says:     otherHistory,
@@ -80,7 +80,7 @@ func restored(store string) fault {
 func frozenMeanwhile(f fault) fault {
 	f.name, _, _ = strings.Cut(f.name, ",")
 	f.name += ", Kafka frozen"
-	f.what = "the same while Kafka is frozen, so that what was handed to it is not acknowledged: " + f.what
+	f.what = "Kafka is frozen, so that what was handed to it is not acknowledged; meanwhile, " + f.what
 	f.kafka = &kafkatest.Options{}
 	f.settings = maps.Clone(f.settings)
 	f.settings["kafka.request_timeout"] = requestTimeout

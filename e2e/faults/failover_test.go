@@ -11,16 +11,16 @@ import (
 
 var _ = register(
 	fault{
-		name: "fail-over, slot left behind", group: postgresGroup, expect: refuses,
-		what:     "the primary dies and a physical standby is promoted; logical slots are not on it",
+		name: "failover, slot left behind", group: postgresGroup, expect: refuses,
+		what:     "the primary dies and a physical standby is promoted, on which there are no logical slots",
 		says:     []string{`slot "slot_\w+"`, `does not exist`, position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		prepare: (*run).withStandby,
 		strike:  (*run).failOver,
 	},
 	fault{
-		name: "fail-over, slot created on the standby", group: postgresGroup, expect: refuses,
-		what:     "after a fail-over somebody creates the slot on the new primary, where it begins later",
+		name: "failover, slot created on the standby", group: postgresGroup, expect: refuses,
+		what:     "after a failover, the operator creates the slot on the new primary, where it begins later",
 		says:     []string{position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		prepare: (*run).withStandby,
@@ -34,7 +34,7 @@ var _ = register(
 		},
 	},
 	fault{
-		name: "fail-over with a synchronised slot", group: postgresGroup, since: 17,
+		name: "failover with a synchronised slot", group: postgresGroup, since: 17,
 		what:     "the primary dies and a standby that synchronises the slot, and that the slot waits for, is promoted",
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		prepare: (*run).withSynchronousStandby,
@@ -45,7 +45,7 @@ var _ = register(
 		},
 	},
 	fault{
-		name: "fail-over to a standby that lags", group: postgresGroup, since: 17, expect: refuses,
+		name: "failover to a standby that lags", group: postgresGroup, since: 17, expect: refuses,
 		what:     "the slot is synchronised, but the standby had not yet received what was published when the primary died",
 		says:     []string{`timeline`, position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
@@ -65,7 +65,7 @@ var _ = register(
 	},
 	fault{
 		name: "restored from a backup", group: postgresGroup, expect: refuses,
-		what:     "the server is restored from an older copy: its log ends before what was published",
+		what:     "the server is restored from an older copy: its WAL ends before what was published",
 		says:     []string{`the checkpoint ` + position + ` is ahead of the server, whose log ends at ` + position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		strike: (*run).restoreBackup,
@@ -80,7 +80,8 @@ var _ = register(
 	},
 	fault{
 		name: "restored from a backup and written to, after SIGTERM", group: postgresGroup, expect: refuses,
-		what:     "the same after a graceful stop, when the checkpoint is where the publishing ended",
+		what: "the streamer is stopped cleanly, so that the checkpoint is where publishing ended; the server is restored from an older copy, " +
+			"and new commits reach positions that were published before the streamer looks",
 		says:     []string{`not the history that was published`, `sequence [0-9a-f-]+|` + position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		strike: func(r *run) { r.restoreAndOvertake(syscall.SIGTERM) },

@@ -48,7 +48,7 @@ type fault struct {
 	heal     func(r *run)             // undoes the fault; nil: there is nothing to undo
 	times    func() int               // strikes in a run; nil: one
 	recover  bool                     // after each strike, wait until events flow again
-	forgets  bool                     // the database loses acknowledged commits, as a fail-over does
+	forgets  bool                     // the database loses acknowledged commits, as a failover does
 	refused  func(r *run)             // after the refusal: the operator's remedy; then the run continues as survives
 	judge    func(r *run, f findings) // what is tolerated; nil: nothing
 	patience time.Duration            // for the way back to normal; 0: [patience]

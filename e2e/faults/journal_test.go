@@ -72,7 +72,7 @@ func (j *journal) settle(t *transaction, end outcome, upper lsn) {
 
 // resolve gives every transaction the outcome that the rows of table commits
 // show, once the writers have ended. It counts acknowledged commits that are
-// not there. The database has lost them, which only a fail-over or a restore
+// not there. The database has lost them, which only a failover or a restore
 // may do.
 func (j *journal) resolve(present map[string]bool, end lsn) (lostByDatabase int) {
 	j.mu.Lock()

@@ -33,7 +33,7 @@ var (
 var _ = register(
 	fault{
 		name: "the only broker killed", group: kafkaGroup, fast: true, kafka: oneBroker,
-		what:   "SIGKILL of a cluster of one broker at a random moment; it starts again a moment later",
+		what:   "SIGKILL of the only broker at a random moment; it starts again a moment later",
 		times:  seldom(5),
 		strike: func(r *run) { r.moment(0, 500); r.killBrokers(0) },
 		heal:   (*run).startBrokers, recover: true, stop: stopped,
@@ -47,7 +47,7 @@ var _ = register(
 	},
 	fault{
 		name: "one of three brokers stopped in order", group: kafkaGroup, kafka: threeBrokers,
-		what:  "a rolling restart: one broker after the other is stopped, in good order, and started again",
+		what:  "a rolling restart: one broker after the other is stopped cleanly and started again",
 		times: strikes(3),
 		strike: func(r *run) {
 			require.NoError(r.t, r.kafka.StopBroker(r.result.Injections%3))
@@ -56,7 +56,7 @@ var _ = register(
 	},
 	fault{
 		name: "one of three brokers frozen", group: kafkaGroup, kafka: threeBrokers,
-		what:     "SIGSTOP of any of three brokers until the others have taken its place; then it wakes and still believes to lead",
+		what:     "SIGSTOP of any of three brokers until the others have taken its place; then it wakes and still believes that it leads",
 		settings: map[string]string{"kafka.request_timeout": requestTimeout},
 		times:    strikes(4),
 		strike:   func(r *run) { r.moment(0, 500); r.freezeBroker(r.random.IntN(3)) },
@@ -65,7 +65,7 @@ var _ = register(
 	},
 	fault{
 		name: "the only broker frozen", group: kafkaGroup, kafka: oneBroker,
-		what:     "SIGSTOP of a cluster of one broker for longer than every timeout: connections stay open and nobody answers",
+		what:     "SIGSTOP of the only broker for longer than every timeout: connections stay open and get no answer",
 		settings: map[string]string{"kafka.request_timeout": requestTimeout},
 		times:    strikes(2),
 		strike:   func(r *run) { r.moment(0, 500); r.freezeBroker(0) },
@@ -101,7 +101,7 @@ var _ = register(
 	},
 	fault{
 		name: "throttled", group: kafkaGroup, kafka: oneBroker,
-		what:   "the brokers take 20 kB a second from every client: less than what is committed",
+		what:   "the brokers take 20 kB a second from every client: less than is committed",
 		times:  strikes(2),
 		strike: func(r *run) { require.NoError(r.t, r.kafka.ThrottleProducers(20_000)) },
 		hold:   func(r *run) { r.moment(10_000, 15_000) },
@@ -127,7 +127,7 @@ func seldom(n int) func() int {
 func allDown(name string, cluster *kafkatest.Options) fault {
 	return fault{
 		name: name, group: kafkaGroup, kafka: cluster,
-		what:     fmt.Sprintf("every broker is killed, and nobody starts them for %v", longOutage),
+		what:     fmt.Sprintf("every broker is killed, and none is started for %v", longOutage),
 		settings: map[string]string{"kafka.max_in_flight_bytes": "4MiB", "kafka.request_timeout": requestTimeout},
 		strike: func(r *run) {
 			all := make([]int, len(r.kafka.Brokers()))

@@ -20,7 +20,7 @@ var _ = register(
 	},
 	fault{
 		name: "checkpoint topic deleted", group: checkpointGroup,
-		what:     "the checkpoint topic is deleted while the streamer runs; the operator stops it, or it has ended, and it is started again",
+		what:     "the checkpoint topic is deleted while the streamer runs; the streamer is stopped, unless it has ended, and started again",
 		settings: map[string]string{"kafka.unknown_topic_grace": grace},
 		strike: func(r *run) {
 			r.awaitConfirmation()

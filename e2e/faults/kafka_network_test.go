@@ -64,17 +64,17 @@ func (r *run) oneProxied(do func(*proxytest.Proxy)) {
 func (r *run) clear() { r.proxied((*proxytest.Proxy).Clear) }
 
 var _ = register(
-	broken("connection to brokers byte by byte", "what streamer and brokers say to each other arrives byte by byte", 4, func(r *run) {
+	broken("connection to brokers byte by byte", "everything sent between the streamer and the brokers arrives byte by byte", 4, func(r *run) {
 		r.proxied(func(p *proxytest.Proxy) { p.Drip(20 * time.Microsecond) })
 	}, 2000, 5000),
 	broken("connection to brokers stalled",
-		"nothing moves between streamer and brokers for longer than every timeout; "+
+		"nothing moves between the streamer and the brokers for longer than every timeout; "+
 			"nothing is lost and no connection ends", 3, func(r *run) {
 			r.moment(0, 500)
 			r.proxied((*proxytest.Proxy).Stall)
 		}, 15_000, 20_000),
 	broken("connection to brokers half open",
-		"what streamer and brokers send each other disappears for longer than every timeout", 3, func(r *run) {
+		"everything sent between the streamer and the brokers disappears for longer than every timeout", 3, func(r *run) {
 			r.moment(0, 500)
 			r.proxied((*proxytest.Proxy).Swallow)
 		}, 6000, 16_000),

@@ -63,7 +63,7 @@ var _ = register(
 	},
 	fault{
 		name: "transactional id taken by another", group: kafkaGroup, kafka: oneBroker,
-		what:  "somebody takes the streamer's transactional id while it runs, which fences it at its next transaction",
+		what:  "another client takes the streamer's transactional id while the streamer runs, which fences the streamer at its next transaction",
 		times: strikes(5), recover: true,
 		strike: func(r *run) {
 			_, _, err := r.kafka.TakeOver(r.ctx, r.transactionalID(), 1)
@@ -73,7 +73,7 @@ var _ = register(
 	},
 	fault{
 		name: "epochs used up", group: kafkaGroup, kafka: oneBroker,
-		what: "the transactional id has been taken over so often that its epochs come to an end, while the streamer is killed again and again",
+		what: "the transactional id has been taken over so often that its epochs run out, while the streamer is killed again and again",
 		strike: func(r *run) {
 			id := r.transactionalID()
 			r.streamer.end(syscall.SIGKILL)

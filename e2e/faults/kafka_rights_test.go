@@ -106,7 +106,7 @@ var _ = register(
 	},
 	fault{
 		name: "password changed", group: kafkaGroup, kafka: withRights, settings: rightsSettings,
-		what:    "the streamer is started with a password that the brokers do not take, and then with the right one",
+		what:    "the streamer is started with a password that the brokers do not accept, and then with the right one",
 		prepare: (*run).allowAll,
 		strike: func(r *run) {
 			assert.Equal(r.t, exitFine, r.streamer.end(syscall.SIGTERM), "exit code of a graceful stop")

@@ -46,7 +46,7 @@ var aggregateTypes = []string{"order", "invoice"}
 // load is a set of concurrent writers. Each takes the sequence number of an
 // aggregate under a row lock, so that numbers are assigned in commit order.
 type load struct {
-	dsn     func() string // called for each connection: a fail-over moves it
+	dsn     func() string // called for each connection: a failover moves it
 	journal *journal
 	stopped atomic.Bool
 	running sync.WaitGroup

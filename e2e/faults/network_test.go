@@ -23,7 +23,7 @@ var nervous = map[string]string{"postgres.wal_sender_timeout": "2s", "postgres.c
 var _ = register(
 	fault{
 		name: "half open", group: networkGroup, stop: stopped,
-		what:     "what is sent between streamer and PostgreSQL disappears, for longer than every timeout",
+		what:     "everything sent between the streamer and PostgreSQL disappears for longer than every timeout",
 		settings: nervous, prepare: (*run).behindProxy, times: strikes(2), recover: true,
 		strike: func(r *run) { r.proxy.Swallow() },
 		hold:   func(r *run) { r.moment(3000, 20_000) },
@@ -31,7 +31,7 @@ var _ = register(
 	},
 	fault{
 		name: "stalled", group: networkGroup, stop: stopped,
-		what:     "nothing moves between streamer and PostgreSQL for a while, then everything arrives",
+		what:     "nothing moves between the streamer and PostgreSQL for a while, then everything arrives",
 		settings: nervous, prepare: (*run).behindProxy, times: strikes(3), recover: true,
 		strike: func(r *run) { r.proxy.Stall() },
 		hold:   func(r *run) { r.moment(500, 5000) },

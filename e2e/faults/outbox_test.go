@@ -19,7 +19,8 @@ var _ = register(
 	},
 	fault{
 		name: "outbox split by inheritance while down", group: postgresGroup, expect: refuses,
-		what:     "the same happens while the streamer is away",
+		what: "while the streamer is away, a table that inherits from the outbox appears, and a trigger stores all rows in it; " +
+			"after the refusal the rows are moved into the outbox itself",
 		says:     []string{`table public.outbox_2026 inherits from outbox table public.outbox`, `NO INHERIT`},
 		settings: cleaning, prepare: (*run).dateRows,
 		strike: whileDown((*run).splitByInheritance), refused: (*run).uniteOutbox, judge: apartFromUnpublished,

@@ -9,13 +9,13 @@ import (
 var _ = register(
 	fault{
 		name: "row without aggregate ID", group: processGroup, fast: true, expect: refuses,
-		what:   "a row comes that can never be an event; the poison policy is stop",
+		what:   "a row arrives that can never be an event; the poison policy is stop",
 		says:   []string{`outbox row "[-0-9a-f]{36}" at ` + position, `column "aggregateid"`},
 		strike: func(r *run) { r.poisonRow() },
 	},
 	fault{
 		name: "dead letters", group: processGroup,
-		what:     "rows come that can never be events, the poison policy is dead-letter, and the streamer is killed meanwhile",
+		what:     "rows arrive that can never be events, the poison policy is dead-letter, and the streamer is killed meanwhile",
 		settings: map[string]string{"poison.policy": "dead-letter"},
 		prepare:  func(r *run) { r.set("poison.topic", r.deadLetters()) },
 		times:    strikes(20),

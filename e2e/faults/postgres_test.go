@@ -92,7 +92,7 @@ var _ = register(
 	},
 	fault{
 		name: "slot dropped while running", group: postgresGroup, expect: refuses,
-		what:   "somebody terminates the walsender and drops the slot",
+		what:   "the walsender is terminated and the slot dropped",
 		says:   []string{`slot "slot_`, `does not exist`, position},
 		strike: (*run).dropSlot,
 	},
@@ -117,7 +117,7 @@ var _ = register(
 	},
 	fault{
 		name: "slot created again while running", group: postgresGroup, expect: refuses,
-		what: "the slot is dropped and created again at once, under the streamer's feet",
+		what: "the slot is dropped and created again at once, while the streamer runs",
 		says: []string{`slot "slot_`, position},
 		strike: func(r *run) {
 			r.dropSlot()
@@ -126,7 +126,7 @@ var _ = register(
 	},
 	fault{
 		name: "slot advanced", group: postgresGroup, expect: refuses,
-		what: "somebody advances the slot while the streamer is away",
+		what: "the slot is advanced while the streamer is away",
 		says: []string{`slot "slot_\w+" begins at ` + position + `, after the checkpoint ` + position},
 		strike: whileDown(func(r *run) {
 			r.written(1 << 16)
@@ -135,8 +135,8 @@ var _ = register(
 		}),
 	},
 	fault{
-		name: "slot read by somebody", group: postgresGroup, expect: refuses,
-		what: "somebody consumes the slot with SQL while the streamer is away",
+		name: "slot read by another client", group: postgresGroup, expect: refuses,
+		what: "the slot is consumed with SQL while the streamer is away",
 		says: []string{`slot "slot_\w+" begins at ` + position + `, after the checkpoint ` + position},
 		strike: whileDown(func(r *run) {
 			r.written(1 << 16)
@@ -232,7 +232,7 @@ var _ = register(
 	},
 	fault{
 		name: "schema out of the publication while down", group: postgresGroup, expect: refuses, since: 15,
-		what:    "the same while the streamer is away",
+		what:    "the publication is for a schema, which is taken out while the streamer is away; rows are committed, and it is added again",
 		says:    []string{`publication "streamer"`, `may have been out`, position},
 		prepare: func(r *run) { r.publish("for tables in schema public") },
 		strike: whileDown(func(r *run) {
@@ -276,7 +276,8 @@ var _ = register(
 	},
 	fault{
 		name: "table swapped while down", group: postgresGroup,
-		what:   "the same while the streamer is away",
+		what: "while the streamer is away, the outbox table is renamed, and another of its name created and published, " +
+			"in one transaction",
 		strike: whileDown((*run).swap),
 	},
 	fault{

@@ -27,13 +27,13 @@ var _ = register(
 	},
 	fault{
 		name: "SIGTERM", group: processGroup,
-		what:   "the streamer is stopped in good order at random moments and started again",
+		what:   "the streamer is stopped cleanly at random moments and started again",
 		times:  strikes(20),
 		strike: (*run).stopStreamer,
 	},
 	fault{
 		name: "frozen", group: processGroup,
-		what:  "the streamer's process is frozen (SIGSTOP) for longer than every timeout, then goes on; nobody takes over",
+		what:  "the streamer's process is frozen (SIGSTOP) for longer than every timeout, then goes on; no other instance takes over",
 		times: strikes(2), recover: true,
 		settings: map[string]string{"postgres.wal_sender_timeout": "2s"},
 		strike:   func(r *run) { r.streamer.signal(syscall.SIGSTOP) },
@@ -64,7 +64,7 @@ var _ = register(
 	},
 	fault{
 		name: "standby", group: processGroup, fast: true,
-		what:    "two instances run; whoever streams is killed, the other takes over",
+		what:    "two instances run; the one that streams is killed, and the other takes over",
 		times:   strikes(10),
 		prepare: func(r *run) { r.second() },
 		strike:  (*run).killHolder,

@@ -80,7 +80,7 @@ func (p *Proxy) Through(server string) (string, error) {
 }
 
 // Retarget sends new connections to another address, as the address of a
-// service does after a fail-over. Existing connections stay where they are.
+// service does after a failover. Existing connections stay where they are.
 func (p *Proxy) Retarget(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
