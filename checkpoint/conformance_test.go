@@ -265,7 +265,7 @@ func requireRefused(t *testing.T, p place, err, cause error) {
 	remedies := map[error]string{
 		checkpoint.ErrTorn:    "restore it from a backup, or decide on a position with `streamer checkpoint set`",
 		checkpoint.ErrFuture:  "run the newer version",
-		checkpoint.ErrForeign: "slots of different names",
+		checkpoint.ErrForeign: "different slot names",
 	}
 	assert.ErrorContains(t, err, remedies[cause])
 }

@@ -55,7 +55,7 @@ func openFolder(path string) (*FileStore, error) {
 		return nil, failure.Misconfigure(
 			failure.Advise(
 				fmt.Errorf("checkpoint file %q: its folder does not exist", path),
-				"create it, or name another in checkpoint.file.path",
+				"create the folder, or name another file in checkpoint.file.path",
 			),
 		)
 	}
@@ -100,7 +100,7 @@ func (s *FileStore) regular(name string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return explainFile(fmt.Errorf("look at checkpoint file %q: %w", s.path, err))
+		return explainFile(fmt.Errorf("inspect checkpoint file %q: %w", s.path, err))
 	case !info.Mode().IsRegular():
 		return failure.Misconfigure(
 			failure.Advise(
@@ -131,7 +131,7 @@ func (s *FileStore) takeLock() error {
 	if held {
 		return failure.Advise(
 			fmt.Errorf("checkpoint file %q is in use: another process holds the lock %q", s.path, s.path+lockSuffix),
-			"stop it, or give this streamer a file of its own in checkpoint.file.path",
+			"stop the other process, or give this streamer a file of its own in checkpoint.file.path",
 		)
 	}
 	return nil
@@ -260,7 +260,9 @@ func (s *FileStore) Close() error {
 // from trouble that may pass, such as a full disk.
 func explainFile(err error) error {
 	if errors.Is(err, fs.ErrPermission) || readOnly(err) {
-		return failure.Misconfigure(failure.Advise(err, "let the streamer's user write in that folder, or name another in checkpoint.file.path"))
+		return failure.Misconfigure(failure.Advise(
+			err, "let the streamer's user write to the folder of the checkpoint file, or name another file in checkpoint.file.path",
+		))
 	}
 	return err
 }

@@ -108,7 +108,7 @@ func TestFileStoreRefusesPaths(t *testing.T) {
 		},
 		"a missing folder": {
 			path:    "missing/position",
-			message: "its folder does not exist; fix: create it, or name another in checkpoint.file.path",
+			message: "its folder does not exist; fix: create the folder, or name another file in checkpoint.file.path",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -144,7 +144,7 @@ func TestFileStoreRefusesPaths(t *testing.T) {
 		folder := t.TempDir()
 		require.NoError(t, os.Chmod(folder, 0o500))
 		_, err := checkpoint.OpenFile(filepath.Join(folder, "position"))
-		assert.Contains(t, failure.Describe(err), "let the streamer's user write in that folder")
+		assert.Contains(t, failure.Describe(err), "let the streamer's user write to the folder")
 		assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
 	})
 }

@@ -45,7 +45,7 @@ func (s *KafkaStore) Load(ctx context.Context, id Identity) (Record, error) {
 func (s *KafkaStore) Former(ctx context.Context, id Identity) (Record, error) {
 	stored, err := s.log.Find(ctx, func(key []byte) bool { return id.renamed(string(key)) })
 	if err != nil {
-		return Record{}, fmt.Errorf("look for a checkpoint of another name in %s: %w", s.where(), err)
+		return Record{}, fmt.Errorf("look for a checkpoint under another name in %s: %w", s.where(), err)
 	}
 	return former([][]byte{stored}, id, s.where())
 }

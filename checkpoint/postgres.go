@@ -149,7 +149,7 @@ func (s *PostgresStore) Former(ctx context.Context, id Identity) (Record, error)
 		return s.explain(err)
 	})
 	if err != nil {
-		return Record{}, fmt.Errorf("look for a checkpoint of another name in %s: %w", s.where, err)
+		return Record{}, fmt.Errorf("look for a checkpoint under another name in %s: %w", s.where, err)
 	}
 	return former(stored, id, s.where)
 }
@@ -272,20 +272,20 @@ func (s *PostgresStore) explain(err error) error {
 		return failure.Refuse(
 			failure.Advise(
 				err,
-				"create it with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", s.table[:1].Sanitize(),
+				"create the schema with CREATE SCHEMA %s;, or name another table in checkpoint.postgres.table", s.table[:1].Sanitize(),
 			),
 		)
 	case undefinedTable:
 		return failure.Refuse(
 			failure.Advise(
-				fmt.Errorf("%w: it was there and has been dropped", err),
-				"restore it from a backup, or start again and decide on a position with `streamer checkpoint set`",
+				fmt.Errorf("%w: the checkpoint table existed and has been dropped", err),
+				"restore the table from a backup, or start again and decide on a position with `streamer checkpoint set`",
 			),
 		)
 	case undefinedColumn, wrongType, noUniqueKey, wrongObject:
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("%w: this is not a checkpoint table", err),
-			"name another in checkpoint.postgres.table",
+			"name another table in checkpoint.postgres.table",
 		))
 	case readOnlyTransaction:
 		return failure.Advise(

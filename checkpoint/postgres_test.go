@@ -184,7 +184,7 @@ func TestOpenPostgres(t *testing.T) {
 			dsn := pgtest.Shared(t).CreateDatabase(t)
 			execute(t, dsn, create)
 			_, err := checkpoint.OpenPostgres(t.Context(), dsn, table)
-			assert.Contains(t, failure.Describe(err), "this is not a checkpoint table; fix: name another in checkpoint.postgres.table", name)
+			assert.Contains(t, failure.Describe(err), "this is not a checkpoint table; fix: name another table in checkpoint.postgres.table", name)
 			require.ErrorContains(t, err, table)
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
 		}
@@ -192,7 +192,7 @@ func TestOpenPostgres(t *testing.T) {
 	t.Run("a missing schema is refused", func(t *testing.T) {
 		t.Parallel()
 		_, err := checkpoint.OpenPostgres(t.Context(), pgtest.Shared(t).CreateDatabase(t), "ops.position")
-		assert.Contains(t, failure.Describe(err), `create it with CREATE SCHEMA "ops";`)
+		assert.Contains(t, failure.Describe(err), `create the schema with CREATE SCHEMA "ops";`)
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	})
 	t.Run("a dropped table is refused", func(t *testing.T) {
@@ -201,10 +201,10 @@ func TestOpenPostgres(t *testing.T) {
 		store := openPostgres(t, dsn)
 		execute(t, dsn, "DROP TABLE "+table)
 		err := store.Save(t.Context(), record(100))
-		require.ErrorContains(t, err, "it was there and has been dropped")
+		require.ErrorContains(t, err, "the checkpoint table existed and has been dropped")
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 		_, err = store.Load(t.Context(), ours)
-		require.ErrorContains(t, err, "it was there and has been dropped")
+		require.ErrorContains(t, err, "the checkpoint table existed and has been dropped")
 	})
 }
 

@@ -244,7 +244,7 @@ func parse(stored []byte, where string) (Record, error) {
 	if version.Version > recordVersion {
 		return Record{}, refuse(
 			ErrFuture, where,
-			fmt.Sprintf("format %d, this streamer reads up to %d; run the newer version", version.Version, recordVersion),
+			fmt.Sprintf("format %d, but this streamer reads up to %d; run the newer version", version.Version, recordVersion),
 		)
 	}
 	if e.Checksum != checksum(e.Record) {
@@ -252,12 +252,12 @@ func parse(stored []byte, where string) (Record, error) {
 	}
 	var s storedRecord
 	if err := json.Unmarshal(e.Record, &s); err != nil || s.Version < 1 {
-		return Record{}, torn(where, "not the fields of a checkpoint")
+		return Record{}, torn(where, "the fields are not those of a checkpoint")
 	}
 	r := Record(s.recordFields)
 	var err error
 	if r.LSN, err = pglogrepl.ParseLSN(s.LSN); err != nil {
-		return Record{}, torn(where, "its position is not an LSN")
+		return Record{}, torn(where, "the position is not an LSN")
 	}
 	return r, nil
 }
@@ -275,7 +275,7 @@ func foreign(found, ours Identity, where string) error {
 		ErrForeign, where,
 		fmt.Sprintf(
 			"it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q; "+
-				"give streamers that share a store slots of different names, or each a file of its own; "+
+				"give streamers that share a store different slot names, or a file each; "+
 				"if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
 			found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot,
 		),
