@@ -127,7 +127,7 @@ func (d *Decoder) commit(c *cursor) error {
 		return errShort("commit")
 	}
 	if !d.inTransaction || start != d.event.Position.Commit || end < start {
-		return fmt.Errorf("commit at %s does not fit the transaction that began for %s", start, d.event.Position.Commit)
+		return fmt.Errorf("commit at %s does not match the transaction that began for %s", start, d.event.Position.Commit)
 	}
 	d.inTransaction = false
 	d.commitEnd = end
@@ -162,7 +162,7 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 	if count := int(c.uint16()); c.short {
 		return errShort("insert")
 	} else if count != len(r.columns) {
-		return fmt.Errorf("outbox row at %s has %d columns, its relation %d", d.event.Position, count, len(r.columns))
+		return fmt.Errorf("outbox row at %s has %d columns, but its relation has %d", d.event.Position, count, len(r.columns))
 	}
 	for i := range r.columns {
 		column := &r.columns[i]
@@ -191,5 +191,5 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 }
 
 func errShort(message string) error {
-	return fmt.Errorf("%s message of the server ends too early", message)
+	return fmt.Errorf("%s message from the server ends too early", message)
 }

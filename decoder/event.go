@@ -120,7 +120,7 @@ type PoisonError struct {
 }
 
 func (e *PoisonError) Error() string {
-	id := "of unknown id"
+	id := "with unknown id"
 	if e.EventID != "" {
 		id = fmt.Sprintf("%q", e.EventID)
 	}

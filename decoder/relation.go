@@ -106,7 +106,7 @@ func (d *Decoder) relationMessage(c *cursor) error {
 				"outbox table %s.%s was renamed to %s.%s in the transaction committing at %s",
 				d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit,
 			),
-			"name it in outbox.table, or rename it back",
+			"set outbox.table to the new name, or rename the table back",
 		))
 	}
 	r := &relation{outbox: outbox, named: named, columns: columns}
@@ -148,7 +148,7 @@ func (d *Decoder) plan(r *relation) error {
 				"outbox table %s.%s has no column %s as of the transaction committing at %s",
 				d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit,
 			),
-			"map the column's new name under outbox.columns, or bring it back",
+			"map the column's new name under outbox.columns, or restore the column",
 		))
 	}
 	return nil

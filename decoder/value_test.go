@@ -387,7 +387,7 @@ func TestPoisonedRow(t *testing.T) {
 
 	// A problem in an earlier column does not hide the ID.
 	err = row(map[string]any{"id": nil})
-	require.ErrorContains(t, err, "outbox row of unknown id at 0/64+2")
+	require.ErrorContains(t, err, "outbox row with unknown id at 0/64+2")
 	err = row(map[string]any{"tenant": "a\nb"})
 	require.ErrorContains(t, err, `column "tenant"`)
 	err = row(map[string]any{"aggregateid": "a\nb"})
