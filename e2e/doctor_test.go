@@ -121,7 +121,7 @@ func TestDoctorNoticesAServerWithoutRoom(t *testing.T) {
 	config.RuntimeParams["replication"] = "database"
 	other, err := pgconn.ConnectConfig(t.Context(), config)
 	require.NoError(t, err)
-	r.notices("warn", "server load", "others have taken 1 of max_wal_senders = 2", "max_wal_senders = 12")
+	r.notices("warn", "server load", "other clients take 1 of max_wal_senders = 2", "max_wal_senders = 12")
 	require.NoError(t, other.Close(t.Context()))
 
 	r.exec("alter table outbox set (autovacuum_enabled = false)")

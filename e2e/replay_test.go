@@ -275,7 +275,7 @@ func TestReplayFromTheTable(t *testing.T) {
 	}
 	output, code = r.command("replay", "--from-table", "--order-by", "id")
 	assert.Equal(t, 2, code, output)
-	oneSentence(t, code, output, "is uuid, which is in no order")
+	oneSentence(t, code, output, "is uuid, whose values have no order")
 	output, code = r.command("replay", "--from-table", "--from", "2999-01-01", "--set", "outbox.columns.time=created_at")
 	assert.Equal(t, 2, code, output)
 	output, code = r.command("replay", "--from-table", "--to", "2020-01-01", "--set", "outbox.columns.time=created_at")

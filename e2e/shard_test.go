@@ -73,7 +73,7 @@ func TestNumberOfShardsIsChanged(t *testing.T) {
 		}
 		from := r.setUp(count)
 		for _, p := range r.startShards([]string{"run"}, count) {
-			p.refused(exitRefused, "of another number of shards, has come to", "run that streamer with `--until "+from)
+			p.refused(exitRefused, "of another number of shards, has only come to", "run that streamer with `--until "+from)
 		}
 		for _, p := range r.startShards([]string{"run", "--until", from}, before) {
 			assert.Zero(t, p.code(), "it ends by itself")

@@ -116,7 +116,7 @@ func catchable(server Server, slot Slot) error {
 	case server.InStandby:
 		return &NoCatchUpError{"the server is a standby"}
 	case slot.Failover && server.SynchronizedStandbySlots != "":
-		return &NoCatchUpError{"the slot waits for synchronized_standby_slots, its copies would not"}
+		return &NoCatchUpError{"the slot waits for synchronized_standby_slots, but its copies would not"}
 	case slot.Active:
 		return fmt.Errorf("%w: slot %q", ErrSlotActive, slot.Name)
 	}
@@ -198,7 +198,7 @@ func (u *CatchUp) handedOut(l *lane, at place) (Message, error) {
 	u.received = max(u.received, u.reached)
 	mark := Message{Kind: Keepalive, LSN: u.reached}
 	if u.again = int64(at.confirmed) - int64(at.restart); u.again > u.division.again {
-		return mark, &NoCatchUpError{fmt.Sprintf("an open transaction makes the server decode %d MiB of its log again each time", u.again>>20)}
+		return mark, &NoCatchUpError{fmt.Sprintf("an open transaction makes the server decode %d MiB of WAL again each time", u.again>>20)}
 	}
 	if len(u.queue) > 1 && at.confirmed < l.end {
 		// The limit of messages cut the stretch short: its rest comes first.

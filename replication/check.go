@@ -46,7 +46,7 @@ func CheckServer(s Server, c Config) []Finding {
 	if s.WALLevel != "logical" {
 		found = append(found, Finding{
 			true,
-			fmt.Sprintf("wal_level of the server is %q, logical decoding needs \"logical\"", s.WALLevel),
+			fmt.Sprintf("wal_level of the server is %q, but logical decoding needs \"logical\"", s.WALLevel),
 			"ALTER SYSTEM SET wal_level = 'logical' and restart PostgreSQL (on Amazon RDS: rds.logical_replication = 1)",
 		})
 	}
@@ -108,13 +108,13 @@ func CheckSlot(slot Slot, s Server) []Finding {
 	}
 	switch {
 	case slot.Type != "logical":
-		fatal("choose another postgres.slot, or drop this one and run `streamer setup`", "is a %s slot, not a logical one", slot.Type)
+		fatal("choose another postgres.slot, or drop this slot and run `streamer setup`", "is a %s slot, not a logical one", slot.Type)
 	case slot.Plugin != "pgoutput":
-		fatal("choose another postgres.slot, or drop this one and run `streamer setup`", "uses the output plugin %q, not pgoutput", slot.Plugin)
+		fatal("choose another postgres.slot, or drop this slot and run `streamer setup`", "uses the output plugin %q, not pgoutput", slot.Plugin)
 	case slot.Database != s.Database:
 		fatal(
-			"connect to that database, or choose another postgres.slot",
-			"belongs to database %q, postgres.dsn names %q",
+			"name the slot's database in postgres.dsn, or choose another postgres.slot",
+			"belongs to database %q, but postgres.dsn names %q",
 			slot.Database, s.Database,
 		)
 	case slot.Temporary:
@@ -125,14 +125,14 @@ func CheckSlot(slot Slot, s Server) []Finding {
 			why = "wal_status " + slot.WALStatus
 		}
 		fatal(
-			"delete nothing from the outbox table, and begin again: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), "+
+			"delete nothing from the outbox table, and start over: 1. SELECT pg_drop_replication_slot("+quoteLiteral(slot.Name)+"), "+
 				"2. `streamer setup`, 3. `streamer checkpoint set slot --yes`, 4. `streamer run`, "+
-				"and beside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
-			"is lost (%s): what was committed after %s is not in the log any more",
+				"and alongside it 5. `streamer replay --missing` (docs/how-to/slot-lost.md)",
+			"is lost (%s): what was committed after %s is no longer in the WAL",
 			why, slot.Confirmed,
 		)
 	case slot.TwoPhase:
-		fatal("drop it and run `streamer setup`", "has two_phase on: prepared transactions would be published before they commit")
+		fatal("drop the slot and run `streamer setup`", "has two_phase on: prepared transactions would be published before they commit")
 	}
 	return found
 }
@@ -145,18 +145,18 @@ func CheckPosition(checkpoint LSN, slot Slot) []Finding {
 		return []Finding{{
 			true,
 			fmt.Sprintf(
-				"the checkpoint %s is ahead of the server, whose log ends at %s: this server does not have everything that was published",
+				"the checkpoint %s is ahead of the server, whose WAL ends at %s: this server does not have everything that was published",
 				checkpoint, slot.Flushed,
 			),
-			"it was restored from a backup or failed over to a standby that lagged; " +
-				"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`: " +
+				"the server was restored from a backup or failed over to a standby that lagged",
 		}}
 	case checkpoint < slot.Confirmed:
 		return []Finding{{
 			true,
 			fmt.Sprintf(
 				"slot %q begins at %s, after the checkpoint %s: events committed between the two would be skipped; "+
-					"the slot was re-created or moved by someone else",
+					"the slot was re-created, or moved by another client",
 				slot.Name, slot.Confirmed, checkpoint,
 			),
 			"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, " +
@@ -178,8 +178,8 @@ func CheckPublished(last Position, slot Slot) []Finding {
 			"rows up to position %s were published, but the WAL of this server ends at %s: this server does not have everything that was published",
 			last, slot.Flushed,
 		),
-		"it was restored from a backup or failed over to a standby that lagged; " +
-			"compare the outbox table with Kafka, then decide with `streamer checkpoint set`",
+		"compare the outbox table with Kafka, then decide with `streamer checkpoint set`: " +
+			"the server was restored from a backup or failed over to a standby that lagged",
 	}}
 }
 
@@ -234,7 +234,7 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 		before = t.footing
 	}
 	if err == nil {
-		err = fmt.Errorf("description of table %s: it changes all the time", c.config.Table)
+		err = fmt.Errorf("description of table %s: it keeps changing", c.config.Table)
 	}
 	return Table{}, err
 }
@@ -322,13 +322,13 @@ func CheckTable(t Table, c Config) []Finding {
 	if !t.Exists {
 		return []Finding{{
 			true, fmt.Sprintf("outbox table %s does not exist", c.Table),
-			"create it (`streamer setup --print` shows the SQL), or name another in outbox.table",
+			"create the table (`streamer setup --print` shows the SQL), or name another in outbox.table",
 		}}
 	}
 	var found []Finding
 	if t.Persistence != "p" {
 		found = append(found, Finding{
-			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the log", c.Table),
+			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the WAL", c.Table),
 			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
 		})
 	}
@@ -336,7 +336,7 @@ func CheckTable(t Table, c Config) []Finding {
 		if !slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column }) {
 			found = append(found, Finding{
 				true, fmt.Sprintf("outbox table %s has no column %q", c.Table, column),
-				"add the column, or map another one under outbox.columns; it has " + columnNames(t.Columns),
+				"add the column, or map another one under outbox.columns; the table has " + columnNames(t.Columns),
 			})
 		}
 	}
@@ -377,7 +377,7 @@ func checkPublication(t Table, c Config) []Finding {
 		name, QuoteTable(c.Table), name, QuoteTable(c.Table),
 	)
 	if !t.Publication {
-		add(true, "create it before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
+		add(true, "create the publication before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
 		return found
 	}
 	if !t.Inserts {
@@ -402,13 +402,13 @@ func checkPublication(t Table, c Config) []Finding {
 	case filter == "":
 		add(
 			true, "choose another postgres.publication, and let `streamer setup` create it",
-			"has all rows of %s, and not those of shard %d of %d",
+			"publishes all rows of %s, not only those of shard %d of %d",
 			c.Table, c.Shard.Index, c.Shard.Count,
 		)
 	default:
 		add(
 			true, "choose another postgres.publication, and let `streamer setup` create it",
-			"has other rows of %s than those of shard %d of %d: WHERE %s",
+			"publishes rows of %s that are not those of shard %d of %d: WHERE %s",
 			c.Table, c.Shard.Index, c.Shard.Count, filter,
 		)
 	}
@@ -421,7 +421,7 @@ func checkPublication(t Table, c Config) []Finding {
 	if len(t.OtherActions) > 0 {
 		add(
 			false,
-			"ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs: it sees then that no row was left out",
+			"ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs, so that it sees that no row was left out",
 			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail",
 			strings.Join(t.OtherActions, ", "),
 		)

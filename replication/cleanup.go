@@ -107,7 +107,7 @@ func (c *Control) explainCleanup(err error) error {
 	case "42501":
 		return explainDenied(
 			described, err,
-			"GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions it must own them",
+			"GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions, the user must own them",
 		)
 	case "55P03":
 		return fmt.Errorf("%w: %w", ErrLocked, described)
@@ -135,7 +135,7 @@ func (c *Control) OldPartitions(
 	}
 	if key != "RANGE ("+column+")" && key != "RANGE ("+quoteIdentifier(column)+")" {
 		return nil, 0, failure.Refuse(failure.Advise(
-			fmt.Errorf("outbox table %s is not partitioned by range of %q (it is: %q)", c.config.Table, column, key),
+			fmt.Errorf("outbox table %s is not partitioned by range of %q (its partition key is %q)", c.config.Table, column, key),
 			"use outbox.cleanup.mode: delete",
 		))
 	}
@@ -201,7 +201,7 @@ func (c *Control) DropPartition(ctx context.Context, t Table, partition string) 
 			partition, t.OID,
 		).Scan(&is)
 		if err == nil && !is {
-			err = fmt.Errorf("%s is no partition of %s any more, and is left alone", partition, c.config.Table)
+			err = fmt.Errorf("%s is no longer a partition of %s and is left alone", partition, c.config.Table)
 		}
 		if err == nil {
 			_, err = tx.Exec(ctx, "drop table "+partition)

@@ -91,24 +91,24 @@ func CheckCondition(s Condition, c Config) []Finding {
 	if left := s.MaxSenders - s.Senders; left < spareSenders {
 		warn(
 			fmt.Sprintf("ALTER SYSTEM SET max_wal_senders = %d and restart PostgreSQL", s.MaxSenders+10),
-			"others have taken %d of max_wal_senders = %d: a streamer that was cut off may get none before the server has noticed",
+			"other clients take %d of max_wal_senders = %d: a streamer that was cut off may get none until the server has noticed",
 			s.Senders, s.MaxSenders,
 		)
 	}
 	if t := s.Oldest; t != nil && t.Age >= longTransaction {
-		warn(t.end(), "%s: the server keeps all of its log since then, and reads it again after each reconnect", t)
+		warn(t.end(), "%s: the server keeps all WAL since then, and reads it again after each reconnect", t)
 	}
 	if s.Clock.Abs() >= ClocksApart {
 		warn(
-			"synchronise both with NTP",
-			"the server's clock and ours are %s apart: lag in seconds and times of replays are wrong by that much",
+			"synchronise both clocks with NTP",
+			"the server's clock and this machine's are %s apart: lag in seconds and times of replays are wrong by that much",
 			s.Clock.Abs().Round(time.Second),
 		)
 	}
 	if s.Size >= largeTable {
 		warn(
 			"delete rows that are published: see outbox.cleanup, or docs/how-to/clean-up.md",
-			"outbox table %s takes %d GiB on disk, some %d rows",
+			"outbox table %s takes %d GiB on disk and has about %d rows",
 			c.Table, s.Size>>30, s.Rows,
 		)
 	}

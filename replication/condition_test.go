@@ -24,7 +24,7 @@ func TestCheckCondition(t *testing.T) {
 		"more slots than were": {func(s *Condition) { s.Slots = 12 }, []string{"0 of max_replication_slots = 10 are left"}},
 		"senders": {
 			func(s *Condition) { s.Senders = 9 },
-			[]string{"others have taken 9 of max_wal_senders = 10", "max_wal_senders = 20"},
+			[]string{"other clients take 9 of max_wal_senders = 10", "max_wal_senders = 20"},
 		},
 		"transaction": {
 			func(s *Condition) { s.Oldest = &Transaction{PID: 42, Age: time.Hour} },

@@ -200,7 +200,7 @@ func explainConnect(err error) error {
 		return failure.Misconfigure(
 			failure.Advise(
 				errors.New("connect to PostgreSQL: the server does not offer TLS"),
-				"enable ssl there or lower sslmode in postgres.dsn",
+				"enable ssl on the server, or lower sslmode in postgres.dsn",
 			),
 		)
 	}

@@ -17,7 +17,7 @@ import (
 // ErrPublicationSkipped corresponds to PostgreSQL 18's warning that the
 // publication did not exist at the point of the WAL that is being read (P-24).
 // The server would deliver nothing and go on.
-var ErrPublicationSkipped = errors.New("publication did not exist at this point of the log, its rows cannot be decoded")
+var ErrPublicationSkipped = errors.New("publication did not exist at this point of the WAL, its rows cannot be decoded")
 
 const writeTimeout = 10 * time.Second
 
@@ -50,7 +50,7 @@ func (f *feed) keepNotice(code string) {
 func (f *feed) noticed(body []byte) error {
 	var m pgproto3.NoticeResponse
 	if err := m.Decode(body); err != nil {
-		return fmt.Errorf("notice of the server: %w", err)
+		return fmt.Errorf("notice from the server: %w", err)
 	}
 	f.keepNotice(m.Code)
 	return f.notice
@@ -60,7 +60,7 @@ func (f *feed) noticed(body []byte) error {
 func serverError(body []byte) (*pgconn.PgError, error) {
 	var m pgproto3.ErrorResponse
 	if err := m.Decode(body); err != nil {
-		return nil, fmt.Errorf("error response of the server: %w", err)
+		return nil, fmt.Errorf("error response from the server: %w", err)
 	}
 	return pgconn.ErrorResponseToPgError(&m), nil
 }

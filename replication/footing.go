@@ -202,7 +202,7 @@ func (f footing) gap(now footing) string {
 	case f.Table != now.Table && f.SchemaEntry.passesTo(now.SchemaEntry) && f.Schema == now.Schema: // any table of the schema
 	case f.Table != now.Table:
 		if !f.swapped(now) {
-			return "another table has its name now, and it cannot be seen that names and publication changed in one transaction"
+			return "another table has its name now, and nothing shows that names and publication changed in one transaction"
 		}
 	case !slices.ContainsFunc(f.paths(), func(before version) bool { return slices.ContainsFunc(now.paths(), before.passesTo) }):
 		return "it was taken out and added again"

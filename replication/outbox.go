@@ -124,7 +124,7 @@ func (c *Control) logEnd(ctx context.Context) (LSN, error) {
 		"select (case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end)::text",
 	).Scan(&text)
 	if err != nil {
-		return 0, fmt.Errorf("end of the log: %w", err)
+		return 0, fmt.Errorf("end of the WAL: %w", err)
 	}
 	lsn, err := ParseLSN(text)
 	// At the end of a page the insert position is after the next page's header. No
@@ -201,7 +201,7 @@ func (c *Control) explainOutbox(err error) error {
 	case "42703":
 		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
 	case "55P03":
-		return failure.Advise(fmt.Errorf("%w: the table is being altered", described), "try again when that is done")
+		return failure.Advise(fmt.Errorf("%w: the table is being altered", described), "try again when the table has been altered")
 	}
 	return described
 }
@@ -223,8 +223,8 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	case q.OrderBy != "" && columnType(t, q.OrderBy) == "uuid":
 		return "", nil, failure.Misconfigure(
 			failure.Advise(
-				fmt.Errorf("column %q of %s is uuid, which is in no order", q.OrderBy, c.Table),
-				"name one that grows with time",
+				fmt.Errorf("column %q of %s is uuid, whose values have no order", q.OrderBy, c.Table),
+				"name a column that grows with time",
 			),
 		)
 	case q.OrderBy != "":

@@ -59,9 +59,9 @@ func CheckPartitionKey(k PartitionKey, c Config) []Finding {
 	}
 	return []Finding{{
 		false, fmt.Sprintf("outbox table %s is partitioned by %s, and %s may change that in an UPDATE: "+
-			"one that moves a row to another partition publishes its event again", c.Table, k.Key, who),
+			"an UPDATE that moves a row to another partition publishes its event again", c.Table, k.Key, who),
 		fmt.Sprintf(
-			"never change it in an UPDATE; to make sure of that, REVOKE UPDATE ON %s FROM %s",
+			"never change the partition key in an UPDATE; to make sure of that, REVOKE UPDATE ON %s FROM %s",
 			QuoteTable(c.Table), strings.Join(quoted, ", "),
 		),
 	}}

@@ -58,7 +58,7 @@ func (c *Control) explainPeek(err error) error {
 	switch sqlState(err) {
 	case "55006":
 		return fmt.Errorf(
-			"%w: %w: what it will publish can only be seen here while it is stopped; `streamer tail` shows what it has published",
+			"%w: %w: what that client will publish can only be seen here while it is stopped; `streamer tail` shows what was published",
 			ErrSlotActive, base,
 		)
 	case "42704", "55000":

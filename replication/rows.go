@@ -98,9 +98,9 @@ func checkStrays(t Table, c Config) []Finding {
 		case strayChild:
 			finding.Problem = fmt.Sprintf("table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, c.Table)
 			finding.Remedy = fmt.Sprintf(
-				"drop the trigger that routes rows to it, move what it holds that is not published into %s itself, "+
+				"drop the trigger that routes rows to %s, move its unpublished rows into %s itself, "+
 					"and ALTER TABLE %s NO INHERIT %s (docs/how-to/clean-up.md#a-table-split-by-inheritance)",
-				c.Table, stray.Name, QuoteTable(c.Table),
+				stray.Name, c.Table, stray.Name, QuoteTable(c.Table),
 			)
 		case strayForeign:
 			finding.Problem = fmt.Sprintf(

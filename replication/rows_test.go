@@ -93,6 +93,6 @@ func TestCleanupLeavesAttachedRows(t *testing.T) {
 	}
 	f.exec("DELETE FROM outbox", "ALTER TABLE outbox DETACH PARTITION \"full\"")
 	err = control.DropPartition(t.Context(), table, `public."full"`)
-	require.ErrorContains(t, err, `public."full" is no partition of public.outbox any more`)
+	require.ErrorContains(t, err, `public."full" is no longer a partition of public.outbox`)
 	assert.Zero(t, query[int](f, `SELECT count(*)::int FROM "full"`), "the table exists")
 }

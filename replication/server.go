@@ -190,7 +190,7 @@ func (c *Control) slotMissing() error {
 	return failure.Refuse(
 		failure.Advise(
 			fmt.Errorf("%w: slot %q does not exist", ErrSlotMissing, c.config.Slot),
-			"create it with `streamer setup`; if it existed before, accept the gap with "+
+			"create the slot with `streamer setup`; if it existed before, accept the gap with "+
 				"`streamer checkpoint set slot --yes`, start `streamer run`, and publish what was committed in between from "+
 				"the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
 		),

@@ -132,8 +132,8 @@ func explainCreate(what, who string, err error) error {
 		return failure.Refuse(failure.Advise(err, "run `streamer setup` as %s, or let them run what `streamer setup --print` shows", who))
 	case canceled:
 		return failure.Advise(
-			fmt.Errorf("%w: another session has a lock that this waits for", err),
-			"end it or wait for it, then run `streamer setup` again",
+			fmt.Errorf("%w: another session holds a lock that this waits for", err),
+			"end that session or wait for it, then run `streamer setup` again",
 		)
 	case "25006":
 		return failure.Misconfigure(
@@ -194,7 +194,7 @@ func (c *Control) explainSlot(ctx context.Context, waited time.Duration, err err
 		}
 		return failure.Advise(
 			fmt.Errorf("create slot %q: waited %s for running transactions to end: %s", c.config.Slot, waited.Round(time.Second), oldest),
-			"end it or wait for it, then run `streamer setup` again",
+			"end that transaction or wait for it, then run `streamer setup` again",
 		)
 	case "42501":
 		return failure.Refuse(failure.Advise(described, "ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
@@ -263,7 +263,7 @@ func (t Transaction) String() string {
 		who = fmt.Sprintf("prepared as %q (user %q, database %q)", t.Prepared, t.User, t.Database)
 	}
 	if t.Age == 0 {
-		return "a transaction " + who + ", running for a time that only a member of pg_read_all_stats may see"
+		return "a transaction " + who + ", running for a time that only members of pg_read_all_stats may see"
 	}
 	return fmt.Sprintf("a transaction %s, running for %s", who, t.Age.Round(time.Second))
 }

@@ -131,7 +131,7 @@ func TestSetupErrors(t *testing.T) {
 		require.NoError(t, control.Limit(t.Context(), 100*time.Millisecond))
 		err := control.CreatePublication(t.Context(), Table{})
 		f.exec("ROLLBACK")
-		require.ErrorContains(t, err, "has a lock")
+		require.ErrorContains(t, err, "holds a lock")
 		assert.Equal(t, failure.Transient, failure.ClassOf(err))
 	})
 }

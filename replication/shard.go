@@ -34,7 +34,7 @@ func (s Shard) filter(t Table) (string, error) {
 	hash := hashes[typ]
 	if hash == "" {
 		return "", failure.Refuse(fmt.Errorf(
-			"column %q is %s, which cannot be sharded by: it must be text, varchar, char, uuid or an integer",
+			"column %q is %s, which cannot be used for sharding: it must be text, varchar, char, uuid or an integer",
 			s.Column, columnType(t, s.Column),
 		))
 	}
@@ -72,7 +72,7 @@ func checkShard(s Server, c Config) []Finding {
 		return nil
 	}
 	return []Finding{{
-		true, fmt.Sprintf("PostgreSQL %s knows no row filters, so shard.count = %d is not possible", versionText(s.Version), c.Shard.Count),
+		true, fmt.Sprintf("PostgreSQL %s has no row filters, so shard.count = %d is not possible", versionText(s.Version), c.Shard.Count),
 		"update to PostgreSQL 15 or later, or remove shard.count",
 	}}
 }
@@ -131,10 +131,10 @@ func (c *Control) CheckFormerSlots(ctx context.Context, s Succession) ([]Finding
 
 func (s Succession) tooEarly(name, confirmed string) Finding {
 	return Finding{
-		true, fmt.Sprintf("slot %q, of another number of shards, has come to %s only, and this one begins at %s: "+
+		true, fmt.Sprintf("slot %q, of another number of shards, has only come to %s, and this one begins at %s: "+
 			"later events would overtake those in between", name, confirmed, s.From),
 		fmt.Sprintf(
-			"run that streamer with `--until %s` first, or, if it is not needed, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)",
+			"run that streamer with `--until %s` first, or, if its slot is not needed, SELECT pg_drop_replication_slot(%s) (docs/how-to/shards.md)",
 			s.From, quoteLiteral(name),
 		),
 	}
@@ -142,10 +142,10 @@ func (s Succession) tooEarly(name, confirmed string) Finding {
 
 func (s Succession) tooLate(name, confirmed string) Finding {
 	return Finding{
-		true, fmt.Sprintf("slot %q, of another number of shards, is at %s, and this one goes on from %s: "+
+		true, fmt.Sprintf("slot %q, of another number of shards, is at %s, and this one continues from %s: "+
 			"what was published from that slot in between would be published again", name, confirmed, s.From),
 		fmt.Sprintf(
-			"if it was only set up and nothing was published from it, start with `--until %s`, or SELECT pg_drop_replication_slot(%s); "+
+			"if that slot was only set up and nothing was published from it, start with `--until %s`, or SELECT pg_drop_replication_slot(%s); "+
 				"if this number of shards was used before, follow \"Back to a former number\" in docs/how-to/shards.md",
 			confirmed, quoteLiteral(name),
 		),

@@ -90,7 +90,7 @@ func (s *Stream) start(ctx context.Context, server Server, start LSN) error {
 	if here.SystemID != server.SystemID || here.Timeline != server.Timeline {
 		return failure.Advise(
 			fmt.Errorf(
-				"replication connection reached system %s timeline %d, the SQL connection system %s timeline %d",
+				"replication connection reached system %s timeline %d, but the SQL connection reached system %s timeline %d",
 				here.SystemID, here.Timeline, server.SystemID, server.Timeline,
 			),
 			"name a single server in postgres.dsn or set target_session_attrs=read-write",

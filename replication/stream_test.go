@@ -550,7 +550,7 @@ func TestStreamMessages(t *testing.T) {
 		"unknown copy data":        {frames: []frame{{'d', "x" + data.body}}, err: "unknown copy data message 'x'"},
 		"unknown message":          {frames: []frame{{'T', ""}}, err: "unexpected message of type 'T'"},
 		"broken error":             {frames: []frame{{'E', "S"}}, err: "error response"},
-		"broken notice":            {frames: []frame{{'N', "S"}}, err: "notice of the server"},
+		"broken notice":            {frames: []frame{{'N', "S"}}, err: "notice from the server"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

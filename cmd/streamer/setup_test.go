@@ -215,7 +215,7 @@ func TestSetupIsBlockedByALock(t *testing.T) {
 	require.NoError(t, err)
 	got := r.execute("setup", "--timeout", "1s")
 	assert.Equal(t, exitFailed, got.code)
-	assert.Contains(t, got.stderr, "another session has a lock")
+	assert.Contains(t, got.stderr, "another session holds a lock")
 	require.NoError(t, tx.Rollback(t.Context()))
 }
 

@@ -66,7 +66,7 @@ var _ = register(
 	fault{
 		name: "restored from a backup", group: postgresGroup, expect: refuses,
 		what:     "the server is restored from an older copy: its WAL ends before what was published",
-		says:     []string{`the checkpoint ` + position + ` is ahead of the server, whose log ends at ` + position},
+		says:     []string{`the checkpoint ` + position + ` is ahead of the server, whose WAL ends at ` + position},
 		postgres: own, forgets: true, judge: apartFromForgotten,
 		strike: (*run).restoreBackup,
 	},
