@@ -49,7 +49,7 @@ type observer interface {
 	Close()
 }
 
-// cluster is a connection to Kafka: a *router.Client.
+// cluster is a connection to Kafka: a *kafka.Client.
 type cluster interface {
 	TakeOver(ctx context.Context, transactionalID string) (owner, error)
 	Anonymous(context.Context) (owner, error)
@@ -64,7 +64,7 @@ type cluster interface {
 	Close()
 }
 
-// owner is the producer identity that writes: a *router.Owner.
+// owner is the producer identity that writes: a *kafka.Owner.
 type owner interface {
 	router.Cluster
 	Fence(context.Context, map[string][]int32) error
@@ -72,7 +72,7 @@ type owner interface {
 	Exhausted() bool
 }
 
-// compacted is a topic that holds checkpoints: a *router.CompactedTopic.
+// compacted is a topic that holds checkpoints: a *kafka.CompactedTopic.
 type compacted interface {
 	checkpoint.Log
 	Ensure(ctx context.Context, replicationFactor int) error

@@ -5,8 +5,8 @@
 //   - reading, from spans of offsets to whole topics
 //
 // It knows records but not their content. Events, outbox rows and streams
-// belong to package router, which writes. sarama does not leave these two
-// packages.
+// belong to package router, which writes. Only this package and package router
+// may import sarama.
 //
 // Start at [Client], which queries, and at [Owner], which may write.
 //
