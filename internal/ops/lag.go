@@ -18,8 +18,8 @@ type lag struct {
 func (m *Metrics) WatchLag(ask func() (behind time.Duration, known bool)) {
 	m.registry.MustRegister(&lag{ask: ask, about: prometheus.NewDesc(
 		"streamer_lag_seconds",
-		"How long ago the oldest commit was made that is not yet in Kafka; 0 when nothing is waiting. "+
-			"It grows while the server or Kafka is away. Only an instance that streams has it.",
+		"How long ago the oldest commit that is not yet in Kafka was made; 0 when nothing is waiting. "+
+			"It grows while the server or Kafka is unreachable. Only a streaming instance has it.",
 		nil, nil,
 	)})
 }

@@ -58,7 +58,7 @@ func NewMetrics(version string) *Metrics {
 	m.bytes = counter("bytes_produced_total", "Bytes of acknowledged record batches before compression.", "topic")
 	m.reconnects = counter("reconnects_total", "Sessions that ended with a transient error.").WithLabelValues()
 	m.skipped = counter("events_skipped_total", "Events that were read again after a reconnect and not published again.").WithLabelValues()
-	m.inBytes = gauge("in_flight_bytes", "Memory of events not yet acknowledged.").WithLabelValues()
+	m.inBytes = gauge("in_flight_bytes", "Memory taken by events not yet acknowledged.").WithLabelValues()
 	m.inEvents = gauge("in_flight_events", "Events not yet acknowledged.").WithLabelValues()
 	m.lastAck = gauge("last_ack_timestamp_seconds", "When the broker last acknowledged a batch.").WithLabelValues()
 	m.letters = counter("dead_letters_total", "Rows that could not be published and went to the dead letter topic.", "class")
@@ -66,14 +66,18 @@ func NewMetrics(version string) *Metrics {
 		"exactly_once",
 		"1 while other instances are kept out, so that nothing is repeated after a crash; 0 while that is not possible.",
 	).WithLabelValues()
-	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the log.", "slot")
+	m.lag = gauge("slot_lag_bytes", "WAL between the slot's confirmed position and the end of the WAL.", "slot")
 	m.retained = gauge("slot_retained_wal_bytes", "WAL that the slot keeps on the server's disk.", "slot")
 	m.safe = gauge(
 		"slot_safe_wal_bytes",
-		"WAL that can still be written before the slot is lost; there is none where max_slot_wal_keep_size sets no limit.",
+		"WAL that can still be written before the slot is lost; absent where max_slot_wal_keep_size sets no limit.",
 		"slot",
 	)
-	m.seen = gauge("slot_seen_timestamp_seconds", "When the server was last asked about the slot: what is said of it is as old.", "slot")
+	m.seen = gauge(
+		"slot_seen_timestamp_seconds",
+		"When the server was last asked about the slot; the other metrics of the slot are as old as that.",
+		"slot",
+	)
 	m.removed = counter(
 		"rows_removed_total",
 		"Rows of the outbox table that were removed after they had been published (outbox.cleanup).",
@@ -88,11 +92,14 @@ func NewMetrics(version string) *Metrics {
 	)
 	m.refusals = counter(
 		"produce_errors_total",
-		"Batches that a partition did not take; they are sent again, in order, where that can help.",
+		"Batches that a partition did not accept; they are sent again, in order, where that can help.",
 		"topic",
 	)
 	m.active = gauge("slot_active", "1 while a client reads the slot, itself or through copies.", "slot")
-	m.catchUp = gauge("catching_up", "1 while the log is read by SQL, far behind, through copies of the slot.").WithLabelValues()
+	m.catchUp = gauge(
+		"catching_up",
+		"1 while the streamer is far behind and reads the WAL by SQL, through copies of the slot.",
+	).WithLabelValues()
 	gauge("build_info", "1, labelled with the version.", "version").WithLabelValues(version).Set(1)
 	m.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "streamer_end_to_end_latency_seconds", Help: "From commit to acknowledgement, of the oldest event of each batch.",
