@@ -78,7 +78,7 @@ func appendPosition(b []byte, p replication.Position) []byte {
 	return binary.AppendUvarint(b, uint64(p.Ordinal))
 }
 
-var errEntry = errors.New("temporary file for the comparison: an entry is not what was written")
+var errEntry = errors.New("temporary file for the comparison: an entry differs from what was written")
 
 // decode reads an entry. Its ID is a view.
 func (e *entry) decode(b []byte) error {

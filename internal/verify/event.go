@@ -45,7 +45,7 @@ func (e *event) committed(recorded time.Time) time.Time {
 	return own
 }
 
-var errNoEvent = errors.New("record carries our stream's identity, but is no CloudEvent")
+var errNoEvent = errors.New("record carries the stream's identity, but is not a CloudEvent")
 
 // readHeaders reads the headers, which in binary mode hold everything but the
 // data. Extensions are added to others.

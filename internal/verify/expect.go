@@ -148,7 +148,7 @@ func split(template string) []piece {
 // call. For a row that cannot become an event, only the ID is known.
 func (e *Expectation) Row(values [][]byte) (*Row, error) {
 	if len(values) != len(e.rules.Columns) {
-		return nil, fmt.Errorf("row of %d values where %d were asked for", len(values), len(e.rules.Columns))
+		return nil, fmt.Errorf("row has %d values, but %d were requested", len(values), len(e.rules.Columns))
 	}
 	r := &e.row
 	if err := e.read(values); err != nil {

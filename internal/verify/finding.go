@@ -38,11 +38,11 @@ var kindNames = [kindCount]string{"missing", "altered", "out of order", "scatter
 var kindMeanings = [kindCount]string{
 	"committed and confirmed as published, but not in Kafka: lost, deleted there, or written before the slot existed",
 	"not what the outbox says, or not what was published first",
-	"behind an event that was committed later: consumers saw the newer one first",
-	"one key in several partitions: its events have no order any more (were partitions added, or the partitioner changed?)",
-	"the same event once more: consumers must deduplicate by source and id",
-	"in Kafka as ours, but not in the outbox: rolled back, invented, or deleted from the outbox since",
-	"carries our stream's identity but no event: someone else wrote or changed it",
+	"after an event that was committed later: consumers saw the newer one first",
+	"one key in several partitions: its events are no longer in order (were partitions added, or the partitioner changed?)",
+	"the same event again: consumers must deduplicate by source and id",
+	"in Kafka with the stream's identity, but not in the outbox: rolled back, invented, or deleted from the outbox since",
+	"carries the stream's identity but is not an event: not written by the streamer, or changed since",
 }
 
 // Kinds lists all kinds, worst first.
@@ -139,7 +139,7 @@ func (f Finding) because(b *strings.Builder) {
 	case f.Kind == Altered:
 		fmt.Fprintf(b, ": %s differ from the row", strings.Join(f.Differs, ", "))
 	case f.Kind == OutOfOrder:
-		fmt.Fprintf(b, ": behind %s at %s", f.OtherPosition, f.Other)
+		fmt.Fprintf(b, ": after %s at %s", f.OtherPosition, f.Other)
 	case f.Kind == Repeated && f.OtherPosition != f.Position:
 		fmt.Fprintf(b, ": first at %s as position %s", f.Other, f.OtherPosition)
 	case f.Kind == Repeated:

@@ -141,7 +141,7 @@ func readTruthLine(line []byte, header func(TruthHeader) error, visit func(*Row)
 	var h TruthHeader
 	if bytes.Contains(line, []byte(`"streamer_truth"`)) && json.Unmarshal(line, &h) == nil && h.Version != 0 {
 		if h.Version > truthVersion {
-			return fmt.Errorf("format %d, this streamer reads up to %d", h.Version, truthVersion)
+			return fmt.Errorf("format %d, but this streamer reads up to %d", h.Version, truthVersion)
 		}
 		return header(h)
 	}

@@ -66,7 +66,7 @@ func TestTruthFileErrors(t *testing.T) {
 	for name, c := range map[string]struct{ text, says string }{
 		"no JSON":            {`{"id":"1"}` + "\nhello", "line 2: not a line of a truth file"},
 		"no id":              {`{"topic":"t"}`, "line 1: not a line of a truth file"},
-		"a newer format":     {`{"streamer_truth":2}`, "format 2, this streamer reads up to 1"},
+		"a newer format":     {`{"streamer_truth":2}`, "format 2, but this streamer reads up to 1"},
 		"a wrong hash":       {`{"id":"1","payload_sha256":"12"}`, `line 1: event "1": payload_sha256`},
 		"a wrong sequence":   {`{"id":"1","sequence":"12"}`, `sequence "12"`},
 		"a line without end": {`{"id":"` + strings.Repeat("x", longestTruth) + `"}`, "too long"},
