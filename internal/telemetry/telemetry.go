@@ -86,7 +86,7 @@ func parseHeaders(reveal func() (string, error)) (map[string]string, error) {
 	for pair := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(pair, "=")
 		if key = strings.TrimSpace(key); !ok || key == "" {
-			return nil, errors.New("not key=value pairs, separated by commas") // it may hold a secret
+			return nil, errors.New("not comma-separated key=value pairs") // it may hold a secret
 		}
 		headers[key] = strings.TrimSpace(value)
 	}
@@ -100,7 +100,7 @@ func (t *Telemetry) startTraces(ctx context.Context, c Config, headers map[strin
 	}
 	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(endpoint), otlptracehttp.WithHeaders(headers))
 	if err != nil {
-		return fmt.Errorf("exporter of traces: %w", err)
+		return fmt.Errorf("trace exporter: %w", err)
 	}
 	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(about))
 	t.stops = append(t.stops, provider.Shutdown)
@@ -115,7 +115,7 @@ func (t *Telemetry) startMetrics(ctx context.Context, c Config, headers map[stri
 	}
 	exporter, err := otlpmetrichttp.New(ctx, otlpmetrichttp.WithEndpointURL(endpoint), otlpmetrichttp.WithHeaders(headers))
 	if err != nil {
-		return fmt.Errorf("exporter of metrics: %w", err)
+		return fmt.Errorf("metric exporter: %w", err)
 	}
 	reader := metric.NewPeriodicReader(
 		exporter, metric.WithInterval(c.Interval),

@@ -163,6 +163,6 @@ func TestWrongHeaders(t *testing.T) {
 	c := config("http://127.0.0.1:1")
 	c.Headers = func() (string, error) { return "canary", nil }
 	_, err := Start(t.Context(), c)
-	require.ErrorContains(t, err, "otlp.headers: not key=value pairs")
+	require.ErrorContains(t, err, "otlp.headers: not comma-separated key=value pairs")
 	assert.NotContains(t, err.Error(), "canary")
 }
