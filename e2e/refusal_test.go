@@ -267,7 +267,7 @@ func accepted(cure func(*rig)) func(*rig) {
 		cure(r)
 		sentence := r.start().refused(exitRefused, "may have been out of publication",
 			"in no stream", "also below the checkpoint", "streamer checkpoint set 0/", "streamer replay --missing")
-		assert.NotContains(r.t, sentence, "is published, what was committed from there on")
+		assert.NotContains(r.t, sentence, "is published; what was committed from there on")
 		r.notices("FAIL", "publication", "may have been out of publication", "streamer replay --missing")
 		output, code := outcome(r.t, r.folder, os.Environ(), append([]string{"checkpoint", "set", "slot", "--yes"}, r.arguments()...)...)
 		require.Equal(r.t, 0, code, output)

@@ -300,7 +300,7 @@ func (p *Producer) loggedLocked(part *partition, b *Batch) {
 	w := run{base: b.sending.offset, end: b.sending.offset + int64(b.count()), last: b.last}
 	again := part.suspect != nil // it may have been written before the batches after it
 	if before := part.log.end; part.log.add(w) > 0 && !again {
-		p.log.Error("log of a partition has gone back: the broker has lost acknowledged events, or the topic was deleted and created again",
+		p.log.Error("end of a partition has moved back: the broker has lost acknowledged events, or the topic was deleted and created again",
 			"topic", part.topic.name, "partition", part.id, "ended_at", before, "goes_on_at", w.base)
 	}
 }

@@ -146,7 +146,7 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 }
 
 // errNoDeadLetter means that a record is something else.
-var errNoDeadLetter = errors.New("record is no dead letter of this streamer")
+var errNoDeadLetter = errors.New("record is not a dead letter of this streamer")
 
 // ParseDeadLetter reads a dead letter back.
 func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLetter, error) {

@@ -103,7 +103,7 @@ func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
 }
 
 // errGone means that retention was faster than the operator.
-var errGone = errors.New("record is not in the topic any more")
+var errGone = errors.New("record is no longer in the topic")
 
 // Open reads a dead letter with its whole content.
 func (l Letter) Open(ctx context.Context, c *kafka.Client) (DeadLetter, []RawHeader, error) {

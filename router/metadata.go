@@ -169,7 +169,7 @@ func (p *Producer) admit(t *topic, count int) (FoundTopic, error) {
 		return found, nil
 	}
 	if known {
-		return found, fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(found.Partitions))
+		return found, fmt.Errorf("%w: topic %q has %d partitions, but had %d", errGrownSince, t.name, count, len(found.Partitions))
 	}
 	admitted, err := p.cluster.Admit(t.name, count)
 	found = newTopicOf(admitted)
@@ -371,12 +371,12 @@ func (p *Producer) grow(t *topic) bool {
 				"topic %q has grown from %d to %d partitions and kafka.on_partition_change is stop: keys would move",
 				t.name, len(t.partitions), count,
 			),
-			"start again to accept that",
+			"start the streamer again to accept the new partitions",
 		)))
 		return false
 	}
 	if p.config.Passage.resuming() {
-		p.failLocked(fmt.Errorf("%w: topic %q has %d partitions, it had %d", errGrownSince, t.name, count, len(t.partitions)))
+		p.failLocked(fmt.Errorf("%w: topic %q has %d partitions, but had %d", errGrownSince, t.name, count, len(t.partitions)))
 		return false
 	}
 	for _, part := range t.partitions {

@@ -168,7 +168,7 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, 
 		whole := w.Rerouted || w.Scattered != nil && w.Scattered(topic) || marks.Mixed || len(marks.Offsets) != described.Partitions
 		t := FoundTopic{ID: described.ID, Partitions: make([]FoundPartition, described.Partitions)}
 		if marks.ID != "" && marks.ID == described.ID && described.Partitions < len(marks.Offsets) {
-			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker is behind",
+			return nil, nil, fmt.Errorf("metadata of topic %q names %d of %d partitions: the broker lags behind",
 				topic, described.Partitions, len(marks.Offsets))
 		}
 		same := marks.ID == "" || described.ID == "" || marks.ID == described.ID
@@ -198,7 +198,7 @@ func (w *reading) plan(ctx context.Context) (prefixes, scattered []*kafka.Span, 
 // topic may come back. It is reported as a gap only the first time.
 func (w *reading) miss(topic string, marks Marks) {
 	if !marks.Missing {
-		w.gap("topic %q does not exist any more", topic)
+		w.gap("topic %q no longer exists", topic)
 	}
 	marks.Missing, marks.Mixed = true, marks.Mixed || w.Rerouted
 	w.found.Missing[topic] = marks
@@ -209,7 +209,7 @@ func (w *reading) miss(topic string, marks Marks) {
 func (w *reading) readFrom(part kafka.TopicPartition, mark, oldest, newest int64) int64 {
 	switch {
 	case mark > newest:
-		w.gap("the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost acknowledged events",
+		w.gap("topic %q partition %d ends at offset %d, although it had ended at %d: the broker has lost acknowledged events",
 			part.Topic, part.Partition, newest, mark)
 		return oldest
 	case mark < oldest:
@@ -277,7 +277,7 @@ func (w *reading) readScattered(ctx context.Context, spans []*kafka.Span) error 
 		w.found.Topics[s.Topic] = t
 	}
 	if overflow {
-		w.gap("more than %d events lie above the checkpoint in topics whose routing has changed", w.most)
+		w.gap("more than %d events are above the checkpoint in topics whose routing has changed", w.most)
 		clear(w.found.Published)
 		w.last = Landmark{}
 	}

@@ -44,7 +44,7 @@ func TestReadBackMissingTopic(t *testing.T) {
 	found := s.readBack(readBackOf(marks))
 	assert.NotContains(t, found.Topics, "gone")
 	require.Len(t, found.Gaps, 1)
-	assert.Contains(t, found.Gaps[0], `topic "gone" does not exist`)
+	assert.Contains(t, found.Gaps[0], `topic "gone" no longer exists`)
 	gone.Missing = true
 	assert.Equal(t, map[string]Marks{"gone": gone}, found.Missing)
 

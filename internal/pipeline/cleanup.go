@@ -59,7 +59,7 @@ func keepHouse(ctx context.Context, g ground, f *flow, source replication.Config
 			return
 		}
 		if !errors.Is(err, replication.ErrLocked) {
-			g.log.Warn("outbox table could not be cleaned up; the stream goes on", "table", source.Table, "err", err)
+			g.log.Warn("outbox table could not be cleaned up; streaming continues", "table", source.Table, "err", err)
 		}
 		if !wait.For(ctx, g.config.Cleanup.Interval) {
 			return
@@ -140,7 +140,7 @@ func (c *cleaner) dropPartitions(ctx context.Context, t replication.Table) (more
 		if err := timed(ctx, func(ctx context.Context) error { return c.control.DropPartition(ctx, t, partition) }); err != nil {
 			return false, err
 		}
-		c.log.Info("partition of the outbox table dropped, all of its rows were published", "partition", partition)
+		c.log.Info("partition of the outbox table dropped: all of its rows were published", "partition", partition)
 	}
 	return false, nil
 }

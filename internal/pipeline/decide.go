@@ -118,8 +118,8 @@ func choose(position string, slot replication.Slot) (replication.LSN, error) {
 	}
 	if lsn < slot.Confirmed || lsn > slot.Flushed {
 		return 0, failure.Refuse(fmt.Errorf(
-			"slot %q can start from %s, its confirmed position, up to %s, the end of the log; %s is outside: "+
-				"what lies below can only be published from the outbox table",
+			"slot %q can start between %s, its confirmed position, and %s, the end of the WAL, but not at %s: "+
+				"what was committed earlier can only be published from the outbox table",
 			slot.Name, slot.Confirmed, slot.Flushed, lsn,
 		))
 	}

@@ -340,7 +340,7 @@ func (f *flow) stop(deadline time.Time) error {
 	return settled
 }
 
-const unproven = "rows that are published have not reappeared in the stream, so the checkpoint could not follow"
+const unproven = "rows that are published have not reappeared in the stream, so the checkpoint could not advance"
 
 // owes reports whether rows were published in this process that no checkpoint
 // can cover before they have reappeared.

@@ -37,7 +37,7 @@ func (p *Pipeline) locate(ctx context.Context, err error) error {
 		return err
 	}
 	return &locatedError{err, fmt.Sprintf(
-		"everything committed before the checkpoint %s is published, what was committed from there on is in question",
+		"everything committed before the checkpoint %s is published; what was committed from there on is in question",
 		last.LSN,
 	)}
 }

@@ -245,9 +245,9 @@ func (p *Pipeline) stopped() error {
 	switch left := p.left; {
 	case left == nil:
 	case left.inFlight > 0:
-		return &DrainError{Events: left.inFlight, Cause: "the producer has ended, and no other could be had"}
+		return &DrainError{Events: left.inFlight, Cause: "the producer has ended and could not be replaced"}
 	case left.unsaved > 0:
-		return &DrainError{Unsaved: left.unsaved, Cause: "no connection to Kafka could be had"}
+		return &DrainError{Unsaved: left.unsaved, Cause: "no connection to Kafka could be made"}
 	}
 	return nil
 }

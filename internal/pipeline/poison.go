@@ -75,5 +75,6 @@ func withWayPast(err error) error {
 // passOver reports that a row is left out of a replay.
 func (g ground) passOver(class router.PoisonClass, err error, where ...any) {
 	g.config.Metrics.DeadLetter(string(class))
-	g.log.Warn("row cannot be published again and is passed over", append(where, "class", string(class), "reason", router.Reason(err))...)
+	where = append(where, "class", string(class), "reason", router.Reason(err))
+	g.log.Warn("row cannot be published in the replay and is passed over", where...)
 }

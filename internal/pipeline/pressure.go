@@ -66,7 +66,7 @@ func (p *pressure) end() {
 	if p.warned {
 		p.warned = false
 		p.state.set(Streaming, "")
-		p.log.Info("reading goes on")
+		p.log.Info("reading resumed")
 	}
 }
 

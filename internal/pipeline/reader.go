@@ -41,7 +41,7 @@ const (
 )
 
 // errSwitch ends a session so that another reader continues from its position.
-var errSwitch = errors.New("change of the reader")
+var errSwitch = errors.New("switch to another reader")
 
 // reader is one way to read the WAL from a position. One goroutine owns it.
 // Only Wake may be called from others.

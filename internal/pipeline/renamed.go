@@ -33,9 +33,9 @@ func CheckRenamed(ctx context.Context, control databases, store checkpoint.Reade
 	quote := replication.QuoteIdentifier
 	return failure.Refuse(failure.Advise(
 		fmt.Errorf("database %q was called %q when the checkpoint %s of slot %q was stored: "+
-			"a stream of the new name would repeat what was published after the slot's position",
+			"streaming under the new name would repeat what was published after the slot's position",
 			id.Database, former.Database, former.LSN, id.Slot),
-		"rename it back (ALTER DATABASE %s RENAME TO %s), or go on under the new name with "+
+		"rename the database back (ALTER DATABASE %s RENAME TO %s), or continue under the new name with "+
 			"`streamer checkpoint set %[3]s --yes`, which may repeat what was published after %[3]s",
 		quote(id.Database), quote(former.Database), former.LSN,
 	))

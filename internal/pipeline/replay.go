@@ -42,10 +42,10 @@ type Replay struct {
 var (
 	// errComplete ends a session that has reached Config.Until, or has nothing
 	// left to publish.
-	errComplete = errors.New("everything that was asked for is published")
+	errComplete = errors.New("everything requested is published")
 	// errInterrupted ends a replay within a transaction because it was asked to
 	// stop. The rest is published when the replay continues.
-	errInterrupted = errors.New("replay is interrupted")
+	errInterrupted = errors.New("replay was interrupted")
 )
 
 const (
@@ -154,7 +154,7 @@ func (s *session) endAtUntil(at replication.LSN) error {
 func (s *session) complete() error {
 	if last, awaited := s.flow.passage.Furthest(); awaited {
 		return failure.Refuse(fmt.Errorf(
-			"rows up to %s are published, above --until %s: a streamer that begins there repeats them",
+			"rows up to %s are published, beyond --until %s: a streamer that begins there repeats them",
 			last, s.config.Until,
 		))
 	}

@@ -57,7 +57,7 @@ func (s *session) keepPast(ctx context.Context, config replication.Config) {
 			looked = time.Now()
 			if err := s.keepRewindSlot(ctx, config, past); err != nil && ctx.Err() == nil {
 				s.log.Warn(
-					"rewind slot is not as it should be: what can be replayed may be less than rewind.keep says",
+					"rewind slot could not be maintained: less WAL may be available for replays than rewind.keep asks for",
 					"slot", replication.RewindSlot(config.Slot), "err", err,
 				)
 			}
@@ -87,7 +87,7 @@ func (g ground) keepRewindSlot(ctx context.Context, config replication.Config, p
 		return err
 	case slot.Lost():
 		g.log.Error(
-			"rewind slot was lost, the past up to now can be replayed from the outbox table only; it begins anew",
+			"rewind slot was lost and is created again: the past up to now can only be replayed from the outbox table",
 			"slot", slot.Name, "wal_status", slot.WALStatus, "invalidation_reason", slot.InvalidationReason,
 		)
 		if err := rewind.DropSlot(ctx); err != nil {
@@ -124,7 +124,7 @@ func (g ground) makeRewindSlot(ctx context.Context, control, rewind *replication
 	}
 	g.config.Metrics.Rewind(slot)
 	g.log.Info(
-		"rewind slot created: the log from here on can be replayed",
+		"rewind slot created: WAL from here on can be replayed",
 		"slot", slot.Name, "lsn", slot.Confirmed.String(), "keep", g.config.Rewind.Keep.String(),
 	)
 	return nil

@@ -248,8 +248,8 @@ func (s *session) undecodable(kind decoder.Kind, err error, m replication.Messag
 
 // errUnderneath ends a flow whose checkpoint is not of the history being read.
 var errUnderneath = errors.New(
-	"rows that were never published lie below the checkpoint: this server was restored or promoted, " +
-		"and nothing was published from what it lacks",
+	"rows that were never published are below the checkpoint: this server was restored or promoted, " +
+		"and nothing was published from the WAL that it lacks",
 )
 
 // pass reports whether a row was dealt with before. A new row below the
@@ -451,7 +451,7 @@ func (s *session) drain(deadline time.Time, farewell bool) error {
 	}
 	if farewell {
 		if err := s.reader.Finish(time.Now().Add(finishTimeout)); err != nil {
-			s.log.Warn("replication stream did not end in good order; the checkpoint is stored", "err", err)
+			s.log.Warn("replication stream did not end cleanly; the checkpoint is stored", "err", err)
 		}
 		s.log.Info("checkpoint saved and confirmed", "lsn", confirmable.String())
 	}
@@ -465,7 +465,7 @@ func (s *session) handOver() error {
 		return err
 	}
 	if err := s.reader.Finish(time.Now().Add(handOverTimeout)); err != nil {
-		return fmt.Errorf("change of the reader: %w", err)
+		return fmt.Errorf("switch to another reader: %w", err)
 	}
 	return errSwitch
 }

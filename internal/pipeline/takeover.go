@@ -108,7 +108,7 @@ func (p *Pipeline) hold(ctx context.Context, h *holding, id checkpoint.Identity,
 		if !h.owner.Exhausted() {
 			break
 		}
-		p.log.Info("transactional id is used up, going on with the next one", "generation", h.generation+1)
+		p.log.Info("transactional id is used up, continuing with the next one", "generation", h.generation+1)
 		h.generation++
 		if err := p.becomeOwner(ctx, h, id); err != nil {
 			return err
@@ -150,7 +150,7 @@ func (h *holding) measure(ctx context.Context) error {
 		for id, mark := range t.Offsets {
 			if end, exists := ends[topic][int32(id)]; exists && end < mark {
 				h.gaps = append(h.gaps, fmt.Sprintf(
-					"the log of topic %q partition %d ends at %d, before %d, where it had ended: the broker has lost "+
+					"topic %q partition %d ends at offset %d, although it had ended at %d: the broker has lost "+
 						"acknowledged events, or the topic was deleted and created again",
 					topic, id, end, mark,
 				))
@@ -216,7 +216,7 @@ func (p *Pipeline) noteOwner(h *holding) {
 	id, epoch := h.owner.ID()
 	if !h.found && epoch > 0 && h.owner.Fences() && p.purpose.mark() == "" {
 		p.log.Error(
-			"no checkpoint is stored although this slot was streamed before: starting where the slot begins, events above that may be repeated",
+			"no checkpoint is stored although this slot was streamed before: starting where the slot begins, later events may be repeated",
 			"store", p.config.Checkpoint.Store,
 		)
 	}
@@ -226,7 +226,7 @@ func (p *Pipeline) noteOwner(h *holding) {
 		p.log.Warn("other instances cannot be kept out, events may be repeated after a crash", "reason", h.atLeastOnce)
 	case h.found && forgotten(h.stored, h.generation, id):
 		p.log.Warn(
-			"Kafka has forgotten the producer that was here before: if it still runs somewhere, frozen, it is not kept out",
+			"Kafka has forgotten the previous producer: an instance that is still frozen somewhere is not kept out",
 			"producer_id_before", h.stored.Producer.ID, "producer_id", id,
 		)
 	}

@@ -193,7 +193,7 @@ func (t *tenure) check(ctx context.Context) error {
 	findings := append(replication.CheckServer(t.server, t.source), replication.CheckTable(t.table, t.source)...)
 	for _, f := range findings {
 		if !f.Fatal {
-			t.log.Warn("server could be set up better", "problem", f.Problem, "remedy", f.Remedy)
+			t.log.Warn("server setup could be improved", "problem", f.Problem, "remedy", f.Remedy)
 		}
 	}
 	return replication.Refusal(findings)
@@ -246,7 +246,7 @@ func replayed(slot replication.Slot, lsn replication.LSN) error {
 	if !slot.InStandby || lsn <= slot.Flushed {
 		return nil
 	}
-	return fmt.Errorf("standby has replayed WAL up to %s, and not yet up to %s", slot.Flushed, lsn)
+	return fmt.Errorf("standby has replayed WAL up to %s, but not yet up to %s", slot.Flushed, lsn)
 }
 
 // resume continues from the checkpoint on the same connection.
@@ -269,7 +269,7 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 	}
 	if until := t.config.Until; until != 0 && r.LSN > until {
 		return failure.Refuse(fmt.Errorf(
-			"the checkpoint %s lies above --until %s: what commits between the two is published already: a streamer that begins at %s repeats it",
+			"the checkpoint %s is after --until %s: what was committed between the two is published, and a streamer that begins at %s repeats it",
 			r.LSN, until, until,
 		))
 	}
@@ -279,8 +279,8 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 	err := replication.Refusal(t.control.gap(r.Publication, t.table))
 	if err != nil { // the stream continued while the table was out of the publication
 		err = &locatedError{err, fmt.Sprintf(
-			"what was committed while it was out is in question, also below the checkpoint: to go on from there, "+
-				"`streamer checkpoint set %s --yes`",
+			"rows committed while it was out are in question, also below the checkpoint: to continue from there, "+
+				"run `streamer checkpoint set %s --yes`",
 			r.LSN,
 		)}
 	}
@@ -355,7 +355,7 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 		// that this server does not have.
 		if r.LSN > slot.Flushed {
 			t.log.Warn(
-				"WAL of this server ends before the checkpoint, nothing was published from what it lacks",
+				"WAL of this server ends before the checkpoint, but nothing was published from the WAL that it lacks",
 				"checkpoint", r.LSN.String(), "wal_end", slot.Flushed.String(), "lsn", slot.Confirmed.String(),
 			)
 			r.LSN = slot.Confirmed
@@ -404,7 +404,7 @@ func (t *tenure) slot(ctx context.Context) (replication.Slot, error) {
 	if t.server.InStandby && (errors.Is(err, replication.ErrSlotMissing) || slot.Synced) {
 		return slot, failure.Retry(failure.Advise(
 			fmt.Errorf("%w: slot %q", errStandby, t.source.Slot),
-			"if it stays one, name the primary in postgres.dsn, or add target_session_attrs=read-write",
+			"if the server stays a standby, name the primary in postgres.dsn, or add target_session_attrs=read-write",
 		))
 	}
 	if err != nil {

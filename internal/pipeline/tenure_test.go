@@ -245,7 +245,7 @@ func TestTableLeavesThePublication(t *testing.T) {
 		s.world.mu.Unlock()
 		after, err := s.exit()
 		assert.Equal(s, failure.Refused, failure.ClassOf(err))
-		assert.Contains(s, err.Error(), "rows committed between 0/2040, when it was last seen in order, and 0/2040 are in question")
+		assert.Contains(s, err.Error(), "rows committed between 0/2040, when the last check passed, and 0/2040 are in question")
 		assert.GreaterOrEqual(s, after, 12*time.Second, "the table is checked every 6 s")
 		assert.Less(s, after, 13*time.Second)
 	})

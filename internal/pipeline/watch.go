@@ -77,7 +77,7 @@ func (t *tenure) inspect(ctx context.Context, o observer, slot replication.Slot)
 	}
 	if err := replication.Refusal(findings); err != nil {
 		return &locatedError{err, fmt.Sprintf(
-			"rows committed between %s, when it was last seen in order, and %s are in question",
+			"rows committed between %s, when the last check passed, and %s are in question",
 			t.inspected, slot.Flushed,
 		)}
 	}

@@ -67,7 +67,7 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("checkpoint topic %q: %w", t.name, err),
-			"grant the streamer's principal Create, Describe, Read and Write on it, or create it beforehand",
+			"grant the streamer's principal Create, Describe, Read and Write on the topic, or create it beforehand",
 		))
 	}
 	if err != nil {
@@ -75,15 +75,15 @@ func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) erro
 	}
 	if count, err := t.client.Partitions(t.name); err == nil && count != 1 {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("checkpoint topic %q has %d partitions, it must have one", t.name, count),
-			"name another in checkpoint.kafka.topic",
+			fmt.Errorf("checkpoint topic %q has %d partitions, but must have one", t.name, count),
+			"name another topic in checkpoint.kafka.topic",
 		))
 	}
 	policy, err := t.client.TopicSetting(t.name, "cleanup.policy")
 	if err == nil && !strings.Contains(policy, "compact") {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("checkpoint topic %q has cleanup.policy=%s and would forget checkpoints", t.name, policy),
-			"set cleanup.policy=compact",
+			"set cleanup.policy=compact on the topic",
 		))
 	}
 	return nil // the policy is visible only with the DescribeConfigs permission
@@ -103,7 +103,7 @@ func (t *CompactedTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 func (t *CompactedTopic) Find(ctx context.Context, matches func(key []byte) bool) ([]byte, error) {
 	last, err := t.find(ctx, matches)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) && failure.ClassOf(err) != failure.Refused {
-		err = failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on it"))
+		err = failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on the topic"))
 	}
 	return last, err
 }

@@ -341,7 +341,7 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 		return code, nil
 	})
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(failure.Advise(fmt.Errorf("%s%w", at, err), "grant the streamer's principal Describe, Read and Write on it"))
+		return failure.Refuse(failure.Advise(fmt.Errorf("%s%w", at, err), "grant the streamer's principal Describe, Read and Write on the topic"))
 	}
 	if err != nil {
 		return fmt.Errorf("%s%w", at, err)
@@ -374,7 +374,7 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 		}
 		if !wait.wait(ctx) {
 			if errors.Is(err, sarama.ErrConcurrentTransactions) {
-				err = fmt.Errorf("%w: the one before does not end while a partition of it has no leader", err)
+				err = fmt.Errorf("%w: the previous transaction does not end while one of its partitions has no leader", err)
 			}
 			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
 		}

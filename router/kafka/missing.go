@@ -102,7 +102,7 @@ func readTopics(response *sarama.MetadataResponse, described map[string]Topic) e
 		case sarama.ErrTopicAuthorizationFailed:
 			return failure.Refuse(failure.Advise(
 				fmt.Errorf("topic %q: %w", t.Name, t.Err),
-				"grant the streamer's principal Describe, Read and Write on it",
+				"grant the streamer's principal Describe, Read and Write on the topic",
 			))
 		default:
 			return fmt.Errorf("metadata of topic %q: %w", t.Name, t.Err)

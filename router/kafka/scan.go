@@ -196,7 +196,7 @@ func (s *scan) step(ctx context.Context) error {
 		s.next = max(s.next, batch.LastOffset()+1)
 	}
 	if s.next == before {
-		return s.wait(ctx, errors.New("the broker answers with nothing"))
+		return s.wait(ctx, errors.New("the broker returns no records"))
 	}
 	s.progress = time.Now()
 	return nil
@@ -231,10 +231,10 @@ func (s *scan) jump(ctx context.Context) error {
 	if now.Start <= s.next {
 		return failure.Advise(
 			fmt.Errorf(
-				"read topic %q partition %d: it ended at offset %d and ends at %d now: it was created again or truncated meanwhile",
+				"read topic %q partition %d: it ended at offset %d and now ends at %d: it was created again or truncated meanwhile",
 				s.log.Topic, s.log.Partition, s.log.End, now.End,
 			),
-			"run this again",
+			"run the command again",
 		)
 	}
 	s.next, s.record.AfterGap = now.Start, true
@@ -262,7 +262,7 @@ func explainScan(topic string, err error) error {
 	}
 	err = fmt.Errorf("read topic %q: %w", topic, err)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on it"))
+		return failure.Refuse(failure.Advise(err, "grant the streamer's principal Describe and Read on the topic"))
 	}
 	return err
 }

@@ -154,7 +154,7 @@ func (s *Span) take(block *sarama.FetchResponseBlock, visit func(*Span, int64, *
 	case sarama.ErrTopicAuthorizationFailed:
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("read topic %q: %w", s.Topic, block.Err),
-			"grant the streamer's principal Describe and Read on it",
+			"grant the streamer's principal Describe and Read on the topic",
 		))
 	default:
 		return fmt.Errorf("read topic %q partition %d: %w", s.Topic, s.Partition, block.Err)

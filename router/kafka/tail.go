@@ -209,7 +209,7 @@ func (t *tail) answer(ctx context.Context, response *sarama.FetchResponse) (ok b
 			if errors.Is(block.Err, sarama.ErrTopicAuthorizationFailed) {
 				return false, failure.Refuse(failure.Advise(
 					fmt.Errorf("read topic %q: %w", topic, block.Err),
-					"grant the streamer's principal Describe and Read on it",
+					"grant the streamer's principal Describe and Read on the topic",
 				))
 			}
 			ok = ok && block.Err == sarama.ErrNoError
