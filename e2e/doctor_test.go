@@ -144,10 +144,10 @@ func TestDoctorLooksAtTheRowsThatWait(t *testing.T) {
 	r.published(p, "o1", 1)
 	assert.Zero(t, p.stop())
 	output, _ := r.command("doctor")
-	assert.Contains(t, output, "waiting rows — 0 looked at")
+	assert.Contains(t, output, "waiting rows — 0 checked")
 	r.numbered("o1", 2)
 	output, _ = r.command("doctor")
-	assert.Contains(t, output, "waiting rows — 1 looked at, which can be published")
+	assert.Contains(t, output, "waiting rows — 1 checked, no problems")
 
 	r.insert("invoice", "i1", "t", "{}")
 	r.notices("FAIL", "waiting rows", `goes to topic "`+r.topic("invoice")+`", which does not exist`,
@@ -183,17 +183,17 @@ func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 	require.NoError(t, r.kafka.SetTopic(t.Context(), topic, "message.timestamp.type", "CreateTime"))
 	r.lines = append(r.lines, other)
 	output, _ = r.command("doctor")
-	assert.Contains(t, output, "clock of Kafka — not compared with ours: that takes message.timestamp.type=LogAppendTime")
+	assert.Contains(t, output, "clock of Kafka — not compared with the streamer's: that needs message.timestamp.type=LogAppendTime")
 }
 
 func TestDoctorNoticesSlotsOfThePast(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
-	r.notices("warn", "rewind slot", "does not exist: nothing can be replayed", "the running streamer makes it", "rewind.keep=1h")
+	r.notices("warn", "rewind slot", "does not exist: nothing can be replayed", "start `streamer run`, which creates it", "rewind.keep=1h")
 	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.RewindSlot(r.slot))
 	r.notices("warn", "rewind slot", "but rewind.keep is 0s", "pg_drop_replication_slot")
 	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.ReplaySlot(r.slot))
-	r.notices("warn", "replay", "one was interrupted", "--discard")
+	r.notices("warn", "replay", "a replay was interrupted", "--discard")
 	output, _ := r.command("status")
 	assert.Contains(t, output, replication.RewindSlot(r.slot))
 	assert.Contains(t, output, replication.ReplaySlot(r.slot)+", interrupted")

@@ -39,11 +39,11 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 		return
 	case !found:
 		d.say(Warned, what, "does not exist, and kafka.topics.create is false: "+
-			"the first row that cannot be published stops the streamer", "`streamer setup` creates it")
+			"the first row that cannot be published stops the streamer", "create it with `streamer setup`")
 		return
 	}
 	if !d.deadLetterSettings(client, topic, what, outputs) {
-		d.say(Fine, what, "exists, keeps what it is given, and takes larger records than the output topics", "")
+		d.say(Fine, what, "exists, keeps its records, and accepts larger records than the output topics", "")
 	}
 	letters, err := router.Letters(ctx, client, topic, site.Mapping(d.cfg.Outbox).Columns)
 	if err != nil {
@@ -57,8 +57,8 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 		}
 	}
 	if open > 0 {
-		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published, to be decided about",
-			console.Counted(open, "row"), topic), "`streamer dead-letters list` shows them")
+		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published: decision pending",
+			console.Counted(open, "row"), topic), "list them with `streamer dead-letters list`, and retry or drop them")
 		return
 	}
 	d.say(Fine, "dead letters", "none waits for a decision", "")
@@ -73,12 +73,12 @@ func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, ou
 		warnedOf = true
 	}
 	if policy, err := client.TopicSetting(topic, "cleanup.policy"); err == nil && strings.Contains(policy, "compact") {
-		warn("cleanup.policy="+policy+": of several dead letters of one aggregate ID only the last is kept", "set cleanup.policy=delete")
+		warn("cleanup.policy="+policy+": if an aggregate ID has several dead letters, only the last one is kept", "set cleanup.policy=delete")
 	}
 	if retention, ok := settingOf(client, topic, "retention.ms"); ok && retention >= 0 && retention < shortestRetention.Milliseconds() {
 		kept := time.Duration(retention) * time.Millisecond
-		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, whether or not "+
-			"they have been decided about", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
+		warn(fmt.Sprintf("retention.ms=%d: rows are deleted %s after they became dead letters, "+
+			"decided about or not", retention, console.Age(kept)), "set retention.ms to 7 days or more, or to -1")
 	}
 	own, ok := settingOf(client, topic, "max.message.bytes")
 	if !ok {
@@ -87,8 +87,8 @@ func (d *doctor) deadLetterSettings(client *kafka.Client, topic, what string, ou
 	for _, output := range outputs {
 		if largest, ok := settingOf(client, output, "max.message.bytes"); ok && own <= largest {
 			warn(fmt.Sprintf("max.message.bytes=%d is not larger than that of topic %q (%d): a row "+
-				"that is too large for the one is too large for the other, and stops the streamer", own, output, largest),
-				fmt.Sprintf("set it to %s, which is enough for outbox.max_row_bytes",
+				"that is too large for that topic is too large for this one too, and stops the streamer", own, output, largest),
+				fmt.Sprintf("set max.message.bytes to %s, which is enough for outbox.max_row_bytes",
 					site.DeadLetterSettings(d.cfg)["max.message.bytes"]))
 			break
 		}

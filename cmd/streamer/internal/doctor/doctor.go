@@ -25,9 +25,9 @@ type Command struct {
 // Help is shown by streamer doctor --help.
 func (Command) Help() string {
 	return `Checks everything that can be wrong before and while streaming, changes nothing, and
-goes on after a failure. Each line has a verdict (ok, warn or FAIL), what was looked at,
+continues after a failure. Each line has a verdict (ok, warn or FAIL), what was checked,
 what was found and, where needed, the remedy. Exit code 0: nothing failed. 2: the
-configuration is not valid. 3: something must be corrected or decided.
+configuration is not valid. 3: you must correct or decide something.
 
 Example:
   streamer doctor --config streamer.yaml`
@@ -176,9 +176,9 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	d.table = d.table.After(record.Publication)
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
-		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint of timeline %d",
+		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint is of timeline %d",
 			d.server.Timeline, record.Timeline),
-			"`streamer run` compares the two histories and refuses where they part before the checkpoint")
+			"start `streamer run`: it compares the two histories, and refuses if they diverge before the checkpoint")
 	}
 	slot := *d.slot
 	if now, err := d.flushed(ctx); err == nil {
@@ -188,8 +188,8 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	if found := replication.CheckMembership(record.Publication, d.table, c); len(found) > 0 {
 		d.findings(found, "publication", "")
 	}
-	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s lies between "+
-		"the slot (%s) and the end of the log (%s)", record.LSN, slot.Confirmed, slot.Flushed))
+	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s is between "+
+		"the slot (%s) and the end of the WAL (%s)", record.LSN, slot.Confirmed, slot.Flushed))
 }
 
 // storedCheckpoint also makes sure that the next checkpoint can be saved.
@@ -245,16 +245,17 @@ func (d *doctor) flushed(ctx context.Context) (replication.LSN, error) {
 
 func (d *doctor) endpoint(ctx context.Context) {
 	if d.cfg.HTTP.Listen == "" {
-		d.say(Warned, "HTTP endpoint", "http.listen is empty: health and metrics cannot be seen", "set http.listen")
+		d.say(Warned, "HTTP endpoint", "http.listen is empty: health and metrics are not served", "set http.listen")
 		return
 	}
 	health, err := status.AskHealth(ctx, d.cfg.HTTP.Listen)
 	switch {
 	case err != nil:
 		d.say(Warned, "running streamer", failure.Describe(err),
-			"start it with `streamer run`; if it has ended by itself, the last lines of its log say why; if it runs elsewhere, ask there")
+			"start it with `streamer run`; if it has exited by itself, the last lines of its log say why; "+
+				"if it runs on another machine, run `streamer doctor` there")
 	case !health.Ready:
-		d.say(Failed, "running streamer", status.DescribeHealth(health), "see its log")
+		d.say(Failed, "running streamer", status.DescribeHealth(health), "read its log")
 	default:
 		d.say(Fine, "running streamer", status.DescribeHealth(health), "")
 	}

@@ -19,7 +19,7 @@ func (d *doctor) kafka(ctx context.Context) {
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
 		d.say(Failed, "Kafka", failure.Describe(err),
-			"nothing is lost: what is not published stays in the server's log, which the slot keeps (docs/how-to/incidents.md)")
+			"see docs/how-to/incidents.md; nothing is lost: what is not published stays in PostgreSQL's WAL, which the slot keeps")
 		return
 	}
 	d.say(Fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")
@@ -76,11 +76,11 @@ func (d *doctor) requests(client *kafka.Client) {
 	const what = "Kafka's protocol"
 	switch lacking, err := client.Lacks(); {
 	case err != nil:
-		d.say(Warned, what, failure.Describe(err), "bring the broker back: its partitions are led by others, if they have replicas")
+		d.say(Warned, what, failure.Describe(err), "bring the broker back; meanwhile other brokers lead its partitions, if they have replicas")
 	case len(lacking) > 0:
-		d.say(Failed, what, "brokers do not know "+strings.Join(lacking, ", "), "Kafka 2.4 or later, or what is compatible with it, is needed")
+		d.say(Failed, what, "the brokers do not support "+strings.Join(lacking, ", "), "use Kafka 2.4 or later, or a compatible broker")
 	default:
-		d.say(Fine, what, "the brokers know every request that is needed", "")
+		d.say(Fine, what, "the brokers support every request that is needed", "")
 	}
 }
 
@@ -93,7 +93,7 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	existing, err := client.Exist(ctx, topic.Name())
 	if err == nil && len(existing) == 0 {
 		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it",
-			topic.Name()), "`streamer setup` creates it now")
+			topic.Name()), "create it now with `streamer setup`")
 		return
 	}
 	if err == nil {
@@ -116,7 +116,8 @@ func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic str
 		return
 	}
 	if stamp != kafka.BrokerTime {
-		d.say(Fine, what, fmt.Sprintf("not compared with ours: that takes message.timestamp.type=%s on topic %q", kafka.BrokerTime, topic), "")
+		d.say(Fine, what, fmt.Sprintf("not compared with the streamer's: that needs message.timestamp.type=%s on topic %q",
+			kafka.BrokerTime, topic), "")
 		return
 	}
 	id := site.IdentityOf(*d.server, d.cfg)
@@ -139,8 +140,8 @@ func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic str
 	case err != nil:
 		d.outcome(err, what, "")
 	case known && apart.Abs() >= replication.ClocksApart:
-		d.say(Warned, what, fmt.Sprintf("%s apart from the streamer's: topics keep events that much longer or shorter, "+
-			"and refuse those that seem to come from too far in the future", apart.Abs().Round(time.Second)),
+		d.say(Warned, what, fmt.Sprintf("differs from the streamer's by %s: topics keep events that much longer or shorter, "+
+			"and reject those that seem to come from too far in the future", apart.Abs().Round(time.Second)),
 			"synchronise both with NTP")
 	case known:
 		d.say(Fine, what, "agrees with the streamer's", "")

@@ -54,7 +54,7 @@ func (d *doctor) partitions(ctx context.Context, control *replication.Control, c
 		d.outcome(err, what, "")
 	} else if key.Key != "" {
 		d.findings(replication.CheckPartitionKey(key, c), what,
-			key.Key+": no role but superusers may change it in an UPDATE, which would publish events again")
+			key.Key+": only superusers may change it in an UPDATE, which would publish events again")
 	}
 }
 
@@ -67,7 +67,7 @@ func (d *doctor) condition(ctx context.Context, control *replication.Control, ta
 	}
 	d.payloads(ctx, control, table, now.Size)
 	d.findings(replication.CheckCondition(now, c), "server load",
-		fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders by others, no long transaction, "+
+		fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders used by others, no long transaction, "+
 			"outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, console.Size(now.Size)))
 }
 
@@ -87,10 +87,10 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 	const what = "largest payload"
 	var err error
 	if d.largest, err = control.LargestValue(ctx, table, column, size); errors.Is(err, replication.ErrHidden) {
-		d.say(Warned, "outbox table", "`streamer verify`, replays of the table and cleaning up are refused: "+err.Error(), failure.Fix(err))
+		d.say(Warned, "outbox table", "`streamer verify`, replays from the table and cleanup are refused: "+err.Error(), failure.Fix(err))
 		return
 	} else if err != nil {
-		d.say(Fine, what, "not compared with what topics take: "+failure.Describe(err), "")
+		d.say(Fine, what, "not compared with the limits of topics: "+failure.Describe(err), "")
 		return
 	}
 	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {
@@ -107,18 +107,18 @@ func (d *doctor) payloads(ctx context.Context, control *replication.Control, tab
 func (d *doctor) settings(ctx context.Context, control *replication.Control, server replication.Server) {
 	commit, err := control.Setting(ctx, "synchronous_commit")
 	if err == nil && commit == "off" {
-		d.say(Warned, "synchronous_commit", "off: a committed row reaches the streamer only when the WAL writer has run, "+
+		d.say(Warned, "synchronous_commit", "off: a committed row reaches the streamer only after the WAL writer has run, "+
 			"up to 200 ms later", "turn it on where latency matters")
 	}
 	if timeout, err := control.Setting(ctx, "wal_sender_timeout"); err == nil { // in milliseconds
-		d.say(Fine, "wal_sender_timeout", fmt.Sprintf("%s on our connection (postgres.wal_sender_timeout), "+
-			"where the server's own is %s ms: for so long a streamer that was cut off keeps the slot from the next",
+		d.say(Fine, "wal_sender_timeout", fmt.Sprintf("%s on the streamer's connection (postgres.wal_sender_timeout; "+
+			"the server's own is %s ms): a streamer that was cut off keeps the slot from the next one for that long",
 			d.cfg.Postgres.WALSenderTimeout, timeout), "")
 	}
 	if server.InStandby {
 		d.say(Warned, "server role", "the server is a standby: "+
 			"publication and table can only be changed on its primary, "+
-			"and a slot is lost when the primary removes what it needs",
+			"and a slot is lost when the primary removes WAL that it needs",
 			"name the primary in postgres.dsn, or add target_session_attrs=read-write")
 	}
 }
@@ -145,7 +145,7 @@ func (d *doctor) slotState(ctx context.Context, control *replication.Control, se
 			"let the streamer catch up now, or raise max_slot_wal_keep_size")
 	case "extended":
 		d.say(Warned, "slot", "keeps more WAL than max_wal_size",
-			"see that the streamer runs and Kafka acknowledges; the disk must hold what the slot keeps")
+			"make sure that the streamer runs, that Kafka acknowledges, and that the disk can hold what the slot keeps")
 	}
 }
 
@@ -163,14 +163,14 @@ func (d *doctor) retained(slot replication.Slot, server replication.Server) {
 	case server.MaxSlotKeepSize != "-1":
 		d.say(Fine, what, server.MaxSlotKeepSize+": a slot that needs more is lost", "")
 	case slot.RetainedWAL >= unreadRetained && !slot.InUse():
-		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s, "+
+		d.say(Warned, what, fmt.Sprintf("sets no limit, the slot keeps %s, "+
 			"and no streamer reads it: when the disk is full, the database stops", console.Size(slot.RetainedWAL)),
 			"start `streamer run`, and see docs/how-to/incidents.md#the-disk-is-filling")
 	case slot.RetainedWAL >= muchRetained:
 		d.say(Warned, what, fmt.Sprintf("sets no limit, and the slot keeps %s: when the disk is full, "+
-			"the database stops", console.Size(slot.RetainedWAL)), "see that the streamer runs and Kafka acknowledges; "+
-			"ALTER SYSTEM SET max_slot_wal_keep_size = '…' gives up the slot instead")
+			"the database stops", console.Size(slot.RetainedWAL)), "make sure that the streamer runs and Kafka acknowledges; "+
+			"to give up the slot instead, ALTER SYSTEM SET max_slot_wal_keep_size = '…'")
 	default:
-		d.say(Fine, what, "sets no limit: the slot is never lost, but if no streamer runs for long the disk fills", "")
+		d.say(Fine, what, "sets no limit: the slot is never lost, but the disk fills up if no streamer runs for long", "")
 	}
 }

@@ -19,7 +19,7 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	const what = "transactional id"
 	resume := pipeline.Resume(d.cfg.Kafka.Resume)
 	if resume == pipeline.ResumeAtLeastOnce {
-		d.say(Fine, what, "not used: kafka.resume is at_least_once, a crash repeats what was published after the checkpoint", "")
+		d.say(Fine, what, "not used: kafka.resume is at_least_once, so a crash repeats what was published after the checkpoint", "")
 		return
 	}
 	if d.server == nil {
@@ -38,7 +38,7 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), failure.Fix(err))
 		return
 	}
-	d.outcome(err, what, fmt.Sprintf("%q can be seen; whether it may be written with shows when a streamer starts", name))
+	d.outcome(err, what, fmt.Sprintf("%q is visible; only a start shows whether the streamer may write with it", name))
 }
 
 // resumes reports what the stored checkpoint says about repeats.
@@ -51,6 +51,6 @@ func (d *doctor) resumes(record checkpoint.Record) {
 		d.say(Fine, "resume", r.String(), "")
 	default:
 		d.say(Warned, "resume", r.String()+": a start from the checkpoint may repeat events",
-			"allow what is missing, and start the streamer again")
+			"grant what is missing, and restart the streamer")
 	}
 }

@@ -34,25 +34,26 @@ func (d *doctor) topicState(client *kafka.Client, topic string, written bool) {
 		d.say(v, what, fmt.Sprintf(format, arguments...), remedy)
 	}
 	if len(about.Missing) > 0 {
-		say(Failed, "`streamer setup --print` shows the ACLs", "the streamer's principal may not %s", strings.Join(about.Missing, " and "))
+		say(Failed, "grant the ACLs that `streamer setup --print` prints", "the streamer's principal may not %s",
+			strings.Join(about.Missing, " and "))
 	}
 	if about.Leaderless > 0 {
-		say(Failed, "bring back the brokers that have their replicas",
+		say(Failed, "bring back the brokers that have replicas of these partitions",
 			"%d of %d partitions have no leader: nothing can be written to them", about.Leaderless, about.Partitions)
 	}
 	inSync, inSyncKnown := settingOf(client, topic, "min.insync.replicas")
 	switch {
 	case inSyncKnown && int64(about.InSync) < inSync && about.Leaderless == 0:
-		say(Failed, "bring back the brokers that have its replicas", "a partition has %d replicas in sync, "+
-			"fewer than min.insync.replicas = %d: it takes nothing", about.InSync, inSync)
+		say(Failed, "bring back the brokers that have replicas of the partition", "a partition has %d replicas in sync, "+
+			"fewer than min.insync.replicas = %d: it accepts no records", about.InSync, inSync)
 	case about.Replicas == 1:
 		say(Warned, "use a replication factor of 3 with min.insync.replicas=2",
-			"replication factor 1: what was acknowledged is lost with its broker's disk")
+			"replication factor 1: acknowledged records are lost with the broker's disk")
 	case inSyncKnown && inSync == 1:
-		say(Warned, "set min.insync.replicas=2", "min.insync.replicas is 1: what was acknowledged is lost if the only replica in sync fails")
+		say(Warned, "set min.insync.replicas=2", "min.insync.replicas is 1: acknowledged records are lost if the only replica in sync fails")
 	case inSyncKnown && int64(about.Replicas) == inSync:
 		say(Warned, "lower min.insync.replicas or add a replica",
-			"min.insync.replicas is the replication factor (%d): one broker away, and it takes nothing", inSync)
+			"min.insync.replicas equals the replication factor (%d): without one of the brokers, the topic accepts no records", inSync)
 	}
 	if written {
 		d.outputSettings(client, topic, say)
@@ -75,12 +76,12 @@ func (d *doctor) outputSettings(client *kafka.Client, topic string, say func(v V
 	largest, known := settingOf(client, topic, "max.message.bytes")
 	if known && largest < int64(d.cfg.Kafka.MaxBatchBytes) {
 		say(Warned, fmt.Sprintf("raise the topic's max.message.bytes, or lower kafka.max_batch_bytes to %d", largest),
-			"max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are refused and cut in halves",
+			"max.message.bytes = %d is less than kafka.max_batch_bytes (%s): batches are rejected and cut in half",
 			largest, d.cfg.Kafka.MaxBatchBytes)
 	}
 	if known && d.largest+recordOverhead > largest {
 		say(Warned, fmt.Sprintf("raise the topic's max.message.bytes to %d or more; "+
-			"with poison.policy: dead-letter such rows do not stop the stream", 2*(d.largest+recordOverhead)),
+			"with poison.policy: dead-letter, such rows do not stop the stream", 2*(d.largest+recordOverhead)),
 			"max.message.bytes = %d, and the table holds a payload of %d bytes: "+
 				"a row that does not compress well enough cannot be published", largest, d.largest)
 	}

@@ -60,7 +60,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	err = w.Read(ctx, control, *d.server)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		d.say(Fine, what, fmt.Sprintf("not looked at: the server needs longer than %s to show them", waitingPatience), "")
+		d.say(Fine, what, fmt.Sprintf("not checked: the server takes longer than %s to show them", waitingPatience), "")
 		return
 	case err != nil && !errors.Is(err, replication.ErrSlotActive):
 		d.outcome(err, what, "")
@@ -68,7 +68,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	d.topicsOf(ctx, what, topics)
 	if len(d.found) == before {
-		d.say(Fine, what, fmt.Sprintf("%d looked at, which can be published", w.Shown), "")
+		d.say(Fine, what, fmt.Sprintf("%d checked, no problems", w.Shown), "")
 	}
 }
 
@@ -77,12 +77,12 @@ func (d *doctor) poison(what string, line preview.Poison) {
 	if d.cfg.HasDeadLetters() {
 		d.say(Warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, "+
 			"or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison),
-			"`streamer dead-letters list` will show it")
+			"see it later with `streamer dead-letters list`")
 		return
 	}
 	d.say(Failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison),
-		"to pass it: `streamer setup --set poison.policy=dead-letter`, "+
-			"then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
+		"to get past it, run `streamer setup --set poison.policy=dead-letter`, "+
+			"then `streamer run --set poison.policy=dead-letter`; deleting the row from the table does not help")
 }
 
 // topicsOf makes sure that the topics of rows exist, unless the streamer may
@@ -107,7 +107,7 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 	for _, topic := range unknown {
 		if err == nil && !slices.Contains(existing, topic) {
 			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, "+
-				"and kafka.topics.create is false: it stops the stream", topic), "`streamer setup --topic "+topic+"`")
+				"and kafka.topics.create is false: it stops the stream", topic), "run `streamer setup --topic "+topic+"`")
 		}
 	}
 }
