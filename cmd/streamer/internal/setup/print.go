@@ -74,24 +74,24 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	statement := func(comment, sql string) {
 		fmt.Fprintf(&b, "%s\n%s;\n\n", comment, sql)
 	}
-	b.WriteString("-- PostgreSQL. Run it in this order, " +
+	b.WriteString("-- PostgreSQL. Run these statements in this order, " +
 		"in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
 	statement("-- The outbox table, unless you have one. Applications need INSERT on it.",
 		schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
 	if err := writePublications(&b, cfg); err != nil {
 		return err
 	}
-	statement("-- As a superuser. The role needs no right on any table, "+
-		"but REPLICATION lets it read\n-- the changes of all of them: guard its password, "+
-		"and let it in by pg_hba.conf from one\n-- host to this database only. \\password in psql sets a password.",
+	statement("-- As a superuser. The role needs no privileges on tables, "+
+		"but REPLICATION lets it read\n-- the changes of all tables: guard its password, "+
+		"and let pg_hba.conf admit it from one\n-- host to this database only. Set a password with \\password in psql.",
 		"CREATE ROLE "+replication.QuoteIdentifier(Role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
 	if cfg.Checkpoint.Store == config.StorePostgres {
 		table := cfg.Checkpoint.Postgres.Table
-		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- rights that the role needs.",
+		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- privileges that the role needs.",
 			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, Role))
 	}
 	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
-		statement("-- For outbox.cleanup. To drop partitions the role must own them.",
+		statement("-- For outbox.cleanup. To drop partitions, the role must own them.",
 			"GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
 	}
 	writeSlots(&b, cfg, command.Failover)
@@ -125,7 +125,7 @@ func writePublications(b *strings.Builder, cfg config.Config) error {
 // writeSlots writes the slots. Those of shards begin at the same position.
 func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
 	b.WriteString("-- After the publication, as this role or a superuser. " +
-		"It waits for running\n-- transactions; what has been committed before is not in the slot.\n")
+		"It waits for running\n-- transactions. The slot does not contain what was committed before.\n")
 	first := site.ReplicationConfig(cfg.ForShard(0))
 	b.WriteString(replication.SlotSQL(first, failover) + ";\n")
 	for i := 1; i < cfg.Shard.Count; i++ {
@@ -174,7 +174,7 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	for _, prefix := range prefixes {
 		how := "which are not created automatically: kafka.topics.create is false"
 		if t.Create {
-			how = "which are created when their first event comes"
+			how = "which are created with their first event"
 		}
 		fmt.Fprintf(b, "# Events also go to topics that begin with %s, %s.\n", quoteShell(prefix), how)
 	}
@@ -207,7 +207,7 @@ func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 	}
 	for _, prefix := range prefixes {
 		if prefix == "" {
-			b.WriteString("# Topics may have any name: allow those that yours can have.\n")
+			b.WriteString("# Topics may have any name: grant access to the names that yours can have.\n")
 			continue
 		}
 		grant("--resource-pattern-type prefixed --topic "+quoteShell(prefix), output)

@@ -22,16 +22,16 @@ type Command struct {
 	CreateTable bool          `help:"Create the outbox table too, if it is missing."`
 	Failover    bool          `help:"Create the slot so that standbys keep a copy of it (PostgreSQL 17 or later)."`
 	Topic       []string      `sep:"," placeholder:"NAME" help:"An output topic to create; may be repeated."`
-	Timeout     time.Duration `default:"60s" help:"How long each step may wait, the slot's creation above all: it waits for running transactions."`
+	Timeout     time.Duration `default:"60s" help:"How long each step may wait, above all the creation of the slot, which waits for running transactions."`
 }
 
 // Help is shown by streamer setup --help.
 func (Command) Help() string {
 	return `Creates what is missing: publication, slot, checkpoint store, the dead letter topic if
 rows can go there, and the output topics that are named with --topic or in the
-configuration without placeholders. What exists is left as it is; if something is wrong
-with it, that is said and the exit code is 3. May be run again. Only the owner of the
-outbox table can create the publication, and they need CREATE on the database.
+configuration without placeholders. What exists is left unchanged; if something is wrong
+with it, setup says so and the exit code is 3. You may run setup again. Only the owner of
+the outbox table can create the publication, and needs CREATE on the database.
 
 Examples:
   streamer setup --topic outbox.event.order
@@ -211,7 +211,7 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	name := shard.c.Slot
 	if !shard.existed {
 		if len(s.wrong) > 0 {
-			return failure.Refuse(fmt.Errorf("slot %q is not created before this is corrected: %w", name, errors.Join(s.wrong...)))
+			return failure.Refuse(fmt.Errorf("slot %q is created only after this is corrected: %w", name, errors.Join(s.wrong...)))
 		}
 		if err := s.createSlot(ctx, shard, first); err != nil {
 			return err
@@ -225,8 +225,8 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	s.findings(replication.CheckSlot(slot, server))
 	if shard.existed && s.Failover && !slot.Failover {
 		s.wrong = append(s.wrong, failure.Advise(
-			fmt.Errorf("slot %q is no failover slot", name),
-			"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
+			fmt.Errorf("slot %q is not a failover slot", name),
+			"run ALTER_REPLICATION_SLOT on a replication connection (PostgreSQL 17 or later)",
 		))
 	}
 	return nil
@@ -238,10 +238,10 @@ func (s *setup) createSlot(ctx context.Context, shard, first *shardSetup) error 
 	if shard != first && first.existed {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"slot %q does not exist, but %q does: what was committed since that was created can be in no other",
+				"slot %q does not exist, but %q does: a slot created now would lack what was committed since",
 				shard.c.Slot, first.c.Slot,
 			),
-			"if nothing has been published by any shard yet, drop their slots and run `streamer setup` again",
+			"if no shard has published anything yet, drop the slots of all shards and run `streamer setup` again",
 		))
 	}
 	if shard != first {

@@ -33,7 +33,7 @@ const (
 
 var errNoEndpoint = failure.Misconfigure(failure.Advise(
 	errors.New("http.listen is empty, so a running streamer cannot be asked"),
-	"set it, for example to 127.0.0.1:9180",
+	"set http.listen, for example to 127.0.0.1:9180",
 ))
 
 // AskHealth asks the streamer that listens at an address for its health.
@@ -41,7 +41,7 @@ func AskHealth(ctx context.Context, listen string) (ops.Health, error) {
 	var health ops.Health
 	err := ask(ctx, listen, "/readyz", func(body io.Reader) error { return json.NewDecoder(body).Decode(&health) })
 	if err == nil && health.Phase == "" {
-		err = fmt.Errorf("what answers at %s is not a streamer: check http.listen", reachable(listen))
+		err = fmt.Errorf("the server at %s is not a streamer: check http.listen", reachable(listen))
 	}
 	return health, err
 }
@@ -65,10 +65,10 @@ func ask(ctx context.Context, listen, path string, read func(io.Reader) error) e
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK && response.StatusCode != http.StatusServiceUnavailable {
-		return fmt.Errorf("what answers at %s is not a streamer (%s): check http.listen", reachable(listen), response.Status)
+		return fmt.Errorf("the server at %s is not a streamer (%s): check http.listen", reachable(listen), response.Status)
 	}
 	if err := read(io.LimitReader(response.Body, longestAnswer)); err != nil {
-		return fmt.Errorf("answer of %s%s: %w", reachable(listen), path, err)
+		return fmt.Errorf("response of %s%s: %w", reachable(listen), path, err)
 	}
 	return nil
 }

@@ -63,7 +63,7 @@ func (s *Slot) growing(rate float64) string {
 		return "stands still"
 	}
 	if s.SafeWALSize == nil {
-		return fmt.Sprintf("keeps %s/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full", console.Size(int64(rate)))
+		return fmt.Sprintf("keeps %s/s more until the disk is full: max_slot_wal_keep_size sets no limit", console.Size(int64(rate)))
 	}
 	left := time.Duration(float64(*s.SafeWALSize) / rate * float64(time.Second))
 	return fmt.Sprintf("keeps %s/s more: lost in %s", console.Size(int64(rate)), console.About(left))

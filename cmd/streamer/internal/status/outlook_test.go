@@ -44,7 +44,7 @@ func TestOutlook(t *testing.T) {
 		},
 		"first look, stopped, no limit": {
 			now:  saved(look(0, 1<<30, nil), "9/C0000000", 1024*time.Second),
-			want: "keeps 1.0 MiB/s more; max_slot_wal_keep_size sets no limit, so it does until the disk is full",
+			want: "keeps 1.0 MiB/s more until the disk is full: max_slot_wal_keep_size sets no limit",
 		},
 		"first look, stopped just now": {
 			now:  saved(look(0, 1<<30, &safe), "9/F8000000", 2*time.Second),

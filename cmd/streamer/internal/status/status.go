@@ -26,8 +26,8 @@ type Command struct {
 // Help is shown by streamer status --help.
 func (Command) Help() string {
 	return `Shows the slot, the stored checkpoint and, if a streamer answers at http.listen, what
-it is doing. What cannot be found out is said; if that is the slot or the checkpoint, the
-exit code is not 0.
+it is doing. What cannot be determined is listed as unknown; if that is the slot or the
+checkpoint, the exit code is not 0.
 
 Examples:
   streamer status --watch
@@ -141,7 +141,7 @@ func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 		}
 		failed = append(failed, err)
 	} else {
-		s.Unknown = append(s.Unknown, "checkpoint: whose it is, only the server can say")
+		s.Unknown = append(s.Unknown, "checkpoint: cannot be identified without the server")
 	}
 	failed = slices.DeleteFunc(failed, func(err error) bool { return err == nil })
 	for _, err := range failed {

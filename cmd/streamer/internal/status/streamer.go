@@ -141,7 +141,7 @@ func (s *Streamer) rows() [][2]string {
 		t := s.Topics[topic]
 		line := fmt.Sprintf("%s: %s, %s since the start", topic, console.Counted(t.Events, "event"), console.Size(t.Bytes))
 		if t.Errors > 0 {
-			line += fmt.Sprintf(", %s not taken and sent again", console.Counted(t.Errors, "batch"))
+			line += fmt.Sprintf(", %s rejected and sent again", console.Counted(t.Errors, "batch"))
 		}
 		rows = append(rows, [2]string{"topic", line})
 	}
