@@ -18,7 +18,7 @@ import (
 
 type checkpointCommand struct {
 	Show checkpointShowCommand `cmd:"" help:"Print the stored position."`
-	Set  checkpointSetCommand  `cmd:"" help:"Decide where to go on when a start was refused."`
+	Set  checkpointSetCommand  `cmd:"" help:"Replace the stored position after a start was refused."`
 }
 
 // Help is shown by streamer checkpoint --help.
@@ -30,13 +30,13 @@ func (checkpointCommand) Help() string {
 
 type checkpointShowCommand struct {
 	JSON    bool `help:"Print JSON."`
-	History bool `help:"Also list where the stream stood in the past, as far as that is known: a position for streamer replay --from."`
+	History bool `help:"Also list known past positions of the stream, for streamer replay --from."`
 }
 
 // Help is shown by streamer checkpoint show --help.
 func (checkpointShowCommand) Help() string {
-	return `Prints the position up to which everything is published, as it is stored, and whose
-it is. It may be asked while a streamer runs.
+	return `Prints the stored position, up to which everything is published, and the stream that
+it belongs to. A streamer may be running.
 
 Examples:
   streamer checkpoint show --json | jq -r .lsn
@@ -80,16 +80,16 @@ func (command checkpointShowCommand) Run(ctx context.Context, load site.Configur
 }
 
 type checkpointSetCommand struct {
-	Position string `arg:"" help:"An LSN, slot (the slot's confirmed position: publishes everything the slot has), or end (the end of the log: skips everything committed so far)."`
-	Yes      bool   `help:"Do it. Without this, only what would happen is shown."`
+	Position string `arg:"" help:"An LSN, slot (the slot's confirmed position: publishes everything the slot has), or end (the end of the WAL: skips everything committed so far)."`
+	Yes      bool   `help:"Do it. Without this flag, only show what would happen."`
 }
 
 // Help is shown by streamer checkpoint set --help.
 func (checkpointSetCommand) Help() string {
-	return `Replaces the stored position, whatever it is: damaged, of another cluster or timeline,
-ahead of or behind the slot. It is for the moment when streamer run has refused to
-start (exit code 3) and you have decided what to do about the events in doubt. No
-streamer may be running on the slot. Without --yes it only says what would happen.
+	return `Replaces the stored position, whatever its state: damaged, of another cluster or
+timeline, ahead of or behind the slot. Use it when streamer run has refused to start
+(exit code 3) and you have decided what to do about the events in doubt. No streamer
+may be running on the slot. Without --yes it only says what would happen.
 
 Example:
   streamer checkpoint set slot --yes`
@@ -108,12 +108,12 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 	return p.Decide(ctx, command.Position, func(d pipeline.Decision) error {
 		fmt.Fprintln(std.Out, consequence(d))
 		if !command.Yes {
-			return failure.Refuse(errors.New("nothing was changed: add --yes to do it"))
+			return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "add --yes to do it"))
 		}
 		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && loaded.Config.Outbox.Cleanup.Mode != config.CleanupNone {
 			return failure.Refuse(failure.Advise(
-				errors.New("nothing was changed: outbox.cleanup would remove what lies in between as published, before "+
-					"`streamer replay --missing` has published it"),
+				errors.New("nothing was changed: outbox.cleanup would take the rows in between for published and remove them before "+
+					"`streamer replay --missing` has published them"),
 				"set outbox.cleanup.mode to none until that is done",
 			))
 		}
@@ -127,12 +127,12 @@ func consequence(d pipeline.Decision) string {
 	switch before := d.Before.LSN; {
 	case d.Unknown != nil:
 		return fmt.Sprintf("checkpoint: none that can be used (%s) → %s: "+
-			"everything committed from there on is published, some of it perhaps again; nothing below is", d.Unknown, after)
+			"everything committed from there on is published, some of it perhaps again; nothing committed earlier is", d.Unknown, after)
 	case after > before:
 		return fmt.Sprintf("checkpoint: %s → %s: "+
-			"what was committed between the two and not yet published will never be published from the log", before, after)
+			"what was committed between the two and not yet published will never be published from the WAL", before, after)
 	case after < before:
-		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two is published again, with the same ids", before, after)
+		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two is published again, with the same IDs", before, after)
 	}
-	return fmt.Sprintf("checkpoint: stays at %s, now of system %s, timeline %d", after, d.After.SystemID, d.After.Timeline)
+	return fmt.Sprintf("checkpoint: stays at %s, now for system %s, timeline %d", after, d.After.SystemID, d.After.Timeline)
 }

@@ -7,14 +7,14 @@ import (
 )
 
 type configCommand struct {
-	Schema bool `xor:"form" help:"Print the JSON Schema of the configuration file instead, with which editors complete and check keys."`
+	Schema bool `xor:"form" help:"Print the JSON Schema of the configuration file instead, for editors to complete and check keys."`
 	JSON   bool `xor:"form" help:"Print JSON instead of YAML."`
 }
 
 // Help is shown by streamer config --help.
 func (configCommand) Help() string {
-	return `Checks the configuration and prints what applies, with the origin of each value;
-secrets are masked. Everything that is wrong is listed, and the exit code is then 2.
+	return `Checks the configuration and prints the effective values with their origins. Secrets
+are masked. If anything is wrong, all problems are listed and the exit code is 2.
 
 Examples:
   streamer config --config streamer.yaml

@@ -48,7 +48,7 @@ func exporting(ctx context.Context, cfg config.Config, log *slog.Logger, metrics
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), exportTimeout)
 		defer cancel()
 		if err := t.Stop(ctx); err != nil {
-			log.Warn("telemetry of the last moments could not be sent", "endpoint", c.Endpoint, "err", err)
+			log.Warn("final telemetry could not be sent", "endpoint", c.Endpoint, "err", err)
 		}
 	}
 	return tracedMetrics{metrics, t}, end, nil

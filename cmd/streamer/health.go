@@ -14,8 +14,8 @@ type healthCommand struct{}
 
 // Help is shown by streamer health --help.
 func (healthCommand) Help() string {
-	return `Asks the streamer on this machine, at http.listen, whether it streams or stands by:
-exit code 0 if it does, 1 if not. Meant for the health check of a container.
+	return `Asks the streamer on this machine, at http.listen, whether it is streaming or
+standing by: exit code 0 if it is, 1 if not. Meant for the health check of a container.
 
 Example:
   streamer health --config streamer.yaml`

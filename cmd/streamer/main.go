@@ -41,19 +41,19 @@ const (
 // cli is the command line. Every configuration key can be set with --set.
 type cli struct {
 	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML or JSON). Default: ./streamer.yaml, if it exists." env:"STREAMER_CONFIG"`
-	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Beats environment and file."`
+	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Overrides environment and file."`
 
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
-	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, and say what to do about it."`
-	Status      status.Command       `cmd:"" help:"Show slot, checkpoint and what a running streamer is doing."`
-	Preview     preview.Command      `cmd:"" help:"Show what waits in the slot as it would be published, without consuming it."`
+	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, with remedies."`
+	Status      status.Command       `cmd:"" help:"Show the slot, the checkpoint and what a running streamer is doing."`
+	Preview     preview.Command      `cmd:"" help:"Show the rows that wait in the slot as they would be published, without consuming them."`
 	Tail        tailCommand          `cmd:"" help:"Follow the CloudEvents in Kafka."`
 	Verify      verification.Command `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
-	Replay      replay.Command       `cmd:"" help:"Publish a part of the past again, beside the running streamer."`
-	DeadLetters deadletter.Command   `cmd:"" name:"dead-letters" help:"Look at rows that could not be published, and decide about them."`
-	Checkpoint  checkpointCommand    `cmd:"" help:"Look at the stored position."`
-	ShowConfig  configCommand        `cmd:"" name:"config" help:"Check the configuration and show what applies, and from where."`
+	Replay      replay.Command       `cmd:"" help:"Publish part of the past again, alongside the running streamer."`
+	DeadLetters deadletter.Command   `cmd:"" name:"dead-letters" help:"Show rows that could not be published, and retry or drop them."`
+	Checkpoint  checkpointCommand    `cmd:"" help:"Show or replace the stored position."`
+	ShowConfig  configCommand        `cmd:"" name:"config" help:"Check the configuration and show the effective values with their origins."`
 	Health      healthCommand        `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
 	Version     versionCommand       `cmd:"" help:"Print the version."`
 }

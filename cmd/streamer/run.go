@@ -14,13 +14,13 @@ import (
 )
 
 type runCommand struct {
-	Until string `placeholder:"LSN" help:"Stop, with exit code 0, when everything is published that commits below this position; what commits above is left to others. For changing the number of shards."`
+	Until string `placeholder:"LSN" help:"Stop with exit code 0 once every transaction committed before LSN is published; use when changing the shard count."`
 }
 
 // Help is shown by streamer run --help.
 func (runCommand) Help() string {
-	return `Streams until stopped by SIGTERM or SIGINT; then publishes what is in flight, saves
-and confirms the position, and exits with code 0. A second signal stops at once.
+	return `Streams until stopped by SIGTERM or SIGINT. Then it publishes what is in flight, saves
+and confirms the position, and exits with code 0. A second signal stops it at once.
 
 Example:
   streamer run --config streamer.yaml`

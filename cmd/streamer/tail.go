@@ -16,19 +16,19 @@ import (
 )
 
 type tailCommand struct {
-	Topics []string `arg:"" optional:"" name:"topic" help:"Topics to follow. Default: all that the configuration can lead to."`
-	From   string   `default:"end" placeholder:"beginning|end|TIME|OFFSET" help:"Where to begin: a time (2026-11-21T14:30:00Z), a duration ago (90m), an offset, beginning, or end."`
+	Topics []string `arg:"" optional:"" name:"topic" help:"Topics to follow. Default: all topics that the configuration can route to."`
+	From   string   `default:"end" placeholder:"beginning|end|TIME|OFFSET" help:"Where to begin: a time (2026-11-21T14:30:00Z), a duration before now (90m), an offset, beginning, or end."`
 	Key    *string  `help:"Only records with this key."`
 	Type   *string  `help:"Only CloudEvents of this type."`
-	Limit  uint     `placeholder:"N" help:"End after this number of records; 0 follows until stopped."`
+	Limit  uint     `placeholder:"N" help:"Stop after this number of records; 0 follows until stopped."`
 }
 
 // Help is shown by streamer tail --help.
 func (tailCommand) Help() string {
-	return `Follows the CloudEvents in Kafka: each record as one line of JSON with the event and its
-topic, partition, offset, timestamp and key. Records that are no CloudEvents are shown
+	return `Follows the CloudEvents in Kafka. Each record is one line of JSON with the event and its
+topic, partition, offset, timestamp and key. Records that are not CloudEvents are shown
 with the reason, headers and value in base64 under "not_a_cloudevent". Topics that are
-created later are followed as well, unless topics are named.
+created later are followed too, unless topics are named.
 
 Examples:
   streamer tail
