@@ -499,7 +499,7 @@ func TestReplayRefusals(t *testing.T) {
 		"0/1":                  {3, []string{"older than what rewind slot", "--from beginning"}},
 		"FFFF/0":               {2, []string{"above the checkpoint"}},
 		"yesterday":            {2, []string{"write an LSN", "beginning"}},
-		"2999-01-01T00:00:00Z": {2, []string{"lies in the future"}},
+		"2999-01-01T00:00:00Z": {2, []string{"is in the future"}},
 	} {
 		output, code := r.command("replay", "--from", from)
 		assert.Equal(t, want.code, code, from)

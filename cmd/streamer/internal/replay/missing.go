@@ -19,15 +19,15 @@ import (
 func (r *replay) missing(ctx context.Context) error {
 	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
 		return failure.Misconfigure(failure.Advise(
-			errors.New("--from and --to take a column that says when a row was written"),
-			"name it with --time-column",
+			errors.New("--from and --to need a column that says when a row was written"),
+			"name the column with --time-column",
 		))
 	}
 	found, err := verification.Missing(ctx, r.cfg, r.std, verification.Command{
 		From: strings.TrimPrefix(r.From, "beginning"), To: r.To, TimeColumn: r.timeColumn(), FormerSlot: r.FormerSlot,
 	})
 	if err != nil {
-		return fmt.Errorf("look for what is missing: %w", err)
+		return fmt.Errorf("find missing rows: %w", err)
 	}
 	for _, note := range found.Remarks(r.timeColumn() != "", len(r.FormerSlot) > 0) {
 		fmt.Fprintln(r.std.Err, "streamer:", note)
@@ -35,7 +35,7 @@ func (r *replay) missing(ctx context.Context) error {
 	if len(found.IDs) == 0 || !r.Yes {
 		err := r.report(replayResult{DryRun: len(found.IDs) > 0, FromTable: true, Events: int64(len(found.IDs)), Topics: found.Topics})
 		if len(found.IDs) > 0 && !r.DryRun {
-			err = errors.Join(err, failure.Refuse(errors.New("nothing was published: add --yes to do it")))
+			err = errors.Join(err, failure.Refuse(failure.Advise(errors.New("nothing was published"), "add --yes to do it")))
 		}
 		return err
 	}

@@ -124,14 +124,14 @@ func (r *replay) resume(ctx context.Context) (*pipeline.Replay, error) {
 	if stored.Request != r.request() {
 		return nil, failure.Refuse(failure.Advise(
 			fmt.Errorf("replay %s (streamer replay %s) was interrupted at %s", stored.ID, stored.Request, r.record.LSN),
-			"give that command to go on, or give it up with `streamer replay --discard`",
+			"run that command to continue the replay, or give it up with `streamer replay --discard`",
 		))
 	}
 	began, err := time.Parse(replayTime, stored.ID)
 	if err != nil {
 		return nil, failure.Refuse(failure.Advise(
 			fmt.Errorf("replay %s was begun by another version of streamer", stored.ID),
-			"finish it with that, or give it up with `streamer replay --discard`",
+			"finish it with that version, or give it up with `streamer replay --discard`",
 		))
 	}
 	plan, err := r.filters(began)
@@ -178,8 +178,8 @@ func (r *replay) unfinished() *checkpoint.Replay {
 func (r *replay) plan() (*pipeline.Replay, error) {
 	if r.rewind == nil {
 		return nil, failure.Refuse(failure.Advise(
-			fmt.Errorf("there is no rewind slot %q, so the server has not kept the log of the past", replication.RewindSlot(r.cfg.Postgres.Slot)),
-			"set rewind.keep, for example to 24h, and the running streamer keeps it from then on",
+			fmt.Errorf("there is no rewind slot %q, so the server has not kept the WAL of the past", replication.RewindSlot(r.cfg.Postgres.Slot)),
+			"set rewind.keep, for example to 24h: the running streamer then keeps the WAL from that moment on",
 		))
 	}
 	if err := replication.Refusal(replication.CheckSlot(*r.rewind, r.server)); err != nil {
@@ -197,7 +197,7 @@ func (r *replay) plan() (*pipeline.Replay, error) {
 		return nil, err
 	}
 	if plan.From > plan.Until {
-		return nil, failure.Misconfigure(fmt.Errorf("--from is %s, behind --to, which is %s", plan.From, plan.Until))
+		return nil, failure.Misconfigure(fmt.Errorf("--from (%s) is after --to (%s)", plan.From, plan.Until))
 	}
 	return plan, nil
 }
@@ -225,10 +225,10 @@ func (r *replay) filters(began time.Time) (*pipeline.Replay, error) {
 	}
 	plan.Since, plan.Before = from.Time, to.Time
 	if !plan.Before.IsZero() && !plan.Since.Before(plan.Before) {
-		return nil, failure.Misconfigure(fmt.Errorf("--to %s does not lie behind --from %s", r.To, r.From))
+		return nil, failure.Misconfigure(fmt.Errorf("--to %s is not after --from %s", r.To, r.From))
 	}
 	if plan.Since.After(began) {
-		return nil, failure.Misconfigure(fmt.Errorf("--from %s lies in the future", r.From))
+		return nil, failure.Misconfigure(fmt.Errorf("--from %s is in the future", r.From))
 	}
 	return plan, nil
 }
@@ -256,7 +256,7 @@ func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
 	tooOld := func(since string) error {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("--from %s is older than what rewind slot %q keeps, which begins at %s%s", r.From, r.rewind.Name, kept, since),
-			"use --from beginning for all of that, and keep more with rewind.keep and rewind.max_bytes",
+			"use --from beginning for everything that is kept; raise rewind.keep and rewind.max_bytes to keep more",
 		))
 	}
 	switch {
@@ -280,8 +280,8 @@ func (r *replay) beginAt(now time.Time) (replication.LSN, error) {
 }
 
 func aboveCheckpoint(flag string, lsn, checkpoint replication.LSN) error {
-	return failure.Misconfigure(fmt.Errorf("%s %s lies above the checkpoint %s: "+
-		"what comes there is published by the stream itself", flag, lsn, checkpoint))
+	return failure.Misconfigure(fmt.Errorf("%s %s is above the checkpoint %s: "+
+		"the stream itself publishes what comes there", flag, lsn, checkpoint))
 }
 
 // when formats a time, if it is known.

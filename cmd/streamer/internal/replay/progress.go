@@ -163,7 +163,7 @@ func (r replayResult) rows() [][2]string {
 		add("replay", "%s is complete", r.Replay)
 	}
 	if !r.FromTable {
-		add("log", "%s to %s", r.From, r.Until)
+		add("WAL", "%s to %s", r.From, r.Until)
 	}
 	if r.First != nil {
 		add("committed", "%s to %s", r.First.Format(time.RFC3339), r.Last.Format(time.RFC3339))

@@ -18,34 +18,35 @@ import (
 
 // Command is streamer replay.
 type Command struct {
-	From          string   `placeholder:"POSITION" help:"Where to begin: an LSN, a time (2026-11-21T14:30:00Z), a duration ago (90m), or beginning, which is all that the rewind slot keeps."`
-	To            string   `placeholder:"POSITION" help:"Where to end: an LSN or a time, itself left out. Default: the stream's checkpoint."`
-	AggregateType []string `sep:"none" placeholder:"PATTERN" help:"Only rows of aggregate types that match; may be repeated."`
+	From          string   `placeholder:"POSITION" help:"Where to begin: an LSN, a time (2026-11-21T14:30:00Z), a duration before now (90m), or beginning: everything that the rewind slot keeps."`
+	To            string   `placeholder:"POSITION" help:"Where to end: an LSN or a time, exclusive. Default: the stream's checkpoint."`
+	AggregateType []string `sep:"none" placeholder:"PATTERN" help:"Only rows whose aggregate type matches; may be repeated."`
 	Key           []string `sep:"none" help:"Only events with this partition key; may be repeated."`
 	Topic         []string `sep:"none" help:"Only events that go to this topic; may be repeated."`
-	Rate          int      `default:"10000" placeholder:"N" help:"Events per second at most; 0: as many as possible."`
-	FromTable     bool     `help:"Read the outbox table instead of the log: what is still in it, in the order of --order-by."`
+	Rate          int      `default:"10000" placeholder:"N" help:"Maximum number of events per second; 0 sets no limit."`
+	FromTable     bool     `help:"Read the outbox table instead of the WAL: the rows that are still in it, in the order of --order-by."`
 	Missing       bool     `help:"Publish the rows of the outbox table that have no record in Kafka: what streamer verify finds missing, and nothing else."`
-	FormerSlot    []string `sep:"none" placeholder:"SLOT" help:"With --missing: what was published from this slot before is not missing; may be repeated."`
-	Yes           bool     `help:"With --missing: do it. Without this, only what would happen is shown."`
+	FormerSlot    []string `sep:"none" placeholder:"SLOT" help:"With --missing: rows published from this former slot are not missing; may be repeated."`
+	Yes           bool     `help:"With --missing: do it. Without this flag, only show what would happen."`
 	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column to sort by. Default: --time-column."`
-	TimeColumn    string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column that tells when a row was written. Default: outbox.cleanup.time_column or outbox.columns.time."`
-	DryRun        bool     `help:"Publish nothing; count what would be."`
-	Discard       bool     `help:"Give up a replay that has been interrupted, and free the log that it keeps."`
+	TimeColumn    string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column that says when a row was written. Default: outbox.cleanup.time_column or outbox.columns.time."`
+	DryRun        bool     `help:"Publish nothing; count what would be published."`
+	Discard       bool     `help:"Give up an interrupted replay, and free the WAL that it keeps."`
 	JSON          bool     `help:"Print the result as JSON."`
 }
 
 // Help is shown by streamer replay --help.
 func (Command) Help() string {
-	return `Publishes a part of the past again, beside the running streamer: from the server's log,
-in commit order, each event with the id and the sequence it had, and with the extension
-attribute replay (header ce_replay), by which consumers tell it from the first time. The
-log of the past must have been kept by a rewind slot: see rewind.keep. Where it was not,
---from-table publishes what the outbox table still holds, and --missing what of that is
-not in Kafka; --from and --to are times then, and the events have no sequence.
+	return `Publishes part of the past again, alongside the running streamer. It reads the WAL, in
+commit order, and publishes each event with the id and the sequence it had. The extension
+attribute replay (header ce_replay) tells consumers that an event is published again. A
+rewind slot must have kept the WAL of the past: see rewind.keep. Where it did not,
+--from-table publishes what the outbox table still holds, and --missing only those rows
+that are not in Kafka. With either flag, --from and --to are times, and the events have
+no sequence.
 
-A replay that is interrupted, even by kill -9, goes on where it was when the same command
-is given again, and repeats nothing of what it has published.
+A replay that was interrupted, even by kill -9, continues when you run the same command
+again, and repeats nothing that it has published.
 
 Examples:
   streamer replay --from 2h --dry-run
@@ -59,17 +60,17 @@ Examples:
 func (command Command) Validate() error {
 	switch {
 	case command.FromTable && command.DryRun && !command.Missing:
-		return failure.Advise(errors.New("--from-table goes not with --dry-run"), "`streamer verify` counts the rows")
+		return failure.Advise(errors.New("--from-table cannot be combined with --dry-run"), "count the rows with `streamer verify`")
 	case (command.FromTable || command.Missing) && command.Discard:
-		return errors.New("--discard goes with no other flag")
+		return errors.New("--discard cannot be combined with other flags")
 	case command.OrderBy+command.TimeColumn != "" && !command.FromTable && !command.Missing:
-		return errors.New("--order-by and --time-column go with --from-table or --missing only")
+		return errors.New("--order-by and --time-column need --from-table or --missing")
 	case (command.Yes || len(command.FormerSlot) > 0) && !command.Missing:
-		return errors.New("--yes and --former-slot go with --missing only")
+		return errors.New("--yes and --former-slot need --missing")
 	case command.From == "" && !command.Discard && !command.FromTable && !command.Missing:
-		return errors.New("--from is missing: an LSN, a time, a duration ago, or beginning")
+		return errors.New("--from is missing: an LSN, a time, a duration before now, or beginning")
 	case command.From != "" && command.Discard:
-		return errors.New("--discard goes with no other flag")
+		return errors.New("--discard cannot be combined with other flags")
 	case command.Rate < 0:
 		return errors.New("--rate must not be negative")
 	}
@@ -173,7 +174,7 @@ func (r *replay) publish(ctx context.Context) error {
 	}
 	how := "begins"
 	if err == nil && plan != nil {
-		how = "goes on at " + r.record.LSN.String()
+		how = "continues at " + r.record.LSN.String()
 	} else if err == nil {
 		plan, err = r.begin(ctx)
 	}
@@ -194,19 +195,22 @@ func (r *replay) publish(ctx context.Context) error {
 	case err != nil:
 		return failure.Advise(
 			err,
-			"the same command goes on where replay %s was; `streamer replay --discard` gives it up", plan.ID,
+			"run the same command again to continue replay %s, or `streamer replay --discard` to give it up", plan.ID,
 		)
 	case !p.Complete():
 		return failure.Advise(
 			fmt.Errorf("replay %s was interrupted after %d events", plan.ID, progress.metrics.events.Load()),
-			"the same command goes on where it was; `streamer replay --discard` gives it up",
+			"run the same command again to continue it, or `streamer replay --discard` to give it up",
 		)
 	}
 	// The request to stop came too late to matter.
 	dropping, cancel := context.WithTimeout(context.WithoutCancel(ctx), site.AskTimeout)
 	defer cancel()
 	if err := r.drop(dropping); err != nil {
-		err = fmt.Errorf("the replay is complete, but its slot is left: `streamer replay --discard` drops it: %w", err)
+		err = failure.Advise(
+			fmt.Errorf("the replay is complete, but its slot was not dropped: %w", err),
+			"drop the slot with `streamer replay --discard`",
+		)
 		return errors.Join(r.report(progress.result()), err)
 	}
 	return r.report(progress.result())
@@ -216,7 +220,7 @@ func (r *replay) pace() string {
 	if r.Rate == 0 {
 		return ""
 	}
-	return fmt.Sprintf(", with %d events/s at most (--rate)", r.Rate)
+	return fmt.Sprintf(", at most %d events/s (--rate)", r.Rate)
 }
 
 func (r *replay) report(result replayResult) error {
@@ -243,7 +247,7 @@ func (r *replay) begin(ctx context.Context) (*pipeline.Replay, error) {
 	slot, err := own.Slot(ctx)
 	if err == nil && slot.Confirmed > plan.From {
 		err = failure.Refuse(failure.Advise(
-			fmt.Errorf("rewind slot %q has moved to %s, beyond %s, a moment ago", r.rewind.Name, slot.Confirmed, plan.From),
+			fmt.Errorf("rewind slot %q has just moved to %s, beyond %s", r.rewind.Name, slot.Confirmed, plan.From),
 			"choose a later --from",
 		))
 	}

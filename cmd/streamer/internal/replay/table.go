@@ -48,7 +48,7 @@ func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 	own := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
 	alone, err := wait.Until(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
 	if err == nil && !alone {
-		err = failure.Refuse(errors.New("another replay is running: wait for its end"))
+		err = failure.Refuse(failure.Advise(errors.New("another replay is running"), "wait until it has ended"))
 	}
 	return err
 }
@@ -118,11 +118,11 @@ func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
 		position, err := console.ParsePosition(bound.flag, bound.text, now, console.AtTime, console.Beginning)
 		switch {
 		case err != nil:
-			return q, fmt.Errorf("%w: the table does not know at which position a row was committed", err)
+			return q, fmt.Errorf("%w: the table does not say at which position a row was committed", err)
 		case position.Kind == console.AtTime && at == "":
 			return q, failure.Misconfigure(failure.Advise(
-				fmt.Errorf("%s takes a column that says when a row was written", bound.flag),
-				"name it with --time-column",
+				fmt.Errorf("%s needs a column that says when a row was written", bound.flag),
+				"name the column with --time-column",
 			))
 		}
 		*bound.into = position.Time
@@ -144,14 +144,14 @@ func (r *replay) settled(ctx context.Context, lsn replication.LSN) error {
 		}
 		if !said {
 			said = true
-			fmt.Fprintf(r.std.Err, "streamer: waiting until the stream, which is at %s, has published everything below %s\n", record.LSN, lsn)
+			fmt.Fprintf(r.std.Err, "streamer: waiting for the stream, which is at %s, to publish everything below %s\n", record.LSN, lsn)
 		}
 		return false, nil
 	})
 	if err == nil && !settled {
 		late := failure.Advise(
 			fmt.Errorf("the stream has not published what the table holds: its checkpoint has not reached %s within %s", lsn, settlePatience),
-			"see that the streamer runs (`streamer status`)",
+			"make sure that the streamer runs (`streamer status`)",
 		)
 		err = failure.Refuse(errors.Join(late, unread))
 	}
