@@ -190,7 +190,7 @@ func TestDeadLetters(t *testing.T) { //nolint:tparallel // each step builds on t
 	t.Run("retry publishes when the cause is gone", func(t *testing.T) {
 		got := r.answered("yes\n", "dead-letters", "retry", large.EventID, "--set", "kafka.max_record_bytes=0")
 		require.Zero(t, got.code, got.stderr)
-		assert.Contains(t, got.stdout, "behind later events")
+		assert.Contains(t, got.stdout, "after later events")
 		assert.Contains(t, got.stdout, "retried  "+large.ID)
 		assert.NotContains(t, got.stdout+got.stderr, letterCanary)
 		messages := r.awaitRecords(orders, 3)
@@ -244,7 +244,7 @@ func TestDeadLetterRetriedTwice(t *testing.T) {
 	got := r.execute(retry...)
 	assert.Equal(t, exitRefused, got.code, got.stdout)
 	assert.Contains(t, got.stderr,
-		"is published, and would be again by another retry: write down that dead letter "+letters[0].ID+" was retried")
+		"is published, and another retry would publish it again: record that dead letter "+letters[0].ID+" was retried")
 	assert.Len(t, r.list(), 2)
 	require.NoError(t, cluster.SetTopic(t.Context(), r.letterTopic(), "max.message.bytes", ""))
 	got = r.execute(retry...)

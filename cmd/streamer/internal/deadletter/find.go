@@ -59,17 +59,17 @@ func (box *letterBox) find(id string) (router.Letter, error) {
 	case 0:
 		return router.Letter{}, failure.Refuse(failure.Advise(
 			fmt.Errorf("topic %q holds no dead letter %q", box.topic, id),
-			"`streamer dead-letters list --all` shows their ids",
+			"list their ids with `streamer dead-letters list --all`",
 		))
 	case 1:
 		return named[0], nil
 	}
 	return router.Letter{}, failure.Refuse(failure.Advise(
 		fmt.Errorf(
-			"topic %q holds %d dead letters that %q can mean, for example %s and %s",
+			"topic %q holds %d dead letters that match %q, for example %s and %s",
 			box.topic, len(named), id, letterID(named[0]), letterID(named[1]),
 		),
-		"name them by partition and offset",
+		"name the dead letter by partition and offset",
 	))
 }
 
@@ -80,14 +80,14 @@ type choice struct {
 	class string
 }
 
-var errNothingChosen = errors.New("name dead letters by their ids, or all with --all")
+var errNothingChosen = errors.New("name dead letters by their ids, or use --all")
 
 func (c choice) validate() error {
 	switch {
 	case c.all == (len(c.ids) > 0):
 		return errNothingChosen
 	case c.class != "" && !c.all:
-		return errors.New("--class goes with --all")
+		return errors.New("--class needs --all")
 	}
 	return nil
 }

@@ -13,10 +13,10 @@ import (
 
 // Command is streamer dead-letters.
 type Command struct {
-	List  listCommand  `cmd:"" help:"List rows that could not be published and wait for a decision."`
-	Show  showCommand  `cmd:"" help:"Print one with everything that it holds."`
-	Retry retryCommand `cmd:"" help:"Publish them after all, when the cause is gone."`
-	Drop  dropCommand  `cmd:"" help:"Give them up."`
+	List  listCommand  `cmd:"" help:"List rows that could not be published and await a decision."`
+	Show  showCommand  `cmd:"" help:"Print one dead letter with its headers, key and payload."`
+	Retry retryCommand `cmd:"" help:"Publish dead letters once their cause is gone."`
+	Drop  dropCommand  `cmd:"" help:"Mark dead letters as never to be published."`
 }
 
 // Help is shown by streamer dead-letters --help.
@@ -28,15 +28,15 @@ func (Command) Help() string {
 }
 
 type listCommand struct {
-	All  bool `help:"Also those that were retried or dropped."`
+	All  bool `help:"Include dead letters that were retried or dropped."`
 	JSON bool `help:"Print JSON lines."`
 }
 
 // Help is shown by streamer dead-letters list --help.
 func (listCommand) Help() string {
-	return `Lists the rows in the topic poison.topic that nobody has decided about, in the order
-of the stream. The first column names them for the other commands: partition and offset.
-Keys and payloads are not shown.
+	return `Lists the rows in the topic poison.topic that await a decision, in the order of the
+stream. The first column, partition and offset, names them for the other commands. Keys
+and payloads are not shown.
 
 Example:
   streamer dead-letters list --json | jq -r 'select(.class == "too_large").id'`

@@ -20,10 +20,10 @@ import (
 // resolving is what retry and drop have in common.
 type resolving struct {
 	ID    []string `arg:"" optional:"" help:"Partition and offset (0:17), event ID or position."`
-	All   bool     `help:"All open ones of our slot."`
+	All   bool     `help:"All open dead letters of the configured slot."`
 	Class string   `placeholder:"CLASS" help:"With --all: only those of this class, such as too_large."`
-	Yes   bool     `short:"y" help:"Do not ask."`
-	By    string   `placeholder:"NAME" help:"Who decides, for the record. Default: user and host."`
+	Yes   bool     `short:"y" help:"Do not ask for confirmation."`
+	By    string   `placeholder:"NAME" help:"Name to record with the decision. Default: user and host."`
 }
 
 func (r resolving) choice() choice { return choice{ids: r.ID, all: r.All, class: r.Class} }
@@ -58,7 +58,7 @@ func (r resolving) confirm(std console.Streams, question string) error {
 	if r.Yes {
 		return nil
 	}
-	fmt.Fprintf(std.Out, "%s Type yes to go on: ", question)
+	fmt.Fprintf(std.Out, "%s Type yes to continue: ", question)
 	if std.In != nil {
 		answer, _ := bufio.NewReader(std.In).ReadString('\n') // an early end is not a yes
 		if strings.TrimSpace(answer) == "yes" {
@@ -66,19 +66,19 @@ func (r resolving) confirm(std console.Streams, question string) error {
 		}
 	}
 	fmt.Fprintln(std.Out)
-	return failure.Refuse(errors.New("nothing was changed: answer yes, or add --yes"))
+	return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "answer yes, or add --yes"))
 }
 
 type dropCommand struct {
 	resolving
-	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
+	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each dead letter."`
 }
 
 // Help is shown by streamer dead-letters drop --help.
 func (dropCommand) Help() string {
-	return `Decides that these rows will not be published. That is written down in the dead letter
-topic; the dead letters themselves stay there as long as the topic keeps them. It asks
-before it does anything.
+	return `Marks these rows as never to be published. The decision is recorded in the dead letter
+topic; the dead letters themselves stay there as long as the topic keeps them. The
+command asks before it does anything.
 
 Examples:
   streamer dead-letters drop 0:17
@@ -105,7 +105,7 @@ func (command dropCommand) Run(ctx context.Context, load site.Configuration, std
 	for _, l := range chosen {
 		fmt.Fprintf(std.Out, "%s  event %q at %s: %s\n", letterID(l), console.Printable(l.EventID), l.Position, l.Class)
 	}
-	if err := command.confirm(std, console.Counted(len(chosen), "dead letter")+" will never be published by `retry`."); err != nil {
+	if err := command.confirm(std, console.Counted(len(chosen), "dead letter")+" will be marked as never to be published."); err != nil {
 		return err
 	}
 	writer, err := box.writer(ctx, "")
@@ -129,7 +129,7 @@ func (command dropCommand) Run(ctx context.Context, load site.Configuration, std
 // nothing says that there is nothing to do, unless an error is the reason.
 func (box *letterBox) nothing(err error) error {
 	if err == nil {
-		fmt.Fprintf(box.std.Err, "streamer: no open dead letters in topic %q that fit\n", box.topic)
+		fmt.Fprintf(box.std.Err, "streamer: no open dead letters in topic %q match\n", box.topic)
 	}
 	return err
 }
@@ -141,7 +141,7 @@ func (box *letterBox) resolve(ctx context.Context, w *router.Writer,
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	if err := w.Resolve(ctx, l, key, r); err != nil {
-		return fmt.Errorf("write down that dead letter %s was %s: %w", letterID(l), r.Verb, err)
+		return fmt.Errorf("record that dead letter %s was %s: %w", letterID(l), r.Verb, err)
 	}
 	return nil
 }

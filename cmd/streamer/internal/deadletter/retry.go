@@ -22,15 +22,15 @@ type retryCommand struct {
 
 // Help is shown by streamer dead-letters retry --help.
 func (retryCommand) Help() string {
-	return `Makes the rows events again, by the configuration as it is now, and publishes them to
-their own topics: same key, event ID, sequence, time and bytes as they would have had, and
-the header streamer-replay. A row that still cannot be published stays a dead letter, and
-so do later ones of the same aggregate ID; the exit code is 3 then.
+	return `Turns the rows into events under the current configuration, and publishes them to their
+own topics. The events have the key, event ID, sequence, time and bytes that they would
+have had, and the header streamer-replay. A row that still cannot be published stays a
+dead letter, and so do later ones of the same aggregate ID. The exit code is then 3.
 
-The events come behind those of the same aggregate ID that were published since. Whether
-consumers can take that is your decision, so it asks. A streamer may run meanwhile. If the
-command is killed between publishing and writing that down, the next retry repeats one
-event, with the same event ID.
+The events come after those of the same aggregate ID that were published since. Whether
+consumers can handle that is your decision, so the command asks. A streamer may run
+meanwhile. If the command is killed after publishing an event and before recording that,
+the next retry repeats this one event, with the same event ID.
 
 Examples:
   streamer dead-letters retry 0:17
@@ -69,7 +69,7 @@ func (command retryCommand) Run(ctx context.Context, load site.Configuration, st
 	if r.kept > 0 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("%s of %d not retried, see above", console.Counted(r.kept, "dead letter"), len(chosen)),
-			"correct the cause and try again, or `streamer dead-letters drop`",
+			"correct the cause and try again, or drop them with `streamer dead-letters drop`",
 		))
 	}
 	return nil
@@ -142,7 +142,7 @@ func (r *retrial) examine(ctx context.Context, chosen []router.Letter) (fit []ro
 	return fit, nil
 }
 
-var errBehind = errors.New("an earlier dead letter of the same aggregate ID stays one, and would come behind this one")
+var errBehind = errors.New("an earlier dead letter of the same aggregate ID stays one, and would come after this one")
 
 // keep leaves a row among the dead letters, and with it later rows of its key.
 func (r *retrial) keep(l router.Letter, key []byte, why error) {
@@ -165,7 +165,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 
 func (r *retrial) publish(ctx context.Context, database string, fit []router.Letter) error {
 	question := console.Counted(len(fit), "dead letter") +
-		" will be published behind later events of the same aggregate ID: they come out of order."
+		" will be published after later events of the same aggregate ID, out of order."
 	if err := r.command.confirm(r.std, question); err != nil {
 		return err
 	}
@@ -202,12 +202,12 @@ func (r *retrial) publishOne(ctx context.Context, w *router.Writer, l router.Let
 	switch {
 	case err == nil:
 	case timed.Err() != nil:
-		return fmt.Errorf("retry dead letter %s: whether it was published is not known: %w", letterID(l), err)
+		return fmt.Errorf("retry dead letter %s: the outcome is not known: %w", letterID(l), err)
 	default:
 		return fmt.Errorf("retry dead letter %s: %w", letterID(l), err)
 	}
 	if err := r.resolve(ctx, w, l, opened.Key, r.command.resolution(router.Retried), r.command.Timeout); err != nil {
-		return fmt.Errorf("event %q is published, and would be again by another retry: %w", l.EventID, err)
+		return fmt.Errorf("event %q is published, and another retry would publish it again: %w", l.EventID, err)
 	}
 	fmt.Fprintf(r.std.Out, "retried  %s → topic %q partition %d\n", letterID(l), revived.Topic, partition)
 	return nil

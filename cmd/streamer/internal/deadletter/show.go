@@ -18,8 +18,8 @@ type showCommand struct {
 
 // Help is shown by streamer dead-letters show --help.
 func (showCommand) Help() string {
-	return `Prints a dead letter with its headers, key and payload. This shows what the row holds.
-Values that are not text are in base64.
+	return `Prints a dead letter with its headers, key and payload. This exposes the data of the
+row. Values that are not text are in base64.
 
 Examples:
   streamer dead-letters show 0:17
