@@ -18,12 +18,12 @@ import (
 // Command is streamer preview.
 type Command struct {
 	Limit uint `default:"10" placeholder:"N" help:"Number of rows to show; 0 shows all."`
-	JSON  bool `help:"Print JSON lines, which is the only form."`
+	JSON  bool `help:"Print JSON lines, which is the only format."`
 }
 
 // Help is shown by streamer preview --help.
 func (Command) Help() string {
-	return `Shows what waits in the slot as it would be published: each row as one line of JSON
+	return `Shows the rows that wait in the slot as they would be published: one line of JSON each,
 with the CloudEvent and the topic, key and partition it would get. Nothing is consumed.
 Rows that cannot be published are shown with the reason under "poison". A streamer that
 uses the slot must be stopped first.

@@ -52,16 +52,17 @@ func Missing(ctx context.Context, cfg config.Config, std console.Streams, comman
 func (a Absence) Remarks(dated, former bool) []string {
 	remarks := a.notes
 	if left := a.counts.Expired + a.counts.Undated; left > 0 {
-		remark := console.Counted(left, "row") + " without a record left out: Kafka may have deleted it, as it has others of that time"
+		remark := console.Counted(left, "row") + " without a record left out: "+
+			"Kafka may have deleted the record, as it has deleted others of that time"
 		if !dated {
-			remark += ", or not: name the column that tells when a row was written with --time-column"
+			remark += "; to find out, name the column that says when a row was written with --time-column"
 		}
 		remarks = append(remarks, remark)
 	}
 	if a.counts.Foreign > 0 && len(a.IDs) > 0 && !former {
 		remarks = append(remarks, console.Counted(a.counts.Foreign, "record")+" in these topics are of other streams: "+
 			"if this table was published through another slot before, "+
-			"name that with --former-slot, or its rows are published again")
+			"name that slot with --former-slot, or its rows are published again")
 	}
 	return remarks
 }

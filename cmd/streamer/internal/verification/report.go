@@ -73,9 +73,9 @@ func (r result) rows(limit uint) [][2]string {
 	}{
 		{"in flight", r.InFlight, "rows are not confirmed as published yet"},
 		{"dead letters", r.DeadLettered, "rows are in the dead-letter topic instead"},
-		{"expired", r.Expired, "rows have no record, and Kafka has deleted records of their time: expired, or missing before"},
+		{"expired", r.Expired, "rows have no record, and Kafka has deleted records of that time: expired, or missing all along"},
 		{"outside", r.Outside, "rows without a record are outside --from and --to"},
-		{"undecided", r.Undated, "rows without a record do not tell when they were written, so they may be in the range"},
+		{"undecided", r.Undated, "rows without a record do not say when they were written, so they may be in the range"},
 		{"unreadable", r.Unreadable, "rows become tombstones in structured mode, which carry no id"},
 		{"without row", r.Unmatched, "records have no row in the outbox: deleted since (a finding with --strict)"},
 		{"newer", r.Newer, "records are newer than the rows that were read"},

@@ -117,7 +117,7 @@ type member struct {
 func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpoint.LSN {
 	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(v.server, cfg))
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
-		v.note("the stored checkpoint could not be read, the slot alone tells what is confirmed: %s", failure.Describe(err))
+		v.note("the stored checkpoint could not be read, so only the slot says what is confirmed: %s", failure.Describe(err))
 	}
 	v.streams = append(v.streams, site.StreamIDs(v.server, cfg.Postgres.Slot, record.History)...)
 	return record.LSN
@@ -240,8 +240,8 @@ func (v *verification) rows(ctx context.Context,
 			query.To = v.span.ToTime.Add(v.command.Slack)
 		}
 	} else if !v.span.Unlimited() {
-		v.note("missing events are not looked for: nothing tells when a row was inserted. " +
-			"Name a column in --time-column, or leave out --from and --to")
+		v.note("missing events are not looked for: nothing says when a row was inserted. " +
+			"Name a column with --time-column, or omit --from and --to")
 	}
 	var expectation *verify.Expectation
 	return v.control.ReadOutbox(ctx, query, func(s replication.OutboxSnapshot) (err error) {
@@ -324,7 +324,7 @@ func (v *verification) readKafka(ctx context.Context) error {
 		}
 		policy, err := v.kafka.TopicSetting(topic, "cleanup.policy")
 		if compacted[topic] = err == nil && strings.Contains(policy, "compact"); compacted[topic] {
-			v.note("topic %q is compacted: which of its events are missing cannot be told", topic)
+			v.note("topic %q is compacted, so its missing events cannot be determined", topic)
 		}
 	}
 	if from := v.written.FromTime; !from.IsZero() {

@@ -28,7 +28,7 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 		case lost(slot, err) && v.server.InStandby:
 			return standbyError(m.control.SlotName())
 		case lost(slot, err):
-			v.note("slot %q is missing or lost: nothing will publish what is not published yet, so every row is taken for due", m.control.SlotName())
+			v.note("slot %q is missing or lost: nothing will publish the remaining rows, so every row counts as due", m.control.SlotName())
 			return nil
 		case err != nil:
 			return err
@@ -53,7 +53,7 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 
 // excuseWaiting excuses the rows that the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
-	v.progress.step("looking at what waits in the slot")
+	v.progress.step("reading the rows that wait in the slot")
 	d := decoder.New(site.Mapping(v.cfg.Outbox))
 	err := m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
@@ -70,7 +70,7 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 	})
 	if err != nil && ctx.Err() == nil {
 		v.comparison.Undecided()
-		v.note("what waits in slot %q could not be looked at, so rows without a record count as in flight: %s",
+		v.note("the rows that wait in slot %q could not be read, so rows without a record count as in flight: %s",
 			m.control.SlotName(), failure.Describe(err))
 		return nil
 	}

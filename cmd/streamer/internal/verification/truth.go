@@ -31,7 +31,7 @@ func (v *verification) readTruth(ctx context.Context) error {
 		return err
 	}
 	if len(v.streams) == 0 {
-		v.note("the recording does not tell its stream; it is taken for that of slot %q", v.cfg.Postgres.Slot)
+		v.note("the recording does not name its stream; that of slot %q is assumed", v.cfg.Postgres.Slot)
 		if err := v.identify(ctx); err != nil {
 			return err
 		}
@@ -78,7 +78,10 @@ func (v *verification) record(ctx context.Context) (err error) {
 	}
 	file, err := os.OpenFile(v.command.Record, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return failure.Misconfigure(fmt.Errorf("--record: %w: recordings may be joined afterwards, so write this one to a file of its own", err))
+		return failure.Misconfigure(failure.Advise(
+			fmt.Errorf("--record: %w", err),
+			"write this recording to a new file; recordings may be joined afterwards",
+		))
 	}
 	if err != nil {
 		return failure.Misconfigure(fmt.Errorf("--record: %w", err))

@@ -14,32 +14,32 @@ import (
 
 // Command is streamer verify.
 type Command struct {
-	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2026-11-21T14:30:00Z), or a duration ago (90m)."`
+	From       string        `placeholder:"LSN|TIME" help:"Only events committed at or after this: an LSN (0/15306C8), a time (2026-11-21T14:30:00Z), or a duration before now (90m)."`
 	To         string        `placeholder:"LSN|TIME" help:"Only events committed before this."`
-	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be given several times."`
-	TimeColumn string        `placeholder:"COLUMN" help:"Column that tells when a row was inserted, for --from and --to and for topics with retention. Default: outbox.cleanup.time_column or outbox.columns.time."`
-	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction and the difference of clocks."`
-	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is a finding then."`
+	Topic      []string      `placeholder:"NAME" help:"Only this topic; may be repeated."`
+	TimeColumn string        `placeholder:"COLUMN" help:"Column that says when a row was inserted, for --from and --to and for topics with retention. Default: outbox.cleanup.time_column or outbox.columns.time."`
+	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction plus the difference between clocks."`
+	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is then a finding."`
 	Record     string        `placeholder:"FILE" help:"Write the table's rows to this new file, for --truth, and compare nothing."`
-	FormerSlot []string      `sep:"none" placeholder:"SLOT" help:"Also take for ours what was published from this slot, before the number of shards was changed; may be given several times."`
-	Strict     bool          `help:"A record without a row is a finding: for outboxes from which nothing is ever deleted."`
+	FormerSlot []string      `sep:"none" placeholder:"SLOT" help:"Also accept what was published from this slot before the number of shards was changed; may be repeated."`
+	Strict     bool          `help:"Treat a record without a row as a finding: for outboxes from which nothing is ever deleted."`
 	Wait       time.Duration `default:"30s" help:"How long a running streamer may take to confirm the rows that were read."`
-	Limit      uint          `default:"10" placeholder:"N" help:"Findings to print of each kind, the earliest ones (default 10); 0 prints all, unsorted."`
+	Limit      uint          `default:"10" placeholder:"N" help:"Number of findings to print of each kind, earliest first (default 10); 0 prints all, unsorted."`
 	JSON       bool          `help:"Print JSON lines: each finding, and a summary at the end."`
-	Parallel   int           `default:"2" placeholder:"N" help:"Partitions that are read at the same time (default 2)."`
-	TempDir    string        `placeholder:"FOLDER" type:"existingdir" help:"Where the temporary file goes: some 200 bytes for each event."`
+	Parallel   int           `default:"2" placeholder:"N" help:"Number of partitions to read at the same time (default 2)."`
+	TempDir    string        `placeholder:"FOLDER" type:"existingdir" help:"Folder for the temporary file of some 200 bytes per event."`
 }
 
 // Help is shown by streamer verify --help.
 func (Command) Help() string {
-	return `Compares the outbox table with what is in Kafka and tells what is missing, altered, out
-of order, scattered over partitions or repeated, with offsets and positions. It only reads,
-and may run beside a running streamer: rows that are not confirmed yet are not missed. The
-exit code is 1 if there are findings.
+	return `Compares the outbox table with Kafka and reports what is missing, altered, out of order,
+scattered over partitions or repeated, with offsets and positions. It only reads, and may
+run alongside a running streamer: rows that are not confirmed yet do not count as missing.
+The exit code is 1 if there are findings.
 
 Rows that were deleted from the table cannot be looked for: their records are counted, and
-are findings with --strict only. What is deleted at once can be recorded before, with
---record, and compared with --truth.
+are findings only with --strict. If rows are deleted soon, record them first with --record,
+and compare the recording with --truth.
 
 Examples:
   streamer verify
@@ -97,7 +97,7 @@ func (command Command) span(now time.Time) (s verify.Span, err error) {
 	}
 	s = verify.Span{From: from.LSN, FromTime: from.Time, To: to.LSN, ToTime: to.Time}
 	if command.Truth != "" && command.Record != "" {
-		return s, errors.New("--truth and --record: choose one")
+		return s, errors.New("--truth and --record cannot be combined")
 	}
 	return s, nil
 }
