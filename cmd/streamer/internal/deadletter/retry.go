@@ -17,7 +17,7 @@ import (
 
 type retryCommand struct {
 	resolving
-	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each."`
+	Timeout time.Duration `default:"60s" help:"How long Kafka may take for each dead letter."`
 }
 
 // Help is shown by streamer dead-letters retry --help.

@@ -35,7 +35,7 @@ func (d *doctor) shards(ctx context.Context, control *replication.Control) {
 
 // past checks the slots that keep WAL of the past.
 func (d *doctor) past(ctx context.Context, control *replication.Control) {
-	const lostRemedy = "raise max_slot_wal_keep_size, or lower rewind.max_bytes, so that the slot lasts; "+
+	const lostRemedy = "raise max_slot_wal_keep_size, or lower rewind.max_bytes, so that the slot lasts; " +
 		"the running streamer creates a new one"
 	name := replication.RewindSlot(d.cfg.Postgres.Slot)
 	rewind, err := site.SlotIfAny(ctx, control, name)

@@ -52,7 +52,7 @@ func Missing(ctx context.Context, cfg config.Config, std console.Streams, comman
 func (a Absence) Remarks(dated, former bool) []string {
 	remarks := a.notes
 	if left := a.counts.Expired + a.counts.Undated; left > 0 {
-		remark := console.Counted(left, "row") + " without a record left out: "+
+		remark := console.Counted(left, "row") + " without a record left out: " +
 			"Kafka may have deleted the record, as it has deleted others of that time"
 		if !dated {
 			remark += "; to find out, name the column that says when a row was written with --time-column"
