@@ -91,7 +91,7 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, Role))
 	}
 	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
-		statement("-- For outbox.cleanup. To drop partitions, the role must own them.",
+		statement("-- For outbox.cleanup. To drop partitions the role must own them.",
 			"GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
 	}
 	writeSlots(&b, cfg, command.Failover)

@@ -225,8 +225,8 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	s.findings(replication.CheckSlot(slot, server))
 	if shard.existed && s.Failover && !slot.Failover {
 		s.wrong = append(s.wrong, failure.Advise(
-			fmt.Errorf("slot %q is not a failover slot", name),
-			"run ALTER_REPLICATION_SLOT on a replication connection (PostgreSQL 17 or later)",
+			fmt.Errorf("slot %q is no failover slot", name),
+			"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
 		))
 	}
 	return nil
