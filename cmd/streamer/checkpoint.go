@@ -108,7 +108,7 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 	return p.Decide(ctx, command.Position, func(d pipeline.Decision) error {
 		fmt.Fprintln(std.Out, consequence(d))
 		if !command.Yes {
-			return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "add --yes to do it"))
+			return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "add --yes to replace the position"))
 		}
 		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && loaded.Config.Outbox.Cleanup.Mode != config.CleanupNone {
 			return failure.Refuse(failure.Advise(

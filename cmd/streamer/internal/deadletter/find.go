@@ -59,7 +59,7 @@ func (box *letterBox) find(id string) (router.Letter, error) {
 	case 0:
 		return router.Letter{}, failure.Refuse(failure.Advise(
 			fmt.Errorf("topic %q holds no dead letter %q", box.topic, id),
-			"list their ids with `streamer dead-letters list --all`",
+			"list the ids with `streamer dead-letters list --all`",
 		))
 	case 1:
 		return named[0], nil

@@ -69,7 +69,7 @@ func (command retryCommand) Run(ctx context.Context, load site.Configuration, st
 	if r.kept > 0 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("%s of %d not retried, see above", console.Counted(r.kept, "dead letter"), len(chosen)),
-			"correct the cause and try again, or drop them with `streamer dead-letters drop`",
+			"correct the cause and try again, or drop the dead letters with `streamer dead-letters drop`",
 		))
 	}
 	return nil

@@ -39,7 +39,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 		return
 	case !found:
 		d.say(Warned, what, "does not exist, and kafka.topics.create is false: "+
-			"the first row that cannot be published stops the streamer", "create it with `streamer setup`")
+			"the first row that cannot be published stops the streamer", "create the topic with `streamer setup`")
 		return
 	}
 	if !d.deadLetterSettings(client, topic, what, outputs) {
@@ -58,7 +58,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 	}
 	if open > 0 {
 		d.say(Warned, "dead letters", fmt.Sprintf("%s in topic %q could not be published: decision pending",
-			console.Counted(open, "row"), topic), "list them with `streamer dead-letters list`, and retry or drop them")
+			console.Counted(open, "row"), topic), "list the dead letters with `streamer dead-letters list`, and retry or drop them")
 		return
 	}
 	d.say(Fine, "dead letters", "none waits for a decision", "")

@@ -252,10 +252,10 @@ func (d *doctor) endpoint(ctx context.Context) {
 	switch {
 	case err != nil:
 		d.say(Warned, "running streamer", failure.Describe(err),
-			"start it with `streamer run`; if it has exited by itself, the last lines of its log say why; "+
+			"start the streamer with `streamer run`; if it has exited by itself, the last lines of its log say why; "+
 				"if it runs on another machine, run `streamer doctor` there")
 	case !health.Ready:
-		d.say(Failed, "running streamer", status.DescribeHealth(health), "read its log")
+		d.say(Failed, "running streamer", status.DescribeHealth(health), "read the log of the streamer")
 	default:
 		d.say(Fine, "running streamer", status.DescribeHealth(health), "")
 	}

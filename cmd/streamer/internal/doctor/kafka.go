@@ -93,7 +93,7 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	existing, err := client.Exist(ctx, topic.Name())
 	if err == nil && len(existing) == 0 {
 		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it",
-			topic.Name()), "create it now with `streamer setup`")
+			topic.Name()), "create the topic now with `streamer setup`")
 		return
 	}
 	if err == nil {
@@ -158,6 +158,6 @@ func (d *doctor) outputTopic(name string, err error) {
 		d.say(Fine, what, "does not exist; the first event creates it", "")
 	default:
 		d.say(Warned, what, "does not exist, and kafka.topics.create is false: "+
-			"the first event for it stops the streamer", "create it (`streamer setup --topic NAME`), or set kafka.topics.create")
+			"the first event for it stops the streamer", "create the topic (`streamer setup --topic NAME`), or set kafka.topics.create")
 	}
 }

@@ -46,7 +46,7 @@ func (d *doctor) past(ctx context.Context, control *replication.Control) {
 		d.say(Fine, "rewind slot", "rewind.keep is 0s: nothing is kept for replays", "")
 	case rewind == nil:
 		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q does not exist: nothing can be replayed", name),
-			"start `streamer run`, which creates it")
+			"start `streamer run`, which creates the slot")
 	case d.cfg.Rewind.Keep == 0:
 		d.say(Warned, "rewind slot", fmt.Sprintf("slot %q keeps %s of WAL, but rewind.keep is 0s: the streamer does not move it",
 			name, console.Size(rewind.RetainedWAL)), dropRemedy(name))
@@ -74,7 +74,7 @@ func (d *doctor) replaySlot(ctx context.Context, control *replication.Control) {
 		d.say(Fine, "replay", fmt.Sprintf("a replay is running; slot %q keeps %s of WAL meanwhile", name, console.Size(slot.RetainedWAL)), "")
 	default:
 		d.say(Warned, "replay", fmt.Sprintf("a replay was interrupted; slot %q keeps %s of WAL",
-			name, console.Size(slot.RetainedWAL)), "run the same command again to continue it, or `streamer replay --discard` to give it up")
+			name, console.Size(slot.RetainedWAL)), "run the same command again to continue the replay, or `streamer replay --discard` to give it up")
 	}
 }
 

@@ -77,12 +77,12 @@ func (d *doctor) poison(what string, line preview.Poison) {
 	if d.cfg.HasDeadLetters() {
 		d.say(Warned, what, fmt.Sprintf("row %q at %s cannot be published and becomes a dead letter, "+
 			"or stops the stream if its route says so: %s", line.ID, line.Position, line.Poison),
-			"see it later with `streamer dead-letters list`")
+			"see the row later with `streamer dead-letters list`")
 		return
 	}
 	d.say(Failed, what, fmt.Sprintf("row %q at %s stops the stream: %s", line.ID, line.Position, line.Poison),
-		"to get past it, run `streamer setup --set poison.policy=dead-letter`, "+
-			"then `streamer run --set poison.policy=dead-letter`; deleting the row from the table does not help")
+		"to get past the row, run `streamer setup --set poison.policy=dead-letter`, "+
+			"then `streamer run --set poison.policy=dead-letter`; deleting it from the table does not help")
 }
 
 // topicsOf makes sure that the topics of rows exist, unless the streamer may

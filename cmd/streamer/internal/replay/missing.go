@@ -35,7 +35,7 @@ func (r *replay) missing(ctx context.Context) error {
 	if len(found.IDs) == 0 || !r.Yes {
 		err := r.report(replayResult{DryRun: len(found.IDs) > 0, FromTable: true, Events: int64(len(found.IDs)), Topics: found.Topics})
 		if len(found.IDs) > 0 && !r.DryRun {
-			err = errors.Join(err, failure.Refuse(failure.Advise(errors.New("nothing was published"), "add --yes to do it")))
+			err = errors.Join(err, failure.Refuse(failure.Advise(errors.New("nothing was published"), "add --yes to publish the rows")))
 		}
 		return err
 	}

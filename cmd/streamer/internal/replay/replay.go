@@ -200,7 +200,7 @@ func (r *replay) publish(ctx context.Context) error {
 	case !p.Complete():
 		return failure.Advise(
 			fmt.Errorf("replay %s was interrupted after %d events", plan.ID, progress.metrics.events.Load()),
-			"run the same command again to continue it, or `streamer replay --discard` to give it up",
+			"run the same command again to continue the replay, or `streamer replay --discard` to give it up",
 		)
 	}
 	// The request to stop came too late to matter.

@@ -48,7 +48,7 @@ func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 	own := control.Of(replication.ReplaySlot(r.cfg.Postgres.Slot))
 	alone, err := wait.Until(ctx, leavePatience, leavePoll, func() (bool, error) { return own.TryLock(ctx) })
 	if err == nil && !alone {
-		err = failure.Refuse(failure.Advise(errors.New("another replay is running"), "wait until it has ended"))
+		err = failure.Refuse(failure.Advise(errors.New("another replay is running"), "wait until the other replay has ended"))
 	}
 	return err
 }

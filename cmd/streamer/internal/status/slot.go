@@ -47,7 +47,7 @@ func (s *Slot) rows() [][2]string {
 		left = "lost after " + console.Size(max(0, *s.SafeWALSize)) + " more"
 	}
 	if s.Lost {
-		left = "WAL that it needs is gone, see docs/how-to/slot-lost.md"
+		left = "WAL that the slot needs is gone: see docs/how-to/slot-lost.md"
 	}
 	lag := console.Size(s.Lag)
 	if s.LagTransactions != nil {
