@@ -189,7 +189,8 @@ func TestDoctorNoticesTheClockOfKafka(t *testing.T) {
 func TestDoctorNoticesSlotsOfThePast(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
-	r.notices("warn", "rewind slot", "does not exist: nothing can be replayed", "start `streamer run`, which creates the slot", "rewind.keep=1h")
+	r.notices("warn", "rewind slot", "does not exist: nothing can be replayed",
+		"start `streamer run`, which creates the slot", "rewind.keep=1h")
 	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.RewindSlot(r.slot))
 	r.notices("warn", "rewind slot", "but rewind.keep is 0s", "pg_drop_replication_slot")
 	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.ReplaySlot(r.slot))
