@@ -28,9 +28,10 @@ func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		// The error quotes parts of the DSN, including parts of an unescaped
 		// password. Without the error it is impossible to say which part is wrong.
-		return nil, failure.Misconfigure(errors.New(
-			"connection string is not valid: write postgres://user:password@host:5432/database with special characters of the password " +
-				"percent-encoded, or key=value pairs, in " + dsnKeys,
+		return nil, failure.Misconfigure(failure.Advise(
+			errors.New("connection string is not valid"),
+			"write postgres://user:password@host:5432/database with special characters of the password percent-encoded, "+
+				"or key=value pairs, in %s", dsnKeys,
 		))
 	}
 	pgsession.Set(&config.Config)
@@ -78,12 +79,12 @@ func explainConnect(err error) error {
 	case wrongPassword, notAuthorised:
 		return failure.Misconfigure(failure.Advise(err, "check user and password (%s) and the server's pg_hba.conf", dsnKeys))
 	case undefinedDatabase:
-		return failure.Misconfigure(fmt.Errorf("%w: name an existing database (%s)", err, dsnKeys))
+		return failure.Misconfigure(failure.Advise(err, "name an existing database (%s)", dsnKeys))
 	case insufficientPrivilege:
-		return failure.Refuse(fmt.Errorf("%w: GRANT CONNECT on the database to the streamer's user", err))
+		return failure.Refuse(failure.Advise(err, "GRANT CONNECT on the database to the streamer's user"))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return failure.Misconfigure(fmt.Errorf("%w: check sslrootcert and sslmode (%s)", err, dsnKeys))
+		return failure.Misconfigure(failure.Advise(err, "check sslrootcert and sslmode (%s)", dsnKeys))
 	}
 	return err
 }

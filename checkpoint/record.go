@@ -244,7 +244,7 @@ func parse(stored []byte, where string) (Record, error) {
 	if version.Version > recordVersion {
 		return Record{}, refuse(
 			ErrFuture, where,
-			fmt.Sprintf("format %d, but this streamer reads up to %d; run the newer version", version.Version, recordVersion),
+			fmt.Sprintf("format %d, but this streamer reads up to %d", version.Version, recordVersion), "run the newer version",
 		)
 	}
 	if e.Checksum != checksum(e.Record) {
@@ -262,22 +262,22 @@ func parse(stored []byte, where string) (Record, error) {
 	return r, nil
 }
 
-func refuse(cause error, where, detail string) error {
-	return failure.Refuse(fmt.Errorf("%w: %s: %s", cause, where, detail))
+func refuse(cause error, where, detail, remedy string) error {
+	return failure.Refuse(failure.Advise(fmt.Errorf("%w: %s: %s", cause, where, detail), "%s", remedy))
 }
 
 func torn(where, detail string) error {
-	return refuse(ErrTorn, where, detail+"; restore it from a backup, or decide on a position with `streamer checkpoint set`")
+	return refuse(ErrTorn, where, detail, "restore it from a backup, or decide on a position with `streamer checkpoint set`")
 }
 
 func foreign(found, ours Identity, where string) error {
 	return refuse(
 		ErrForeign, where,
 		fmt.Sprintf(
-			"it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q; "+
-				"give streamers that share a store different slot names, or a file each; "+
-				"if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
+			"it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q",
 			found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot,
 		),
+		"give streamers that share a store different slot names, or a file each; "+
+			"if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
 	)
 }

@@ -187,14 +187,16 @@ func explainConnect(err error) error {
 		return explainServer(pgErr)
 	}
 	if unknown, ok := errors.AsType[tls.RecordHeaderError](err); ok {
-		return failure.Misconfigure(
-			fmt.Errorf("connect to PostgreSQL: the server did not answer with TLS: check sslmode in postgres.dsn: %w", unknown),
-		)
+		return failure.Misconfigure(failure.Advise(
+			fmt.Errorf("connect to PostgreSQL: the server did not answer with TLS: %w", unknown),
+			"check sslmode in postgres.dsn",
+		))
 	}
 	if invalid := certificateError(err); invalid != nil {
-		return failure.Misconfigure(
-			fmt.Errorf("connect to PostgreSQL: server certificate not accepted: check sslrootcert and sslmode in postgres.dsn: %w", invalid),
-		)
+		return failure.Misconfigure(failure.Advise(
+			fmt.Errorf("connect to PostgreSQL: server certificate not accepted: %w", invalid),
+			"check sslrootcert and sslmode in postgres.dsn",
+		))
 	}
 	if strings.Contains(err.Error(), "server refused TLS connection") {
 		return failure.Misconfigure(
@@ -236,30 +238,29 @@ func shortConnectError(err error) error {
 // explainServer explains an error that the server sent during connection
 // set-up.
 func explainServer(err *pgconn.PgError) error {
-	wrap := func(what, remedy string) error {
-		return fmt.Errorf("connect to PostgreSQL: %s: %s (SQLSTATE %s)", what, remedy, err.Code)
-	}
+	described := fmt.Errorf("connect to PostgreSQL: %s (SQLSTATE %s)", err.Message, err.Code)
+	advise := func(remedy string) error { return failure.Advise(described, "%s", remedy) }
 	switch err.Code {
 	case "28P01":
-		return failure.Misconfigure(wrap(err.Message, "check user and password in postgres.dsn or PGPASSWORD"))
+		return failure.Misconfigure(advise("check user and password in postgres.dsn or PGPASSWORD"))
 	case "28000":
 		if strings.Contains(err.Message, "replication") {
-			return failure.Refuse(wrap(err.Message, "add a line for this user to pg_hba.conf, and ALTER ROLE … REPLICATION"))
+			return failure.Refuse(advise("add a line for this user to pg_hba.conf, and ALTER ROLE … REPLICATION"))
 		}
-		return failure.Misconfigure(wrap(err.Message, "check user, sslmode and the server's pg_hba.conf"))
+		return failure.Misconfigure(advise("check user, sslmode and the server's pg_hba.conf"))
 	case "3D000":
-		return failure.Misconfigure(wrap(err.Message, "name an existing database in postgres.dsn"))
+		return failure.Misconfigure(advise("name an existing database in postgres.dsn"))
 	case "42501":
 		if strings.Contains(err.Message, "permission denied for database") {
-			return failure.Refuse(wrap(err.Message, "GRANT CONNECT ON DATABASE … TO this user"))
+			return failure.Refuse(advise("GRANT CONNECT ON DATABASE … TO this user"))
 		}
-		return failure.Refuse(wrap(err.Message, "grant it with ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
+		return failure.Refuse(advise("grant it with ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
 	case "53300":
-		return wrap(err.Message, "raise max_wal_senders or max_connections, or stop another client")
+		return advise("raise max_wal_senders or max_connections, or stop another client")
 	case "22023", "42704":
-		return failure.Misconfigure(wrap(err.Message, "remove the unknown parameter from postgres.dsn"))
+		return failure.Misconfigure(advise("remove the unknown parameter from postgres.dsn"))
 	}
-	return fmt.Errorf("connect to PostgreSQL: %s (SQLSTATE %s)", err.Message, err.Code)
+	return described
 }
 
 // isTimeout distinguishes an expired read deadline from a broken connection.

@@ -75,7 +75,7 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 		return err
 	}
 	if !table.Exists {
-		return failure.Refuse(fmt.Errorf("outbox table %s does not exist: name another in outbox.table", c.config.Table))
+		return failure.Refuse(failure.Advise(fmt.Errorf("outbox table %s does not exist", c.config.Table), "name another in outbox.table"))
 	}
 	if err := Refusal(checkStrays(table, c.config)); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (c *Control) explainOutbox(err error) error {
 			"GRANT SELECT ON "+QuoteTable(c.config.Table)+" TO this user, or name one that may read it in postgres.dsn",
 		)
 	case "42703":
-		return failure.Misconfigure(fmt.Errorf("%w: correct outbox.columns", described))
+		return failure.Misconfigure(failure.Advise(described, "correct outbox.columns"))
 	case "55P03":
 		return failure.Advise(fmt.Errorf("%w: the table is being altered", described), "try again when the table has been altered")
 	}

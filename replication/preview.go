@@ -57,9 +57,9 @@ func (c *Control) explainPeek(err error) error {
 	base := fmt.Errorf("peek into slot %q: %w", c.config.Slot, err)
 	switch sqlState(err) {
 	case "55006":
-		return fmt.Errorf(
-			"%w: %w: what that client will publish can only be seen here while it is stopped; `streamer tail` shows what was published",
-			ErrSlotActive, base,
+		return failure.Advise(
+			fmt.Errorf("%w: %w", ErrSlotActive, base),
+			"what that client will publish can only be seen here while it is stopped; `streamer tail` shows what was published",
 		)
 	case "42704", "55000":
 		return failure.Refuse(failure.Advise(base, "see `streamer doctor`"))

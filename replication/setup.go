@@ -143,7 +143,7 @@ func explainCreate(what, who string, err error) error {
 			),
 		)
 	case "3F000":
-		return failure.Refuse(fmt.Errorf("%w: create the schema, or correct outbox.table", err))
+		return failure.Refuse(failure.Advise(err, "create the schema, or correct outbox.table"))
 	}
 	return err
 }

@@ -186,7 +186,7 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 // letter topic without being told to.
 func (t *topic) problem(err error) error {
 	if t.deadLetters && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return fmt.Errorf("%w: create the dead letter topic %q with `streamer setup`", err, t.name)
+		return failure.Advise(err, "create the dead letter topic %q with `streamer setup`", t.name)
 	}
 	return topicProblem(t.name, err)
 }
@@ -194,9 +194,9 @@ func (t *topic) problem(err error) error {
 // topicProblem adds the remedy for a topic that is missing or forbidden.
 func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return fmt.Errorf("%w: grant the streamer's principal Describe and Write on topic %q", err, topic)
+		return failure.Advise(err, "grant the streamer's principal Describe and Write on topic %q", topic)
 	}
-	return fmt.Errorf("%w: create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", err, topic)
+	return failure.Advise(err, "create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", topic)
 }
 
 // hopeless returns the error that names the record at fault.

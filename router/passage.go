@@ -255,6 +255,9 @@ func (l *Landmark) missing() error {
 	case l.Topic != "":
 		what = fmt.Sprintf("topic %q holds event %q with sequence %s", l.Topic, l.EventID, wire.FormatSequence(l.Position))
 	}
-	return failure.Refuse(fmt.Errorf("%w: %s, but the slot has something else there: this server was restored from a backup, "+
-		"was promoted without having received it, or is another one: %s", ErrOtherHistory, what, remedy))
+	return failure.Refuse(failure.Advise(
+		fmt.Errorf("%w: %s, but the slot has something else there: this server was restored from a backup, "+
+			"was promoted without having received it, or is another one", ErrOtherHistory, what),
+		remedy,
+	))
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"sync"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 const (
@@ -63,13 +65,15 @@ func (s *spill) add(hash uint64, entry []byte) error {
 	return nil
 }
 
+func noRoom(err error) error { return failure.Advise(err, "name a folder with room in --temp-dir") }
+
 func (s *spill) write(b *bucket) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.file == nil {
 		file, err := os.CreateTemp(s.dir, "streamer-verify-*")
 		if err != nil {
-			return fmt.Errorf("temporary file for the comparison: %w: name a folder with room in --temp-dir", err)
+			return noRoom(fmt.Errorf("temporary file for the comparison: %w", err))
 		}
 		// A file without a name disappears however the process ends. Where that is
 		// not possible, close removes it.
@@ -77,7 +81,7 @@ func (s *spill) write(b *bucket) error {
 		s.file = file
 	}
 	if _, err := s.file.WriteAt(b.waiting, s.size); err != nil {
-		return fmt.Errorf("temporary file for the comparison, after %d bytes: %w: name a folder with room in --temp-dir", s.size, err)
+		return noRoom(fmt.Errorf("temporary file for the comparison, after %d bytes: %w", s.size, err))
 	}
 	b.chunks = append(b.chunks, chunk{s.size, len(b.waiting)})
 	s.size += int64(len(b.waiting))

@@ -95,7 +95,7 @@ func explainClient(c ClientConfig, err error) error {
 		return failure.Refuse(failure.Advise(described, "grant the streamer's principal Write on the output topics"))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return failure.Misconfigure(fmt.Errorf("%w: check kafka.tls.ca_file and kafka.tls.server_name", described))
+		return failure.Misconfigure(failure.Advise(described, "check kafka.tls.ca_file and kafka.tls.server_name"))
 	}
 	return described
 }
