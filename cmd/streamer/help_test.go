@@ -50,3 +50,10 @@ func TestUsage(t *testing.T) {
 		})
 	}
 }
+
+func TestUsageNamesRemedy(t *testing.T) {
+	t.Parallel()
+	got := execute(t, nil, "replay", "--from-table", "--dry-run")
+	assert.Equal(t, exitUsage, got.code)
+	assert.Contains(t, got.stderr, "\nfix: count the rows with `streamer verify`\n")
+}

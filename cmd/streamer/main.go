@@ -93,19 +93,24 @@ func run(arguments []string, env environment) int {
 		return leave
 	}
 	if err != nil {
-		fmt.Fprintln(env.stderr, "streamer:", err)
+		report(env.stderr, err)
 		return exitUsage
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }),
 		console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
+	report(env.stderr, err)
+	return exitCode(err)
+}
+
+// report prints each problem and, on a line of its own, its remedy.
+func report(w io.Writer, err error) {
 	for _, r := range failure.Reports(err) {
-		fmt.Fprintln(env.stderr, "streamer:", r.Problem)
+		fmt.Fprintln(w, "streamer:", r.Problem)
 		if r.Fix != "" {
-			fmt.Fprintln(env.stderr, "fix:", r.Fix)
+			fmt.Fprintln(w, "fix:", r.Fix)
 		}
 	}
-	return exitCode(err)
 }
 
 func exitCode(err error) int {

@@ -18,8 +18,11 @@ import (
 func (d *doctor) kafka(ctx context.Context) {
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
-		d.say(Failed, "Kafka", failure.Describe(err),
-			"see docs/how-to/incidents.md; nothing is lost: what is not published stays in PostgreSQL's WAL, which the slot keeps")
+		remedy := failure.Fix(err)
+		if remedy == "" {
+			remedy = "see docs/how-to/incidents.md; nothing is lost: what is not published stays in PostgreSQL's WAL, which the slot keeps"
+		}
+		d.say(Failed, "Kafka", err.Error(), remedy)
 		return
 	}
 	d.say(Fine, "Kafka", "reachable at "+strings.Join(d.cfg.Kafka.Brokers, ", "), "")

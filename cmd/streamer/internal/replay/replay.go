@@ -45,8 +45,9 @@ rewind slot must have kept the WAL of the past: see rewind.keep. Where it did no
 that are not in Kafka. With either flag, --from and --to are times, and the events have
 no sequence.
 
-A replay that was interrupted, even by kill -9, continues when you run the same command
-again, and repeats nothing that it has published.
+A replay of the WAL that was interrupted, even by kill -9, continues when you run the
+same command again, and repeats nothing that it has published. A replay with --from-table
+begins again with the first row.
 
 Examples:
   streamer replay --from 2h --dry-run
