@@ -28,7 +28,6 @@ type confirmer struct {
 	ground
 	flow        *flow
 	reader      reader
-	start       replication.LSN // confirmed in any case: see flow.began
 	read        replication.LSN // everything below it has been read
 	confirmed   replication.LSN
 	confirmedAt time.Time
@@ -39,7 +38,7 @@ type confirmer struct {
 }
 
 func newConfirmer(g ground, f *flow, r reader, start replication.LSN) confirmer {
-	return confirmer{ground: g, flow: f, reader: r, start: f.began, read: start, confirmedAt: time.Now()}
+	return confirmer{ground: g, flow: f, reader: r, read: start, confirmedAt: time.Now()}
 }
 
 // asked notes that the server wants an answer. A server that keeps asking for
@@ -110,12 +109,12 @@ func (c *confirmer) confirmable() replication.LSN {
 		return saved
 	}
 	if !c.flow.passage.Proven() {
-		return c.start
+		return c.flow.began
 	}
 	if mutation.Active(mutation.ConfirmBeforeAcknowledgement) {
-		return max(c.start, min(saved, c.read))
+		return max(c.flow.began, min(saved, c.read))
 	}
-	return max(c.start, min(saved, c.read, c.flow.tracker.Confirmed()))
+	return max(c.flow.began, min(saved, c.read, c.flow.tracker.Confirmed()))
 }
 
 // confirm tells the server what may be confirmed: when that has risen, when the
@@ -150,6 +149,6 @@ func (c *confirmer) confirm(alarm *time.Timer) error {
 func (c *confirmer) keepAlive() {
 	if time.Since(c.confirmedAt) >= c.config.StatusInterval {
 		c.confirmedAt = time.Now()
-		_ = c.reader.Confirm(max(c.start, c.confirmed), false)
+		_ = c.reader.Confirm(max(c.flow.began, c.confirmed), false)
 	}
 }

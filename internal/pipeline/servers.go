@@ -2,11 +2,9 @@ package pipeline
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 
 	"github.com/outboxstream/streamer/checkpoint"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -169,11 +167,7 @@ func openStore(ctx context.Context, c CheckpointConfig) (checkpoint.Store, error
 		}
 		return store, nil
 	}
-	dsn, err := c.DSN()
-	if err != nil {
-		return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
-	}
-	store, err := checkpoint.OpenPostgres(ctx, dsn, c.Table)
+	store, err := OpenTable(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -57,12 +57,31 @@ func openReadOnly(_ context.Context, c CheckpointConfig) (checkpoint.Reader, err
 	if c.Store == "file" {
 		return checkpoint.FileReader(c.Path), nil
 	}
-	dsn, err := c.DSN()
-	if err == nil {
-		var store *checkpoint.PostgresStore
-		if store, err = checkpoint.ReadPostgres(dsn, c.Table); err == nil {
-			return store, nil
-		}
+	dsn, err := c.reveal()
+	if err != nil {
+		return nil, err
 	}
-	return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+	store, err := checkpoint.ReadPostgres(dsn, c.Table)
+	if err != nil {
+		return nil, err
+	}
+	return store, nil
+}
+
+// OpenTable opens the checkpoint table and creates it if it is missing.
+func OpenTable(ctx context.Context, c CheckpointConfig) (*checkpoint.PostgresStore, error) {
+	dsn, err := c.reveal()
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.OpenPostgres(ctx, dsn, c.Table)
+}
+
+// reveal returns the connection string of the table's database.
+func (c CheckpointConfig) reveal() (string, error) {
+	dsn, err := c.DSN()
+	if err != nil {
+		return "", failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+	}
+	return dsn, nil
 }

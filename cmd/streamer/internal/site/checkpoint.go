@@ -2,11 +2,9 @@ package site
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/config"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -39,11 +37,7 @@ func StoredCheckpoints(ctx context.Context, cfg config.Config) (checkpoint.Reade
 // OpenCheckpointTable opens the checkpoint table and creates it if it is
 // missing.
 func OpenCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.PostgresStore, error) {
-	dsn, err := cfg.CheckpointDSN().Reveal()
-	if err != nil {
-		return nil, failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
-	}
-	return checkpoint.OpenPostgres(ctx, dsn, cfg.Checkpoint.Postgres.Table)
+	return pipeline.OpenTable(ctx, checkpointConfig(cfg))
 }
 
 // CheckpointTableExists reports whether the database of the checkpoint store
