@@ -317,27 +317,6 @@ func TestDoctorOfDeadLetterTopic(t *testing.T) {
 	assert.Contains(t, got.stdout, "ok    dead letters — none waits")
 }
 
-func TestSetupCreatesDeadLetterTopic(t *testing.T) {
-	t.Parallel()
-	r := newLetterRig(t)
-	got := r.execute("setup")
-	require.Zero(t, got.code, got.stderr)
-	assert.Contains(t, got.stdout, "created  dead letter topic "+r.letterTopic())
-	again := r.execute("setup")
-	require.Zero(t, again.code, again.stderr)
-	assert.Contains(t, again.stdout, "exists   dead letter topic "+r.letterTopic())
-	admin, err := kafkatest.Shared(t).Admin()
-	require.NoError(t, err)
-	defer admin.Close()
-	topics, err := admin.ListTopics()
-	require.NoError(t, err)
-	settings := topics[r.letterTopic()].ConfigEntries
-	for name, want := range map[string]string{"cleanup.policy": "delete", "retention.ms": "-1", "max.message.bytes": "17825792"} {
-		require.NotNil(t, settings[name], name)
-		assert.Equal(t, want, *settings[name], name)
-	}
-}
-
 // Doctor looks at the transactional ID and does not take it over.
 func TestDoctorOfTransactionalID(t *testing.T) {
 	t.Parallel()
