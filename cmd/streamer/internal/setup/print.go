@@ -92,7 +92,7 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	}
 	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
 		statement("-- For outbox.cleanup. To drop partitions the role must own them.",
-			"GRANT SELECT, DELETE ON "+replication.QuoteTable(c.Table)+" TO "+replication.QuoteIdentifier(Role))
+			grantCleanupSQL(c.Table))
 	}
 	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
@@ -100,6 +100,15 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	writeTopics(&b, cfg, slices.Compact(topics), prefixes)
 	_, err = std.Out.Write([]byte(b.String()))
 	return err
+}
+
+// grantCleanupSQL lets the role find and delete rows. Only the schema public is
+// open to every role.
+func grantCleanupSQL(table string) string {
+	schema, _ := replication.SplitTable(table)
+	to := " TO " + replication.QuoteIdentifier(Role)
+	return "GRANT USAGE ON SCHEMA " + replication.QuoteIdentifier(schema) + to + ";\n" +
+		"GRANT SELECT, DELETE ON " + replication.QuoteTable(table) + to
 }
 
 // writePublications writes the publication, or one for each shard if there are

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -53,4 +54,21 @@ func TestPrintedStatementsWork(t *testing.T) {
 	assert.Contains(t, got.out, "created  checkpoint table public.streamer_checkpoint")
 	assert.Contains(t, got.out, `GRANT SELECT, INSERT, UPDATE ON "public"."streamer_checkpoint" TO "`+Role+`"`)
 	assert.Equal(t, value[string](r, checkpointColumnsSQL), ours)
+}
+
+// The role may do what outbox.cleanup does, wherever the table is.
+func TestPrintedRightsAreEnoughToCleanUp(t *testing.T) {
+	t.Parallel()
+	r := printedRig(t, "STREAMER_OUTBOX_CLEANUP_MODE=delete")
+	r.exec(`insert into "Odd 'schema"."out-box" (aggregatetype, aggregateid, type) values ('order', '1', 'T')`)
+	role, err := pgx.Connect(t.Context(), r.as(Role))
+	require.NoError(t, err)
+	defer role.Close(t.Context())
+	for _, sql := range []string{`select from "Odd 'schema"."out-box"`, `delete from "Odd 'schema"."out-box"`} {
+		done, err := role.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+		assert.EqualValues(t, 1, done.RowsAffected(), sql)
+	}
+	_, err = role.Exec(t.Context(), `update "Odd 'schema"."out-box" set type = 'U'`)
+	assert.ErrorContains(t, err, "permission denied", "nothing else is granted")
 }
