@@ -138,7 +138,11 @@ func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
 	first := site.ReplicationConfig(cfg.ForShard(0))
 	b.WriteString(replication.SlotSQL(first, failover) + ";\n")
 	for i := 1; i < cfg.Shard.Count; i++ {
-		b.WriteString(replication.CopySlotSQL(first.Slot, site.ReplicationConfig(cfg.ForShard(i)).Slot) + ";\n")
+		copied := site.ReplicationConfig(cfg.ForShard(i)).Slot
+		b.WriteString(replication.CopySlotSQL(first.Slot, copied) + ";\n")
+		if failover {
+			fmt.Fprintf(b, "-- A copy is no failover slot. Over a replication connection: ALTER_REPLICATION_SLOT %s (FAILOVER true);\n", copied)
+		}
 	}
 	b.WriteString("\n")
 }

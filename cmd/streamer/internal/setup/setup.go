@@ -145,14 +145,16 @@ func (s *setup) shards(ctx context.Context, control *replication.Control, server
 			return err
 		}
 	}
+	s.copiedByStandbys(made) // only now: what is wrong keeps slots from being created
 	return nil
 }
 
 // shardSetup is the setup of a shard, or of the whole table.
 type shardSetup struct {
-	control *replication.Control
-	c       replication.Config
-	existed bool // whether the slot existed
+	control  *replication.Control
+	c        replication.Config
+	existed  bool // whether the slot existed
+	failover bool // whether standbys keep a copy of the slot
 }
 
 // table makes sure that the outbox table exists.
@@ -223,13 +225,22 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	}
 	s.report("slot", fmt.Sprintf("%s at %s", name, slot.Confirmed), shard.existed)
 	s.findings(replication.CheckSlot(slot, server))
-	if shard.existed && s.Failover && !slot.Failover {
-		s.wrong = append(s.wrong, failure.Advise(
-			fmt.Errorf("slot %q is no failover slot", name),
-			"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
-		))
-	}
+	shard.failover = slot.Failover
 	return nil
+}
+
+// copiedByStandbys says of which slots standbys keep no copy, if they are to. A
+// slot that existed is not changed, and PostgreSQL copies slots without that
+// option.
+func (s *setup) copiedByStandbys(made []*shardSetup) {
+	for _, shard := range made {
+		if s.Failover && !shard.failover {
+			s.wrong = append(s.wrong, failure.Advise(
+				fmt.Errorf("slot %q is no failover slot", shard.c.Slot),
+				"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
+			))
+		}
+	}
 }
 
 // createSlot makes the slots of all shards begin at the same position, as

@@ -60,3 +60,16 @@ func TestSetupRefusesShardsOfAnOldServer(t *testing.T) {
 	}
 	requireRefused(t, newRig(t, inThree).setup(Command{CreateTable: true}), "row filters", "shard.count")
 }
+
+// PostgreSQL copies a slot without its failover option.
+func TestSetupSaysThatCopiesAreNoFailoverSlots(t *testing.T) {
+	t.Parallel()
+	r := newShards(t)
+	if pgtest.Shared(t).Version() < 170000 {
+		t.Skip("this server has no failover slots")
+	}
+	got := r.setup(Command{Failover: true})
+	requireRefused(t, got, r.slot+`_1_of_3" is no failover slot`, r.slot+`_2_of_3" is no failover slot`, "ALTER_REPLICATION_SLOT")
+	assert.NotContains(t, got.err.Error(), r.slot+"_0_of_3")
+	assert.Equal(t, 3, strings.Count(got.out, "created  slot"), "they are all there, to be altered: %s", got.out)
+}
