@@ -1,6 +1,7 @@
 package deadletter
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"unicode/utf8"
@@ -42,7 +43,7 @@ func (command showCommand) Run(ctx context.Context, load site.Configuration, std
 		return err
 	}
 	if command.Raw {
-		_, err := std.Out.Write(opened.Payload.Bytes)
+		_, err := std.Out.Write(payloadBytes(opened.Payload))
 		return err
 	}
 	return std.JSON(openLetter(l, opened, headers))
@@ -89,14 +90,25 @@ func showBytes(b []byte) *shownValue {
 	return &shownValue{Base64: b}
 }
 
+const jsonOID, jsonbOID = 114, 3802
+
+// payloadBytes returns the payload without the version byte with which
+// PostgreSQL's binary format of jsonb begins.
+func payloadBytes(c decoder.Column) []byte {
+	if c.Binary && c.TypeOID == jsonbOID {
+		return bytes.TrimPrefix(c.Bytes, []byte{1})
+	}
+	return c.Bytes
+}
+
 // showPayload returns nil for NULL.
 func showPayload(c decoder.Column) *shownValue {
 	if c.Null {
 		return nil
 	}
-	const jsonOID, jsonbOID = 114, 3802
-	if (c.TypeOID == jsonOID || c.TypeOID == jsonbOID) && json.Valid(c.Bytes) {
-		return &shownValue{JSON: c.Bytes}
+	text := payloadBytes(c)
+	if (c.TypeOID == jsonOID || c.TypeOID == jsonbOID) && json.Valid(text) {
+		return &shownValue{JSON: text}
 	}
-	return showBytes(append([]byte{}, c.Bytes...))
+	return showBytes(append([]byte{}, text...))
 }
