@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
@@ -58,7 +59,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	defer counts.close()
 	w := Rows{
 		Mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)),
-		Routes:  routes, Partitions: counts.of, Limit: int(command.Limit),
+		Routes:  routes, Partitions: counts.of, Limit: int(min(command.Limit, math.MaxInt)),
 		Event:  func(line router.Rendering) error { return std.Line(line) },
 		Poison: func(line Poison) error { return std.Line(line) },
 	}
@@ -109,8 +110,9 @@ type Rows struct {
 // in advance, and the server prepares everything that it is asked for.
 func (w *Rows) Read(ctx context.Context, control *replication.Control, server replication.Server) error {
 	const messagesPerRow, atLeast, growth = 4, 100, 8
+	const most = math.MaxInt32 // that the server can be asked for; 0 asks for all
 	for ask := atLeast + messagesPerRow*w.Limit; ; ask *= growth {
-		if w.Limit == 0 {
+		if w.Limit == 0 || w.Limit > most/messagesPerRow || ask > most {
 			ask = 0
 		}
 		seen, err := w.pass(ctx, control, server, ask)

@@ -2,6 +2,7 @@ package preview
 
 import (
 	"errors"
+	"math"
 	"strings"
 	"testing"
 
@@ -71,6 +72,8 @@ func TestPreviewStopsAtTheLimit(t *testing.T) {
 	all := []string{"1", "2", "3"}
 	for limit, want := range map[uint][]string{
 		1: all[:1], 2: all[:2], 3: all, 4: all, 0: all,
+		// More than the server can be asked for.
+		math.MaxInt32 / 4: all, math.MaxInt32: all, 1 << 61: all, math.MaxUint: all,
 	} {
 		assert.Equal(t, want, keys(r.preview(limit)), limit)
 	}
