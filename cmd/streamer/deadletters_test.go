@@ -149,7 +149,7 @@ func TestDeadLetters(t *testing.T) { //nolint:tparallel // each step builds on t
 		got := r.execute("doctor")
 		assert.Zero(t, got.code, got.stdout)
 		assert.Contains(t, got.stdout, "warn  dead letters — 2 rows in topic")
-		assert.Contains(t, got.stdout, "keeps what it is given", "the streamer creates the topic with settings of its own")
+		assert.Contains(t, got.stdout, "keeps its records", "the streamer creates the topic with settings of its own")
 		assert.Contains(t, got.stdout, "ok    transactional id — ")
 		assert.Contains(t, got.stdout, "ok    resume — exactly once")
 		s := r.status()

@@ -77,7 +77,7 @@ func TestDrop(t *testing.T) {
 	unsure := r.answered(strings.NewReader("no\n"), dropCommand{resolving: resolving{ID: []string{"0:1", "0:0"}}})
 	requireRefused(t, unsure, "nothing was changed")
 	assert.Contains(t, unsure.out, "0:0  event \"event-1\" at 0/1+1: too_large\n0:1  ", "it says first what it is about")
-	assert.Contains(t, unsure.out, "2 dead letters will never be published")
+	assert.Contains(t, unsure.out, "2 dead letters will be marked as never to be published")
 	assert.NotContains(t, unsure.out, "\x1b")
 	assert.Len(t, r.list(false), 3)
 
@@ -158,7 +158,7 @@ func TestDropOfALetterThatIsGone(t *testing.T) {
 		require.NoError(t, admin.DeleteRecords(topic, map[int32]int64{0: 1}))
 	}}
 	got := r.answered(&deleted, dropCommand{resolving: resolving{ID: []string{"0:0"}}, Timeout: time.Minute})
-	requireRefused(t, got, topic, "offset 0", "not in the topic any more")
+	requireRefused(t, got, topic, "offset 0", "no longer in the topic")
 }
 
 // answerReader does something before it gives its answer.

@@ -164,7 +164,7 @@ func TestPreviewOfASlotInUse(t *testing.T) {
 	got := r.run(0)
 	require.ErrorIs(t, got.err, replication.ErrSlotActive)
 	assert.Equal(t, failure.Transient, failure.ClassOf(got.err), "it can be stopped")
-	assert.Contains(t, got.err.Error(), "streamer tail")
+	assert.Contains(t, failure.Fix(got.err), "streamer tail")
 }
 
 func TestPreviewWithoutPostgres(t *testing.T) {

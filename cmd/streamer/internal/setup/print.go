@@ -141,7 +141,7 @@ func writeSlots(b *strings.Builder, cfg config.Config, failover bool) {
 		copied := site.ReplicationConfig(cfg.ForShard(i)).Slot
 		b.WriteString(replication.CopySlotSQL(first.Slot, copied) + ";\n")
 		if failover {
-			fmt.Fprintf(b, "-- A copy is no failover slot. Over a replication connection: ALTER_REPLICATION_SLOT %s (FAILOVER true);\n", copied)
+			fmt.Fprintf(b, "-- A copy is not a failover slot. On a replication connection: ALTER_REPLICATION_SLOT %s (FAILOVER true);\n", copied)
 		}
 	}
 	b.WriteString("\n")

@@ -236,8 +236,8 @@ func (s *setup) copiedByStandbys(made []*shardSetup) {
 	for _, shard := range made {
 		if s.Failover && !shard.failover {
 			s.wrong = append(s.wrong, failure.Advise(
-				fmt.Errorf("slot %q is no failover slot", shard.c.Slot),
-				"ALTER_REPLICATION_SLOT changes that on a replication connection (PostgreSQL 17 or later)",
+				fmt.Errorf("slot %q is not a failover slot", shard.c.Slot),
+				"run ALTER_REPLICATION_SLOT … (FAILOVER true) on a replication connection (PostgreSQL 17 or later)",
 			))
 		}
 	}

@@ -88,7 +88,7 @@ func TestSetupCreatesNoSlotForAWrongPublication(t *testing.T) {
 	r.exec("select pg_drop_replication_slot('$slot')")
 	r.exec(`alter publication "$slot" set (publish = 'update')`)
 	got := r.setup(Command{})
-	requireRefused(t, got, r.slot, "is not created", "does not publish inserts", "SET (publish = 'insert')")
+	requireRefused(t, got, r.slot, "created only after this is corrected", "does not publish inserts", "SET (publish = 'insert')")
 	assert.Contains(t, got.out, "exists   publication")
 	assert.Zero(t, value[int](r, "select count(*) from pg_replication_slots where slot_name = '$slot'"))
 }
@@ -144,7 +144,7 @@ func TestSetupIsBlockedByALock(t *testing.T) {
 	_, err = tx.Exec(t.Context(), "lock table outbox in share update exclusive mode")
 	require.NoError(t, err)
 	got := r.setup(Command{Timeout: time.Second})
-	require.ErrorContains(t, got.err, "another session has a lock")
+	require.ErrorContains(t, got.err, "another session holds a lock")
 	assert.Equal(t, failure.Transient, failure.ClassOf(got.err))
 	require.NoError(t, tx.Rollback(t.Context()))
 }
@@ -184,7 +184,7 @@ func TestSetupDoesNotMakeASlotAFailoverSlot(t *testing.T) {
 	t.Parallel()
 	r := newSlot(t)
 	got := r.setup(Command{Failover: true})
-	requireRefused(t, got, r.slot, "is no failover slot", "ALTER_REPLICATION_SLOT")
+	requireRefused(t, got, r.slot, "is not a failover slot", "ALTER_REPLICATION_SLOT")
 	assert.Contains(t, got.out, "exists   slot")
 }
 

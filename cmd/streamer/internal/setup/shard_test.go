@@ -50,7 +50,7 @@ func TestSetupRefusesALateShard(t *testing.T) {
 	r := newShards(t)
 	require.NoError(t, r.setup(Command{}).err)
 	r.exec("select pg_drop_replication_slot('$slot_1_of_3')")
-	requireRefused(t, r.setup(Command{}), r.slot+"_1_of_3", r.slot+"_0_of_3", "drop their slots")
+	requireRefused(t, r.setup(Command{}), r.slot+"_1_of_3", r.slot+"_0_of_3", "drop the slots of all shards")
 }
 
 func TestSetupRefusesShardsOfAnOldServer(t *testing.T) {
@@ -69,7 +69,7 @@ func TestSetupSaysThatCopiesAreNoFailoverSlots(t *testing.T) {
 		t.Skip("this server has no failover slots")
 	}
 	got := r.setup(Command{Failover: true})
-	requireRefused(t, got, r.slot+`_1_of_3" is no failover slot`, r.slot+`_2_of_3" is no failover slot`, "ALTER_REPLICATION_SLOT")
+	requireRefused(t, got, r.slot+`_1_of_3" is not a failover slot`, r.slot+`_2_of_3" is not a failover slot`, "ALTER_REPLICATION_SLOT")
 	assert.NotContains(t, got.err.Error(), r.slot+"_0_of_3")
 	assert.Equal(t, 3, strings.Count(got.out, "created  slot"), "they are all there, to be altered: %s", got.out)
 }
