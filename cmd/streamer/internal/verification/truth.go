@@ -71,7 +71,8 @@ func (v *verification) readHeaders(file *os.File) (opened replication.LSN, err e
 	return opened, nil
 }
 
-// record writes the rows of the table to a new file.
+// record writes the rows of the table to a new file. It leaves no incomplete
+// file behind: rows that are not in it would make phantoms of their records.
 func (v *verification) record(ctx context.Context) (err error) {
 	if err := v.identify(ctx); err != nil {
 		return err
@@ -86,7 +87,11 @@ func (v *verification) record(ctx context.Context) (err error) {
 	if err != nil {
 		return failure.Misconfigure(fmt.Errorf("--record: %w", err))
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			_ = os.Remove(v.command.Record) // it is ours, and incomplete
+		}
+	}()
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	var w *verify.TruthWriter
 	v.progress.step("recording table " + v.cfg.Outbox.Table)

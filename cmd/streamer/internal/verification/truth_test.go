@@ -89,3 +89,25 @@ func TestRecordingsThatAreNone(t *testing.T) {
 		assert.ErrorContains(t, o.err, c.says, name)
 	}
 }
+
+// What an attempt that failed leaves behind would pass for a recording, and keep
+// the next attempt from writing the file.
+func TestRecordingThatFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.insert("order", "1")
+	file := filepath.Join(t.TempDir(), "truth.jsonl")
+	record := func(c *Command) { c.Record, c.JSON = file, false }
+	r.exec("alter table outbox rename to elsewhere")
+	o := r.verify(record)
+	assert.Equal(t, failure.Refused, failure.ClassOf(o.err))
+	require.ErrorContains(t, o.err, "public.outbox")
+	assert.NoFileExists(t, file)
+	r.exec("alter table elsewhere rename to outbox")
+	require.NoError(t, r.verify(record).err)
+	assert.FileExists(t, file)
+
+	r.settings["postgres.dsn"] = "postgres://nobody@127.0.0.1:1/none"
+	require.ErrorContains(t, r.verify(record).err, "connect to PostgreSQL")
+	assert.FileExists(t, file, "that of another attempt stays")
+}
