@@ -148,6 +148,9 @@ func (s *PostgresStore) Former(ctx context.Context, id Identity) (Record, error)
 		}
 		return s.explain(err)
 	})
+	if code(err) == undefinedTable && !s.ensured {
+		return Record{}, fmt.Errorf("%s does not exist: %w", s.where, ErrNone)
+	}
 	if err != nil {
 		return Record{}, fmt.Errorf("look for a checkpoint under another name in %s: %w", s.where, err)
 	}

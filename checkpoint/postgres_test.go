@@ -328,6 +328,8 @@ func TestReadPostgres(t *testing.T) {
 	_, err = reader.Load(t.Context(), id)
 	require.ErrorIs(t, err, checkpoint.ErrNone, "and has created nothing")
 	require.ErrorContains(t, err, "does not exist")
+	_, err = reader.Former(t.Context(), id)
+	require.ErrorIs(t, err, checkpoint.ErrNone, "nor is there one under another name")
 
 	require.NoError(t, openPostgres(t, dsn).Save(t.Context(), checkpoint.Record{Identity: id, LSN: 7}))
 	require.NoError(t, reader.Writable(t.Context()))
