@@ -19,13 +19,18 @@ func TestRemarks(t *testing.T) {
 		dated, former bool
 		want          [][]string // words of each remark
 	}{
-		"none":             {absence: Absence{IDs: one}},
-		"notes come first": {absence: Absence{notes: []string{"n"}, counts: verify.Counts{Expired: 1}}, dated: true, want: [][]string{{"n"}, {"1 row "}}},
+		"none": {absence: Absence{IDs: one}},
+		"notes come first": {
+			absence: Absence{notes: []string{"n"}, counts: verify.Counts{Expired: 1}}, dated: true, want: [][]string{{"n"}, {"1 row "}},
+		},
 		"left out": {
 			absence: Absence{counts: verify.Counts{Expired: 2, Undated: 1}},
 			want:    [][]string{{"3 rows without a record left out", "--time-column"}},
 		},
-		"other streams":         {absence: Absence{IDs: one, counts: verify.Counts{Foreign: 2}}, want: [][]string{{"2 records", "--former-slot"}}},
+		"other streams": {
+			absence: Absence{IDs: one, counts: verify.Counts{Foreign: 2}},
+			want:    [][]string{{"2 records", "--former-slot"}},
+		},
 		"other streams, named":  {absence: Absence{IDs: one, counts: verify.Counts{Foreign: 2}}, former: true},
 		"other streams, no row": {absence: Absence{counts: verify.Counts{Foreign: 2}}},
 	} {

@@ -3,6 +3,7 @@ package verification
 import (
 	"errors"
 	"io"
+	"maps"
 	"strings"
 	"testing"
 
@@ -259,10 +260,7 @@ func TestServersThatRefuse(t *testing.T) {
 		"no such column": {"", "", func(c *Command) { c.TimeColumn = "created" }, failure.Misconfigured, `"created"`},
 		"no time":        {"", "", func(c *Command) { c.TimeColumn = "type" }, failure.Misconfigured, "timestamptz"},
 	} {
-		broken := &rig{t: t, settings: map[string]string{}}
-		for key, value := range r.settings {
-			broken.settings[key] = value
-		}
+		broken := &rig{t: t, settings: maps.Clone(r.settings)}
 		if c.key != "" {
 			broken.settings[c.key] = c.value
 		}

@@ -156,7 +156,8 @@ func TestInterruptedWhileWaiting(t *testing.T) {
 func (r *rig) awaitQuestion(m *member) {
 	r.t.Helper()
 	require.Eventually(r.t, func() (is bool) {
-		err := r.conn.QueryRow(r.t.Context(), "select state = 'idle' and query like '%pg_replication_slots%' from pg_stat_activity where pid = $1",
+		err := r.conn.QueryRow(r.t.Context(),
+			"select state = 'idle' and query like '%pg_replication_slots%' from pg_stat_activity where pid = $1",
 			m.control.Conn().PgConn().PID()).Scan(&is)
 		return err == nil && is
 	}, 30*time.Second, 10*time.Millisecond)

@@ -1,7 +1,6 @@
 package verification
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +84,7 @@ func TestRecordingsThatAreNone(t *testing.T) {
 			require.NoError(t, os.WriteFile(file, []byte(c.content), 0o600))
 		}
 		o := r.verify(func(c *Command) { c.Truth = file })
-		assert.Equal(t, failure.Misconfigured, failure.ClassOf(o.err), fmt.Sprintf("%s: %v", name, o.err))
+		assert.Equal(t, failure.Misconfigured, failure.ClassOf(o.err), "%s: %v", name, o.err)
 		assert.ErrorContains(t, o.err, c.says, name)
 	}
 }

@@ -47,7 +47,7 @@ func TestUsage(t *testing.T) {
 	} {
 		err := c.command.Run(t.Context(), func() (*config.Loaded, error) { return &config.Loaded{}, nil }, console.Streams{})
 		assert.Equal(t, failure.Misconfigured, failure.ClassOf(err), name)
-		assert.ErrorContains(t, err, c.says, name)
+		require.ErrorContains(t, err, c.says, name)
 		_, err = Missing(t.Context(), config.Config{}, console.Streams{}, c.command)
 		if name != "truth and record" { // of which Missing takes neither
 			assert.Equal(t, failure.Misconfigured, failure.ClassOf(err), name)
@@ -60,6 +60,6 @@ func TestUsage(t *testing.T) {
 
 func TestFindingsError(t *testing.T) {
 	t.Parallel()
-	assert.EqualError(t, findingsError(1), "verify: 1 finding")
-	assert.EqualError(t, findingsError(2), "verify: 2 findings")
+	require.EqualError(t, findingsError(1), "verify: 1 finding")
+	require.EqualError(t, findingsError(2), "verify: 2 findings")
 }
