@@ -218,27 +218,6 @@ func TestDeadLettersUsage(t *testing.T) {
 	}
 }
 
-func TestDoctorOfDeadLetterTopic(t *testing.T) {
-	t.Parallel()
-	r := newLetterRig(t, "STREAMER_KAFKA_TOPICS_CREATE=false")
-	r.createTopic(r.topic+".order", 1)
-	got := r.execute("doctor")
-	assert.Zero(t, got.code, got.stdout)
-	assert.Contains(t, got.stdout, "warn  dead letter topic "+r.letterTopic()+" — does not exist")
-	require.NoError(t, kafkatest.Shared(t).CreateTopic(t.Context(), r.letterTopic(), 1, map[string]string{
-		"cleanup.policy": "compact,delete", "retention.ms": "3600000", "max.message.bytes": "1000",
-	}))
-	got = r.execute("doctor")
-	assert.Zero(t, got.code, got.stdout)
-	for _, says := range []string{
-		"cleanup.policy=compact,delete", "retention.ms=3600000: rows are deleted 1h after",
-		"max.message.bytes=1000 is not larger than that of topic",
-	} {
-		assert.Contains(t, got.stdout, "warn  dead letter topic "+r.letterTopic()+" — "+says)
-	}
-	assert.Contains(t, got.stdout, "ok    dead letters — none waits")
-}
-
 // Doctor looks at the transactional ID and does not take it over.
 func TestDoctorOfTransactionalID(t *testing.T) {
 	t.Parallel()

@@ -36,8 +36,6 @@ func TestUsage(t *testing.T) {
 		"set without value":  {"config", "--set", "kafka.topic"},
 		"set of unknown key": {"config", "--set", "kafka.topik=x"},
 		"from":               {"tail", "--from", "yesterday"},
-		"bound of verify":    {"verify", "--to", "yesterday"},
-		"truth and record":   {"verify", "--truth", "a", "--record", "b"},
 		"timeout":            {"setup", "--timeout", "1ms"},
 		"two forms":          {"config", "--json", "--schema"},
 		"missing file":       {"config", "--config", "/does/not/exist.yaml"},

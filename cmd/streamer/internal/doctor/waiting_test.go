@@ -1,0 +1,62 @@
+package doctor
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+)
+
+func TestRowsThatWait(t *testing.T) {
+	t.Parallel()
+	const what = "waiting rows"
+	r := newRig(t)
+	r.insert("1", "order", "a")
+	r.insert("2", "bill", "a")
+	r.examine().says(Fine, what, "2 looked at")
+
+	require.NoError(t, r.cluster.CreateTopic("events.bill", 1, nil))
+	e := r.examine("kafka.topics.create=false")
+	e.says(Failed, what, `"events.order"`, "kafka.topics.create is false", "streamer setup --topic events.order")
+	assert.Equal(t, 1, e.Failures)
+	assert.Equal(t, failure.Refused, failure.ClassOf(e.err))
+	require.NoError(t, r.cluster.CreateTopic("events.order", 1, nil))
+	r.examine("kafka.topics.create=false").says(Fine, what, "2 looked at")
+}
+
+func TestRowThatStopsTheStream(t *testing.T) {
+	t.Parallel()
+	const what = "waiting rows"
+	r := newRig(t)
+	r.insert("1", "order", nil)
+	e := r.examine()
+	e.says(Failed, what, `row "1"`, "aggregateid", "poison.policy=dead-letter")
+	assert.Equal(t, 1, e.Failures)
+
+	// It was decided about before the checkpoint, whatever the slot says.
+	r.save(nil)
+	r.examine().says(Fine, what, "1 looked at")
+	r.save(func(c *checkpoint.Record) { c.LSN-- })
+	r.examine().says(Fine, what)
+
+	// Where something else keeps a start from reading, the rows do not matter.
+	r.examine("kafka.brokers=" + nowhere).silent(what)
+}
+
+// Nothing is looked at that a start would not read, or that one is reading.
+func TestSlotWithoutRowsToLookAt(t *testing.T) {
+	t.Parallel()
+	for name, d := range map[string]*doctor{
+		"no slot":       {},
+		"in use":        {slot: &replication.Slot{Active: true}},
+		"catching up":   {slot: &replication.Slot{Copies: 1}},
+		"other trouble": {slot: &replication.Slot{}, failures: 1},
+	} {
+		d.waiting(t.Context())
+		assert.Empty(t, d.found, name)
+	}
+}
