@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -98,14 +99,21 @@ func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]st
 	}
 	defer client.Close()
 	var unknown []string
-	for topic := range topics {
-		if found, err := client.HasTopic(topic); err == nil && !found {
+	for _, topic := range slices.Sorted(maps.Keys(topics)) {
+		switch found, err := client.HasTopic(topic); {
+		case err != nil:
+			d.outcome(fmt.Errorf("topic %q: %w", topic, err), what, "")
+		case !found:
 			unknown = append(unknown, topic)
 		}
 	}
 	existing, err := client.Exist(ctx, unknown...)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
 	for _, topic := range unknown {
-		if err == nil && !slices.Contains(existing, topic) {
+		if !slices.Contains(existing, topic) {
 			d.say(Failed, what, fmt.Sprintf("a row goes to topic %q, which does not exist, "+
 				"and kafka.topics.create is false: it stops the stream", topic), "run `streamer setup --topic "+topic+"`")
 		}

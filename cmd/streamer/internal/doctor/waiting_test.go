@@ -5,6 +5,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -26,6 +29,10 @@ func TestRowsThatWait(t *testing.T) {
 	assert.Equal(t, failure.Refused, failure.ClassOf(e.err))
 	require.NoError(t, r.cluster.CreateTopic("events.order", 1, nil))
 	r.examine("kafka.topics.create=false").says(Fine, what, "2 looked at")
+
+	// Whether it exists is not known, so nothing is well.
+	r.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "events.order", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	r.examine("kafka.topics.create=false", "kafka.topic=events.{aggregate_type}").says(Failed, what, "events.order", "not authorized")
 }
 
 func TestRowThatStopsTheStream(t *testing.T) {
