@@ -94,6 +94,7 @@ func TestCheckpointTableThatCannotBeWritten(t *testing.T) {
 	store, err := site.OpenCheckpointTable(t.Context(), r.config())
 	require.NoError(t, err)
 	require.NoError(t, store.Close())
+	r.exec("grant select on streamer_checkpoint to public")
 	r.examine("postgres.dsn="+r.role("replication")).says(Failed, "checkpoint", "streamer_checkpoint")
 	r.examine("checkpoint.postgres.dsn=file:"+filepath.Join(t.TempDir(), "dsn")).says(Failed, "checkpoint", "checkpoint.postgres.dsn")
 }

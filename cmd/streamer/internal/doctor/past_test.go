@@ -70,6 +70,7 @@ func TestWALThatSlotsKeep(t *testing.T) {
 	const limit = "max_slot_wal_keep_size"
 	r.examine().says(Fine, limit, "sets no limit").says(Warned, "rewind slot", "does not exist")
 	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, replication.RewindSlot(r.slot))
+	r.exec("select pg_copy_logical_replication_slot($1, $2)", r.slot, r.slot+"_0_of_2")
 	for range 5 { // of 16 MiB
 		r.exec("select pg_logical_emit_message(false, 'filler', '')")
 		r.exec("select pg_switch_wal()")
@@ -85,6 +86,7 @@ func TestWALThatSlotsKeep(t *testing.T) {
 	r.exec("checkpoint")
 	r.await("wal_status = 'lost'")
 	r.examine().says(Failed, "slot", "is lost").says(Warned, "rewind slot", "is lost", limit, "rewind.max_bytes").silent("waiting rows")
+	r.examine("shard.count=2").says(Failed, "shards", "shard 0 of 2")
 }
 
 // awaitSetting waits until sessions see a setting.

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -47,7 +48,11 @@ func TestRowThatStopsTheStream(t *testing.T) {
 	// It was decided about before the checkpoint, whatever the slot says.
 	r.save(nil)
 	r.examine().says(Fine, what, "1 looked at")
-	r.save(func(c *checkpoint.Record) { c.LSN-- })
+	commit, err := replication.ParseLSN(regexp.MustCompile(`at ([0-9A-F]+/[0-9A-F]+)`).FindStringSubmatch(e.String())[1])
+	require.NoError(t, err)
+	r.save(func(c *checkpoint.Record) { c.LSN = commit })
+	r.examine().says(Failed, what, `row "1"`)
+	r.save(func(c *checkpoint.Record) { c.LSN = commit + 1 })
 	r.examine().says(Fine, what)
 
 	// Where something else keeps a start from reading, the rows do not matter.
