@@ -78,9 +78,9 @@ func TestBeforeTheFirstStart(t *testing.T) {
 	e := r.examine()
 	require.NoError(t, e.err)
 	assert.Zero(t, e.Failures, e)
-	e.says(Fine, "checkpoint", "none in file").says(Fine, "slot", r.slot, "not in use").says(Fine, "waiting rows", "0 looked at")
+	e.says(Fine, "checkpoint", "none in file").says(Fine, "slot", r.slot, "not in use").says(Fine, "waiting rows", "0 ")
 	e.says(Fine, "outbox table", "public.outbox", r.slot).says(Fine, "Kafka", r.settings["kafka.brokers"])
-	e.says(Fine, "output topic events.…", "does not exist").says(Fine, "transactional id", "can be seen")
+	e.says(Fine, "output topic events.…", "does not exist").says(Fine, "transactional id", "streamer-"+r.slot)
 	r.examine("checkpoint.store=kafka").says(Warned, "checkpoint topic", "streamer setup").says(Fine, "checkpoint", "none in topic")
 
 	var out bytes.Buffer

@@ -111,21 +111,21 @@ func TestClockOfKafka(t *testing.T) {
 	clock("stamped").silent(what) // nothing is known
 	other := id
 	other.Slot = "other"
-	appendSaved(t, cluster, "stamped", other, time.Now())
+	appendSaved(t, cluster, other, time.Now())
 	clock("stamped").silent(what)
-	appendSaved(t, cluster, "stamped", id, time.Now().Add(-time.Hour))
+	appendSaved(t, cluster, id, time.Now().Add(-time.Hour))
 	clock("stamped").says(Warned, what, "1h0m", "NTP")
 	// Saving one of them may have taken long.
-	appendSaved(t, cluster, "stamped", id, time.Now())
-	appendSaved(t, cluster, "stamped", id, time.Now().Add(-time.Hour))
+	appendSaved(t, cluster, id, time.Now())
+	appendSaved(t, cluster, id, time.Now().Add(-time.Hour))
 	clock("stamped").says(Fine, what, "agrees")
 
 	server = nil
 	clock("stamped").silent(what)
 }
 
-// appendSaved appends a checkpoint that was saved at a time.
-func appendSaved(t *testing.T, cluster fake.Cluster, topic string, id checkpoint.Identity, at time.Time) {
+// appendSaved appends a checkpoint that was saved at a time to the topic stamped.
+func appendSaved(t *testing.T, cluster fake.Cluster, id checkpoint.Identity, at time.Time) {
 	t.Helper()
 	content, err := checkpoint.Encode(checkpoint.Record{Identity: id, LSN: 1, SavedAt: at})
 	require.NoError(t, err)
@@ -135,7 +135,7 @@ func appendSaved(t *testing.T, cluster fake.Cluster, topic string, id checkpoint
 	require.NoError(t, err)
 	defer producer.Close()
 	_, _, err = producer.SendMessage(&sarama.ProducerMessage{
-		Topic: topic, Key: sarama.StringEncoder(id.Key()), Value: sarama.ByteEncoder(content), Timestamp: time.Now(),
+		Topic: "stamped", Key: sarama.StringEncoder(id.Key()), Value: sarama.ByteEncoder(content), Timestamp: time.Now(),
 	})
 	require.NoError(t, err)
 }
@@ -178,7 +178,7 @@ func TestTransactionalID(t *testing.T) {
 		verdict Verdict
 		words   []string
 	}{
-		"can be seen":        {"auto", nil, Fine, []string{"can be seen", "prefix-streamer-shop"}},
+		"can be seen":        {"auto", nil, Fine, []string{"prefix-streamer-shop"}},
 		"is not used":        {"at_least_once", kerr.TransactionalIDAuthorizationFailed, Fine, []string{"not used"}},
 		"is not allowed":     {"auto", kerr.TransactionalIDAuthorizationFailed, Warned, []string{"repeated after a crash", "Describe and Write"}},
 		"is needed":          {"exactly_once", kerr.TransactionalIDAuthorizationFailed, Failed, []string{"Describe and Write"}},

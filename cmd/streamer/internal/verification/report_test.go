@@ -21,7 +21,17 @@ func TestReport(t *testing.T) {
 		Counts: verify.Counts{Rows: 1234, Published: 1234, Records: 1234}, Table: "public.outbox", Settled: "0/64",
 		Streams: []string{"s"}, Topics: []string{"a", "b"}, Partitions: 4, Seconds: 1.5,
 	}
-	full := plain
+	var out bytes.Buffer
+	console.Streams{Out: &out}.Table(plain.rows(10))
+	golden(t, "report/plain", out.String())
+	plain.Truth = "truth.jsonl"
+	assert.Equal(t, [2]string{"outbox", "truth.jsonl: 1,234 rows"}, plain.rows(10)[0])
+}
+
+// What there is nothing of has no line, and all else has one with its number.
+func TestReportOfEverything(t *testing.T) {
+	t.Parallel()
+	full := result{Streams: []string{"s", "t"}, TempBytes: 3 << 20, Notes: []string{"first note", "second note"}}
 	full.Counts = verify.Counts{
 		Rows: 5000, Published: 4000, Records: 4001, Replays: 11, Foreign: 12, Unmatched: 13, Newer: 14,
 		InFlight: 15, DeadLettered: 16, Expired: 17, Outside: 18, Undated: 19, Unreadable: 20, Findings: map[verify.Kind]int64{},
@@ -29,15 +39,37 @@ func TestReport(t *testing.T) {
 	for i, kind := range verify.Kinds() {
 		full.Findings[kind] = int64(9 + i)
 	}
-	full.Streams, full.TempBytes, full.Notes = []string{"s", "t"}, 3<<20, []string{"first note", "second note"}
-	for name, r := range map[string]result{"plain": plain, "full": full} {
-		var out bytes.Buffer
-		console.Streams{Out: &out}.Table(r.rows(10))
-		golden(t, "report/"+name, out.String())
+	want := [][2]string{
+		{"outbox", ": 5,000 rows"},
+		{"Kafka", "4,001 records of stream s, t, 12 of others"},
+		{"published", "4,000 "},
+		{"in flight", "15 "},
+		{"dead letters", "16 "},
+		{"expired", "17 "},
+		{"outside", "18 "},
+		{"undecided", "19 "},
+		{"unreadable", "20 "},
+		{"without row", "13 "},
+		{"newer", "14 "},
+		{"replayed", "11 "},
+		{"note", "first note"},
+		{"note", "second note"},
+		{"missing", "9: "},
+		{"altered", "10: "},
+		{"out of order", "11 (10 shown): "},
+		{"scattered", "12 (10 shown): "},
+		{"repeated", "13 (10 shown): "},
+		{"phantom", "14 (10 shown): "},
+		{"malformed", "15 (10 shown): "},
+		{"took", "3.0 MiB"},
+	}
+	got := full.rows(10)
+	require.Len(t, got, len(want))
+	for i, row := range got {
+		assert.Equal(t, want[i][0], row[0])
+		assert.Contains(t, row[1], want[i][1], row[0])
 	}
 	assert.NotContains(t, fmt.Sprint(full.rows(0)), "shown", "all of them are")
-	plain.Truth = "truth.jsonl"
-	assert.Equal(t, [2]string{"outbox", "truth.jsonl: 1,234 rows"}, plain.rows(10)[0])
 }
 
 // The names are those on which scripts rely.

@@ -227,6 +227,7 @@ func TestRange(t *testing.T) {
 	r.insert("order", "5")
 	r.publish()
 	r.exec("update outbox set created_at = now() - interval '1 day' where id = '1'")
+	r.exec("update outbox set created_at = now() - interval '55 minutes' where id = '2'") // by less than --slack
 	r.exec("update outbox set created_at = null where id = '3'")
 	dated := func(from, to string) func(*Command) {
 		return func(c *Command) { c.From, c.To, c.TimeColumn = from, to, "created_at" }
