@@ -130,5 +130,5 @@ func explainDenied(described, err error, grant string) error {
 			"ALTER ROLE … BYPASSRLS, or name the owner of the table in postgres.dsn (docs/security.md#row-level-security)",
 		))
 	}
-	return failure.Refuse(failure.Advise(described, "%s", grant))
+	return failure.Refuse(failure.Advise(described, "%s; it also needs USAGE on the schema", grant))
 }
