@@ -51,7 +51,9 @@ func TestUsage(t *testing.T) {
 
 func TestUsageNamesRemedy(t *testing.T) {
 	t.Parallel()
-	got := execute(t, nil, "replay", "--from-table", "--dry-run")
-	assert.Equal(t, exitUsage, got.code)
-	assert.Contains(t, got.stderr, "\nfix: count the rows with `streamer verify`\n")
+	for remedy, with := range map[string]string{"count the rows with `streamer verify`": "--dry-run", "use --missing alone": "--missing"} {
+		got := execute(t, nil, "replay", "--from-table", with)
+		assert.Equal(t, exitUsage, got.code)
+		assert.Contains(t, got.stderr, "\nfix: "+remedy)
+	}
 }

@@ -56,7 +56,9 @@ var mayImport = map[string][]string{
 		"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder",
 		"checkpoint", "router", "router/kafka",
 	},
-	preview: {console, site, "internal/failure", "internal/config", "replication", "decoder", "router", "router/kafka"},
+	preview: {
+		console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka",
+	},
 	status: {
 		console, site, "internal/failure", "internal/wait", "internal/pipeline", "internal/config", "internal/ops",
 		"replication", "checkpoint",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
@@ -50,7 +51,10 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 		return err
 	}
 	// Without a checkpoint, rows are selected as a first start selects them.
-	record, _ := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
+	record, err := site.LoadCheckpoint(ctx, cfg, site.IdentityOf(server, cfg))
+	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
+		fmt.Fprintf(std.Err, "streamer: the checkpoint could not be read, so rows are selected as on a first start: %s\n", failure.Describe(err))
+	}
 	routes, err := site.NewRouter(cfg, server.Database)
 	if err != nil {
 		return err

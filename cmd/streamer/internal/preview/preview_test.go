@@ -3,6 +3,8 @@ package preview
 import (
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -209,4 +211,17 @@ func TestReadEndsWithTheFirstError(t *testing.T) {
 			require.ErrorIs(t, w.Read(t.Context(), control, server), failed)
 		})
 	}
+}
+
+func TestPreviewWithoutAReadableCheckpoint(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "checkpoint")
+	require.NoError(t, os.WriteFile(file, []byte("half a rec"), 0o600))
+	r := newRig(t, "STREAMER_CHECKPOINT_FILE_PATH="+file)
+	r.insert("outbox", "order", "1")
+	got := r.run(0)
+	require.NoError(t, got.err)
+	assert.Equal(t, []string{"1"}, keys(got.lines))
+	assert.Contains(t, got.told, "as on a first start")
+	assert.Contains(t, got.told, file)
 }

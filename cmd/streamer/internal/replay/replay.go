@@ -60,7 +60,10 @@ Examples:
 // Validate is called by kong.
 func (command Command) Validate() error {
 	switch {
-	case command.FromTable && command.DryRun && !command.Missing:
+	case command.FromTable && command.Missing:
+		return failure.Advise(errors.New("--from-table cannot be combined with --missing"),
+			"use --missing alone: it publishes only the rows of the table that are not in Kafka")
+	case command.FromTable && command.DryRun:
 		return failure.Advise(errors.New("--from-table cannot be combined with --dry-run"), "count the rows with `streamer verify`")
 	case (command.FromTable || command.Missing) && command.Discard:
 		return errors.New("--discard cannot be combined with other flags")
