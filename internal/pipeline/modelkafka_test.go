@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
@@ -79,6 +80,9 @@ func (k *modelKafka) TakeOver(ctx context.Context, transactionalID string) (owne
 		return nil, err
 	}
 	k.world.mayTakeOver(k.process)
+	if k.world.forbidden {
+		return nil, fmt.Errorf("%w: %q", kafka.ErrNoTransactions, transactionalID)
+	}
 	id, epoch := k.world.kafka.InitProducerID(transactionalID)
 	k.world.own(k.process, id, epoch)
 	return &modelOwner{modelKafka: k, transactional: transactionalID, id: id, epoch: epoch}, nil

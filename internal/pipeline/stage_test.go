@@ -42,8 +42,9 @@ type stage struct {
 	questions []question
 	readers   []*script
 	phases    []phased
-	acks      []int // bytes in flight after each acknowledgement
-	flow      *flow // the flow of the last acknowledgement
+	resuming  []bool // whether each start keeps other instances out
+	acks      []int  // bytes in flight after each acknowledgement
+	flow      *flow  // the flow of the last acknowledgement
 	ended     time.Time
 }
 
@@ -609,7 +610,7 @@ func (c stageControl) Slot(ctx context.Context) (replication.Slot, error) {
 	return c.modelControl.Slot(ctx)
 }
 
-// stageMetrics records phases and acknowledgements.
+// stageMetrics records phases, starts and acknowledgements.
 type stageMetrics struct {
 	quiet
 	stage *stage
@@ -619,6 +620,12 @@ func (m stageMetrics) Phase(p Phase) {
 	m.stage.world.mu.Lock()
 	defer m.stage.world.mu.Unlock()
 	m.stage.phases = append(m.stage.phases, phased{time.Now(), p})
+}
+
+func (m stageMetrics) Resuming(exactlyOnce bool) {
+	m.stage.world.mu.Lock()
+	defer m.stage.world.mu.Unlock()
+	m.stage.resuming = append(m.stage.resuming, exactlyOnce)
 }
 
 // Published is called by the goroutine that owns the producer.

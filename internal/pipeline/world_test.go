@@ -35,6 +35,8 @@ type world struct {
 	random *rand.Rand // guarded by mu
 	kafka  *model.Cluster
 
+	forbidden bool // Kafka does not allow transactional IDs
+
 	mu           sync.Mutex
 	primary      *modelServer // the server that the connection string names
 	backup       *modelServer
