@@ -27,11 +27,14 @@ type Arrivals struct {
 	client     sarama.Client
 	leader     *sarama.Broker
 	partitions []Partition
+	isolation  sarama.IsolationLevel
 	ends       map[Partition]int64
 	// markers are the control records at the beginning of each partition: a
 	// contender that fences its predecessor writes them before its first event.
-	// Those of partitions that are still empty are not known yet.
-	markers map[Partition]int64
+	// Those of partitions that are still empty are not known yet. Events that are
+	// written in transactions have more markers among them: those below scanned
+	// are known.
+	markers, scanned map[Partition]int64
 }
 
 // Config is the sarama configuration of all clients of the harness.
@@ -43,14 +46,18 @@ func Config() *sarama.Config {
 }
 
 // OpenArrivals connects to the broker and waits until it leads all partitions.
-// The broker may know of new partitions before it is ready to lead them. The
+// The broker may know of new partitions before it is ready to lead them. With
+// [sarama.ReadCommitted], events count once their transaction is committed. The
 // caller must close the Arrivals.
-func OpenArrivals(ctx context.Context, brokers, topics []string) (*Arrivals, error) {
+func OpenArrivals(ctx context.Context, brokers, topics []string, isolation sarama.IsolationLevel) (*Arrivals, error) {
 	client, err := sarama.NewClient(brokers, Config())
 	if err != nil {
 		return nil, fmt.Errorf("connect to Kafka: %w", err)
 	}
-	a := &Arrivals{client: client, ends: map[Partition]int64{}, markers: map[Partition]int64{}}
+	a := &Arrivals{
+		client: client, isolation: isolation,
+		ends: map[Partition]int64{}, markers: map[Partition]int64{}, scanned: map[Partition]int64{},
+	}
 	err = a.find(topics)
 	if err == nil {
 		err = a.awaitLeader(ctx)
@@ -104,9 +111,10 @@ func (a *Arrivals) Close() error { return a.client.Close() }
 func (a *Arrivals) Partitions() []Partition { return a.partitions }
 
 // Count returns the number of events in all partitions, and the time of the
-// count.
+// count. The markers of transactions that [Arrivals.scan] has not seen yet are
+// counted as events.
 func (a *Arrivals) Count() (events int64, at time.Time, err error) {
-	request := &sarama.OffsetRequest{Version: 1}
+	request := &sarama.OffsetRequest{Version: 2, IsolationLevel: a.isolation}
 	for _, p := range a.partitions {
 		request.AddBlock(p.Topic, p.ID, sarama.OffsetNewest, 1)
 	}
@@ -125,7 +133,7 @@ func (a *Arrivals) Count() (events int64, at time.Time, err error) {
 			return 0, at, fmt.Errorf("end offset of partition %d of topic %q: %w", p.ID, p.Topic, block.Err)
 		}
 		// More markers may follow until an event has been seen after them.
-		if block.Offset != a.ends[p] && a.ends[p] <= a.markers[p] {
+		if block.Offset != a.ends[p] && a.ends[p] <= a.markers[p] && !a.transactional() {
 			unknown = append(unknown, p)
 		}
 		a.ends[p] = block.Offset

@@ -33,8 +33,9 @@ type Listener struct {
 
 // Listen begins to consume partitions from their current ends. The caller must
 // close the listener.
-func Listen(brokers []string, partitions []Partition) (*Listener, error) {
+func Listen(brokers []string, partitions []Partition, isolation sarama.IsolationLevel) (*Listener, error) {
 	config := Config()
+	config.Consumer.IsolationLevel = isolation
 	config.Consumer.Return.Errors = false
 	client, err := sarama.NewClient(brokers, config)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/IBM/sarama"
 
@@ -72,27 +71,4 @@ func Bytes(cluster *kafkatest.Cluster, topics []string) (bytes int64, err error)
 		}
 	}
 	return bytes, nil
-}
-
-// settleFor is how long the number of events must stay the same to be final.
-const settleFor = 100 * time.Millisecond
-
-// Final returns the number of events after the contender has been stopped.
-func (a *Arrivals) Final(ctx context.Context) (int64, error) {
-	before, _, err := a.Count()
-	if err != nil {
-		return 0, err
-	}
-	for {
-		select {
-		case <-time.After(settleFor):
-		case <-ctx.Done():
-			return 0, context.Cause(ctx)
-		}
-		now, _, err := a.Count()
-		if err != nil || now == before {
-			return now, err
-		}
-		before = now
-	}
 }

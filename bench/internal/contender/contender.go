@@ -45,6 +45,11 @@ type Task struct {
 // LogFile is where the contender's output goes.
 func (t Task) LogFile() string { return filepath.Join(t.Folder, "log") }
 
+// Internal are topics that a contender may make for itself.
+func (t Task) Internal() []string {
+	return []string{t.Prefix + "connect-configs", t.Prefix + "connect-offsets", t.Prefix + "connect-status"}
+}
+
 // Contender is one program in one configuration.
 type Contender interface {
 	Name() string
@@ -61,6 +66,19 @@ type Verifier interface {
 	// Verify returns a summary of the findings. It is called after the contender
 	// has been stopped, and before its slot is dropped.
 	Verify(ctx context.Context, t Task) (outcome string, err error)
+}
+
+// Transactor is a contender whose events may be in transactions. Its consumers
+// have to read with read_committed.
+type Transactor interface {
+	Transactional() bool
+}
+
+// Submitter is a contender whose process may wait for its task.
+type Submitter interface {
+	// Submit gives the task to the running process. ended is closed when the
+	// process has ended.
+	Submit(ctx context.Context, t Task, ended <-chan struct{}) error
 }
 
 // Metered is a contender that reports how many objects it has allocated.

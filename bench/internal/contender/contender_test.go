@@ -1,7 +1,13 @@
 package contender
 
 import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -91,14 +97,92 @@ func TestReadCounter(t *testing.T) {
 func TestDebeziumProperties(t *testing.T) {
 	t.Parallel()
 	for _, d := range Debeziums(&Connect{folder: "cache"}) {
-		worker, connector := d.workerProperties(task, 8083), d.connectorProperties(task)
+		d.address = "127.0.0.1:8083"
+		worker, connector := d.workerProperties(task), d.connectorProperties(task)
 		assert.Equal(t, "127.0.0.1:9092,127.0.0.1:9093", worker["bootstrap.servers"], d.Name())
 		assert.Equal(t, "http://127.0.0.1:8083", worker["listeners"], d.Name())
 		assert.Equal(t, "no_data", connector["snapshot.mode"], d.Name())
 		assert.Equal(t, "run.${routedByValue}", connector["transforms.outbox.route.topic.replacement"], d.Name())
 		assert.Equal(t, "5432", connector["database.port"], d.Name())
-		assert.Equal(t, d.Name() == "debezium-tuned", connector["max.batch.size"] != "", d.Name())
-		assert.Equal(t, d.Name() == "debezium-tuned", worker["producer.compression.type"] == "lz4", d.Name())
+		tuned, exactlyOnce := d.Name() != "debezium", d.Name() == "debezium-eos"
+		assert.Equal(t, tuned, connector["max.batch.size"] != "", d.Name())
+		assert.Equal(t, tuned, worker["producer.compression.type"] == "lz4", d.Name())
+		assert.Equal(t, exactlyOnce, d.Transactional(), d.Name())
+		assert.Equal(t, exactlyOnce, worker["exactly.once.source.support"] == "enabled", d.Name())
+		assert.Equal(t, exactlyOnce, connector["exactly.once.support"] == "required", d.Name())
+		assert.Equal(t, exactlyOnce, worker["offset.storage.topic"] == "run.connect-offsets", d.Name())
+		assert.Equal(t, !exactlyOnce, worker["offset.storage.file.filename"] != "", d.Name())
+	}
+}
+
+func TestDebeziumCommand(t *testing.T) {
+	t.Parallel()
+	for _, d := range Debeziums(&Connect{java: "java", folder: "cache"}) {
+		own := task
+		own.Folder = t.TempDir()
+		cmd, err := d.Command(t.Context(), own)
+		require.NoError(t, err)
+		class, last := "org.apache.kafka.connect.cli.ConnectStandalone", "connector.properties"
+		if d.Transactional() {
+			class, last = "org.apache.kafka.connect.cli.ConnectDistributed", "worker.properties"
+		}
+		assert.Contains(t, cmd.Args, class, d.Name())
+		assert.Equal(t, filepath.Join(own.Folder, last), cmd.Args[len(cmd.Args)-1], d.Name())
+	}
+}
+
+// A worker that starts answers in several ways before it takes a connector.
+func TestSubmit(t *testing.T) {
+	t.Parallel()
+	never := make(chan struct{})
+	for _, test := range []struct {
+		name    string
+		answers []int // then the last one for ever
+		asked   int64
+		wantErr string
+	}{
+		{name: "at once", answers: []int{201}, asked: 1},
+		{name: "again", answers: []int{200}, asked: 1},
+		{name: "while it starts", answers: []int{404, 503, 409, 201}, asked: 4},
+		{name: "refused", answers: []int{503, 400}, asked: 2, wantErr: "400 Bad Request: why"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var asked atomic.Int64
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				n := asked.Add(1)
+				var got map[string]string
+				assert.NoError(t, json.NewDecoder(r.Body).Decode(&got))
+				assert.Equal(t, map[string]string{"a": "1"}, got)
+				w.WriteHeader(test.answers[min(int(n), len(test.answers))-1])
+				_, _ = io.WriteString(w, "why")
+			}))
+			defer server.Close()
+			err := submit(t.Context(), server.URL, map[string]string{"a": "1"}, never)
+			if test.wantErr == "" {
+				require.NoError(t, err)
+			} else {
+				require.ErrorContains(t, err, test.wantErr)
+			}
+			assert.Equal(t, test.asked, asked.Load())
+		})
+	}
+	t.Run("the worker has ended", func(t *testing.T) {
+		t.Parallel()
+		ended := make(chan struct{})
+		close(ended)
+		require.ErrorContains(t, submit(t.Context(), "http://127.0.0.1:1", nil, ended), "has ended")
+	})
+}
+
+// Only a worker with exactly once is given its connector over HTTP.
+func TestSubmitOfStandalone(t *testing.T) {
+	t.Parallel()
+	for _, d := range Debeziums(nil) {
+		d.address = "127.0.0.1:1"
+		ended := make(chan struct{})
+		close(ended)
+		assert.Equal(t, d.Transactional(), d.Submit(t.Context(), task, ended) != nil, d.Name())
 	}
 }
 

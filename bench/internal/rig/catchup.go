@@ -25,7 +25,7 @@ func (r *Rig) catchUp(ctx context.Context, s *stage, c contender.Contender, t co
 		sampler.Stop()
 		return []report.Result{result}, err
 	}
-	arrivals, err := broker.OpenArrivals(ctx, t.Brokers, t.Topics)
+	arrivals, err := broker.OpenArrivals(ctx, t.Brokers, t.Topics, isolation(c))
 	if err != nil {
 		sampler.Stop()
 		return nil, err
@@ -74,16 +74,15 @@ func relayAll(
 	}
 	defer p.process.Kill() // no effect on one that has ended
 	sampler.Watch(p.process.PID())
-	var before process.Usage
+	var before, after process.Usage
 	allocations := meter(c, t)
-	moments, err := arrivals.Watch(ctx, t.Rows, p.process.Done(), func() {
-		before = sampler.Usage()
-		allocations(ctx)
+	moments, err := arrivals.Watch(ctx, t.Rows, p.process.Done(), broker.Observer{
+		First: func() { before = sampler.Usage(); allocations(ctx) },
+		Last:  func() { after = sampler.Usage() },
 	})
 	if err != nil {
 		return err
 	}
-	after := sampler.Usage()
 	made := allocations(ctx)
 	// Asking allocates, too. A second request measures how much.
 	result.Allocations = max(0, made-allocations(ctx)) / float64(t.Rows)

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/IBM/sarama"
+
 	"github.com/outboxstream/streamer/bench/internal/contender"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
@@ -23,7 +25,16 @@ type running struct {
 	began   time.Time
 }
 
-// start starts the contender. The caller must stop or kill it.
+// isolation is how consumers of a contender's topics have to read.
+func isolation(c contender.Contender) sarama.IsolationLevel {
+	if t, ok := c.(contender.Transactor); ok && t.Transactional() {
+		return sarama.ReadCommitted
+	}
+	return sarama.ReadUncommitted
+}
+
+// start starts the contender, and gives it its task if it waits for one. The
+// caller must stop or kill it.
 func start(ctx context.Context, c contender.Contender, t contender.Task) (*running, error) {
 	cmd, err := c.Command(ctx, t)
 	if err != nil {
@@ -38,6 +49,12 @@ func start(ctx context.Context, c contender.Contender, t contender.Task) (*runni
 	p := &running{cmd: cmd, log: t.LogFile(), began: time.Now()}
 	if p.process, err = testserver.StartProcess(cmd, syscall.SIGKILL); err != nil {
 		return nil, err
+	}
+	if s, ok := c.(contender.Submitter); ok {
+		if err := s.Submit(ctx, t, p.process.Done()); err != nil {
+			p.process.Kill()
+			return nil, err
+		}
 	}
 	return p, nil
 }

@@ -135,7 +135,7 @@ func (r *Rig) makeReady(ctx context.Context, s *stage, t contender.Task) error {
 func (r *Rig) clearTask(s *stage, t contender.Task) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	return errors.Join(s.dropSlot(ctx, t.Slot), broker.DeleteTopics(r.kafka, t.Topics), os.RemoveAll(t.Folder))
+	return errors.Join(s.dropSlot(ctx, t.Slot), broker.DeleteTopics(r.kafka, append(t.Internal(), t.Topics...)), os.RemoveAll(t.Folder))
 }
 
 func (r *Rig) tell(result report.Result) {

@@ -33,12 +33,12 @@ type steadyRun struct {
 // steady measures latency. A contender of kind Producer is no process here: the
 // harness itself produces into Kafka, for the floor of what is achievable.
 func (r *Rig) steady(ctx context.Context, s *stage, c contender.Contender, t contender.Task) (results []report.Result, err error) {
-	arrivals, err := broker.OpenArrivals(ctx, t.Brokers, t.Topics)
+	arrivals, err := broker.OpenArrivals(ctx, t.Brokers, t.Topics, isolation(c))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, arrivals.Close()) }()
-	listener, err := broker.Listen(t.Brokers, arrivals.Partitions())
+	listener, err := broker.Listen(t.Brokers, arrivals.Partitions(), isolation(c))
 	if err != nil {
 		return nil, err
 	}
