@@ -58,13 +58,14 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	flags.Float64Var(&o.Scale, "scale", 1, "scale of the workloads: 0.1 is a tenth of the rows and of the time")
 	flags.IntVar(&o.Rounds, "rounds", 3, "number of times that everything is measured")
 	flags.StringVar(&o.PostgreSQL, "postgres", "", "`version` of PostgreSQL to download; empty: the installed one")
+	flags.IntVar(&o.BrokerCores, "broker-cores", 0, "number of `cores` for Kafka alone; everything else shares the others")
 	flags.DurationVar(&o.Limit, "limit", 20*time.Minute, "time limit for each measurement")
 	flags.StringVar(&folder, "report", filepath.Join("bench", "report"), "`folder` to write to")
 	if err := flags.Parse(args); err != nil {
 		return o, "", nil, err
 	}
-	if o.Scale <= 0 || o.Rounds < 1 || o.Limit <= 0 || flags.NArg() > 0 {
-		return o, "", nil, errors.New("-scale, -rounds and -limit must be above 0, and there are no other arguments")
+	if o.Scale <= 0 || o.Rounds < 1 || o.Limit <= 0 || o.BrokerCores < 0 || flags.NArg() > 0 {
+		return o, "", nil, errors.New("-scale, -rounds and -limit must be above 0, -broker-cores not below, and there are no other arguments")
 	}
 	all := workload.All()
 	o.Contenders = split(*contenders)
@@ -79,7 +80,7 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	}
 	result = &report.Report{
 		Date: time.Now().UTC(), Command: "make bench BENCH_FLAGS='" + strings.Join(args, " ") + "'",
-		Scale: o.Scale, Rounds: o.Rounds, Sweep: *sweep,
+		Scale: o.Scale, Rounds: o.Rounds, Sweep: *sweep, BrokerCores: o.BrokerCores,
 	}
 	return o, folder, result, nil
 }

@@ -23,12 +23,14 @@ func TestParse(t *testing.T) {
 	})
 	t.Run("a choice", func(t *testing.T) {
 		t.Parallel()
-		options, _, result, err := parse([]string{"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1"}, io.Discard)
+		options, _, result, err := parse([]string{"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1", "-broker-cores", "1"}, io.Discard)
 		require.NoError(t, err)
 		require.Len(t, options.Workloads, 2)
 		assert.Equal(t, "W2", options.Workloads[0].Name)
 		assert.Equal(t, []string{"streamer", "debezium"}, options.Contenders)
 		assert.InDelta(t, 0.1, options.Scale, 0)
+		assert.Equal(t, 1, options.BrokerCores)
+		assert.Equal(t, 1, result.BrokerCores)
 		assert.Contains(t, result.Command, "-contenders streamer,debezium")
 	})
 	t.Run("a sweep is of the streamer", func(t *testing.T) {
@@ -43,6 +45,7 @@ func TestParse(t *testing.T) {
 		"no such workload":  {"-workloads", "W9"},
 		"scale of nothing":  {"-scale", "0"},
 		"no rounds":         {"-rounds", "0"},
+		"fewer than none":   {"-broker-cores", "-1"},
 		"an argument":       {"W1"},
 		"no such flag":      {"-fast"},
 		"a rate by mistake": {"-workloads", "W6@100"},

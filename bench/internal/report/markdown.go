@@ -59,8 +59,8 @@ func (m *markdown) table(rows [][]string) {
 
 func (r *Report) writeMachine(m *markdown) {
 	m.line("")
-	m.line("Machine: %s, %d cores, %.1f GB of memory, %s. PostgreSQL, Kafka and the contender share it.",
-		r.Machine.CPU, r.Machine.Cores, float64(r.Machine.Memory)/(1<<30), r.Machine.System)
+	m.line("Machine: %s, %d cores, %.1f GB of memory, %s. %s",
+		r.Machine.CPU, r.Machine.Cores, float64(r.Machine.Memory)/(1<<30), r.Machine.System, r.sharing())
 	m.line("")
 	var versions []string
 	for _, v := range r.Versions {
@@ -76,6 +76,15 @@ func (r *Report) writeMachine(m *markdown) {
 	}
 	m.line("PostgreSQL: `%s`. Kafka: one broker, in KRaft mode.", strings.Join(set, "`, `"))
 	m.line("")
+}
+
+// sharing describes who ran on which cores.
+func (r *Report) sharing() string {
+	if r.BrokerCores == 0 {
+		return "PostgreSQL, Kafka and the contender share it."
+	}
+	return fmt.Sprintf("Kafka has %d of the cores for itself, as if it ran elsewhere; PostgreSQL, the contender and the harness share the other %d.",
+		r.BrokerCores, r.Machine.Cores-r.BrokerCores)
 }
 
 // quiet is the largest share of the machine that others may take in a run worth
@@ -112,7 +121,8 @@ func (r *Report) writeDescriptions(m *markdown) {
 	}
 	m.line("What the columns mean: *events/s* is from the first event in Kafka to the last; *from start* is from the")
 	m.line("start of the process to the last event. CPU is µs per event: of the client between the first event and the")
-	m.line("last (*whole*: from start to exit), of the PostgreSQL backends that serve it, and of the broker. A *reader*")
+	m.line("last (*whole*: from start to exit), of the PostgreSQL backends that serve it, and of the broker. *Without broker*")
+	m.line("is the sum of the first two: what remains on this machine where Kafka runs elsewhere. A *reader*")
 	m.line("writes nothing to Kafka and is measured from its start to its exit.")
 	m.line("")
 }
@@ -131,6 +141,7 @@ var catchUpColumns = []column{
 	{"whole", func(x Result) float64 { return x.ClientTotal }},
 	{"backend CPU", func(x Result) float64 { return x.BackendCPU }},
 	{"broker CPU", func(x Result) float64 { return x.BrokerCPU }},
+	{"without broker", func(x Result) float64 { return x.ClientCPU + x.BackendCPU }},
 	{"peak RSS, MB", megabytes},
 	{"bytes/event in Kafka", func(x Result) float64 { return float64(x.TopicBytes) / float64(max(1, x.Events)) }},
 	{"allocations/event", func(x Result) float64 { return x.Allocations }},
@@ -144,6 +155,7 @@ var steadyColumns = []column{
 	{"client CPU", func(x Result) float64 { return x.ClientCPU }},
 	{"backend CPU", func(x Result) float64 { return x.BackendCPU }},
 	{"broker CPU", func(x Result) float64 { return x.BrokerCPU }},
+	{"without broker", func(x Result) float64 { return x.ClientCPU + x.BackendCPU }},
 	{"peak RSS, MB", megabytes},
 }
 

@@ -11,18 +11,21 @@ import (
 
 // Report is a run of the benchmark.
 type Report struct {
-	Date       time.Time         `json:"date"`
-	Command    string            `json:"command"`
-	Scale      float64           `json:"scale"`
-	Rounds     int               `json:"rounds"`
-	Sweep      bool              `json:"sweep"`
-	Machine    Machine           `json:"machine"`
-	Versions   []Version         `json:"versions"`
-	PostgreSQL map[string]string `json:"postgresql_settings"`
-	Workloads  []Described       `json:"workloads"`
-	Contenders []Described       `json:"contenders"`
-	LeftOut    []Described       `json:"left_out"`
-	Results    []Result          `json:"results"`
+	Date    time.Time `json:"date"`
+	Command string    `json:"command"`
+	Scale   float64   `json:"scale"`
+	Rounds  int       `json:"rounds"`
+	Sweep   bool      `json:"sweep"`
+	// BrokerCores is how many of the machine's cores Kafka had for itself; 0:
+	// it shared all of them.
+	BrokerCores int               `json:"broker_cores,omitempty"`
+	Machine     Machine           `json:"machine"`
+	Versions    []Version         `json:"versions"`
+	PostgreSQL  map[string]string `json:"postgresql_settings"`
+	Workloads   []Described       `json:"workloads"`
+	Contenders  []Described       `json:"contenders"`
+	LeftOut     []Described       `json:"left_out"`
+	Results     []Result          `json:"results"`
 }
 
 // Machine is the machine that ran the benchmark.

@@ -154,6 +154,17 @@ func TestMarkdown(t *testing.T) {
 		assert.Contains(t, text, part)
 	}
 	assert.NotContains(t, text, "not to be quoted")
+	assert.Contains(t, text, "PostgreSQL, Kafka and the contender share it.")
+
+	apart := sample()
+	apart.BrokerCores = 1
+	apart.Results = []Result{{
+		Workload: "W1", Contender: "streamer", Round: 1, Events: 1, Rate: 1, ClientCPU: 2.5, BackendCPU: 3, BrokerCPU: 1,
+	}}
+	text = apart.Markdown()
+	assert.Contains(t, text, "Kafka has 1 of the cores for itself")
+	assert.Contains(t, text, "share the other 1.")
+	assert.Contains(t, text, "| 3.0 | 1.0 | 5.5 |", "the broker's CPU is not in the sum")
 
 	busy := sample()
 	for i := range busy.Results {

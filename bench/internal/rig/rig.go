@@ -16,6 +16,7 @@ import (
 
 	"github.com/outboxstream/streamer/bench/internal/broker"
 	"github.com/outboxstream/streamer/bench/internal/contender"
+	"github.com/outboxstream/streamer/bench/internal/process"
 	"github.com/outboxstream/streamer/bench/internal/report"
 	"github.com/outboxstream/streamer/bench/internal/workload"
 	"github.com/outboxstream/streamer/internal/kafkatest"
@@ -30,9 +31,12 @@ type Options struct {
 	Contenders []string
 	Scale      float64
 	Rounds     int
-	PostgreSQL string        // version; empty: the installed one
-	Limit      time.Duration // for each measurement
-	Progress   func(string)  // called with what happens
+	PostgreSQL string // version; empty: the installed one
+	// BrokerCores is how many cores Kafka has for itself, while everything else
+	// shares the others; 0: everything shares all.
+	BrokerCores int
+	Limit       time.Duration // for each measurement
+	Progress    func(string)  // called with what happens
 }
 
 // Rig is the servers and the programs of a run. It is not for concurrent use.
@@ -73,19 +77,8 @@ func (r *Rig) open(ctx context.Context) (err error) {
 	if err := r.checkDisk(); err != nil {
 		return err
 	}
-	r.say("starting PostgreSQL and Kafka")
-	r.postgres, err = pgtest.Start(ctx, pgtest.Options{Version: r.options.PostgreSQL, Settings: settings, Progress: r.options.Progress})
-	if err != nil {
-		return fmt.Errorf("start PostgreSQL: %w", err)
-	}
-	r.kafka, err = kafkatest.Start(ctx, kafkatest.Options{
-		Progress: r.options.Progress,
-		// Brokers of tests are small and start quickly; this one runs for long.
-		JVMOptions: []string{"-Xmx1g", "-XX:TieredStopAtLevel=4"},
-		Settings:   map[string]string{"log.segment.bytes": "268435456", "log.segment.delete.delay.ms": "1000"},
-	})
-	if err != nil {
-		return fmt.Errorf("start Kafka: %w", err)
+	if err := r.startServers(ctx); err != nil {
+		return err
 	}
 	programs := contender.Programs{Folder: r.folder.Path, Go: cmp.Or(os.Getenv("GO"), "go")}
 	r.say("building the programs")
@@ -96,6 +89,57 @@ func (r *Rig) open(ctx context.Context) (err error) {
 		return err
 	}
 	return r.warmUp(ctx, programs)
+}
+
+// startServers starts both servers. If Kafka is to have cores for itself, this
+// process is restricted to them while it starts Kafka, and to the others from
+// then on: what it starts inherits that.
+func (r *Rig) startServers(ctx context.Context) error {
+	others, ofBroker, err := r.cores()
+	if err != nil {
+		return err
+	}
+	r.say("starting PostgreSQL and Kafka")
+	if err := pin(ctx, ofBroker); err != nil {
+		return err
+	}
+	r.kafka, err = kafkatest.Start(ctx, kafkatest.Options{
+		Progress: r.options.Progress,
+		// Brokers of tests are small and start quickly; this one runs for long.
+		JVMOptions: []string{"-Xmx1g", "-XX:TieredStopAtLevel=4"},
+		Settings:   map[string]string{"log.segment.bytes": "268435456", "log.segment.delete.delay.ms": "1000"},
+	})
+	if err != nil {
+		return fmt.Errorf("start Kafka: %w", err)
+	}
+	if err := pin(ctx, others); err != nil {
+		return err
+	}
+	r.postgres, err = pgtest.Start(ctx, pgtest.Options{Version: r.options.PostgreSQL, Settings: settings, Progress: r.options.Progress})
+	if err != nil {
+		return fmt.Errorf("start PostgreSQL: %w", err)
+	}
+	return nil
+}
+
+// cores divides the cores, if Kafka is to have some for itself.
+func (r *Rig) cores() (others, ofBroker []int, err error) {
+	if r.options.BrokerCores == 0 {
+		return nil, nil, nil
+	}
+	all, err := process.Cores(os.Getpid())
+	if err != nil {
+		return nil, nil, err
+	}
+	return process.Split(all, r.options.BrokerCores)
+}
+
+// pin restricts this process to some cores; nil changes nothing.
+func pin(ctx context.Context, cores []int) error {
+	if cores == nil {
+		return nil
+	}
+	return process.Pin(ctx, os.Getpid(), cores)
 }
 
 // checkDisk refuses a run that would fill the disk.
