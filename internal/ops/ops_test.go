@@ -100,6 +100,21 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
+// Each start reports whether it keeps other instances out.
+func TestExactlyOnceMetric(t *testing.T) {
+	t.Parallel()
+	m := NewMetrics("v1")
+	address := serve(t, m, pipeline.Status{})
+	for _, test := range []struct {
+		exactlyOnce bool
+		want        string
+	}{{true, "1"}, {false, "0"}, {true, "1"}} {
+		m.Resuming(test.exactlyOnce)
+		_, text := get(t, address+"/metrics")
+		assert.Contains(t, text, "\nstreamer_exactly_once "+test.want+"\n")
+	}
+}
+
 func TestListenOnATakenPort(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
