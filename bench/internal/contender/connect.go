@@ -134,8 +134,8 @@ func submit(ctx context.Context, url string, connector map[string]string, ended 
 }
 
 // put sends one request. It returns errNotReady if another one may succeed: a
-// worker that is starting does not listen, answers 404 or 503, or rebalances
-// (409).
+// worker that is starting does not listen, answers 404 or 503, gives up waiting
+// for itself (500), or rebalances (409).
 func put(ctx context.Context, url string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodPut, url, bytes.NewReader(body))
 	if err != nil {
@@ -149,10 +149,10 @@ func put(ctx context.Context, url string, body []byte) error {
 	defer response.Body.Close()
 	const enough = 1 << 10
 	text, _ := io.ReadAll(io.LimitReader(response.Body, enough)) // only explains
-	switch response.StatusCode {
-	case http.StatusOK, http.StatusCreated:
+	switch code := response.StatusCode; {
+	case code == http.StatusOK, code == http.StatusCreated:
 		return nil
-	case http.StatusNotFound, http.StatusConflict, http.StatusServiceUnavailable:
+	case code == http.StatusNotFound, code == http.StatusConflict, code >= http.StatusInternalServerError:
 		return fmt.Errorf("%w: %s: %s", errNotReady, response.Status, text)
 	}
 	return fmt.Errorf("submit connector: %s: %s", response.Status, text)

@@ -143,7 +143,7 @@ func TestSubmit(t *testing.T) {
 	}{
 		{name: "at once", answers: []int{201}, asked: 1},
 		{name: "again", answers: []int{200}, asked: 1},
-		{name: "while it starts", answers: []int{404, 503, 409, 201}, asked: 4},
+		{name: "while it starts", answers: []int{404, 503, 500, 409, 201}, asked: 5},
 		{name: "refused", answers: []int{503, 400}, asked: 2, wantErr: "400 Bad Request: why"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
