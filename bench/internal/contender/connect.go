@@ -101,7 +101,7 @@ func (c *Connect) command(ctx context.Context, t Task, class string, files ...st
 }
 
 const (
-	submitPatience = time.Minute
+	submitPatience = 2 * time.Minute
 	submitEvery    = 50 * time.Millisecond
 )
 
