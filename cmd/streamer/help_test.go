@@ -12,7 +12,7 @@ func TestHelp(t *testing.T) {
 	commands := []string{
 		"", "run", "setup", "doctor", "status", "preview", "tail", "verify", "replay",
 		"dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry", "dead-letters drop",
-		"checkpoint", "checkpoint show", "checkpoint set", "config", "health", "version",
+		"checkpoint", "checkpoint show", "checkpoint set", "config", "health", "completion", "complete", "man", "version",
 	}
 	for _, name := range commands {
 		t.Run(name, func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/manual"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/replay"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
@@ -55,6 +56,9 @@ type cli struct {
 	Checkpoint  checkpointCommand    `cmd:"" help:"Show or replace the stored position."`
 	ShowConfig  configCommand        `cmd:"" name:"config" help:"Check the configuration and show the effective values with their origins."`
 	Health      healthCommand        `cmd:"" hidden:"" help:"Ask the running streamer whether it is ready."`
+	Completion  manual.Completion    `cmd:"" help:"Print the script that completes commands in a shell."`
+	Complete    manual.Complete      `cmd:"" hidden:"" help:"Print what can stand at the cursor."`
+	Man         manual.Page          `cmd:"" help:"Print the manual page."`
 	Version     versionCommand       `cmd:"" help:"Print the version."`
 }
 

@@ -26,6 +26,7 @@ const (
 	verification = "cmd/streamer/internal/verification"
 	replay       = "cmd/streamer/internal/replay"
 	doctor       = "cmd/streamer/internal/doctor"
+	manual       = "cmd/streamer/internal/manual"
 )
 
 // mayImport lists, for each production package, the packages of this module
@@ -77,8 +78,9 @@ var mayImport = map[string][]string{
 		console, site, status, preview, "internal/failure", "internal/pipeline", "internal/config", "replication",
 		"checkpoint", "router", "router/kafka",
 	},
+	manual: {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor,
+		console, site, preview, status, setup, deadletter, verification, replay, doctor, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }
@@ -90,7 +92,7 @@ var homes = map[string][]string{
 	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
 	"github.com/cloudevents/sdk-go": {"router"},
-	"github.com/alecthomas/kong":    {"cmd/streamer", verification}, // which uses the defaults of the command line
+	"github.com/alecthomas/kong":    {"cmd/streamer", manual, verification}, // the last uses the defaults of the command line
 	"github.com/knadh/koanf":        {"internal/config"},
 	"github.com/prometheus":         {"internal/ops", "internal/telemetry", status},
 	"go.opentelemetry.io":           {"internal/telemetry"},
