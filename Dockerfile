@@ -2,12 +2,17 @@
 
 # docker build .                 the streamer
 # docker build --target shop .   the load generator of docker-compose.yml
+# docker buildx build --platform linux/amd64,linux/arm64 --build-arg VERSION=0.1.0 .
+#
+# The images below are pinned: a tag can be moved, a digest cannot. Dependabot
+# renews them. Each digest names the index of all platforms.
 #
 # Both are static binaries in Google's distroless "static" image: certificate
 # authorities, time zones and a user that is not root, but no shell and no
 # package manager. scratch would need the first three copied in by hand.
 
-FROM golang:1.26 AS build
+# The compiler runs on the machine that builds, and compiles for the others.
+FROM --platform=$BUILDPLATFORM golang:1.26@sha256:3aff6657219a4d9c14e27fb1d8976c49c29fddb70ba835014f477e1c70636647 AS build
 WORKDIR /src
 ENV CGO_ENABLED=0 GOMODCACHE=/cache/mod GOCACHE=/cache/build
 COPY go.mod go.sum ./
@@ -20,16 +25,20 @@ COPY examples examples
 COPY internal internal
 COPY replication replication
 COPY router router
+ARG TARGETOS TARGETARCH VERSION=
+# The flags are those of .goreleaser.yaml.
 RUN --mount=type=cache,target=/cache/mod --mount=type=cache,target=/cache/build \
-    go build -trimpath -ldflags "-s -w" -o /out/ ./cmd/streamer ./examples/shop/cmd/shop
+    GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath \
+      -ldflags "-s -w -X github.com/outboxstream/streamer/cmd/streamer/internal/console.version=$VERSION" \
+      -o /out/ ./cmd/streamer ./examples/shop/cmd/shop
 
-FROM gcr.io/distroless/static-debian12:nonroot AS shop
+FROM gcr.io/distroless/static-debian12:nonroot@sha256:afa5c872c891853ca7fcf1f12c3edb23f7eeef36189728842dd51042ff57f7ab AS shop
 COPY --from=build /out/shop /shop
 HEALTHCHECK --interval=10s --timeout=6s --start-period=10s CMD ["/shop", "--check-health"]
 ENTRYPOINT ["/shop"]
 
 # The last stage is what is built by default.
-FROM gcr.io/distroless/static-debian12:nonroot AS streamer
+FROM gcr.io/distroless/static-debian12:nonroot@sha256:afa5c872c891853ca7fcf1f12c3edb23f7eeef36189728842dd51042ff57f7ab AS streamer
 COPY --from=build /out/streamer /streamer
 # streamer.yaml is looked for here; environment variables (STREAMER_…) do as well.
 WORKDIR /etc/streamer

@@ -9,8 +9,11 @@ FAULTS   ?= all
 VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
+# For make release: the version that is to be released. Empty: a snapshot.
+VERSION    ?=
+GORELEASER := $(GO) tool -modfile=tools/release/go.mod goreleaser
 
-.PHONY: help build demo test short long model faults faults-selftest lint vulnerabilities sbom reproducible fmt fuzz bench microbench generate clean
+.PHONY: help build demo test short long model faults faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +31,7 @@ test: ## run every test: unit, conformance and end to end, with real PostgreSQL 
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/streamer
 	$(GO) test -race -shuffle=on -timeout=15m ./...
 	cd deploy/check && $(GO) test -shuffle=on -timeout=10m ./...
+	cd tools/release && $(GO) test -shuffle=on -timeout=10m ./...
 
 short: ## run the tests that need no server
 	$(GO) test -race -shuffle=on -short ./...
@@ -70,7 +74,7 @@ vulnerabilities: ## look for known vulnerabilities in what the binary calls
 	$(GO) tool -modfile=tools/go.mod govulncheck ./cmd/streamer
 
 sbom: build ## write the binary's bill of materials, bin/streamer.cdx.json (CycloneDX)
-	@cd tools && $(GO) run ./sbom ../$(BIN)/streamer > ../$(BIN)/streamer.cdx.json
+	@$(GO) run -C tools ./sbom ../$(BIN)/streamer ../$(BIN)/streamer.cdx.json
 	@echo "$(BIN)/streamer.cdx.json"
 
 reproducible: ## build twice, in two folders, and compare
@@ -79,6 +83,35 @@ reproducible: ## build twice, in two folders, and compare
 	@for copy in a some-other-folder; do (cd $(BIN)/twice/$$copy && GOCACHE=$$(mktemp -d) CGO_ENABLED=0 $(GO) build -trimpath -o streamer ./cmd/streamer) || exit 1; done
 	@cmp $(BIN)/twice/a/streamer $(BIN)/twice/some-other-folder/streamer && echo "the same: $$(sha256sum < $(BIN)/twice/a/streamer)"
 	@rm -rf $(BIN)/twice
+
+package-files: ## write the manual page and the completions into bin/package, for packages
+	@rm -rf $(BIN)/package && mkdir -p $(BIN)/package/completions
+	@CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/package/streamer ./cmd/streamer
+	@$(BIN)/package/streamer man | gzip -9 -n > $(BIN)/package/streamer.1.gz
+	@$(BIN)/package/streamer completion bash > $(BIN)/package/completions/streamer.bash
+	@$(BIN)/package/streamer completion zsh > $(BIN)/package/completions/_streamer
+	@$(BIN)/package/streamer completion fish > $(BIN)/package/completions/streamer.fish
+	@rm $(BIN)/package/streamer
+
+release: ## build everything a release consists of into dist/, test it and publish nothing (VERSION=0.1.0; docs/releasing.md)
+	$(GORELEASER) check
+	@# goreleaser takes no notice of the commit where no remote is known, as in a copy.
+	GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=remote.origin.url GIT_CONFIG_VALUE_0=https://github.com/outboxstream/streamer \
+	  VERSION=$(VERSION) $(GORELEASER) release --snapshot --clean --skip=sign
+	@$(MAKE) --no-print-directory formula release-test
+	@$(MAKE) --no-print-directory chart VERSION=$$(sed -n 's/.*"version":"\([^"]*\)".*/\1/p' dist/metadata.json)
+
+release-test: ## test what a release has left in dist/: contents, checksums, installation of the deb
+	cd tools/release && STREAMER_DIST=../../dist $(GO) test -count=1 ./...
+
+release-notes: ## print what CHANGELOG.md says about VERSION
+	@awk '/^## /{found = $$2 == "$(VERSION)"; next} found {print; lines++} END {exit !lines}' CHANGELOG.md
+
+formula: ## write the Homebrew formula of the release in dist/
+	@$(GO) run -C tools/release ./formula ../../dist > dist/streamer.rb
+
+chart: ## package the Helm chart as VERSION into dist/
+	@mkdir -p dist && $(GO) run -C deploy/check ./pack ../helm/streamer "$(VERSION)" ../../dist
 
 fmt: ## format the code
 	$(LINT) fmt ./...

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -211,7 +212,17 @@ func TestDockerfile(t *testing.T) {
 	assert.Contains(t, strings.Join(final, "\n"), `CMD ["/streamer", "health"]`)
 	assert.Len(t, slices.DeleteFunc(final, func(l string) bool { return !strings.HasPrefix(l, "FROM ") }), 1,
 		"the streamer is the stage that is built by default")
+	flags := regexp.MustCompile(`-s -w -X (\S+)=`)
+	released, image := flags.FindStringSubmatch(readFile(t, ".goreleaser.yaml")), flags.FindStringSubmatch(strings.Join(lines, "\n"))
+	require.NotEmpty(t, released)
+	assert.Equal(t, released, image, "the image and the release are built alike")
+	variable, ok := strings.CutPrefix(released[1], "github.com/outboxstream/streamer/")
+	require.True(t, ok)
+	assert.Contains(t, readFile(t, strings.Replace(variable, ".version", "/version.go", 1)), "\nvar version string\n", "the linker ignores a wrong name")
 	for _, line := range lines {
+		if strings.HasPrefix(line, "FROM ") {
+			assert.Regexp(t, `@sha256:[0-9a-f]{64} AS `, line, "pinned")
+		}
 		if source, found := strings.CutPrefix(line, "COPY "); found && !strings.HasPrefix(source, "--from") {
 			names := strings.Fields(source)
 			for _, name := range names[:len(names)-1] {

@@ -55,6 +55,6 @@ func TestSystemdUnit(t *testing.T) {
 	patience, err := time.ParseDuration(service["TimeoutStopSec"][0] + "s")
 	require.NoError(t, err)
 	assert.Greater(t, patience, 3*config.Default().Shutdown.DrainTimeout)
-	assert.Contains(t, service["ExecStart"][0], "/streamer run --config ")
+	assert.Equal(t, []string{"/usr/bin/streamer run --config /etc/streamer/streamer.yaml"}, service["ExecStart"], "where the packages put both")
 	assert.Contains(t, unit(t, "Unit")["After"], "network-online.target")
 }

@@ -1,8 +1,10 @@
 // Command sbom writes the bill of materials of a Go binary, as CycloneDX JSON,
-// from what the build has recorded in it.
+// from what the build has recorded in it: sbom BINARY FILE
+// [VERSION]. A release knows its version; Go records it only where the tag is.
 package main
 
 import (
+	"bytes"
 	"debug/buildinfo"
 	"fmt"
 	"os"
@@ -20,12 +22,15 @@ func main() {
 }
 
 func run(arguments []string) error {
-	if len(arguments) != 1 {
-		return fmt.Errorf("usage: sbom BINARY")
+	if len(arguments) < 2 || len(arguments) > 3 {
+		return fmt.Errorf("usage: sbom BINARY FILE [VERSION]")
 	}
 	info, err := buildinfo.ReadFile(arguments[0])
 	if err != nil {
 		return fmt.Errorf("read %s: %w", arguments[0], err)
+	}
+	if len(arguments) == 3 {
+		info.Main.Version = arguments[2]
 	}
 	bom := cyclonedx.NewBOM()
 	main := component(&info.Main)
@@ -42,9 +47,13 @@ func run(arguments []string) error {
 		components = append(components, component(m))
 	}
 	bom.Components = &components
-	encoder := cyclonedx.NewBOMEncoder(os.Stdout, cyclonedx.BOMFileFormatJSON)
+	var document bytes.Buffer
+	encoder := cyclonedx.NewBOMEncoder(&document, cyclonedx.BOMFileFormatJSON)
 	encoder.SetPretty(true)
-	return encoder.Encode(bom)
+	if err := encoder.Encode(bom); err != nil {
+		return err
+	}
+	return os.WriteFile(arguments[1], document.Bytes(), 0o644)
 }
 
 // component is a module. Its checksum is the one of go.sum.
