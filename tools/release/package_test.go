@@ -170,7 +170,9 @@ func TestDebInstalls(t *testing.T) {
 	}
 	standIn(t, system, "var/lib/dpkg/status", "")
 	dpkg := func(arguments ...string) string {
-		return output(t, "dpkg", append([]string{"--root=" + system, "--force-script-chrootless", "--force-depends"}, arguments...)...)
+		// The machine's own log is not that of the empty system.
+		options := []string{"--root=" + system, "--log=" + filepath.Join(system, "dpkg.log"), "--force-script-chrootless", "--force-depends"}
+		return output(t, "dpkg", append(options, arguments...)...)
 	}
 	configuration := filepath.Join(system, "etc/streamer/streamer.yaml")
 
