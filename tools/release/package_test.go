@@ -228,14 +228,15 @@ func TestDist(t *testing.T) {
 	sums, err := os.ReadFile(filepath.Join(dist, "checksums.txt"))
 	require.NoError(t, err)
 	want := map[string]bool{}
-	for _, system := range []string{"linux", "darwin", "windows"} {
-		for _, arch := range []string{"amd64", "arm64"} {
-			name := "streamer_" + metadata.Version + "_" + system + "_" + arch
-			want[name+".cdx.json"] = true
-			want[name+map[bool]string{true: ".zip", false: ".tar.gz"}[system == "windows"]] = true
-			if system == "linux" {
-				want[name+".deb"], want[name+".rpm"] = true, true
-			}
+	for platform, formats := range map[string][]string{
+		"linux_amd64":   {".tar.gz", ".deb", ".rpm"},
+		"linux_arm64":   {".tar.gz", ".deb", ".rpm"},
+		"darwin_amd64":  {".tar.gz"},
+		"darwin_arm64":  {".tar.gz"},
+		"windows_amd64": {".zip"},
+	} {
+		for _, format := range append(formats, ".cdx.json") {
+			want["streamer_"+metadata.Version+"_"+platform+format] = true
 		}
 	}
 	got := map[string]bool{}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	_ "embed" // what the model of the command line does not say
-	"fmt"
 	"io"
 	"strings"
 
@@ -118,7 +117,7 @@ var special = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`
 func escape(text string) string {
 	text = special.Replace(text)
 	if strings.HasPrefix(text, ".") {
-		return fmt.Sprintf(`\&%s`, text)
+		return `\&` + text
 	}
 	return text
 }
