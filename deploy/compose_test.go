@@ -218,7 +218,8 @@ func TestDockerfile(t *testing.T) {
 	assert.Equal(t, released, image, "the image and the release are built alike")
 	variable, ok := strings.CutPrefix(released[1], "github.com/outboxstream/streamer/")
 	require.True(t, ok)
-	assert.Contains(t, readFile(t, strings.Replace(variable, ".version", "/version.go", 1)), "\nvar version string\n", "the linker ignores a wrong name")
+	source := readFile(t, strings.Replace(variable, ".version", "/version.go", 1))
+	assert.Contains(t, source, "\nvar version string\n", "the linker ignores a wrong name")
 	for _, line := range lines {
 		if strings.HasPrefix(line, "FROM ") {
 			assert.Regexp(t, `@sha256:[0-9a-f]{64} AS `, line, "pinned")

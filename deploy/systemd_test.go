@@ -55,6 +55,7 @@ func TestSystemdUnit(t *testing.T) {
 	patience, err := time.ParseDuration(service["TimeoutStopSec"][0] + "s")
 	require.NoError(t, err)
 	assert.Greater(t, patience, 3*config.Default().Shutdown.DrainTimeout)
-	assert.Equal(t, []string{"/usr/bin/streamer run --config /etc/streamer/streamer.yaml"}, service["ExecStart"], "where the packages put both")
+	command := []string{"/usr/bin/streamer run --config /etc/streamer/streamer.yaml"}
+	assert.Equal(t, command, service["ExecStart"], "where the packages put both")
 	assert.Contains(t, unit(t, "Unit")["After"], "network-online.target")
 }

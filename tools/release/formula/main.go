@@ -79,7 +79,7 @@ class Streamer < Formula
   on_{{ $name }} do
 {{- range $cpu, $arch := $.Processors }}
     on_{{ $cpu }} do
-      url "https://github.com/outboxstream/streamer/releases/download/v{{ $.Version }}/streamer_{{ $.Version }}_{{ $os }}_{{ $arch }}.tar.gz"
+      url "{{ $.Folder }}/streamer_{{ $.Version }}_{{ $os }}_{{ $arch }}.tar.gz"
       sha256 "{{ index $.Sums (printf "%s_%s" $os $arch) }}"
     end
 {{- end }}
@@ -98,6 +98,11 @@ class Streamer < Formula
   end
 end
 `))
+
+// Folder is where the release's files are.
+func (r release) Folder() string {
+	return "https://github.com/outboxstream/streamer/releases/download/v" + r.Version
+}
 
 // Systems are Go's names and Homebrew's.
 func (release) Systems() map[string]string {
