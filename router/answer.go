@@ -196,6 +196,9 @@ func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return failure.Advise(err, "grant the streamer's principal Describe and Write on topic %q", topic)
 	}
+	if t.createErr != nil {
+		return err // it says itself what to do
+	}
 	return failure.Advise(err, "create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", topic)
 }
 

@@ -72,10 +72,10 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	if err != nil {
 		return NotTaken, poison(e, PoisonRoute, err)
 	}
-	t := p.topic(d.Topic)
+	t := p.topic(d.Topic, e.Attribute(decoder.ID), e.Position)
 	if !t.ready.Load() {
-		if hopeless := t.hopeless.Load(); hopeless != nil {
-			return NotTaken, poison(e, PoisonTopic, *hopeless)
+		if fault := t.hopeless.Load(); fault != nil {
+			return NotTaken, poison(e, fault.class, fault.reason)
 		}
 		return p.block("waiting for the metadata of a topic")
 	}

@@ -206,7 +206,7 @@ func (p *Producer) Bury(l *DeadLetter) (Result, error) {
 	if p.config.Passage.Alone(l.Position) {
 		return Skipped, nil
 	}
-	t := p.topic([]byte(p.router.rules.DeadLetterTopic))
+	t := p.topic([]byte(p.router.rules.DeadLetterTopic), []byte(l.EventID), l.Position)
 	switch {
 	case p.burying():
 		return p.block(waitingForDeadLetter)

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -9,23 +10,24 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// topic finds a topic by the name in a row. A new topic is not ready until its
-// metadata has arrived.
-func (p *Producer) topic(name []byte) *topic {
+// topic finds the topic of a row by its name. A new topic is not ready until
+// its metadata has arrived.
+func (p *Producer) topic(name, eventID []byte, at replication.Position) *topic {
 	if t := p.topics[string(name)]; t != nil {
 		return t
 	}
-	t := p.newTopic(string(name))
+	t := p.newTopic(string(name), fmt.Sprintf("outbox row %q at %s", eventID, at))
 	p.topics[t.name] = t
 	return t
 }
 
-func (p *Producer) newTopic(name string) *topic {
+func (p *Producer) newTopic(name, row string) *topic {
 	t := &topic{
-		name: name, partitioner: kafka.NewPartitioner(p.router.rules.Partitioner, name),
+		name: name, row: row, partitioner: kafka.NewPartitioner(p.router.rules.Partitioner, name),
 		deadLetters: name == p.router.rules.DeadLetterTopic,
 	}
 	p.mu.Lock()
@@ -192,14 +194,16 @@ var errCameBack = errors.New("topic that was missing when others were read back 
 // topic.
 func (p *Producer) create(t *topic, missing error) error {
 	if t.createTried {
-		return missing
+		return cmp.Or(t.createErr, missing)
 	}
 	err := p.cluster.Create(t.name)
-	t.createTried = err == nil || classify(err) != retryable
-	if err != nil {
-		return err
+	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+		err = failure.Advise(err, "grant the streamer's principal Create on topic %q, or create it with `streamer setup --topic %s`", t.name, t.name)
 	}
-	return missing
+	if t.createTried = err == nil || classify(err) != retryable; t.createTried {
+		t.createErr = err
+	}
+	return cmp.Or(err, missing)
 }
 
 func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
@@ -225,31 +229,36 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 		p.failLocked(err)
 		return
 	}
-	switch classify(err) {
-	case unknown:
+	switch class := classify(err); {
+	case kafka.Impossible(err) && !t.deadLetters:
+		t.hopeless.Store(&topicFault{PoisonRoute, err})
+	case class == unknown:
 		if t.missing.IsZero() {
 			t.missing = time.Now()
 		}
 		if time.Since(t.missing) >= p.config.UnknownGrace {
-			p.giveUpTopicLocked(t, fmt.Errorf("route to topic %q: %w", t.name, t.problem(err)))
+			p.giveUpTopicLocked(t, t.problem(err))
 		}
-	case refused:
+	case class == hopeless: // a policy of the brokers forbids to create it
+		p.giveUpTopicLocked(t, err)
+	case class == refused:
 		p.failLocked(failure.Refuse(fmt.Errorf("route to topic %q: %w", t.name, err)))
-	case fenced:
+	case class == fenced:
 		p.failLocked(err)
 	default: // the next attempt may succeed
 	}
 	p.announceLocked() // the caller may want to report what it waits for
 }
 
-// giveUpTopicLocked ends production. If rows for the topic can become dead
-// letters, it makes those rows poison instead.
+// giveUpTopicLocked ends production because a topic is missing or forbidden,
+// which may be the row's fault or the set-up's. If rows for the topic can become
+// dead letters, it makes those rows poison instead.
 func (p *Producer) giveUpTopicLocked(t *topic, err error) {
 	if p.router.rules.DeadLetterTopic == "" || t.deadLetters {
-		p.failLocked(failure.Refuse(err))
+		p.failLocked(failure.Refuse(fmt.Errorf("route %s to topic %q: %w", t.row, t.name, err)))
 		return
 	}
-	t.hopeless.Store(&err)
+	t.hopeless.Store(&topicFault{PoisonTopic, fmt.Errorf("route to topic %q: %w", t.name, err)})
 }
 
 // putLocked makes a topic usable: at once if a stored checkpoint has its marks,

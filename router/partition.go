@@ -22,9 +22,10 @@ type topic struct {
 	// by the reading goroutine when the topic has grown. Both hold mu.
 	partitions  []*partition
 	ready       atomic.Bool
-	grown       atomic.Int32          // the new partition count, or 0
-	hopeless    atomic.Pointer[error] // why rows for it are poison
-	deadLetters bool                  // never changes
+	grown       atomic.Int32               // the new partition count, or 0
+	hopeless    atomic.Pointer[topicFault] // why rows for it are poison
+	deadLetters bool                       // never changes
+	row         string                     // names the first row for it; never changes
 
 	// Guarded by Producer.mu.
 	id          string               // Kafka's, empty where there is none
@@ -35,6 +36,13 @@ type topic struct {
 	lastErr     error
 	missing     time.Time // since when the topic is unknown or forbidden
 	createTried bool
+	createErr   error // why it could not be created, and never will be
+}
+
+// topicFault is why rows for a topic can never be published.
+type topicFault struct {
+	class  PoisonClass
+	reason error
 }
 
 // partitionOf returns the partition of a key.

@@ -10,8 +10,8 @@ import (
 
 // Preview shows the record that the Producer would make of an event. The same
 // encoder encodes it into a batch that is never sent. partitions returns the
-// partition count of a topic. If it returns an error, the partition stays
-// unset. An error of Preview is a *PoisonError.
+// partition count of a topic. If it returns an error, the partition stays unset,
+// unless Kafka can never have the topic. An error of Preview is a *PoisonError.
 func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, error)) (Rendering, error) {
 	d, err := r.Route(e)
 	if err != nil {
@@ -24,7 +24,11 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	record := b.record(0)
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
-	if count, err := partitions(rendering.Topic); err == nil && count > 0 {
+	count, err := partitions(rendering.Topic)
+	if kafka.Impossible(err) {
+		return Rendering{}, poison(e, PoisonRoute, err)
+	}
+	if err == nil && count > 0 {
 		id := kafka.NewPartitioner(r.rules.Partitioner, rendering.Topic).Of(record.Key, count)
 		rendering.Partition = &id
 	}

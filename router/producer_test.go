@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -758,11 +759,24 @@ func TestProducerMissingTopic(t *testing.T) {
 		require.NoError(t, r.feed(30, 3))
 		r.requireComplete()
 	})
-	inBubble(t, "may not be created", func(t *testing.T) {
+	inBubble(t, "may not be created by this principal", func(t *testing.T) {
 		m := newModel(1)
 		m.CreateFault = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
 		err := newRig(t, m, someConfig()).feed(1, 1)
 		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.ErrorContains(t, err, `outbox row "event-0" at `)
+		assert.Equal(t, 1, strings.Count(failure.Fix(err), "grant"), failure.Fix(err))
+		assert.Contains(t, failure.Fix(err), "principal Create on topic")
+	})
+	inBubble(t, "may not be created by a policy", func(t *testing.T) {
+		m := newModel(1)
+		m.CreateFault = func(string) error { return fmt.Errorf("no such names: %w", sarama.ErrPolicyViolation) }
+		start := time.Now()
+		err := newRig(t, m, someConfig()).feed(1, 1)
+		require.Equal(t, failure.Refused, failure.ClassOf(err))
+		require.ErrorContains(t, err, "no such names")
+		require.ErrorContains(t, err, `outbox row "event-0" at `)
+		assert.WithinDuration(t, start, time.Now(), 20*time.Second, "there is nothing to wait for")
 	})
 	inBubble(t, "metadata is out for a while", func(t *testing.T) {
 		m := newOrders(1, 2)

@@ -32,12 +32,15 @@ func NewWriter(ctx context.Context, c *kafka.Client, config ProducerConfig, r *R
 // changes.
 func (w *Writer) Publish(ctx context.Context, v Revival) (partition int32, err error) {
 	count, err := w.client.Provide(ctx, v.Topic)
-	if errors.Is(err, kafka.ErrTopicMissing) {
-		still := v.row
+	still := v.row
+	switch {
+	case kafka.Impossible(err):
+		still.Class, still.Reason = PoisonRoute, err
+		return 0, &still
+	case errors.Is(err, kafka.ErrTopicMissing):
 		still.Class, still.Reason = PoisonTopic, topicProblem(v.Topic, err)
 		return 0, &still
-	}
-	if err != nil {
+	case err != nil:
 		return 0, err
 	}
 	partition = kafka.NewPartitioner(w.router.rules.Partitioner, v.Topic).Of(v.Key, count)

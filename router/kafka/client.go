@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -198,60 +197,6 @@ func (c *Client) InitProducerID(ctx context.Context) (int64, int16, error) {
 	}
 }
 
-// Create creates a missing topic as configured. It does nothing if topic
-// creation is off.
-func (c *Client) Create(topic string) error {
-	if !c.config.Topics.Create {
-		return nil
-	}
-	t := c.config.Topics
-	if own, ok := c.config.TopicSettings[topic]; ok {
-		t.Configs = own
-	}
-	return c.CreateTopic(topic, t)
-}
-
-// CreateTopic creates a topic. An existing topic is left unchanged.
-func (c *Client) CreateTopic(topic string, t TopicConfig) error {
-	admin, err := sarama.NewClusterAdminFromClient(c.client)
-	if err != nil {
-		return fmt.Errorf("create topic %q: %w", topic, err)
-	}
-	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ConfigEntries: map[string]*string{}}
-	if t.Partitions > 0 {
-		detail.NumPartitions = int32(t.Partitions)
-	}
-	if t.ReplicationFactor > 0 {
-		detail.ReplicationFactor = int16(t.ReplicationFactor)
-	}
-	for name, value := range t.Configs {
-		detail.ConfigEntries[name] = &value
-	}
-	// The admin is not closed, because that would close c.client.
-	err = admin.CreateTopic(topic, detail, false)
-	if errors.Is(err, sarama.ErrTopicAlreadyExists) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("create topic %q: %w", topic, err)
-	}
-	return nil
-}
-
-// Topics lists the cluster's topics whose names begin with prefix, sorted.
-func (c *Client) Topics(prefix string) ([]string, error) {
-	if err := c.client.RefreshMetadata(); err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
-	}
-	all, err := c.client.Topics()
-	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
-	}
-	all = slices.DeleteFunc(all, func(name string) bool { return len(name) < len(prefix) || name[:len(prefix)] != prefix })
-	slices.Sort(all)
-	return all, nil
-}
-
 // TopicSetting reads one setting of a topic.
 func (c *Client) TopicSetting(topic, name string) (string, error) {
 	admin, err := sarama.NewClusterAdminFromClient(c.client)
@@ -299,15 +244,25 @@ func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	existing, err := c.Exist(ctx, topic)
-	found := len(existing) > 0
-	if err == nil && !found && !c.config.Topics.Create {
-		return 0, ErrTopicMissing
+	if err == nil && len(existing) == 0 {
+		err = c.make(ctx, topic)
 	}
-	if err == nil && !found {
-		err = errors.Join(c.Create(topic), c.waitTopic(ctx, topic))
+	if errors.Is(err, ErrTopicMissing) {
+		return 0, err
 	}
 	if err != nil {
 		return 0, fmt.Errorf("topic %q: %w", topic, err)
 	}
 	return c.Partitions(topic)
+}
+
+// make creates a topic and waits until it can be written to.
+func (c *Client) make(ctx context.Context, topic string) error {
+	if err := c.Create(topic); err != nil {
+		return err
+	}
+	if !c.config.Topics.Create {
+		return ErrTopicMissing
+	}
+	return c.waitTopic(ctx, topic)
 }

@@ -17,6 +17,10 @@ func Permanent(err error) bool {
 	return known && slices.Contains(permanentCodes, code)
 }
 
+// Impossible reports whether an error says that Kafka can never have a topic of
+// this name.
+func Impossible(err error) bool { return errors.Is(err, sarama.ErrInvalidTopic) }
+
 var permanentCodes = []sarama.KError{
 	sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrInvalidTopic,
 	sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType,

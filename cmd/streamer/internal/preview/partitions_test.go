@@ -2,6 +2,7 @@ package preview
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,35 @@ func TestPreviewShowsPartitions(t *testing.T) {
 	assert.Nil(t, got.lines[7].Partition)
 	assert.Nil(t, got.lines[8].Partition)
 	assert.Equal(t, 1, strings.Count(got.told, `partitions of topic "unknown" are not known`), got.told)
+}
+
+// A topic that Kafka can never have makes the row one that cannot be published,
+// whether its rival exists or will be created by an earlier row.
+func TestPreviewShowsImpossibleTopics(t *testing.T) {
+	t.Parallel()
+	cluster, brokers := withKafka(t)
+	require.NoError(t, cluster.CreateTopic("big.order", 1, nil))
+	r := newRig(t, brokers)
+	for _, topic := range []string{"big_order", "big.order", "a.b", "a_b", "a.b"} {
+		r.insert("outbox", topic, "1")
+	}
+	for creates, impossible := range map[string][]bool{
+		"true":  {true, false, false, true, false},
+		"false": {true, false, false, false, false},
+	} {
+		changed := *r
+		changed.environ = append(slices.Clone(r.environ), "STREAMER_KAFKA_TOPICS_CREATE="+creates)
+		got := changed.run(0)
+		require.NoError(t, got.err)
+		require.Len(t, got.lines, len(impossible))
+		for i, l := range got.lines {
+			assert.Equal(t, impossible[i], l.Poison != "", "row %d: %s", i, l.Poison)
+		}
+		assert.Contains(t, got.lines[0].Poison, `topic "big_order" cannot exist`)
+		assert.Contains(t, got.lines[0].Poison, `topic "big.order"`)
+		assert.Contains(t, got.lines[0].Poison, "fix: correct the row's aggregate type")
+		assert.NotContains(t, got.told, "big_order")
+	}
 }
 
 func TestPreviewWithoutKafka(t *testing.T) {

@@ -10,11 +10,8 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/decoder"
-	"github.com/outboxstream/streamer/internal/config"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
-	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Command is streamer preview.
@@ -172,48 +169,10 @@ func (w *Rows) show(e *decoder.Event, poison *decoder.PoisonError) error {
 	}
 	line, err := w.Routes.Preview(e, w.Partitions)
 	if poison, ok := errors.AsType[*router.PoisonError](err); ok {
-		return w.Poison(Poison{poison.Position, poison.Position.String(), poison.EventID, poison.Reason.Error()})
+		return w.Poison(Poison{poison.Position, poison.Position.String(), poison.EventID, router.Reason(poison)})
 	}
 	if err != nil {
 		return err
 	}
 	return w.Event(line)
-}
-
-// partitionCounts asks Kafka once for each topic how many partitions it has. If
-// that is not known, partitionCounts says why, once.
-type partitionCounts struct {
-	cfg    config.Config
-	std    console.Streams
-	client *kafka.Client
-	failed error
-	known  map[string]int
-}
-
-func (p *partitionCounts) of(topic string) (int, error) {
-	if p.client == nil && p.failed == nil {
-		p.known = map[string]int{}
-		if p.client, p.failed = site.ConnectKafka(context.Background(), p.cfg); p.failed != nil {
-			fmt.Fprintln(p.std.Err, "streamer: partitions are not known:", failure.Describe(p.failed))
-		}
-	}
-	if p.failed != nil {
-		return 0, p.failed
-	}
-	count, asked := p.known[topic]
-	if !asked {
-		var err error
-		if count, err = p.client.Partitions(topic); err != nil {
-			fmt.Fprintf(p.std.Err, "streamer: partitions of topic %q are not known: %s\n", topic, failure.Describe(err))
-			count = 0
-		}
-		p.known[topic] = count
-	}
-	return count, nil
-}
-
-func (p *partitionCounts) close() {
-	if p.client != nil {
-		p.client.Close()
-	}
 }
