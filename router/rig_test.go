@@ -26,7 +26,8 @@ func someRules() Rules {
 	return Rules{
 		Source: "/shop/outbox", Type: "{type}", Topic: "outbox.event.{aggregate_type}", Key: "{aggregate_id}",
 		Mode: Binary, NullPayload: NullJSON, Columns: coreColumns,
-		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff", Forbidden: "streamer.checkpoints",
+		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
+		Reserved: []Reserved{{"streamer.checkpoints", "the streamer's checkpoints"}, {"outbox.dead-letters", "the dead letters"}},
 	}
 }
 

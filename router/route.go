@@ -14,6 +14,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 // Mode is a content mode of the CloudEvents Kafka binding.
@@ -68,13 +69,19 @@ type Rules struct {
 	// Unsequenced leaves out the attribute sequence where the position of an
 	// event is not known.
 	Unsequenced bool
-	// Forbidden is a topic that no row may choose: the checkpoint topic.
-	Forbidden string
+	// Reserved are the topics that no row may choose. Nor may a row choose a
+	// topic that would keep Kafka from creating one of them.
+	Reserved []Reserved
 	// Poison is what happens to rows that can never be published.
-	// DeadLetterTopic is where they go, empty if none does. No row may choose
-	// it.
+	// DeadLetterTopic is where they go, empty if none does.
 	Poison          Policy
 	DeadLetterTopic string
+}
+
+// Reserved is a topic of the streamer's own.
+type Reserved struct {
+	Topic string
+	Keeps string // for error texts, such as "the dead letters"
 }
 
 // Rule overrides the general rules for some aggregate types. The first match
@@ -283,11 +290,16 @@ func (r *Router) checkTopic(topic []byte) error {
 	if err := checkTopic(topic); err != nil {
 		return err
 	}
-	if string(topic) == r.rules.Forbidden {
-		return fmt.Errorf("topic %q keeps the streamer's checkpoints and takes no events", r.rules.Forbidden)
-	}
-	if r.rules.DeadLetterTopic != "" && string(topic) == r.rules.DeadLetterTopic {
-		return fmt.Errorf("topic %q keeps the dead letters and takes no events", r.rules.DeadLetterTopic)
+	for _, reserved := range r.rules.Reserved {
+		if len(topic) != len(reserved.Topic) {
+			continue
+		}
+		if string(topic) == reserved.Topic {
+			return fmt.Errorf("topic %q keeps %s and takes no events: "+topicRemedy, reserved.Topic, reserved.Keeps)
+		}
+		if kafka.Collide(view(topic), reserved.Topic) {
+			return kafka.CollisionError(string(topic), reserved.Topic)
+		}
 	}
 	return nil
 }
@@ -334,24 +346,26 @@ func (r *Router) contentType(e *decoder.Event) string {
 	}
 }
 
+// topicRemedy is what can be done about a row whose topic cannot be.
+const topicRemedy = "correct the row's aggregate type or kafka.topic"
+
 // checkTopic applies Kafka's rules for names and keeps rows away from Kafka's
 // own topics (S-08).
 func checkTopic(topic []byte) error {
 	const longest = 249
-	const remedy = "correct the row's aggregate type or kafka.topic"
 	switch {
 	case len(topic) == 0 || len(topic) > longest:
-		return fmt.Errorf("topic name of %d characters, Kafka takes 1 to %d: "+remedy, len(topic), longest)
+		return fmt.Errorf("topic name of %d characters, Kafka takes 1 to %d: "+topicRemedy, len(topic), longest)
 	case string(topic) == "." || string(topic) == "..":
-		return errors.New("topic name is . or .., which Kafka does not take: " + remedy)
+		return errors.New("topic name is . or .., which Kafka does not take: " + topicRemedy)
 	case strings.HasPrefix(string(topic), "__"):
-		return fmt.Errorf("topic name %q begins with __, which is reserved for Kafka itself: "+remedy, printable(topic))
+		return fmt.Errorf("topic name %q begins with __, which is reserved for Kafka itself: "+topicRemedy, printable(topic))
 	}
 	for _, c := range topic {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
 		default:
-			return fmt.Errorf("topic name %q has characters that Kafka does not take: "+remedy+
+			return fmt.Errorf("topic name %q has characters that Kafka does not take: "+topicRemedy+
 				" (letters, digits, '.', '_' and '-')", printable(topic))
 		}
 	}

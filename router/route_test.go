@@ -151,15 +151,19 @@ func TestRoute(t *testing.T) {
 	assert.Equal(t, "key of the row", string(d.Key))
 
 	for _, topic := range []string{
-		"a b", "größe", "a/b", "__consumer_offsets", ".", "..", "a\x00", strings.Repeat("a", 250), "streamer.checkpoints",
+		"a b", "größe", "a/b", "__consumer_offsets", ".", "..", "a\x00", strings.Repeat("a", 250),
+		"streamer.checkpoints", "streamer_checkpoints", "outbox.dead-letters", "outbox_dead-letters",
 	} {
 		e.SetAttribute(decoder.Topic, []byte(topic))
 		_, err := routes.Route(e)
 		require.Error(t, err, topic)
+		assert.Contains(t, failure.Describe(err), "correct the row's aggregate type", topic)
 	}
-	e.SetAttribute(decoder.Topic, []byte(strings.Repeat("a", 249)))
-	_, err = routes.Route(e)
-	require.NoError(t, err)
+	for _, topic := range []string{strings.Repeat("a", 249), "streamer-checkpoints", "outbox.dead_letters"} {
+		e.SetAttribute(decoder.Topic, []byte(topic))
+		_, err = routes.Route(e)
+		require.NoError(t, err)
+	}
 }
 
 // The slices of a destination do not overwrite each other when the scratch

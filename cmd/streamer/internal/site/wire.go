@@ -115,8 +115,8 @@ func Rules(c config.Config) router.Rules {
 	if c.HasDeadLetters() {
 		r.DeadLetterTopic = c.Poison.Topic
 	}
-	if c.Checkpoint.Store == config.StoreKafka {
-		r.Forbidden = c.Checkpoint.Kafka.Topic
+	r.Reserved = []router.Reserved{
+		{Topic: c.Checkpoint.Kafka.Topic, Keeps: "the streamer's checkpoints"}, {Topic: c.Poison.Topic, Keeps: "the dead letters"},
 	}
 	for _, route := range c.Routes {
 		r.Routes = append(r.Routes, router.Rule{

@@ -127,7 +127,8 @@ func wantRules() router.Rules {
 	return router.Rules{
 		Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
 		Mode: "structured", NullPayload: "reject", Partitioner: "crc32", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
-		Schema: "events", Table: "letters", Forbidden: "checkpoints", Poison: "dead-letter", DeadLetterTopic: "dead.letters",
+		Schema: "events", Table: "letters", Poison: "dead-letter", DeadLetterTopic: "dead.letters",
+		Reserved: []router.Reserved{{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"}},
 		Routes: []router.Rule{{
 			AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
 		}},
@@ -210,23 +211,33 @@ func TestStreamedMappingKnowsTheRelation(t *testing.T) {
 	assert.Equal(t, Mapping(c.Outbox), m)
 }
 
-// Rows must reach neither the topic of dead letters nor that of checkpoints.
+// Whatever is kept where, and whatever happens to bad rows, no row may choose
+// the topic of the dead letters or that of the checkpoints.
 func TestRulesOfTopicsThatNoRowMayChoose(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		settings           []string
-		letters, forbidden string
+		settings []string
+		letters  string
 	}{
-		"neither":     {[]string{"checkpoint.store=file"}, "", ""},
-		"checkpoints": {[]string{"checkpoint.kafka.topic=c"}, "", "c"},
-		"all letters": {[]string{"checkpoint.store=file", "poison.policy=dead-letter", "poison.topic=l"}, "l", ""},
+		"defaults":    {nil, ""},
+		"file":        {[]string{"checkpoint.store=file"}, ""},
+		"all letters": {[]string{"checkpoint.store=file", "poison.policy=dead-letter"}, "l"},
 		"letters of one": {
-			[]string{"checkpoint.store=file", "poison.topic=l", `routes=[{"aggregate_type": "a", "poison": "dead-letter"}]`}, "l", "",
+			[]string{"checkpoint.store=file", `routes=[{"aggregate_type": "a", "poison": "dead-letter"}]`}, "l",
 		},
 	} {
-		r := Rules(configured(t, c.settings...))
+		r := Rules(configured(t, append(c.settings, "checkpoint.kafka.topic=c", "poison.topic=l")...))
 		assert.Equal(t, c.letters, r.DeadLetterTopic, name)
-		assert.Equal(t, c.forbidden, r.Forbidden, name)
+		assert.Equal(t, []string{"c", "l"}, []string{r.Reserved[0].Topic, r.Reserved[1].Topic}, name)
+		r.StreamID, r.Database = "stream", "shop"
+		routes, err := router.NewRouter(r)
+		require.NoError(t, err, name)
+		for _, topic := range []string{"c", "l"} {
+			e := decoder.Event{}
+			e.SetAttribute(decoder.Topic, []byte(topic))
+			_, err = routes.Route(&e)
+			assert.ErrorContains(t, err, "takes no events", name)
+		}
 	}
 }
 
