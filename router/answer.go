@@ -24,6 +24,7 @@ const (
 	outOfOrder              // an earlier batch is missing; without an earlier one the session is over
 	tooLarge                // send it again in halves
 	hopeless                // one record will never be accepted
+	untimely                // the topic's settings refuse the time of a record
 	unknown                 // topic missing or forbidden: retryable for a while
 	fenced                  // this producer may no longer write
 	refused                 // the operator must change something
@@ -49,8 +50,10 @@ func classify(err error) class {
 		return outOfOrder
 	case sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge:
 		return tooLarge
-	case sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrPolicyViolation:
+	case sarama.ErrInvalidRecord, sarama.ErrPolicyViolation:
 		return hopeless
+	case sarama.ErrInvalidTimestamp:
+		return untimely
 	case sarama.ErrUnknownTopicOrPartition, sarama.ErrTopicAuthorizationFailed:
 		return unknown
 	case sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping:
@@ -144,6 +147,10 @@ func (p *Producer) recoverLocked(part *partition) {
 		failed = p.sabotageLocked(part, failed)
 	}
 	part.queue = append(failed, part.queue...)
+	if classify(answer) == untimely {
+		p.disputeLocked(oldest, answer)
+		return
+	}
 	if err := p.judge(part, oldest, answer); err != nil {
 		p.giveUpLocked(oldest, err)
 		return

@@ -24,8 +24,11 @@ func (p *prompt) Create(string) error                            { return nil }
 func (p *prompt) ID() (int64, int16)                             { return 1, 0 }
 func (p *prompt) Renew() (time.Duration, error)                  { return time.Hour, nil }
 func (p *prompt) Lapsed() error                                  { return nil }
-func (p *prompt) Remembers() time.Duration                       { return 24 * time.Hour }
-func (p *prompt) Close() error                                   { return nil }
+func (*prompt) TopicSetting(string, string) (string, error) {
+	return "", sarama.ErrTopicAuthorizationFailed
+}
+func (p *prompt) Remembers() time.Duration { return 24 * time.Hour }
+func (p *prompt) Close() error             { return nil }
 
 func (p *prompt) Admit(_ string, n int) (kafka.Admission, error) {
 	return kafka.Admission{Ends: make([]int64, n)}, nil

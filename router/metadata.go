@@ -83,6 +83,7 @@ func (p *Producer) runMetadata() {
 		}
 		p.resolveTopics()
 		p.resolveLeaders()
+		p.settleDisputes()
 		again := p.renew()
 		if time.Since(watched) >= p.config.MetadataInterval {
 			watched = time.Now()

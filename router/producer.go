@@ -45,6 +45,8 @@ type Cluster interface {
 	// Remembers returns how long brokers remember a producer after the time of
 	// the newest record that it has written to a partition.
 	Remembers() time.Duration
+	// TopicSetting reads a setting of a topic.
+	TopicSetting(topic, name string) (string, error)
 	// Lapsed returns why nothing may be written any more, or nil. It never
 	// blocks.
 	Lapsed() error
@@ -83,7 +85,7 @@ const (
 	// worthwhile is how many bytes make a request worth its own cost, and the
 	// cost of a batch for each of many partitions.
 	worthwhile = 1 << 20
-	// youth is the maximum age of an event's record, see Producer.earliest.
+	// youth is the maximum age of an event's record, unless brokers forget soon.
 	youth = 10 * time.Minute
 )
 
@@ -132,6 +134,7 @@ type Producer struct {
 	dormant  map[string]FoundTopic // read back, but no event has arrived for them yet
 	missing  map[string]Marks      // of topics that did not exist when others were read back
 	unstored map[*topic]struct{}   // admitted, waiting for Stored
+	disputes []dispute             // waiting for the metadata goroutine
 	closed   bool
 	blocked  string // why Append was last blocked
 
@@ -157,7 +160,7 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 	id, epoch := c.ID()
 	remembers := c.Remembers()
 	p := &Producer{
-		remembered: remembers / 2, youth: min(youth, remembers/4),
+		remembered: remembers / 2, youth: Youth(remembers),
 		config: config, cluster: c, router: r, encoder: newEncoder(r), codec: codecOf(config), tracker: t, notify: notify,
 		log: config.Log, observe: o, id: id, epoch: epoch,
 		topics: map[string]*topic{}, brokers: map[kafka.Connection]*broker{},
@@ -169,6 +172,11 @@ func NewProducer(config ProducerConfig, c Cluster, r *Router, t Tracker, o Obser
 	p.running.Go(p.runMetadata)
 	return p
 }
+
+// Youth is the maximum age of an event's record, see Producer.earliest.
+// remembers is how long brokers remember a producer in a partition after the
+// time of its newest record.
+func Youth(remembers time.Duration) time.Duration { return min(youth, remembers/4) }
 
 // Err returns why production has ended for good, or nil. Any goroutine may call
 // it.

@@ -298,7 +298,8 @@ func TestClassify(t *testing.T) {
 		accepted:   {sarama.ErrDuplicateSequenceNumber},
 		outOfOrder: {sarama.ErrOutOfOrderSequenceNumber, sarama.ErrUnknownProducerID},
 		tooLarge:   {sarama.ErrMessageSizeTooLarge, sarama.ErrMessageSetSizeTooLarge},
-		hopeless:   {sarama.ErrInvalidRecord, sarama.ErrInvalidTimestamp, sarama.ErrPolicyViolation},
+		hopeless:   {sarama.ErrInvalidRecord, sarama.ErrPolicyViolation},
+		untimely:   {sarama.ErrInvalidTimestamp},
 		unknown:    {sarama.ErrUnknownTopicOrPartition, sarama.ErrTopicAuthorizationFailed},
 		fenced:     {sarama.ErrInvalidProducerEpoch, sarama.ErrProducerFenced, sarama.ErrInvalidProducerIDMapping},
 	} {

@@ -202,6 +202,10 @@ func (o *modelOwner) Renew() (time.Duration, error) { return time.Hour, nil }
 func (o *modelOwner) Remembers() time.Duration      { return o.world.kafka.Expiry / 2 }
 func (o *modelOwner) Lapsed() error                 { return nil }
 
+func (o *modelOwner) TopicSetting(topic, name string) (string, error) {
+	return o.world.kafka.TopicSetting(topic, name)
+}
+
 func (o *modelOwner) Fence(ctx context.Context, partitions map[string][]int32) error {
 	if err := o.ask(ctx); err != nil || !o.Fences() || len(partitions) == 0 {
 		return err

@@ -38,6 +38,13 @@ const (
 	transactionalExpiry = "transactional.id.expiration.ms"
 )
 
+// Remembers returns how long brokers remember a producer in a partition after
+// the time of its newest record.
+func (c *Client) Remembers() time.Duration {
+	producer, _ := c.memory()
+	return producer
+}
+
 // memory returns how long brokers remember an idle producer in a partition, and
 // an idle transactional id. It asks one broker, and falls back to Kafka's
 // defaults where the settings are not visible.

@@ -105,6 +105,7 @@ func Fail(kind Kind, code sarama.KError) Fault { return Fault{kind, code} }
 type Topic struct {
 	ID         string
 	Partitions []*Partition
+	Settings   map[string]string
 	view       []int // leaders as of the last refresh
 }
 
@@ -276,6 +277,16 @@ func (m *Cluster) Create(topic string) error {
 		m.Topic(topic, m.CreatePartitions)
 	}
 	return nil
+}
+
+// TopicSetting reads a setting. Those that a topic was not given are hidden.
+func (m *Cluster) TopicSetting(topic, name string) (string, error) {
+	m.Lock()
+	defer m.Unlock()
+	if t := m.Topics[topic]; t != nil && t.Settings[name] != "" {
+		return t.Settings[name], nil
+	}
+	return "", sarama.ErrTopicAuthorizationFailed
 }
 
 // Ends are the offsets at which the first n partitions of a topic end.

@@ -57,6 +57,7 @@ func (d *doctor) topicState(client *kafka.Client, topic string, written bool) {
 	}
 	if written {
 		d.outputSettings(client, topic, say)
+		d.timeSettings(client, topic, say)
 	}
 	if well {
 		d.say(Fine, what, fmt.Sprintf("%s, %s, %s", console.Counted(about.Partitions, "partition"),

@@ -12,6 +12,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
 )
 
 const (
@@ -42,10 +43,16 @@ func (d *doctor) waiting(ctx context.Context) {
 		d.outcome(err, what, "")
 		return
 	}
-	topics := map[string]struct{}{}
+	client, err := site.ConnectKafka(ctx, d.cfg)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	defer client.Close()
+	seen := waitingTopics{}
 	w := preview.Rows{
 		Mapping: site.StreamedMapping(d.cfg.Outbox, d.table),
-		Routes:  routes, Limit: waitingLimit, Partitions: func(string) (int, error) { return 0, nil },
+		Routes:  routes, Limit: waitingLimit, Partitions: preview.NewTopics(client, d.cfg.Kafka.Topics.Create).Partitions,
 	}
 	w.Poison = func(line preview.Poison) error {
 		if line.At.Commit >= d.saved {
@@ -54,7 +61,7 @@ func (d *doctor) waiting(ctx context.Context) {
 		return nil
 	}
 	w.Event = func(line router.Rendering) error {
-		topics[line.Topic] = struct{}{}
+		seen.add(line)
 		return nil
 	}
 	before := len(d.found)
@@ -67,7 +74,8 @@ func (d *doctor) waiting(ctx context.Context) {
 		d.outcome(err, what, "")
 		return
 	}
-	d.topicsOf(ctx, what, topics)
+	d.topicsOf(ctx, client, what, seen)
+	d.timesOf(client, what, seen)
 	if len(d.found) == before {
 		d.say(Fine, what, fmt.Sprintf("%d checked, no problems", w.Shown), "")
 	}
@@ -88,16 +96,10 @@ func (d *doctor) poison(what string, line preview.Poison) {
 
 // topicsOf makes sure that the topics of rows exist, unless the streamer may
 // create them.
-func (d *doctor) topicsOf(ctx context.Context, what string, topics map[string]struct{}) {
+func (d *doctor) topicsOf(ctx context.Context, client *kafka.Client, what string, topics waitingTopics) {
 	if d.cfg.Kafka.Topics.Create || len(topics) == 0 {
 		return
 	}
-	client, err := site.ConnectKafka(ctx, d.cfg)
-	if err != nil {
-		d.outcome(err, what, "")
-		return
-	}
-	defer client.Close()
 	var unknown []string
 	for _, topic := range slices.Sorted(maps.Keys(topics)) {
 		switch found, err := client.HasTopic(topic); {

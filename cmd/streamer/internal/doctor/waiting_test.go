@@ -59,6 +59,45 @@ func TestRowThatStopsTheStream(t *testing.T) {
 	r.examine("kafka.brokers=" + nowhere).silent(what)
 }
 
+// A topic that refuses the time of a record refuses all of that age. No row is
+// to blame.
+func TestRowsThatAreTooOldForTheirTopic(t *testing.T) {
+	t.Parallel()
+	const what, limit = "waiting rows", "message.timestamp.before.max.ms"
+	r := newRig(t)
+	require.NoError(t, r.cluster.CreateTopic("events.order", 1, map[string]string{limit: "0"}))
+	require.NoError(t, r.cluster.CreateTopic("events.bill", 1, map[string]string{limit: "600001"}))
+	r.insert("1", "bill", "a")
+	r.examine().says(Fine, what, "1 ").says(Warned, "topic events.order", limit+" = 0", "up to 10m old", "86400000")
+	r.insert("2", "order", "a")
+	for _, policy := range []string{"stop", "dead-letter"} {
+		e := r.examine("poison.policy=" + policy)
+		e.says(Failed, what, `topic "events.order"`, limit+" = 0", "stops the stream", "set "+limit, "86400000", "LogAppendTime")
+		assert.Equal(t, 1, e.Failures)
+		assert.NotContains(t, e.String(), "setup --set poison.policy", "the row is not to be got past")
+	}
+	require.NoError(t, r.cluster.CreateTopic("stamped.order", 1, map[string]string{limit: "0", "message.timestamp.type": "LogAppendTime"}))
+	require.NoError(t, r.cluster.CreateTopic("stamped.bill", 1, nil))
+	r.examine("kafka.topic=stamped.{aggregate_type}").says(Fine, what, "2 ")
+}
+
+// A row whose topic Kafka can never have does not stop the check of the others.
+func TestRowWithAnImpossibleTopic(t *testing.T) {
+	t.Parallel()
+	const what = "waiting rows"
+	r := newRig(t)
+	require.NoError(t, r.cluster.CreateTopic("events.big.order", 1, nil))
+	r.insert("1", "big_order", "a")
+	r.insert("2", "no topic", "a")
+	for _, creates := range []string{"true", "false"} {
+		r.examine("kafka.topics.create="+creates).
+			says(Failed, what, `row "1"`, `topic "events.big_order" cannot exist`, `"events.big.order"`, "correct the row's aggregate type",
+				"poison.policy=dead-letter").
+			says(Failed, what, `row "2"`, "characters")
+		r.examine("kafka.topics.create="+creates, "poison.policy=dead-letter").says(Warned, what, `row "1"`, "becomes a dead letter")
+	}
+}
+
 // Nothing is looked at that a start would not read, or that one is reading.
 func TestSlotWithoutRowsToLookAt(t *testing.T) {
 	t.Parallel()
