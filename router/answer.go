@@ -181,7 +181,11 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 		if part.missing.IsZero() {
 			part.missing = time.Now()
 		}
-		if time.Since(part.missing) >= p.config.UnknownGrace {
+		absent := time.Since(part.missing)
+		if errors.Is(answer, errShrunk) && absent >= min(shrinkPatience, p.config.UnknownGrace) {
+			return answer.error
+		}
+		if absent >= p.config.UnknownGrace {
 			return failure.Refuse(fmt.Errorf("write to %s: %w", part, part.topic.problem(answer.error)))
 		}
 	default: // trying again may help
@@ -192,6 +196,9 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 // problem is topicProblem for a known topic: `streamer setup` creates the dead
 // letter topic without being told to.
 func (t *topic) problem(err error) error {
+	if t.createErr != nil {
+		return err // it says itself what to do
+	}
 	if t.deadLetters && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return failure.Advise(err, "create the dead letter topic %q with `streamer setup`", t.name)
 	}
@@ -202,9 +209,6 @@ func (t *topic) problem(err error) error {
 func topicProblem(topic string, err error) error {
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return failure.Advise(err, "grant the streamer's principal Describe and Write on topic %q", topic)
-	}
-	if t.createErr != nil {
-		return err // it says itself what to do
 	}
 	return failure.Advise(err, "create it with `streamer setup --topic %s`, or let the streamer do it with kafka.topics.create: true", topic)
 }

@@ -301,7 +301,7 @@ func (p *Producer) resolveLeaders() {
 		if err == nil {
 			c, err = p.cluster.Leader(name, part.id)
 		}
-		p.leaderResolved(part, c, err)
+		p.leaderResolved(part, c, p.shrunk(part, err))
 	}
 }
 
