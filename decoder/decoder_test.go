@@ -370,6 +370,7 @@ func TestDomains(t *testing.T) {
 		"not described":                 {nil, Text},
 		"over jsonb":                    {[][]byte{typeMessage(20000, "", "jsonb")}, JSON},
 		"over bytea":                    {[][]byte{typeMessage(20000, "", "bytea")}, Bytes},
+		"over xml":                      {[][]byte{typeMessage(20000, "", "xml")}, XML},
 		"another domain":                {[][]byte{typeMessage(20001, "", "jsonb")}, Text},
 		"a type of the same name":       {[][]byte{typeMessage(20000, "public", "jsonb")}, Text},
 		"another type":                  {[][]byte{typeMessage(20000, "", "numeric")}, Text},

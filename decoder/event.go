@@ -58,6 +58,8 @@ const (
 	JSON
 	// Bytes is a bytea column.
 	Bytes
+	// XML is an xml column: PostgreSQL vouches that it is well-formed.
+	XML
 )
 
 // ExtensionKind is the CloudEvents type of an extension's value.

@@ -30,6 +30,7 @@ const (
 	oidInt4        = 23
 	oidText        = 25
 	oidJSON        = 114
+	oidXML         = 142
 	oidBpchar      = 1042
 	oidVarchar     = 1043
 	oidTimestamp   = 1114
@@ -42,7 +43,7 @@ const (
 var builtInTypes = map[string]uint32{
 	"bool": oidBool, "bytea": oidBytea, "char": oidChar, "name": oidName, "int8": oidInt8, "int2": oidInt2, "int4": oidInt4,
 	"text": oidText, "json": oidJSON, "bpchar": oidBpchar, "varchar": oidVarchar, "timestamp": oidTimestamp,
-	"timestamptz": oidTimestamptz, "uuid": oidUUID, "jsonb": oidJSONB,
+	"timestamptz": oidTimestamptz, "uuid": oidUUID, "jsonb": oidJSONB, "xml": oidXML,
 }
 
 // epoch2000 is PostgreSQL's epoch in microseconds since the Unix epoch.
@@ -206,6 +207,8 @@ func (v *value) dataKind() DataKind {
 		return JSON
 	case oidBytea:
 		return Bytes
+	case oidXML:
+		return XML
 	}
 	return Text
 }

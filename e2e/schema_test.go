@@ -170,6 +170,31 @@ func TestOddColumnsAndNames(t *testing.T) {
 	}
 }
 
+// An xml column says of itself what it is. The declaration, if there is one,
+// does not name another encoding than the record has.
+func TestXMLPayload(t *testing.T) {
+	t.Parallel()
+	for mode, contentType := range map[string]string{"binary": "application/xml", "structured": "application/cloudevents+json; charset=UTF-8"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, strings.Replace(outboxTable, "payload jsonb", "payload xml", 1), withConfig("cloudevents.mode="+mode))
+			p := r.startReady()
+			r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload)
+				values ('order', 'o1', 't', '<?xml version="1.0" encoding="ISO-8859-1"?><a b="c">größe</a>')`)
+			m := r.await(p, "order", 1)[0]
+			assert.Equal(t, contentType, header(m, "content-type"))
+			if mode == "binary" {
+				assert.Equal(t, `<a b="c">größe</a>`, strings.TrimPrefix(string(m.Value), `<?xml version="1.0"?>`))
+			} else {
+				assert.Contains(t, string(m.Value), `"datacontenttype":"application/xml"`)
+			}
+			r.confirmed(p)
+			output, code := r.command("verify")
+			assert.Zero(t, code, output)
+		})
+	}
+}
+
 func TestNullPayloadIsNoTombstoneUnlessAsked(t *testing.T) {
 	t.Parallel()
 	for policy, want := range map[string][]byte{"json_null": []byte("null"), "empty_object": []byte("{}"), "tombstone": nil} {

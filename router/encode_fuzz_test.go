@@ -53,7 +53,7 @@ func FuzzEncode(f *testing.F) {
 		const years = 250_000_000_000_000_000
 		e := &decoder.Event{
 			Position: replication.Position{Commit: replication.LSN(commit), Ordinal: ordinal}, CommitTime: micro % years, Time: micro % years / 2,
-			Data: data, HasData: flags&4 == 0, DataKind: decoder.DataKind(kind % 3),
+			Data: data, HasData: flags&4 == 0, DataKind: decoder.DataKind(kind % 4),
 			Extensions: []decoder.Extension{{Name: "x"}},
 		}
 		if e.DataKind == decoder.JSON && !json.Valid(data) || e.DataKind != decoder.Bytes && !utf8.Valid(data) {

@@ -160,6 +160,7 @@ func contentTypeOf(e *decoder.Event) string {
 	}
 	return map[decoder.DataKind]string{
 		decoder.JSON: "application/json", decoder.Bytes: "application/octet-stream", decoder.Text: "text/plain; charset=utf-8",
+		decoder.XML: "application/xml",
 	}[e.DataKind]
 }
 
@@ -194,7 +195,8 @@ func payloads() map[string]*decoder.Event {
 	add("text", decoder.Text, "", []byte("quote \" back \\ tab \t newline \r\n bell \a high ÿ 𝄞 del \x7f"))
 	add("empty text", decoder.Text, "", []byte{})
 	add("text that is JSON", decoder.Text, "application/json", []byte(` {"a": 1} `))
-	add("xml", decoder.Text, "application/xml", []byte("<a/>"))
+	add("xml", decoder.XML, "", []byte("<a b=\"c\">\n</a>"))
+	add("text that is XML", decoder.Text, "application/xml", []byte("<a/>"))
 	add("bytea", decoder.Bytes, "", []byte{0, 1, 0xfe, 0xff, '"'})
 	add("empty bytea", decoder.Bytes, "", []byte{})
 	add("bytea that is JSON", decoder.Bytes, "application/json", []byte(`{"a": "ü"}`))
@@ -425,6 +427,7 @@ func testNullPayload(t *testing.T) {
 		{NullJSON, decoder.Bytes, ""},
 		{NullObject, decoder.JSON, "{}"},
 		{NullObject, decoder.Text, "{}"},
+		{NullJSON, decoder.XML, ""},
 	} {
 		value := encodeOne(t, rules(Binary, test.rule), null(test.kind)).Value
 		assert.NotNil(t, value, "a tombstone by accident")

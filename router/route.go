@@ -341,6 +341,8 @@ func (r *Router) contentType(e *decoder.Event) string {
 		return "application/json"
 	case decoder.Bytes:
 		return "application/octet-stream"
+	case decoder.XML:
+		return "application/xml"
 	default:
 		return "text/plain; charset=utf-8"
 	}

@@ -329,6 +329,8 @@ func (e *Expectation) contentType(payload int) []byte {
 			return []byte("application/json")
 		case typeBytea:
 			return []byte("application/octet-stream")
+		case typeXML:
+			return []byte("application/xml")
 		}
 	}
 	return []byte("text/plain; charset=utf-8")
@@ -340,6 +342,7 @@ const (
 	typeBytea       = 17
 	typeInt8        = 20
 	typeJSON        = 114
+	typeXML         = 142
 	typeTimestamp   = 1114
 	typeTimestamptz = 1184
 	typeJSONB       = 3802

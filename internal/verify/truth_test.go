@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"slices"
 	"bytes"
 	"strings"
 	"testing"
@@ -128,6 +129,20 @@ func TestExpectation(t *testing.T) {
 			Source: []byte("/outbox/shop/public.outbox"), ContentType: []byte("application/json"), Payload: &payload, HasAttributes: true,
 			Attributes: []Attribute{{"at", []byte("2026-11-21T11:33:26.15Z")}, {"paid", []byte("true")}, {"raw", []byte("AP8=")}},
 		}, r)
+	})
+	t.Run("the content type of a column", func(t *testing.T) {
+		t.Parallel()
+		payload := slices.Index(rules.Columns, "payload")
+		for oid, want := range map[uint32]string{
+			typeJSONB: "application/json", typeXML: "application/xml", typeBytea: "application/octet-stream", 25: "text/plain; charset=utf-8",
+		} {
+			r, err := row(t, func(r *Rules, v [][]byte) {
+				r.Types = slices.Clone(r.Types)
+				r.Types[payload], v[payload] = oid, []byte(`\x00`)
+			})
+			require.NoError(t, err)
+			assert.Equal(t, want, string(r.ContentType))
+		}
 	})
 	t.Run("a time in milliseconds", func(t *testing.T) {
 		t.Parallel()
