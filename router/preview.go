@@ -24,6 +24,7 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	record := b.record(0)
 	at := time.UnixMilli(b.baseTime).Add(record.TimestampDelta)
 	rendering := render(string(d.Topic), at, record.Key, record.Value, record.Headers)
+	rendering.Mode = d.Mode
 	count, err := partitions(rendering.Topic)
 	if kafka.Impossible(err) {
 		return Rendering{}, poison(e, PoisonRoute, err)

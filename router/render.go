@@ -37,6 +37,8 @@ type Rendering struct {
 
 	// Type is the event's type, for filters.
 	Type string `json:"-"`
+	// Mode is the record's content mode, if it is not in Kafka yet.
+	Mode Mode `json:"-"`
 }
 
 // RawRecord is a record that is not a CloudEvent. A nil Value is Kafka's null.

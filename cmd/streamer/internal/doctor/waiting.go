@@ -49,7 +49,7 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	defer client.Close()
-	seen := waitingTopics{}
+	seen, difficult := waitingTopics{}, documents{}
 	w := preview.Rows{
 		Mapping: site.StreamedMapping(d.cfg.Outbox, d.table),
 		Routes:  routes, Limit: waitingLimit, Partitions: preview.NewTopics(client, d.cfg.Kafka.Topics.Create).Partitions,
@@ -62,6 +62,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	w.Event = func(line router.Rendering) error {
 		seen.add(line)
+		difficult.read(line)
 		return nil
 	}
 	before := len(d.found)
@@ -76,6 +77,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	d.topicsOf(ctx, client, what, seen)
 	d.timesOf(client, what, seen)
+	d.documents(what, difficult)
 	if len(d.found) == before {
 		d.say(Fine, what, fmt.Sprintf("%d checked, no problems", w.Shown), "")
 	}
