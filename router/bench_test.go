@@ -161,9 +161,12 @@ func BenchmarkCompress(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	for _, name := range []string{"lz4", "snappy", "zstd", "gzip"} {
+	for name, config := range map[string]ProducerConfig{
+		"lz4": {Compression: "lz4"}, "snappy": {Compression: "snappy"}, "zstd": {Compression: "zstd"},
+		"gzip": {Compression: "gzip"}, "gzip level 1": {Compression: "gzip", CompressionLevel: 1},
+	} {
 		b.Run(name, func(b *testing.B) {
-			c := compressor{codec: codecOf(ProducerConfig{Compression: name})}
+			c := compressor{codec: codecOf(config)}
 			b.ReportAllocs()
 			var size int
 			for b.Loop() {

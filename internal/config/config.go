@@ -136,7 +136,7 @@ type Kafka struct {
 	Key               string        `koanf:"key" doc:"Template of the partition key."`
 	ClientID          string        `koanf:"client_id" doc:"Client ID that the brokers log and apply quotas to."`
 	Version           string        `koanf:"version" doc:"Highest Kafka protocol version to use, for example 3.6.0; empty: the highest that both sides know."`
-	Compression       string        `koanf:"compression" enum:"none,gzip,snappy,lz4,zstd" doc:"Compression of record batches."`
+	Compression       string        `koanf:"compression" enum:"none,gzip,snappy,lz4,zstd" doc:"Compression of record batches. As installed, kafkajs, kafka-python and aiokafka read only none and gzip (docs/wire-format.md)."`
 	CompressionLevel  int           `koanf:"compression_level" min:"0" max:"22" doc:"Level of gzip (1 to 9) or zstd (1 to 22); 0: the default of the codec."`
 	Partitioner       string        `koanf:"partitioner" enum:"murmur2,crc32,fnv1a" doc:"Hash of the partition key: murmur2 as in Java clients, crc32 as in librdkafka, fnv1a as in Go's sarama."`
 	MaxBatchBytes     Size          `koanf:"max_batch_bytes" min:"1KiB" max:"100MiB" doc:"Largest record batch, before compression; the brokers' message.max.bytes must not be smaller."`
