@@ -183,7 +183,7 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 		}
 		absent := time.Since(part.missing)
 		if errors.Is(answer, errShrunk) && absent >= min(shrinkPatience, p.config.UnknownGrace) {
-			return answer.error
+			return p.judgeShrunk(answer.error)
 		}
 		if absent >= p.config.UnknownGrace {
 			return failure.Refuse(fmt.Errorf("write to %s: %w", part, part.topic.problem(answer.error)))

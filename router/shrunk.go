@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 // errShrunk ends production, so that published events are read back again. Kafka
@@ -15,6 +17,16 @@ var errShrunk = errors.New("topic was deleted and created again with fewer parti
 // shrinkPatience is how long a topic must have lacked a partition before that is
 // believed. A broker that lags behind may not have heard of new partitions yet.
 const shrinkPatience = 5 * time.Second
+
+// judgeShrunk returns the error that ends production, or only this session.
+func (p *Producer) judgeShrunk(err error) error {
+	if !p.config.StopOnGrowth {
+		return err
+	}
+	return failure.Refuse(failure.Advise(
+		fmt.Errorf("kafka.on_partition_change is stop: %w", err), "start the streamer again to accept the new topic",
+	))
+}
 
 // shrunk explains why a partition has no leader, if the reason is that the topic
 // has fewer partitions than before.

@@ -145,7 +145,7 @@ type Kafka struct {
 	Linger            time.Duration `koanf:"linger" min:"0s" max:"1m" doc:"Longest wait for a batch to fill while the broker is idle; 0s sends at once, and batches still fill under load."`
 	RequestTimeout    time.Duration `koanf:"request_timeout" min:"100ms" doc:"Time limit for one request to a broker."`
 	UnknownTopicGrace time.Duration `koanf:"unknown_topic_grace" min:"0s" doc:"How long a topic may be unknown before that is an error."`
-	OnPartitionChange string        `koanf:"on_partition_change" enum:"continue,stop" doc:"What to do when a topic has gained partitions, which moves keys to other partitions."`
+	OnPartitionChange string        `koanf:"on_partition_change" enum:"continue,stop" doc:"What to do when a topic has gained partitions, or was created again with fewer, which moves keys to other partitions."`
 	Resume            string        `koanf:"resume" enum:"auto,exactly_once,at_least_once" doc:"What a start does about events published after its checkpoint: exactly_once keeps other instances out, reads back what is there and repeats nothing; at_least_once repeats them; auto is exactly_once where Kafka allows it, else at_least_once with a warning."`
 	TransactionalID   string        `koanf:"transactional_id_prefix" doc:"Prefix of the transactional ID that keeps other instances out. Slot, database and system identifier follow it."`
 	Topics            Topics        `koanf:"topics" doc:"How missing topics are created."`

@@ -72,7 +72,7 @@ func (c *Client) CheckCollision(topic string) error {
 // CollisionError says that Kafka cannot have a topic because it has another. It
 // wraps sarama.ErrInvalidTopic, which is what Kafka answers.
 func CollisionError(topic, other string) error {
-	return failure.Advise(&collision{topic, other}, "correct the row's aggregate type or kafka.topic")
+	return failure.Advise(&collision{topic, other}, "correct the row's aggregate type, or the configuration key that names the topic")
 }
 
 type collision struct{ topic, other string }

@@ -49,8 +49,9 @@ func (d *doctor) timesOf(client *kafka.Client, what string, topics waitingTopics
 // outage.
 func (d *doctor) timeSettings(client *kafka.Client, topic string, say func(v Verdict, remedy, format string, arguments ...any)) {
 	youth := router.Youth(client.Remembers())
-	if limit, refuses := kafka.TimeLimitsOf(client, topic).Refuses(youth); refuses {
-		say(Warned, limit.Remedy(topic), "%s: after a longer outage the topic refuses the events that waited, because their records are up to %s old",
-			limit, console.Age(youth))
+	// A batch may have to wait for its broker, too.
+	if limit, refuses := kafka.TimeLimitsOf(client, topic).Refuses(2 * youth); refuses {
+		say(Warned, limit.Remedy(topic), "%s: after an outage the topic may refuse the events that waited, because their records are up to %s old, "+
+			"and older if Kafka keeps them waiting", limit, console.Age(youth))
 	}
 }

@@ -66,7 +66,7 @@ func TestRowsThatAreTooOldForTheirTopic(t *testing.T) {
 	const what, limit = "waiting rows", "message.timestamp.before.max.ms"
 	r := newRig(t)
 	require.NoError(t, r.cluster.CreateTopic("events.order", 1, map[string]string{limit: "0"}))
-	require.NoError(t, r.cluster.CreateTopic("events.bill", 1, map[string]string{limit: "600001"}))
+	require.NoError(t, r.cluster.CreateTopic("events.bill", 1, map[string]string{limit: "1200001"}))
 	r.insert("1", "bill", "a")
 	r.examine().says(Fine, what, "1 ").says(Warned, "topic events.order", limit+" = 0", "up to 10m old", "86400000")
 	r.insert("2", "order", "a")
