@@ -60,7 +60,9 @@ func (d *dispute) explain(limits kafka.TimeLimits, now time.Time) error {
 	limit := limits.Against(now.Sub(at))
 	err := fmt.Errorf("write to %s: %s of the topic refuses the time %s%s: %w",
 		part, limit, at.UTC().Format(time.RFC3339), ofRow(record), d.answer.error)
-	return failure.Refuse(failure.Advise(err, "%s, and start the streamer again: nothing is wrong with the rows", limit.Remedy(part.topic.name)))
+	return failure.Refuse(failure.Advise(
+		err, "%s, and start the streamer again: nothing is wrong with the rows", limit.Remedy(part.topic.name),
+	))
 }
 
 // ofRow names the row of a record, if it is one.

@@ -32,19 +32,25 @@ func TestProducerUntimely(t *testing.T) {
 		advises  []string
 	}{
 		"too old": {
-			-time.Minute, map[string]string{before: "5000", after: "3600000"},
-			before + " = 5000", []string{"set " + before, `topic "outbox.event.order"`, "86400000", "LogAppendTime"},
+			-time.Minute,
+			map[string]string{before: "5000", after: "3600000"},
+			before + " = 5000",
+			[]string{"set " + before, `topic "outbox.event.order"`, "86400000", "LogAppendTime"},
 		},
 		"too old, and the setting is hidden": {
 			-time.Minute, nil, before + " (its value is not known)", []string{"set " + before},
 		},
 		"too young": {
-			2 * time.Hour, map[string]string{before: "9223372036854775807", after: "3600000"},
-			after + " = 3600000", []string{"synchronise the clocks", "raise " + after, "LogAppendTime"},
+			2 * time.Hour,
+			map[string]string{before: "9223372036854775807", after: "3600000"},
+			after + " = 3600000",
+			[]string{"synchronise the clocks", "raise " + after, "LogAppendTime"},
 		},
 		"too young for the clock of the brokers": {
-			-time.Second, map[string]string{before: "9223372036854775807", after: "3600000"},
-			after + " = 3600000", []string{"synchronise the clocks"},
+			-time.Second,
+			map[string]string{before: "9223372036854775807", after: "3600000"},
+			after + " = 3600000",
+			[]string{"synchronise the clocks"},
 		},
 		"an older broker": {
 			-time.Minute, map[string]string{both: "5000"}, both + " = 5000", []string{"set " + both},

@@ -199,7 +199,9 @@ func (p *Producer) create(t *topic, missing error) error {
 	}
 	err := p.cluster.Create(t.name)
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		err = failure.Advise(err, "grant the streamer's principal Create on topic %q, or create it with `streamer setup --topic %s`", t.name, t.name)
+		err = failure.Advise(
+			err, "grant the streamer's principal Create on topic %q, or create it with `streamer setup --topic %s`", t.name, t.name,
+		)
 	}
 	if t.createTried = err == nil || classify(err) != retryable; t.createTried {
 		t.createErr = err

@@ -1,8 +1,8 @@
 package verify
 
 import (
-	"slices"
 	"bytes"
+	"slices"
 	"strings"
 	"testing"
 	"time"

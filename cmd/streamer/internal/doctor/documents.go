@@ -45,11 +45,13 @@ func (s *documents) read(line router.Rendering) {
 // documents warns of what was read.
 func (d *doctor) documents(what string, s documents) {
 	if s.deep != "" {
-		d.say(Warned, what, fmt.Sprintf("the document of row %q is nested %d deep, and some SDKs read no more than %d", s.deep, s.depth, shallowest),
+		d.say(Warned, what, fmt.Sprintf("the document of row %q is nested %d deep, and some SDKs read no more than %d",
+			s.deep, s.depth, shallowest),
 			"use mode binary for its route, or a flatter payload (docs/wire-format.md)")
 	}
 	if s.long != "" {
-		d.say(Warned, what, fmt.Sprintf("the document of row %q has a number with more than %d digits, which some SDKs round", s.long, exactDigits),
+		d.say(Warned, what, fmt.Sprintf("the document of row %q has a number with more than %d digits, which some SDKs round",
+			s.long, exactDigits),
 			"use mode binary for its route, or make the number a string (docs/wire-format.md)")
 	}
 }

@@ -37,8 +37,8 @@ func (d *doctor) timesOf(client *kafka.Client, what string, topics waitingTopics
 		for _, committed := range []time.Time{topics[topic].oldest, topics[topic].youngest} {
 			age := min(now.Sub(committed), youth)
 			if limit, refuses := limits.Refuses(age); refuses {
-				d.say(Failed, what, fmt.Sprintf("%s of topic %q refuses the time that a row committed at %s would have in Kafka: it stops the stream",
-					limit, topic, committed.Format(time.RFC3339)), limit.Remedy(topic))
+				d.say(Failed, what, fmt.Sprintf("%s of topic %q refuses the time that a row committed at %s would have in Kafka: "+
+					"it stops the stream", limit, topic, committed.Format(time.RFC3339)), limit.Remedy(topic))
 				break
 			}
 		}
@@ -51,7 +51,7 @@ func (d *doctor) timeSettings(client *kafka.Client, topic string, say func(v Ver
 	youth := router.Youth(client.Remembers())
 	// A batch may have to wait for its broker, too.
 	if limit, refuses := kafka.TimeLimitsOf(client, topic).Refuses(2 * youth); refuses {
-		say(Warned, limit.Remedy(topic), "%s: after an outage the topic may refuse the events that waited, because their records are up to %s old, "+
-			"and older if Kafka keeps them waiting", limit, console.Age(youth))
+		say(Warned, limit.Remedy(topic), "%s: after an outage the topic may refuse the events that waited, "+
+			"because their records are up to %s old, and older if Kafka keeps them waiting", limit, console.Age(youth))
 	}
 }
