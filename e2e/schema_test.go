@@ -174,7 +174,9 @@ func TestOddColumnsAndNames(t *testing.T) {
 // does not name another encoding than the record has.
 func TestXMLPayload(t *testing.T) {
 	t.Parallel()
-	for mode, contentType := range map[string]string{"binary": "application/xml", "structured": "application/cloudevents+json; charset=UTF-8"} {
+	for mode, contentType := range map[string]string{
+		"binary": "application/xml", "structured": "application/cloudevents+json; charset=UTF-8",
+	} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, strings.Replace(outboxTable, "payload jsonb", "payload xml", 1), withConfig("cloudevents.mode="+mode))

@@ -38,17 +38,28 @@ func (d *doctor) waiting(ctx context.Context) {
 		return
 	}
 	defer control.Close()
-	routes, err := site.NewRouter(d.cfg, d.database)
-	if err != nil {
-		d.outcome(err, what, "")
-		return
-	}
 	client, err := site.ConnectKafka(ctx, d.cfg)
 	if err != nil {
 		d.outcome(err, what, "")
 		return
 	}
 	defer client.Close()
+	err = d.readWaiting(ctx, what, control, client)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		d.say(Fine, what, fmt.Sprintf("not checked: the server takes longer than %s to show them", waitingPatience), "")
+	case err != nil:
+		d.outcome(err, what, "")
+	}
+}
+
+// readWaiting reads the next rows and says what is wrong with them, or with the
+// topics to which they go.
+func (d *doctor) readWaiting(ctx context.Context, what string, control *replication.Control, client *kafka.Client) error {
+	routes, err := site.NewRouter(d.cfg, d.database)
+	if err != nil {
+		return err
+	}
 	seen, difficult := waitingTopics{}, documents{}
 	w := preview.Rows{
 		Mapping: site.StreamedMapping(d.cfg.Outbox, d.table),
@@ -66,14 +77,8 @@ func (d *doctor) waiting(ctx context.Context) {
 		return nil
 	}
 	before := len(d.found)
-	err = w.Read(ctx, control, *d.server)
-	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		d.say(Fine, what, fmt.Sprintf("not checked: the server takes longer than %s to show them", waitingPatience), "")
-		return
-	case err != nil && !errors.Is(err, replication.ErrSlotActive):
-		d.outcome(err, what, "")
-		return
+	if err := w.Read(ctx, control, *d.server); err != nil && !errors.Is(err, replication.ErrSlotActive) {
+		return err
 	}
 	d.topicsOf(ctx, client, what, seen)
 	d.timesOf(client, what, seen)
@@ -81,6 +86,7 @@ func (d *doctor) waiting(ctx context.Context) {
 	if len(d.found) == before {
 		d.say(Fine, what, fmt.Sprintf("%d checked, no problems", w.Shown), "")
 	}
+	return nil
 }
 
 // poison reports a row that cannot be published.
