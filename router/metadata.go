@@ -217,7 +217,7 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	}
 	if err == nil {
 		t.addPartitions(found, p.config.Passage)
-		t.lastErr, t.missing = nil, time.Time{}
+		t.lastErr, t.createErr, t.missing = nil, nil, time.Time{}
 		t.hopeless.Store(nil)
 		delete(p.unknown, t)
 		for _, part := range t.partitions {

@@ -768,6 +768,26 @@ func TestProducerMissingTopic(t *testing.T) {
 		assert.Equal(t, 1, strings.Count(failure.Fix(err), "grant"), failure.Fix(err))
 		assert.Contains(t, failure.Fix(err), "principal Create on topic")
 	})
+	inBubble(t, "may not be created, appears, and goes", func(t *testing.T) {
+		m := newModel(1)
+		m.CreateFault = func(string) error { return fmt.Errorf("create topic: %w", sarama.ErrTopicAuthorizationFailed) }
+		r := newRig(t, m, someConfig())
+		time.AfterFunc(30*time.Second, func() {
+			m.Lock()
+			defer m.Unlock()
+			m.Topic(orders, 1)
+		})
+		require.NoError(t, r.feed(10, 3))
+		r.requireComplete()
+		m.Lock()
+		delete(m.Topics, orders)
+		m.Unlock()
+		err := r.feed(10, 3)
+		if err == nil {
+			err = r.settle()
+		}
+		require.Contains(t, failure.Fix(err), "create it with `streamer setup --topic outbox.event.order`", "the reason is another one now")
+	})
 	inBubble(t, "may not be created by a policy", func(t *testing.T) {
 		m := newModel(1)
 		m.CreateFault = func(string) error { return fmt.Errorf("no such names: %w", sarama.ErrPolicyViolation) }
