@@ -40,7 +40,7 @@ func (p *Pipeline) ReplayTable(
 	if err := t.check(ctx); err != nil {
 		return err
 	}
-	client, err := kafka.Connect(p.config.Client)
+	client, err := kafka.Connect(p.config.Client) //nolint:contextcheck // it has limits of its own, as sarama has
 	if err != nil {
 		return err
 	}

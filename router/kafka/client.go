@@ -70,16 +70,29 @@ func Connect(c ClientConfig) (*Client, error) {
 	}
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
-		return nil, explainClient(c, err)
+		return nil, explainConnecting(c, config, err)
 	}
 	// sarama has not connected yet. A request proves that addresses, encryption
 	// and credentials are right. A partition without a leader does not matter
 	// here.
 	if err := client.RefreshMetadata(); err != nil && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		_ = client.Close()
-		return nil, explainClient(c, err)
+		return nil, explainConnecting(c, config, err)
 	}
 	return &Client{config: c, client: client, missing: map[string]struct{}{}}, nil
+}
+
+// explainConnecting explains why no broker could be used. Where sarama's error
+// does not say, the brokers are asked.
+func explainConnecting(c ClientConfig, config *sarama.Config, err error) error {
+	explained := explainClient(c, err)
+	if failure.ClassOf(explained) != failure.Transient {
+		return explained
+	}
+	if cause := diagnose(c, config); cause != nil {
+		return explainClient(c, cause)
+	}
+	return explained
 }
 
 func explainClient(c ClientConfig, err error) error {
@@ -88,13 +101,17 @@ func explainClient(c ClientConfig, err error) error {
 	switch {
 	case errors.As(err, &invalid):
 		return failure.Misconfigure(described)
-	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism):
+	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism),
+		errors.Is(err, sarama.ErrIllegalSASLState):
 		return failure.Misconfigure(failure.Advise(described, "check kafka.sasl"))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return failure.Refuse(failure.Advise(described, "grant the streamer's principal Write on the output topics"))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return failure.Misconfigure(failure.Advise(described, "check kafka.tls.ca_file and kafka.tls.server_name"))
+	}
+	if alerted(err) {
+		return failure.Misconfigure(failure.Advise(described, "check kafka.tls.cert_file and kafka.tls.key_file"))
 	}
 	return described
 }

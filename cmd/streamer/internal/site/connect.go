@@ -48,8 +48,9 @@ func AsShard(control *replication.Control, cfg config.Config) *replication.Contr
 func ConnectKafka(ctx context.Context, cfg config.Config) (*kafka.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, AskTimeout)
 	defer cancel()
-	client, err := wait.Talk(ctx,
-		func(context.Context) (*kafka.Client, error) { return kafka.Connect(ClientConfig(cfg)) }, (*kafka.Client).Close)
+	client, err := wait.Talk(ctx, func(context.Context) (*kafka.Client, error) {
+		return kafka.Connect(ClientConfig(cfg)) //nolint:contextcheck // it has limits of its own, as sarama has
+	}, (*kafka.Client).Close)
 	if err != nil && ctx.Err() != nil {
 		return nil, fmt.Errorf("connect to Kafka at %v: %w", cfg.Kafka.Brokers, err)
 	}
