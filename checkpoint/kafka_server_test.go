@@ -51,7 +51,8 @@ func compactedTopic(t *testing.T, brokers []string, name string) *kafka.Compacte
 	})
 	topic := kafka.NewCompactedTopic(client, name)
 	topic.WriteWith(producer.Write, slog.New(slog.DiscardHandler))
-	require.NoError(t, topic.Ensure(t.Context(), 1))
+	_, err = topic.Ensure(t.Context(), 1)
+	require.NoError(t, err)
 	return topic
 }
 

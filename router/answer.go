@@ -196,8 +196,8 @@ func (p *Producer) judge(part *partition, b *Batch, answer *rejection) error {
 // problem is topicProblem for a known topic: `streamer setup` creates the dead
 // letter topic without being told to.
 func (t *topic) problem(err error) error {
-	if t.createErr != nil {
-		return err // it says itself what to do
+	if failure.Fix(err) != "" {
+		return err
 	}
 	if t.deadLetters && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		return failure.Advise(err, "create the dead letter topic %q with `streamer setup`", t.name)

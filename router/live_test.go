@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -207,6 +208,45 @@ func TestProducerWhileConnectionsBreak(t *testing.T) {
 	messages, err := kafkatest.Consume(t.Context(), cluster.Brokers(), rules.Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 6)
+}
+
+// A topic that the brokers cannot create is waited for like any other, and the
+// refusal says why it was not created.
+func TestProducerIntoKafkaThatCreatesNoTopics(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(1), fake.Without(kmsg.CreateTopics))
+	config, rules := liveConfig(), someRules()
+	config.UnknownGrace = time.Minute
+	create := someClient(cluster.Brokers())
+	create.Topics.Create = true
+	client, err := kafka.Connect(create)
+	require.NoError(t, err)
+	owner, err := client.Anonymous(t.Context())
+	require.NoError(t, err)
+	r := &rig{T: t, cluster: owner, close: client.Close, config: config, rules: rules, notified: make(chan struct{}, 1)}
+	r.begin()
+	_, err = r.producer.Append(numbered(1, "order", "key"))
+	require.NoError(t, err)
+	refused := func() bool { return strings.Contains(r.producer.Waiting(), "do not support CreateTopics") }
+	require.Eventually(t, refused, 10*time.Second, time.Millisecond)
+	require.NoError(t, cluster.CreateTopic("outbox.event.order", 1, nil))
+	require.Eventually(t, func() bool { return !refused() }, 10*time.Second, time.Millisecond)
+
+	r.end()
+	r.config.UnknownGrace = 0
+	client, err = kafka.Connect(create)
+	require.NoError(t, err)
+	owner, err = client.Anonymous(t.Context())
+	require.NoError(t, err)
+	r.cluster, r.close = owner, client.Close
+	r.begin()
+	_, err = r.producer.Append(numbered(1, "bill", "key"))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return r.producer.Err() != nil }, 10*time.Second, time.Millisecond)
+	err = r.producer.Err()
+	require.ErrorContains(t, err, "brokers do not support CreateTopics")
+	assert.Equal(t, failure.Refused, failure.ClassOf(err))
+	assert.Equal(t, "create the topic with the tools of your Kafka service", failure.Fix(err))
 }
 
 // Several thousand records in many batches, larger together than one fetch.

@@ -198,6 +198,9 @@ func (p *Producer) create(t *topic, missing error) error {
 		return cmp.Or(t.createErr, missing)
 	}
 	err := p.cluster.Create(t.name)
+	if failure.ClassOf(err) == failure.Refused && !kafka.Impossible(err) {
+		return fmt.Errorf("%w: %w", missing, err) // another client may create it
+	}
 	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 		err = failure.Advise(
 			err, "grant the streamer's principal Create on topic %q, or create it with `streamer setup --topic %s`", t.name, t.name,

@@ -274,7 +274,10 @@ type modelTopic struct {
 
 func (t *modelTopic) Name() string                                { return t.name }
 func (t *modelTopic) WriteWith(write kafka.Write, _ *slog.Logger) { t.write = write }
-func (t *modelTopic) Ensure(ctx context.Context, _ int) error     { return t.kafka.ask(ctx) }
+
+func (t *modelTopic) Ensure(ctx context.Context, _ int) (created bool, err error) {
+	return false, t.kafka.ask(ctx)
+}
 
 func (t *modelTopic) Last(ctx context.Context, key []byte) ([]byte, error) {
 	return t.Find(ctx, func(have []byte) bool { return string(have) == string(key) })

@@ -73,7 +73,7 @@ type owner interface {
 // compacted is a topic that holds checkpoints: a *kafka.CompactedTopic.
 type compacted interface {
 	checkpoint.Log
-	Ensure(ctx context.Context, replicationFactor int) error
+	Ensure(ctx context.Context, replicationFactor int) (created bool, err error)
 	WriteWith(kafka.Write, *slog.Logger)
 }
 

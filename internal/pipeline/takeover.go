@@ -265,7 +265,7 @@ func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 	h.topic = h.cluster.Compacted(c.Topic)
 	timed, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	if err := h.topic.Ensure(timed, c.ReplicationFactor); err != nil {
+	if _, err := h.topic.Ensure(timed, c.ReplicationFactor); err != nil {
 		return err
 	}
 	h.store = checkpoint.NewKafka(h.topic)

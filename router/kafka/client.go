@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -214,6 +215,20 @@ func (c *Client) InitProducerID(ctx context.Context) (int64, int16, error) {
 	}
 }
 
+// Topics lists the cluster's topics whose names begin with prefix, sorted.
+func (c *Client) Topics(prefix string) ([]string, error) {
+	if err := c.client.RefreshMetadata(); err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	all, err := c.client.Topics()
+	if err != nil {
+		return nil, fmt.Errorf("list topics: %w", err)
+	}
+	all = slices.DeleteFunc(all, func(name string) bool { return len(name) < len(prefix) || name[:len(prefix)] != prefix })
+	slices.Sort(all)
+	return all, nil
+}
+
 // TopicSetting reads one setting of a topic.
 func (c *Client) TopicSetting(topic, name string) (string, error) {
 	admin, err := sarama.NewClusterAdminFromClient(c.client)
@@ -236,50 +251,4 @@ func (c *Client) TopicSetting(topic, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("topic %q has no setting %s", topic, name)
-}
-
-// waitTopic waits until a topic that was just created has leaders.
-func (c *Client) waitTopic(ctx context.Context, topic string) error {
-	for wait := pausesFrom(spanPause); ; {
-		err := c.client.RefreshMetadata(topic)
-		if err == nil {
-			return nil
-		}
-		if !wait.wait(ctx) {
-			return fmt.Errorf("topic %q: %w", topic, err)
-		}
-	}
-}
-
-// ErrTopicMissing means that a topic does not exist and must not be created.
-var ErrTopicMissing = errors.New("topic does not exist")
-
-// Provide returns the partition count of a topic. It creates a missing topic if
-// the configuration allows that.
-func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
-	const patience = 10 * time.Second // for a new topic to get its leaders
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	existing, err := c.Exist(ctx, topic)
-	if err == nil && len(existing) == 0 {
-		err = c.make(ctx, topic)
-	}
-	if errors.Is(err, ErrTopicMissing) {
-		return 0, err
-	}
-	if err != nil {
-		return 0, fmt.Errorf("topic %q: %w", topic, err)
-	}
-	return c.Partitions(topic)
-}
-
-// make creates a topic and waits until it can be written to.
-func (c *Client) make(ctx context.Context, topic string) error {
-	if err := c.Create(topic); err != nil {
-		return err
-	}
-	if !c.config.Topics.Create {
-		return ErrTopicMissing
-	}
-	return c.waitTopic(ctx, topic)
 }

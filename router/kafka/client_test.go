@@ -170,9 +170,13 @@ func TestCreateTopic(t *testing.T) {
 	require.ErrorIs(t, client.Refresh(name), sarama.ErrUnknownTopicOrPartition)
 
 	topic := TopicConfig{Partitions: 3, ReplicationFactor: 1, Configs: map[string]string{"max.message.bytes": "123456"}}
-	require.NoError(t, client.CreateTopic(name, topic))
+	created, err := client.CreateTopic(name, topic)
+	require.NoError(t, err)
+	assert.True(t, created)
 	require.NoError(t, client.waitTopic(t.Context(), name))
-	require.NoError(t, client.CreateTopic(name, TopicConfig{}), "an existing topic stays")
+	created, err = client.CreateTopic(name, TopicConfig{})
+	require.NoError(t, err)
+	assert.False(t, created, "an existing topic stays")
 	count, err := client.Partitions(name)
 	require.NoError(t, err)
 	assert.Equal(t, 3, count)
@@ -184,6 +188,16 @@ func TestCreateTopic(t *testing.T) {
 	names, err := client.Topics(name[:len(name)-1])
 	require.NoError(t, err)
 	assert.Contains(t, names, name)
-	require.Error(t, client.CreateTopic("no topic!", TopicConfig{}))
-	require.Error(t, client.CreateTopic(kafkatest.TopicName(t), TopicConfig{ReplicationFactor: 9}))
+	for refused, topic := range map[string]TopicConfig{
+		"no topic!":            {},
+		kafkatest.TopicName(t): {Configs: map[string]string{"no.such.setting": "1"}},
+	} {
+		_, err = client.CreateTopic(refused, topic)
+		require.ErrorContains(t, err, refused)
+		assert.Equal(t, failure.Refused, failure.ClassOf(err), "it will never be created")
+		assert.NotEmpty(t, failure.Fix(err))
+	}
+	_, err = client.CreateTopic(kafkatest.TopicName(t), TopicConfig{ReplicationFactor: 9})
+	require.Error(t, err)
+	assert.Equal(t, failure.Transient, failure.ClassOf(err), "brokers may join")
 }

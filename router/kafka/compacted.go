@@ -44,35 +44,49 @@ func (t *CompactedTopic) WriteWith(write Write, log *slog.Logger) { t.write, t.l
 // Name returns the topic's name.
 func (t *CompactedTopic) Name() string { return t.name }
 
-// Ensure creates the topic if it is missing. It refuses a topic that would lose
-// values or spread them over partitions.
-func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) error {
+// Ensure creates the topic if it is missing, and reports whether it did. It
+// refuses a topic that would lose values or spread them over partitions.
+func (t *CompactedTopic) Ensure(ctx context.Context, replicationFactor int) (created bool, err error) {
 	t.replicationFactor = replicationFactor
-	err := t.client.Refresh(t.name)
+	if created, err = t.provide(ctx); err != nil {
+		return false, fmt.Errorf("checkpoint topic %q: %w", t.name, err)
+	}
+	return created, t.check()
+}
+
+// provide creates the topic if it is missing.
+func (t *CompactedTopic) provide(ctx context.Context) (created bool, err error) {
+	err = t.client.Refresh(t.name)
 	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 		// The controller decides whether the topic exists.
-		err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: replicationFactor, Configs: map[string]string{
+		created, err = t.client.CreateTopic(t.name, TopicConfig{Partitions: 1, ReplicationFactor: t.replicationFactor, Configs: map[string]string{
 			"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": "3600000", "message.timestamp.type": BrokerTime,
 		}})
 		if err == nil {
 			err = t.client.waitTopic(ctx, t.name)
 		}
 	}
-	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+	forbidden := errors.Is(err, sarama.ErrTopicAuthorizationFailed)
+	refused := failure.ClassOf(err) == failure.Refused
+	if forbidden || refused {
 		// The controller does not say so, but the topic may exist.
-		if described, known := t.client.LookUp(ctx, []string{t.name}); known == nil && len(described) > 0 {
-			err = t.client.waitTopic(ctx, t.name)
+		if described, unknown := t.client.LookUp(ctx, []string{t.name}); unknown == nil && len(described) > 0 {
+			return false, t.client.waitTopic(ctx, t.name)
 		}
 	}
-	if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
-		return failure.Refuse(failure.Advise(
-			fmt.Errorf("checkpoint topic %q: %w", t.name, err),
-			"grant the streamer's principal Create, Describe, Read and Write on the topic, or create it beforehand",
+	if forbidden {
+		return false, failure.Refuse(failure.Advise(
+			err, "grant the streamer's principal Create, Describe, Read and Write on the topic, or create it beforehand",
 		))
 	}
-	if err != nil {
-		return fmt.Errorf("checkpoint topic %q: %w", t.name, err)
+	if refused {
+		err = failure.Advise(err, "give the checkpoint topic one partition and cleanup.policy=compact")
 	}
+	return created, err
+}
+
+// check refuses a topic that would lose values or spread them over partitions.
+func (t *CompactedTopic) check() error {
 	if count, err := t.client.Partitions(t.name); err == nil && count != 1 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("checkpoint topic %q has %d partitions, but must have one", t.name, count),
@@ -142,8 +156,8 @@ func (t *CompactedTopic) Append(ctx context.Context, key, value []byte) error {
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) || t.replicationFactor < 0 {
 		return err
 	}
-	if created := t.Ensure(ctx, t.replicationFactor); created != nil {
-		return errors.Join(err, created)
+	if _, failed := t.Ensure(ctx, t.replicationFactor); failed != nil {
+		return errors.Join(err, failed)
 	}
 	t.log.Error("checkpoint topic had been deleted and was created again", "topic", t.name)
 	return t.write(ctx, t.name, 0, key, value)

@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -20,14 +22,16 @@ func (c *Client) Create(topic string) error {
 	if own, ok := c.config.TopicSettings[topic]; ok {
 		t.Configs = own
 	}
-	return c.CreateTopic(topic, t)
+	_, err := c.CreateTopic(topic, t)
+	return err
 }
 
-// CreateTopic creates a topic. An existing topic is left unchanged.
-func (c *Client) CreateTopic(topic string, t TopicConfig) error {
+// CreateTopic creates a topic, and reports whether it did. An existing topic is
+// left unchanged. An error is of class Refused if trying again will not help.
+func (c *Client) CreateTopic(topic string, t TopicConfig) (created bool, err error) {
 	admin, err := sarama.NewClusterAdminFromClient(c.client)
 	if err != nil {
-		return fmt.Errorf("create topic %q: %w", topic, err)
+		return false, fmt.Errorf("create topic %q: %w", topic, err)
 	}
 	detail := &sarama.TopicDetail{NumPartitions: -1, ReplicationFactor: -1, ConfigEntries: map[string]*string{}}
 	if t.Partitions > 0 {
@@ -42,74 +46,82 @@ func (c *Client) CreateTopic(topic string, t TopicConfig) error {
 	// The admin is not closed, because that would close c.client.
 	err = admin.CreateTopic(topic, detail, false)
 	switch {
-	case err == nil, errors.Is(err, sarama.ErrTopicAlreadyExists):
-		return nil
+	case err == nil:
+		return true, nil
+	case errors.Is(err, sarama.ErrTopicAlreadyExists):
+		return false, nil
 	case Impossible(err):
 		if collision := c.CheckCollision(topic); Impossible(collision) {
-			return collision // it names the remedy
+			return false, failure.Refuse(collision) // it names the remedy
 		}
 	}
-	return fmt.Errorf("create topic %q: %w", topic, err)
+	return false, explainCreation(topic, err)
 }
 
-// CheckCollision returns an error that wraps sarama.ErrInvalidTopic if Kafka can
-// never have a missing topic of this name, because the name differs from that
-// of an existing topic only in '.' and '_'. It sees only topics that the
-// streamer may describe.
-func (c *Client) CheckCollision(topic string) error {
-	existing, err := c.Topics("")
-	if err != nil {
+// uncreatable are the answers to CreateTopics that stay the same.
+var uncreatable = []sarama.KError{
+	sarama.ErrUnsupportedVersion, sarama.ErrInvalidRequest, sarama.ErrInvalidConfig, sarama.ErrPolicyViolation,
+	sarama.ErrInvalidTopic, sarama.ErrInvalidPartitions,
+}
+
+// explainCreation tells apart what the cluster will never create.
+func explainCreation(topic string, err error) error {
+	code, _ := errors.AsType[sarama.KError](err)
+	if code == sarama.ErrUnsupportedVersion {
+		err = fmt.Errorf("brokers do not support CreateTopics: %w", err)
+	}
+	err = fmt.Errorf("create topic %q: %w", topic, err)
+	if !slices.Contains(uncreatable, code) {
 		return err
 	}
-	for _, other := range existing {
-		if Collide(topic, other) {
-			return CollisionError(topic, other)
+	if code == sarama.ErrInvalidTopic {
+		return failure.Refuse(failure.Advise(err, "choose another name for the topic"))
+	}
+	return failure.Refuse(failure.Advise(err, "create the topic with the tools of your Kafka service"))
+}
+
+// waitTopic waits until a topic that was just created has leaders.
+func (c *Client) waitTopic(ctx context.Context, topic string) error {
+	for wait := pausesFrom(spanPause); ; {
+		err := c.client.RefreshMetadata(topic)
+		if err == nil {
+			return nil
+		}
+		if !wait.wait(ctx) {
+			return fmt.Errorf("topic %q: %w", topic, err)
 		}
 	}
-	return nil
 }
 
-// CollisionError says that Kafka cannot have a topic because it has another. It
-// wraps sarama.ErrInvalidTopic, which is what Kafka answers.
-func CollisionError(topic, other string) error {
-	return failure.Advise(&collision{topic, other}, "correct the row's aggregate type, or the configuration key that names the topic")
-}
+// ErrTopicMissing means that a topic does not exist and must not be created.
+var ErrTopicMissing = errors.New("topic does not exist")
 
-type collision struct{ topic, other string }
-
-func (c *collision) Error() string {
-	return fmt.Sprintf("topic %q cannot exist: its name differs from that of topic %q only in '.' and '_'", c.topic, c.other)
-}
-
-func (*collision) Unwrap() error { return sarama.ErrInvalidTopic }
-
-// Collide reports whether two different names differ only in '.' and '_', which
-// Kafka's metrics cannot tell apart. Kafka creates no topic whose name collides
-// with that of another.
-func Collide(a, b string) bool {
-	if a == b || len(a) != len(b) {
-		return false
+// Provide returns the partition count of a topic. It creates a missing topic if
+// the configuration allows that.
+func (c *Client) Provide(ctx context.Context, topic string) (int, error) {
+	const patience = 10 * time.Second // for a new topic to get its leaders
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	existing, err := c.Exist(ctx, topic)
+	if err == nil && len(existing) == 0 {
+		err = c.make(ctx, topic)
 	}
-	for i := range len(a) {
-		if a[i] != b[i] && (!collides(a[i]) || !collides(b[i])) {
-			return false
-		}
+	if errors.Is(err, ErrTopicMissing) {
+		return 0, err
 	}
-	return true
-}
-
-func collides(c byte) bool { return c == '.' || c == '_' }
-
-// Topics lists the cluster's topics whose names begin with prefix, sorted.
-func (c *Client) Topics(prefix string) ([]string, error) {
-	if err := c.client.RefreshMetadata(); err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
-	}
-	all, err := c.client.Topics()
 	if err != nil {
-		return nil, fmt.Errorf("list topics: %w", err)
+		return 0, fmt.Errorf("topic %q: %w", topic, err)
 	}
-	all = slices.DeleteFunc(all, func(name string) bool { return len(name) < len(prefix) || name[:len(prefix)] != prefix })
-	slices.Sort(all)
-	return all, nil
+	return c.Partitions(topic)
+}
+
+// make creates a topic and waits until it can be written to.
+func (c *Client) make(ctx context.Context, topic string) error {
+	if err := c.Create(topic); err != nil {
+		return err
+	}
+	if !c.config.Topics.Create {
+		return ErrTopicMissing
+	}
+	return c.waitTopic(ctx, topic)
 }

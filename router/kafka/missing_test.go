@@ -167,7 +167,9 @@ func TestStaleBrokerAndCheckpointTopic(t *testing.T) {
 					cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Topic: "checkpoints", Err: kerr.TopicAuthorizationFailed, Count: -1})
 				}
 				topic := NewCompactedTopic(client, "checkpoints")
-				require.NoError(t, topic.Ensure(t.Context(), 1))
+				created, err := topic.Ensure(t.Context(), 1)
+				require.NoError(t, err)
+				assert.False(t, created)
 				assert.Equal(t, id, cluster.TopicInfo("checkpoints").TopicID)
 			})
 		}

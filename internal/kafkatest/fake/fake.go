@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 )
 
 // Cluster is a running fake. The embedded cluster's Control functions and
@@ -39,4 +41,14 @@ func Start(t testing.TB, options ...kfake.Opt) Cluster {
 	}
 	t.Cleanup(cluster.Close)
 	return cluster
+}
+
+// Without is an option: the brokers do not know these requests, and close a
+// connection on which one arrives, as those of some compatible services do.
+func Without(keys ...kmsg.Key) kfake.Opt {
+	versions := kversion.Stable()
+	for _, key := range keys {
+		versions.SetMaxKeyVersion(int16(key), -1)
+	}
+	return kfake.MaxVersions(versions)
 }

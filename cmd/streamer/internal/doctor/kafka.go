@@ -100,7 +100,7 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 		return
 	}
 	if err == nil {
-		err = topic.Ensure(ctx, d.cfg.Checkpoint.Kafka.ReplicationFactor)
+		_, err = topic.Ensure(ctx, d.cfg.Checkpoint.Kafka.ReplicationFactor)
 	}
 	if d.outcome(err, "checkpoint topic", fmt.Sprintf("topic %q is compacted and has one partition", topic.Name())) {
 		d.topicState(client, topic.Name(), false)

@@ -69,6 +69,34 @@ func TestSetupCreatesTopics(t *testing.T) {
 	assert.NotContains(t, again.out, "created")
 }
 
+// A topic that setup did not create is not called created, whatever a broker
+// says about it at first.
+func TestSetupOfTopicsThatExist(t *testing.T) {
+	t.Parallel()
+	cluster, brokers := fakeKafka(t)
+	r := newSlot(t, brokers, "STREAMER_CHECKPOINT_STORE=kafka", "STREAMER_CHECKPOINT_KAFKA_TOPIC=checkpoints", "STREAMER_KAFKA_TOPIC=events")
+	require.NoError(t, r.setup(Command{}).err)
+	for _, topic := range []string{"checkpoints", "events"} {
+		cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 1})
+	}
+	again := r.setup(Command{})
+	require.NoError(t, again.err)
+	assert.Contains(t, again.out, "exists   checkpoint topic checkpoints\nexists   topic events\n")
+}
+
+// Without CreateTopics setup cannot create topics, and says so once.
+func TestSetupWithoutCreateTopics(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(1), fake.Without(kmsg.CreateTopics))
+	r := newSlot(t, "STREAMER_KAFKA_BROKERS="+cluster.Brokers()[0], "STREAMER_CHECKPOINT_STORE=kafka",
+		"STREAMER_CHECKPOINT_KAFKA_TOPIC=checkpoints", "STREAMER_KAFKA_TOPIC=events")
+	got := r.setup(Command{})
+	require.ErrorContains(t, got.err, "brokers do not support CreateTopics")
+	assert.Equal(t, failure.Refused, failure.ClassOf(got.err))
+	assert.Contains(t, failure.Describe(got.err), "one partition and cleanup.policy=compact")
+	assert.Contains(t, failure.Describe(got.err), `"events"`, "the other topic is named as well")
+}
+
 // What is needed from Kafka decides whether setup talks to it.
 func TestSetupLeavesKafkaAlone(t *testing.T) {
 	t.Parallel()
