@@ -65,8 +65,7 @@ func (c *Client) describeTopics(ctx context.Context, topics []string, patience t
 		return described, nil
 	}
 	brokers := len(c.client.Brokers()) // a broker that has just started may know fewer
-	if err := c.client.RefreshMetadata(topics...); err != nil &&
-		!errors.Is(err, sarama.ErrUnknownTopicOrPartition) && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+	if err := c.client.RefreshMetadata(topics...); err != nil && !aboutTopic(err) {
 		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
 	}
 	broker := c.client.LeastLoadedBroker()
@@ -90,6 +89,13 @@ func (c *Client) describeTopics(ctx context.Context, topics []string, patience t
 	}
 	c.believe(topics, described)
 	return described, nil
+}
+
+// aboutTopic reports whether a broker has answered that something is wrong with
+// one of the topics. Which one, only the response says.
+func aboutTopic(err error) bool {
+	return errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrLeaderNotAvailable) ||
+		errors.Is(err, sarama.ErrTopicAuthorizationFailed)
 }
 
 // readTopics reads the existing topics from a response into described.

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 )
 
@@ -208,4 +209,16 @@ func TestStopWhileATopicSeemsMissing(t *testing.T) {
 	})
 	_, err := c.Existing(ctx, []string{"gone"})
 	require.ErrorIs(t, err, stopped)
+}
+
+// A topic that must not be described is named, with what to grant.
+func TestForbiddenTopic(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.SeedTopics(2, "orders", "hidden"))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Metadata}, Topic: "hidden", Err: kerr.TopicAuthorizationFailed, Count: -1})
+	c := connect(t, clientConfig(cluster.Brokers()))
+	_, err := c.Existing(t.Context(), []string{"orders", "hidden"})
+	require.ErrorContains(t, err, `topic "hidden"`)
+	assert.Contains(t, failure.Fix(err), "grant the streamer's principal Describe")
+	assert.Equal(t, failure.Refused, failure.ClassOf(err))
 }
