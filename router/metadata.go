@@ -231,8 +231,8 @@ func (p *Producer) topicResolved(t *topic, found FoundTopic, err error) {
 	}
 	t.lastErr = err
 	t.retry.next(&p.config)
-	if errors.Is(err, errGrownSince) || errors.Is(err, errCameBack) {
-		p.failLocked(err)
+	if errors.Is(err, errGrownSince) || errors.Is(err, errCameBack) || errors.Is(err, kafka.ErrNoTransactions) {
+		p.failLocked(err) // only a new session can go on
 		return
 	}
 	switch class := classify(err); {
@@ -363,6 +363,11 @@ func (p *Producer) noteGrowth(t *topic, count int) {
 	admitted, err := p.cluster.Admit(t.name, count)
 	if err != nil {
 		p.log.Warn("new partitions are not ready yet", "topic", t.name, "partitions", count, "err", err)
+		if errors.Is(err, kafka.ErrNoTransactions) {
+			p.mu.Lock()
+			p.failLocked(err)
+			p.mu.Unlock()
+		}
 		return
 	}
 	p.mu.Lock()

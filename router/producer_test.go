@@ -813,6 +813,40 @@ func TestProducerMissingTopic(t *testing.T) {
 	})
 }
 
+// Where the producer turns out to be unable to keep others out, only a new
+// session can go on: it decides whether that is needed.
+func TestProducerWithoutTransactions(t *testing.T) {
+	t.Parallel()
+	for name, cause := range map[string]error{
+		"no such request": fmt.Errorf("%w: %w", kafka.ErrUnsupported, sarama.ErrUnsupportedVersion),
+		"not allowed":     fmt.Errorf("%w: %w", kafka.ErrNoTransactions, sarama.ErrTransactionalIDAuthorizationFailed),
+	} {
+		for _, grows := range []bool{false, true} {
+			inBubble(t, fmt.Sprintf("%s, growth: %t", name, grows), func(t *testing.T) {
+				a := &admitting{modelled: newOrders(1, 1)}
+				r := begun(t, a, Found{})
+				if grows {
+					require.NoError(t, r.feed(5, 1))
+					require.NoError(t, r.settle())
+				}
+				a.guard.Lock()
+				a.deny = cause
+				a.guard.Unlock()
+				a.Lock()
+				a.GrowLocked(a.Topics[orders], 2)
+				a.Unlock()
+				err := r.feed(1, 1)
+				if err == nil {
+					pass(time.Minute)
+					err = r.producer.Err()
+				}
+				require.ErrorIs(t, err, cause)
+				assert.Equal(t, failure.Transient, failure.ClassOf(err))
+			})
+		}
+	}
+}
+
 // A partition without a leader and a missing topic are looked up less and less
 // often.
 func TestProducerAsksLessAndLess(t *testing.T) {

@@ -100,6 +100,9 @@ type Pipeline struct {
 	// noCatchUpUntil is the end of the time in which a server that refused
 	// catching up is only streamed from.
 	noCatchUpUntil time.Time
+	// unfenced is why predecessors could not be kept out although Kafka had let the
+	// streamer take over, or nil. It would be the same next time.
+	unfenced error
 	// condemned holds rows that the broker has refused, by position, until they
 	// have become dead letters.
 	condemned map[replication.Position]*router.PoisonError
@@ -174,6 +177,9 @@ func (p *Pipeline) Run(ctx context.Context) error {
 		// Opening a stream is not progress: what ended this one may end every one.
 		if p.stored() > stored || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
 			pause.Reset()
+		}
+		if errors.Is(err, kafka.ErrNoTransactions) {
+			p.unfenced = err
 		}
 		p.pardon()
 		rest := pause.NextBackOff()

@@ -128,7 +128,15 @@ func openReader(
 type connected struct{ *kafka.Client }
 
 func connectKafka(c kafka.ClientConfig) (cluster, error) {
-	return connectedOr(kafka.Connect(c))
+	client, err := kafka.Connect(c)
+	if err != nil {
+		return nil, err
+	}
+	if err := client.CanPublish(); err != nil {
+		client.Close()
+		return nil, err
+	}
+	return connected{client}, nil
 }
 
 func connectedOr(client *kafka.Client, err error) (cluster, error) {

@@ -168,7 +168,9 @@ func (p *Pipeline) becomeOwner(ctx context.Context, h *holding, id checkpoint.Id
 	}
 	if p.config.Resume != ResumeAtLeastOnce {
 		name := TransactionalID(p.config.TransactionalIDPrefix, id, h.generation)
-		h.owner, err = h.cluster.TakeOver(ctx, name)
+		if err = p.unfenced; err == nil {
+			h.owner, err = h.cluster.TakeOver(ctx, name)
+		}
 		if err == nil {
 			h.atLeastOnce = ""
 			return nil

@@ -1,10 +1,13 @@
 package kafka
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -60,6 +63,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	missing map[string]struct{} // topics confirmed to be missing
+	known   *knowledge          // nil until a broker has said what it knows
 }
 
 // Connect connects to the cluster and does not retry. An error of class
@@ -105,6 +109,8 @@ func explainClient(c ClientConfig, err error) error {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism),
 		errors.Is(err, sarama.ErrIllegalSASLState):
 		return failure.Misconfigure(failure.Advise(described, "check kafka.sasl"))
+	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
+		return failure.Refuse(failure.Advise(described, "use Kafka 2.4 or later, or a compatible broker with idempotent producers"))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return failure.Refuse(failure.Advise(described, "grant the streamer's principal Write on the output topics"))
 	}
@@ -193,25 +199,45 @@ func (c *Client) Leader(topic string, partition int32) (Connection, error) {
 
 // coordinatorPatience is how long a cluster that has just started may take to
 // load the state it needs for producer ids.
-const coordinatorPatience = 5 * time.Second
+const coordinatorPatience = 10 * time.Second
 
 // InitProducerID requests a new producer id and its epoch.
-func (c *Client) InitProducerID(ctx context.Context) (int64, int16, error) {
-	began := time.Now()
-	for pauses := pausesFrom(spanPause); ; {
-		response, err := c.client.InitProducerID()
-		if err == nil && response.Err == sarama.ErrNoError {
-			return response.ProducerID, response.ProducerEpoch, nil
+func (c *Client) InitProducerID(ctx context.Context) (id int64, epoch int16, err error) {
+	timed, cancel := context.WithTimeout(ctx, coordinatorPatience)
+	defer cancel()
+	err = c.persist(timed, c.inTurn(), func(broker *sarama.Broker) (sarama.KError, error) {
+		response, err := broker.InitProducerID(&sarama.InitProducerIDRequest{
+			Version: c.newest(2, sarama.V2_7_0_0, 4), ProducerID: -1, ProducerEpoch: -1,
+		})
+		if err != nil {
+			return 0, err
 		}
-		if err == nil {
-			err = response.Err
+		id, epoch = response.ProducerID, response.ProducerEpoch
+		return response.Err, nil
+	})
+	switch {
+	case err == nil:
+		return id, epoch, nil
+	case ctx.Err() != nil:
+		return 0, 0, context.Cause(ctx)
+	default:
+		return 0, 0, explainClient(c.config, err)
+	}
+}
+
+// inTurn returns a function that returns one broker after the other.
+func (c *Client) inTurn() func() (*sarama.Broker, error) {
+	next := rand.IntN(math.MaxInt16) // not all streamers ask the same one first
+	return func() (*sarama.Broker, error) {
+		brokers := c.client.Brokers()
+		if len(brokers) == 0 {
+			return nil, errors.Join(sarama.ErrOutOfBrokers, c.client.RefreshMetadata())
 		}
-		if !errors.Is(err, sarama.ErrOffsetsLoadInProgress) || time.Since(began) > coordinatorPatience {
-			return 0, 0, explainClient(c.config, err)
-		}
-		if !pauses.wait(ctx) {
-			return 0, 0, context.Cause(ctx)
-		}
+		slices.SortFunc(brokers, func(a, b *sarama.Broker) int { return cmp.Compare(a.ID(), b.ID()) })
+		broker := brokers[next%len(brokers)]
+		next++
+		_ = broker.Open(c.client.Config()) // it may be open already
+		return broker, nil
 	}
 }
 

@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"errors"
+	"io"
 	"slices"
+	"syscall"
 
 	"github.com/IBM/sarama"
 )
@@ -24,6 +26,19 @@ func Impossible(err error) bool { return errors.Is(err, sarama.ErrInvalidTopic) 
 var permanentCodes = []sarama.KError{
 	sarama.ErrClusterAuthorizationFailed, sarama.ErrTransactionalIDAuthorizationFailed, sarama.ErrInvalidTopic,
 	sarama.ErrUnsupportedForMessageFormat, sarama.ErrInvalidRequiredAcks, sarama.ErrUnsupportedVersion, sarama.ErrUnsupportedCompressionType,
+}
+
+// passes reports whether an error goes away by itself: every one that is not a
+// broker's answer, and some answers.
+func passes(err error) bool {
+	code, answered := errors.AsType[sarama.KError](err)
+	return !answered || slices.Contains(passing, code)
+}
+
+// closed reports whether the other side has closed a connection.
+func closed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // passing are the error codes that go away by themselves.

@@ -72,6 +72,10 @@ const (
 // transactional id.
 var ErrNoTransactions = errors.New("transactional id cannot be used")
 
+// ErrUnsupported is the ErrNoTransactions of brokers that lack requests, which
+// may turn out only after TakeOver.
+var ErrUnsupported = fmt.Errorf("%w: brokers do not support transactions", ErrNoTransactions)
+
 // ErrLapsed means that the fence could not be renewed for so long that Kafka
 // may have forgotten it. A successor might then be unable to fence this
 // producer.
@@ -83,13 +87,17 @@ var ErrLapsed = errors.New("producer's fence could not be renewed in time")
 // healthy owner. ErrNoTransactions means that only an Owner without a
 // transactional id is possible.
 func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, error) {
+	if err := c.CanFence(); err != nil {
+		return nil, err
+	}
 	producer, transactional := c.memory()
 	o := &Owner{Client: c, transactional: transactionalID, partitions: map[string][]int32{}, remembers: producer}
 	expiry := min(producer, transactional, defaultExpiry)
 	o.interval, o.lapse = min(expiry/3, longestFence), expiry/2
 	err := o.coordinate(ctx, "take over", func(coordinator *sarama.Broker) (sarama.KError, error) {
 		request := &sarama.InitProducerIDRequest{
-			Version: 4, TransactionalID: &transactionalID, TransactionTimeout: transactionTimeout, ProducerID: -1, ProducerEpoch: -1,
+			Version: c.newest(2, sarama.V2_7_0_0, 4), TransactionalID: &transactionalID, TransactionTimeout: transactionTimeout,
+			ProducerID: -1, ProducerEpoch: -1,
 		}
 		response, err := coordinator.InitProducerID(request)
 		if err != nil {
@@ -98,18 +106,19 @@ func (c *Client) TakeOver(ctx context.Context, transactionalID string) (*Owner, 
 		o.id, o.epoch = response.ProducerID, response.ProducerEpoch
 		return response.Err, nil
 	})
-	switch {
-	case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
-		return nil, failure.Advise(
-			fmt.Errorf("%w: %w", ErrNoTransactions, err),
-			"grant the streamer's principal Describe and Write on transactional id %q", transactionalID,
-		)
-	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidTransactionTimeout):
-		return nil, fmt.Errorf("%w: %w", ErrNoTransactions, err)
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	return o, nil
+}
+
+// newest returns the version of a request: the newer one from a version of
+// kafka.version on.
+func (c *Client) newest(older int16, from sarama.KafkaVersion, newer int16) int16 {
+	if c.client.Config().Version.IsAtLeast(from) {
+		return newer
+	}
+	return older
 }
 
 // Anonymous returns an owner that fences no other producer.
@@ -273,7 +282,7 @@ func (o *Owner) emptyTransaction(ctx context.Context, partitions map[string][]in
 	for range 2 {
 		err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
 			response, err := coordinator.EndTxn(&sarama.EndTxnRequest{
-				Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch,
+				Version: o.newest(1, sarama.V2_8_0_0, 3), TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch,
 			})
 			if err != nil {
 				return 0, err
@@ -323,7 +332,8 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 	var at string
 	err := o.coordinate(ctx, "fence", func(coordinator *sarama.Broker) (sarama.KError, error) {
 		response, err := coordinator.AddPartitionsToTxn(&sarama.AddPartitionsToTxnRequest{
-			Version: 3, TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch, TopicPartitions: partitions,
+			Version: o.newest(1, sarama.V2_8_0_0, 3), TransactionalID: o.transactional, ProducerID: o.id, ProducerEpoch: o.epoch,
+			TopicPartitions: partitions,
 		})
 		if err != nil {
 			return 0, err
@@ -354,31 +364,38 @@ func (o *Owner) add(ctx context.Context, partitions map[string][]int32) error {
 func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Broker) (sarama.KError, error)) error {
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
-	for wait := pausesFrom(coordinatorPause); ; {
-		coordinator, err := o.coordinator(o.transactional)
-		if err == nil {
-			var code sarama.KError
-			if code, err = ask(coordinator); err != nil {
-				_ = coordinator.Close() // the next attempt opens it again
-			} else if code == sarama.ErrNoError {
-				return nil
-			} else {
-				err = code
-			}
-		}
-		if code, known := errors.AsType[sarama.KError](err); known && !slices.Contains(passing, code) {
-			if code == sarama.ErrInvalidProducerEpoch || code == sarama.ErrProducerFenced || code == sarama.ErrInvalidProducerIDMapping {
-				err = fmt.Errorf("%w: %w", ErrFenced, err)
-			}
-			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
-		}
-		if !wait.wait(ctx) {
-			if errors.Is(err, sarama.ErrConcurrentTransactions) {
-				err = fmt.Errorf("%w: the previous transaction does not end while one of its partitions has no leader", err)
-			}
-			return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
-		}
+	err := o.persist(ctx, func() (*sarama.Broker, error) { return o.coordinator(o.transactional) }, ask)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, sarama.ErrInvalidProducerEpoch), errors.Is(err, sarama.ErrProducerFenced),
+		errors.Is(err, sarama.ErrInvalidProducerIDMapping):
+		err = fmt.Errorf("%w: %w", ErrFenced, err)
+	case errors.Is(err, sarama.ErrConcurrentTransactions):
+		err = fmt.Errorf("%w: the previous transaction does not end while one of its partitions has no leader", err)
+	default:
+		err = unusable(o.transactional, err)
 	}
+	return fmt.Errorf("%s transactional id %q: %w", what, o.transactional, err)
+}
+
+// unusable recognises the answers that mean that transactional ids cannot be
+// used.
+func unusable(transactionalID string, err error) error {
+	switch {
+	case errors.Is(err, sarama.ErrTransactionalIDAuthorizationFailed):
+		return failure.Advise(
+			fmt.Errorf("%w: %w", ErrNoTransactions, err),
+			"grant the streamer's principal Describe and Write on transactional id %q", transactionalID,
+		)
+	case errors.Is(err, sarama.ErrInvalidTransactionTimeout):
+		return failure.Advise(
+			fmt.Errorf("%w: %w", ErrNoTransactions, err), "raise transaction.max.timeout.ms of the brokers to %d", transactionTimeout.Milliseconds(),
+		)
+	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
+		return unsupported(err)
+	}
+	return err
 }
 
 // chunks splits a set of partitions into sets of at most n.

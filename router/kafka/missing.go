@@ -24,8 +24,6 @@ const (
 	confirmation = 5 * time.Second
 	// glance is how long a command asks while the operator waits for it.
 	glance = time.Second
-	// answerPatience is how long a round waits for brokers that do not answer.
-	answerPatience = 2 * time.Second
 )
 
 // Topic is an existing topic. ID is Kafka's topic ID, empty where Kafka has
@@ -153,7 +151,9 @@ func (c *Client) confirm(
 ) error {
 	began := time.Now()
 	for pauses := pausesFrom(spanPause); ; {
-		answers, asked := c.askBrokers(doubtful)
+		answers, asked, _ := askBrokers(c, func(broker *sarama.Broker) (*sarama.MetadataResponse, error) {
+			return broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, doubtful))
+		})
 		known = max(known, asked)
 		for _, response := range answers {
 			if err := readTopics(response, described); err != nil {
@@ -182,35 +182,4 @@ func (c *Client) confirm(
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// askBrokers asks all brokers at the same time. It does not wait for a broker
-// that does not answer; that request ends by its own timeout.
-func (c *Client) askBrokers(topics []string) (answers []*sarama.MetadataResponse, asked int) {
-	brokers := c.client.Brokers()
-	heard := make(chan *sarama.MetadataResponse, len(brokers))
-	for _, broker := range brokers {
-		go func() {
-			_ = broker.Open(c.client.Config()) // it may be open already
-			response, err := broker.GetMetadata(sarama.NewMetadataRequest(c.client.Config().Version, topics))
-			if err != nil {
-				_ = broker.Close() // so that the next request reconnects
-				response = nil
-			}
-			heard <- response
-		}()
-	}
-	timer := time.NewTimer(answerPatience)
-	defer timer.Stop()
-	for range brokers {
-		select {
-		case response := <-heard:
-			if response != nil {
-				answers = append(answers, response)
-			}
-		case <-timer.C:
-			return answers, len(brokers)
-		}
-	}
-	return answers, len(brokers)
 }

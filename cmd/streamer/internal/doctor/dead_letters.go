@@ -34,6 +34,9 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 	case err != nil:
 		d.outcome(err, what, "")
 		return
+	case !found && uncreatable(client) != "":
+		d.say(Warned, what, "does not exist, and "+uncreatable(client)+": the first row that cannot be published stops the streamer", elsewhere)
+		return
 	case !found && d.cfg.Kafka.Topics.Create:
 		d.say(Fine, what, "does not exist; the first dead letter creates it", "")
 		return

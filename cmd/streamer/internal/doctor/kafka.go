@@ -40,7 +40,7 @@ func (d *doctor) kafka(ctx context.Context) {
 	for _, prefix := range prefixes {
 		topics, err := client.Topics(prefix)
 		if len(topics) == 0 {
-			d.outputTopic(prefix+"…", err)
+			d.outputTopic(client, prefix+"…", err)
 		}
 		outputs = append(outputs, someTopics(topics)...)
 	}
@@ -58,7 +58,7 @@ func (d *doctor) existingOutputs(ctx context.Context, client *kafka.Client, know
 	for _, topic := range known {
 		switch found, err := client.HasTopic(topic); {
 		case err != nil:
-			d.outputTopic(topic, err)
+			d.outputTopic(client, topic, err)
 		case found:
 			outputs = append(outputs, topic)
 		default:
@@ -68,23 +68,34 @@ func (d *doctor) existingOutputs(ctx context.Context, client *kafka.Client, know
 	existing, err := client.Exist(ctx, unknown...)
 	for _, topic := range unknown {
 		if !slices.Contains(existing, topic) {
-			d.outputTopic(topic, err)
+			d.outputTopic(client, topic, err)
 		}
 	}
 	return append(outputs, existing...)
 }
 
-// requests makes sure that the brokers are recent enough.
+// requests makes sure that the brokers know what every streamer needs. What
+// keeps other instances out is a matter of takeOver.
 func (d *doctor) requests(client *kafka.Client) {
 	const what = "Kafka's protocol"
-	switch lacking, err := client.Lacks(); {
-	case err != nil:
-		d.say(Warned, what, failure.Describe(err), "bring the broker back; meanwhile other brokers lead its partitions, if they have replicas")
-	case len(lacking) > 0:
-		d.say(Failed, what, "the brokers do not support "+strings.Join(lacking, ", "), "use Kafka 2.4 or later, or a compatible broker")
-	default:
-		d.say(Fine, what, "the brokers support every request that is needed", "")
+	_, silent := client.Lacks(kafka.Publishing)
+	if err := client.CanPublish(); err == nil && silent != nil {
+		d.say(Warned, what, failure.Describe(silent), "bring the broker back; meanwhile other brokers lead its partitions, if they have replicas")
+	} else {
+		d.outcome(err, what, "the brokers support every request that is needed")
 	}
+}
+
+// elsewhere is the remedy where brokers cannot create topics.
+const elsewhere = "create the topic with the tools of your Kafka service"
+
+// uncreatable returns why brokers cannot create topics, or an empty string.
+func uncreatable(client *kafka.Client) string {
+	lacking, _ := client.Lacks(kafka.Creating) // d.requests has reported a broker that does not answer
+	if len(lacking) == 0 {
+		return ""
+	}
+	return "the brokers do not support " + strings.Join(lacking, ", ")
 }
 
 // checkpointTopic uses the check that run makes. That check would create a
@@ -94,6 +105,11 @@ func (d *doctor) checkpointTopic(ctx context.Context, client *kafka.Client) {
 	defer cancel()
 	topic := kafka.NewCompactedTopic(client, d.cfg.Checkpoint.Kafka.Topic)
 	existing, err := client.Exist(ctx, topic.Name())
+	if why := uncreatable(client); err == nil && len(existing) == 0 && why != "" {
+		d.say(Failed, "checkpoint topic", fmt.Sprintf("topic %q does not exist, and %s", topic.Name(), why),
+			elsewhere+", with one partition and cleanup.policy=compact")
+		return
+	}
 	if err == nil && len(existing) == 0 {
 		d.say(Warned, "checkpoint topic", fmt.Sprintf("topic %q does not exist; the first start creates it",
 			topic.Name()), "create the topic now with `streamer setup`")
@@ -152,11 +168,13 @@ func (d *doctor) kafkaClock(ctx context.Context, client *kafka.Client, topic str
 }
 
 // outputTopic reports a topic that was not found.
-func (d *doctor) outputTopic(name string, err error) {
+func (d *doctor) outputTopic(client *kafka.Client, name string, err error) {
 	what := "output topic " + name
 	switch {
 	case err != nil:
 		d.outcome(err, what, "")
+	case d.cfg.Kafka.Topics.Create && uncreatable(client) != "":
+		d.say(Warned, what, "does not exist, and "+uncreatable(client)+": the first event for it stops the streamer", elsewhere)
 	case d.cfg.Kafka.Topics.Create:
 		d.say(Fine, what, "does not exist; the first event creates it", "")
 	default:

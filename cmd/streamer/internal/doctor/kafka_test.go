@@ -47,7 +47,12 @@ func TestRequestsOfBrokers(t *testing.T) {
 
 	d, client = connected(t, fake.Start(t, kfake.NumBrokers(1), kfake.MaxVersions(kversion.V0_10_2())))
 	d.requests(client)
-	d.report(t).says(Failed, what, "EndTxn 0", "Kafka 2.4")
+	d.report(t).says(Failed, what, "InitProducerId", "Kafka 2.4")
+
+	// What only keeping others out needs is not needed by every streamer.
+	d, client = connected(t, fake.Start(t, kfake.NumBrokers(1), fake.Without(kmsg.AddPartitionsToTxn, kmsg.EndTxn)))
+	d.requests(client)
+	d.report(t).says(Fine, what)
 
 	cluster := fake.Start(t, kfake.NumBrokers(2))
 	d, client = connected(t, cluster)
@@ -161,6 +166,40 @@ func TestOutputTopicsThatAreMissing(t *testing.T) {
 	e.says(Warned, "output topic orders", "kafka.topics.create is false", "streamer setup --topic")
 	e.says(Warned, "output topic others.…", "stops the streamer")
 	e.silent("transactional id") // its name contains the server's identity
+}
+
+// Without CreateTopics no start creates a topic.
+func TestTopicsThatCannotBeCreated(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(1), fake.Without(kmsg.CreateTopics))
+	d, client := connected(t, cluster, "kafka.topics.create=true", "poison.policy=dead-letter", "poison.topic=letters")
+	d.checkpointTopic(t.Context(), client)
+	d.outputTopic(client, "orders", nil)
+	d.deadLetters(t.Context(), client, nil)
+	e := d.report(t)
+	e.says(Failed, "checkpoint topic", "do not support CreateTopics", "one partition and cleanup.policy=compact", "tools of your")
+	e.says(Warned, "output topic orders", "do not support CreateTopics", "tools of your Kafka service")
+	e.says(Warned, "dead letter topic letters", "do not support CreateTopics", "tools of your Kafka service")
+}
+
+// What the configured kafka.resume needs decides what missing transactions
+// mean.
+func TestNoTransactions(t *testing.T) {
+	t.Parallel()
+	const what = "transactional id"
+	cluster := fake.Start(t, kfake.NumBrokers(1), fake.Without(kmsg.AddPartitionsToTxn, kmsg.EndTxn))
+	for resume, c := range map[string]struct {
+		verdict Verdict
+		words   []string
+	}{
+		"auto":          {Warned, []string{"repeated after a crash", "AddPartitionsToTxn, EndTxn", "kafka.resume"}},
+		"exactly_once":  {Failed, []string{"AddPartitionsToTxn, EndTxn", "kafka.resume"}},
+		"at_least_once": {Fine, []string{"not used"}},
+	} {
+		d, client := connected(t, cluster, "kafka.resume="+resume, "checkpoint.store=file")
+		d.takeOver(t.Context(), client) // also without a PostgreSQL
+		d.report(t).says(c.verdict, what, c.words...)
+	}
 }
 
 func TestSomeTopics(t *testing.T) {

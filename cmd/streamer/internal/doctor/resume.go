@@ -22,9 +22,24 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 		d.say(Fine, what, "not used: kafka.resume is at_least_once, so a crash repeats what was published after the checkpoint", "")
 		return
 	}
-	if d.server == nil {
+	err := client.CanFence()
+	if err == nil && d.server == nil {
 		return // the name contains the server's identity
 	}
+	name := ""
+	if err == nil {
+		name, err = d.coordinated(ctx, client)
+	}
+	if errors.Is(err, kafka.ErrNoTransactions) && resume == pipeline.ResumeAuto {
+		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), failure.Fix(err))
+		return
+	}
+	d.outcome(err, what, fmt.Sprintf("%q is visible; only a start shows whether the streamer may write with it", name))
+}
+
+// coordinated asks for the coordinator of the transactional id, and returns that
+// id.
+func (d *doctor) coordinated(ctx context.Context, client *kafka.Client) (name string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	id := site.IdentityOf(*d.server, d.cfg)
@@ -32,13 +47,8 @@ func (d *doctor) takeOver(ctx context.Context, client *kafka.Client) {
 	if record, err := site.LoadCheckpoint(ctx, d.cfg, id); err == nil {
 		generation = record.Producer.Generation
 	}
-	name := pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
-	err := client.Coordinated(ctx, name)
-	if errors.Is(err, kafka.ErrNoTransactions) && resume == pipeline.ResumeAuto {
-		d.say(Warned, what, "events are repeated after a crash: "+err.Error(), failure.Fix(err))
-		return
-	}
-	d.outcome(err, what, fmt.Sprintf("%q is visible; only a start shows whether the streamer may write with it", name))
+	name = pipeline.TransactionalID(d.cfg.Kafka.TransactionalID, id, generation)
+	return name, client.Coordinated(ctx, name)
 }
 
 // resumes reports what the stored checkpoint says about repeats.
