@@ -140,7 +140,7 @@ func (p *Producer) recoverLocked(part *partition) {
 		p.scheduleLocked(part)
 		return
 	}
-	if p.observe != nil {
+	if p.observe != nil && !errors.Is(answer, errIdle) {
 		p.observe.Failed(part.topic.name)
 	}
 	if classify(answer) == retryable {

@@ -1,6 +1,8 @@
 package router
 
 import (
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,13 +28,25 @@ type broker struct {
 	partitions []*partition // scheduled: may have something to send, oldest first
 	requests   int          // in flight
 	answers    []answer
-	broken     error // the connection has failed and must be closed
+	broken     error     // the connection has failed and must be closed
+	heard      time.Time // when the last answer came, or the broker was attached
+	idle       bool      // nothing has been heard since the connection was idle
 }
+
+// idleFrom is how long a connection must have been unused before its end counts
+// as that of an idle connection. Brokers and what is in front of them close
+// those after some minutes.
+const idleFrom = 30 * time.Second
+
+// errIdle marks the end of a connection that was idle, which is no error of the
+// broker: the batch is sent again at once.
+var errIdle = errors.New("idle connection was closed")
 
 // request is a set of batches that were sent together.
 type request struct {
 	batches []*Batch
 	bytes   int
+	idle    bool // sent on a connection that had been idle
 }
 
 // answer is the broker's response to a request, or the error instead of one.
@@ -71,7 +85,9 @@ func (p *Producer) scheduleLocked(part *partition) {
 func (p *Producer) attachLocked(part *partition, c kafka.Connection) {
 	b := p.brokers[c]
 	if b == nil {
-		b = &broker{producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}}
+		b = &broker{
+			producer: p, connection: c, wake: make(chan struct{}, 1), compressor: compressor{codec: p.codec}, heard: time.Now(),
+		}
 		p.brokers[c] = b
 		p.running.Go(b.run)
 	}
@@ -157,6 +173,8 @@ func (b *broker) assembleLocked() *request {
 	if len(r.batches) == 0 {
 		return nil
 	}
+	b.idle = b.idle || b.requests == 0 && time.Since(b.heard) >= idleFrom
+	r.idle = b.idle
 	b.requests++
 	return r
 }
@@ -218,6 +236,13 @@ func (b *broker) receive(a answer) {
 // settleLocked passes the answer to the partitions.
 func (b *broker) settleLocked(a answer) {
 	b.requests--
+	b.heard = time.Now()
+	switch {
+	case a.err == nil:
+		b.idle = false
+	case a.request.idle && (kafka.Closed(a.err) || errors.Is(a.err, sarama.ErrNotConnected)):
+		a.err = fmt.Errorf("%w: %w", errIdle, a.err)
+	}
 	if a.err != nil && b.broken == nil {
 		b.broken = a.err
 	}
@@ -268,7 +293,7 @@ func (b *broker) reopen() {
 		return
 	}
 	cause := b.broken
-	b.broken = nil
+	b.broken, b.idle = nil, false
 	for _, t := range p.allLocked() {
 		for _, part := range t.partitions {
 			if part.broker == b {

@@ -1147,6 +1147,53 @@ func (o *observed) Published(p Publication) {
 	}
 }
 
+// The end of an idle connection is no error, and costs no pause. That of the
+// new connection, or of one that is in use, is an error.
+func TestProducerOnIdleConnections(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		idle  time.Duration
+		kinds []model.Kind // of what happens to the next requests
+		want  int32        // errors
+	}{
+		"idle for an hour":             {time.Hour, []model.Kind{model.CutBefore}, 0},
+		"idle, and the answer is lost": {time.Hour, []model.Kind{model.CutAfter}, 0},
+		"idle for a second":            {time.Second, []model.Kind{model.CutBefore}, 1},
+		"the new connection as well":   {time.Hour, []model.Kind{model.CutBefore, model.CutBefore}, 1},
+		"later":                        {time.Hour, []model.Kind{model.NoFault, model.CutBefore}, 1},
+		"a broker that refuses":        {time.Hour, []model.Kind{model.ErrorBefore}, 1},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			m := newOrders(1, 1)
+			r := newRig(t, m, someConfig())
+			o := &observed{}
+			r.producer.observe = o
+			for range 2 { // the second time is like the first
+				require.NoError(t, r.feed(5, 1))
+				require.NoError(t, r.settle())
+				pass(c.idle)
+				o.failed.Store(0)
+				m.Lock()
+				next := m.Topics[orders].Partitions[0].Arrivals
+				for i, kind := range c.kinds {
+					m.Faults[model.At(orders, 0, next+i)] = model.Fail(kind, sarama.ErrNotEnoughReplicas)
+				}
+				m.Unlock()
+				began := time.Now()
+				for range c.kinds {
+					require.NoError(t, r.feed(1, 1))
+					require.NoError(t, r.settle())
+				}
+				assert.Equal(t, c.want, o.failed.Load())
+				if c.want == 0 {
+					assert.Less(t, time.Since(began), someConfig().RetryInitial/2)
+				}
+			}
+			r.requireComplete()
+		})
+	}
+}
+
 func TestProducerObserver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -48,6 +48,23 @@ func askBrokers[T any](c *Client, ask func(*sarama.Broker) (T, error)) (answers 
 	return answers, len(brokers), err
 }
 
+// askAny asks some broker, and asks again if it had closed an idle connection.
+func askAny[T any](c *Client, ask func(*sarama.Broker) (T, error)) (answer T, err error) {
+	for range 2 {
+		broker := c.client.LeastLoadedBroker()
+		if broker == nil {
+			return answer, sarama.ErrOutOfBrokers
+		}
+		if answer, err = ask(broker); err != nil {
+			_ = broker.Close() // so that the next request reconnects
+		}
+		if !Closed(err) {
+			break
+		}
+	}
+	return answer, err
+}
+
 // A broker that does not know a request may close the connection instead of
 // saying so. So does a broker that stops, but not again and again, while it
 // answers other requests.
@@ -66,7 +83,7 @@ type hangUps struct {
 // permanent notes an error, and reports whether the broker does not know the
 // request.
 func (h *hangUps) permanent(c *Client, broker *sarama.Broker, err error) bool {
-	if !closed(err) {
+	if !Closed(err) {
 		h.count = 0
 		return false
 	}

@@ -161,10 +161,20 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 // Close ends all connections.
 func (c *Client) Close() { _ = c.client.Close() }
 
+// refresh fetches the metadata of topics, of all without names. If brokers have
+// closed idle connections, it connects again.
+func (c *Client) refresh(topics ...string) error {
+	err := c.client.RefreshMetadata(topics...)
+	if Closed(err) {
+		err = c.client.RefreshMetadata(topics...)
+	}
+	return err
+}
+
 // Refresh fetches a topic's metadata. A partition without a leader is not an
 // error, because the others have theirs.
 func (c *Client) Refresh(topic string) error {
-	err := c.client.RefreshMetadata(topic)
+	err := c.refresh(topic)
 	if errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		return nil
 	}
@@ -243,7 +253,7 @@ func (c *Client) inTurn() func() (*sarama.Broker, error) {
 
 // Topics lists the cluster's topics whose names begin with prefix, sorted.
 func (c *Client) Topics(prefix string) ([]string, error) {
-	if err := c.client.RefreshMetadata(); err != nil {
+	if err := c.refresh(); err != nil {
 		return nil, fmt.Errorf("list topics: %w", err)
 	}
 	all, err := c.client.Topics()
@@ -257,18 +267,17 @@ func (c *Client) Topics(prefix string) ([]string, error) {
 
 // TopicSetting reads one setting of a topic.
 func (c *Client) TopicSetting(topic, name string) (string, error) {
-	admin, err := sarama.NewClusterAdminFromClient(c.client)
+	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
+		return broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
+			{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}},
+		}})
+	})
 	if err != nil {
 		return "", fmt.Errorf("settings of topic %q: %w", topic, err)
 	}
-	resource := sarama.ConfigResource{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}}
-	described, err := admin.DescribeConfigs([]*sarama.ConfigResource{&resource}, sarama.DescribeConfigsOptions{})
-	if err != nil {
-		return "", fmt.Errorf("settings of topic %q: %w", topic, err)
-	}
-	for _, d := range described {
-		if d.ErrorCode != sarama.ErrNoError {
-			return "", fmt.Errorf("settings of topic %q: %w", topic, &sarama.DescribeConfigError{Err: d.ErrorCode, ErrMsg: d.ErrorMsg})
+	for _, d := range response.Resources {
+		if code := sarama.KError(d.ErrorCode); code != sarama.ErrNoError {
+			return "", fmt.Errorf("settings of topic %q: %w", topic, &sarama.DescribeConfigError{Err: code, ErrMsg: d.ErrorMsg})
 		}
 		for _, entry := range d.Configs {
 			if entry.Name == name {

@@ -11,15 +11,12 @@ import (
 // coordinator returns the connection to the coordinator of a transactional id.
 // sarama's own search sleeps for seconds on a new cluster.
 func (c *Client) coordinator(transactionalID string) (*sarama.Broker, error) {
-	asked := c.client.LeastLoadedBroker()
-	if asked == nil {
-		return nil, sarama.ErrOutOfBrokers
-	}
-	response, err := asked.FindCoordinator(&sarama.FindCoordinatorRequest{
-		Version: 3, CoordinatorKey: transactionalID, CoordinatorType: sarama.CoordinatorTransaction,
+	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.FindCoordinatorResponse, error) {
+		return broker.FindCoordinator(&sarama.FindCoordinatorRequest{
+			Version: 3, CoordinatorKey: transactionalID, CoordinatorType: sarama.CoordinatorTransaction,
+		})
 	})
 	if err != nil {
-		_ = asked.Close() // the next request opens it again
 		return nil, err
 	}
 	if response.Err != sarama.ErrNoError {
@@ -63,13 +60,11 @@ func (c *Client) memory() (producer, transactional time.Duration) {
 // as they are visible. Reading them requires permission to describe that
 // configuration.
 func (c *Client) brokerSettings(names ...string) map[string]int64 {
-	broker := c.client.LeastLoadedBroker()
-	if broker == nil {
-		return nil
-	}
-	response, err := broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
-		{Type: sarama.BrokerResource, Name: strconv.Itoa(int(broker.ID())), ConfigNames: names},
-	}})
+	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
+		return broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
+			{Type: sarama.BrokerResource, Name: strconv.Itoa(int(broker.ID())), ConfigNames: names},
+		}})
+	})
 	if err != nil {
 		return nil
 	}

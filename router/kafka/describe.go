@@ -28,15 +28,10 @@ var neededOperations = []struct {
 
 // Describe describes an existing topic.
 func (c *Client) Describe(topic string) (TopicDescription, error) {
-	broker := c.client.LeastLoadedBroker()
-	if broker == nil {
-		return TopicDescription{}, sarama.ErrOutOfBrokers
-	}
 	request := sarama.NewMetadataRequest(c.client.Config().Version, []string{topic})
 	request.IncludeTopicAuthorizedOperations = true
-	response, err := broker.GetMetadata(request)
+	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.MetadataResponse, error) { return broker.GetMetadata(request) })
 	if err != nil {
-		_ = broker.Close() // so that the next request reconnects
 		return TopicDescription{}, fmt.Errorf("metadata of topic %q: %w", topic, err)
 	}
 	for _, t := range response.Topics {

@@ -35,8 +35,9 @@ func passes(err error) bool {
 	return !answered || slices.Contains(passing, code)
 }
 
-// closed reports whether the other side has closed a connection.
-func closed(err error) bool {
+// Closed reports whether the other side has closed the connection. Brokers close
+// connections that are idle.
+func Closed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -63,7 +63,7 @@ func (c *Client) describeTopics(ctx context.Context, topics []string, patience t
 		return described, nil
 	}
 	brokers := len(c.client.Brokers()) // a broker that has just started may know fewer
-	if err := c.client.RefreshMetadata(topics...); err != nil && !aboutTopic(err) {
+	if err := c.refresh(topics...); err != nil && !aboutTopic(err) {
 		return nil, fmt.Errorf("metadata of %d topics: %w", len(topics), err)
 	}
 	broker := c.client.LeastLoadedBroker()

@@ -1,8 +1,9 @@
 package model
 
 import (
-	"errors"
+	"fmt"
 	"io"
+	"syscall"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -30,7 +31,7 @@ type call struct {
 }
 
 // ErrCut is the error of requests whose connection has ended.
-var ErrCut = errors.New("connection reset")
+var ErrCut = fmt.Errorf("model: %w", syscall.ECONNRESET)
 
 // startLocked opens the connection unless it is open.
 func (n *Node) startLocked() {
