@@ -173,14 +173,15 @@ type TLS struct {
 
 // SASL describes how the streamer authenticates to the brokers.
 type SASL struct {
-	Mechanism      string   `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" doc:"SASL mechanism; empty: no authentication."`
-	Username       string   `koanf:"username" doc:"User, for PLAIN and SCRAM."`
-	Password       Secret   `koanf:"password" doc:"Password, for PLAIN and SCRAM, or file: and the path of the file that holds it."`
-	TokenURL       string   `koanf:"token_url" doc:"OAuth 2.0 token endpoint, for OAUTHBEARER."`
-	ClientID       string   `koanf:"client_id" doc:"OAuth 2.0 client ID, for OAUTHBEARER."`
-	ClientSecret   Secret   `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or file: and the path of the file that holds it."`
-	Scopes         []string `koanf:"scopes" doc:"OAuth 2.0 scopes to ask for."`
-	AllowPlaintext bool     `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS. Anyone on the network path can then read the password."`
+	Mechanism      string            `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" doc:"SASL mechanism; empty: no authentication."`
+	Username       string            `koanf:"username" doc:"User, for PLAIN and SCRAM."`
+	Password       Secret            `koanf:"password" doc:"Password, for PLAIN and SCRAM, or file: and the path of the file that holds it."`
+	TokenURL       string            `koanf:"token_url" doc:"OAuth 2.0 token endpoint, for OAUTHBEARER."`
+	ClientID       string            `koanf:"client_id" doc:"OAuth 2.0 client ID, for OAUTHBEARER."`
+	ClientSecret   Secret            `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or file: and the path of the file that holds it."`
+	Scopes         []string          `koanf:"scopes" doc:"OAuth 2.0 scopes to ask for."`
+	Extensions     map[string]string `koanf:"extensions" doc:"SASL extensions sent with the token, for OAUTHBEARER, for example logicalCluster and identityPoolId of Confluent Cloud. The names are case-sensitive, also in the environment. Not for secrets."`
+	AllowPlaintext bool              `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS. Anyone on the network path can then read the password."`
 }
 
 // Checkpoint describes the checkpoint store.

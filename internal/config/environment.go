@@ -8,8 +8,7 @@ import (
 // lookup returns the key that an environment variable sets and its path.
 // Underscores separate parts of a path as well as words of a name. The list of
 // known keys tells which. If a variable begins like a table, its rest is the
-// name of an entry. The name is in lower case, with dots for underscores where
-// the names contain dots.
+// name of an entry.
 func lookup(variable string) (*key, []string) {
 	for _, k := range root.settings() {
 		path := strings.Split(k.path, ".")
@@ -20,14 +19,27 @@ func lookup(variable string) (*key, []string) {
 			continue
 		}
 		if name, ok := strings.CutPrefix(variable, k.environment()+"_"); ok && name != "" {
-			name = strings.ToLower(name)
-			if k.path == "kafka.topics.configs" {
-				name = strings.ReplaceAll(name, "_", ".")
-			}
-			return k, append(path, name)
+			return k, append(path, entryName(k, name))
 		}
 	}
 	return nil, nil
+}
+
+// saslExtensions is the table whose names are case-sensitive, as logicalCluster
+// is.
+const saslExtensions = "kafka.sasl.extensions"
+
+// entryName returns the name of a table's entry, from the end of the variable
+// that sets it.
+func entryName(table *key, end string) string {
+	switch table.path {
+	case saslExtensions:
+		return end
+	case "kafka.topics.configs":
+		return strings.ReplaceAll(strings.ToLower(end), "_", ".")
+	default:
+		return strings.ToLower(end)
+	}
 }
 
 // serviceLink matches the variables that Kubernetes adds to every container for

@@ -138,6 +138,9 @@ func (l *loader) flags(flags map[string]string) error {
 			l.problems = append(l.problems, &Problem{Key: "--set " + name, Remedy: "unknown key" + suggestFlag(name)})
 			continue
 		}
+		if entry := len(path) - 1; k.path == saslExtensions {
+			path[entry] = name[len(name)-len(path[entry]):]
+		}
 		set := "--set " + name
 		if at, value := l.assign(k, path, flags[name], origin{name: set, where: set}); at != "" {
 			values[at] = value

@@ -169,12 +169,15 @@ func TestLoadChoosesFile(t *testing.T) {
 func TestLoadEnvironment(t *testing.T) {
 	t.Parallel()
 	o := write(t, "outbox: {extensions: {tenantid: from_file, region: region}}\nroutes: [{aggregate_type: old, topic: old}]\n")
+	o.Flags = map[string]string{"kafka.sasl.extensions.logicalCluster": "lkc-1"}
 	o.Environ = []string{
 		"STREAMER_KAFKA_BROKERS=a:1, b:2,",
 		"STREAMER_KAFKA_MAX_BATCH_BYTES=256KiB",
 		"STREAMER_KAFKA_TOPICS_CREATE=true",
 		"STREAMER_KAFKA_TOPICS_CONFIGS_MIN_INSYNC_REPLICAS=2",
 		"STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id",
+		"STREAMER_KAFKA_SASL_MECHANISM=OAUTHBEARER", "STREAMER_KAFKA_SASL_TOKEN_URL=https://idp/token",
+		"STREAMER_KAFKA_SASL_CLIENT_ID=c", "STREAMER_KAFKA_SASL_CLIENT_SECRET=s", "STREAMER_KAFKA_SASL_EXTENSIONS_identityPoolId=pool-2",
 		"STREAMER_OUTBOX_COLUMNS_AGGREGATE_TYPE=kind",
 		"STREAMER_CHECKPOINT_KAFKA_TOPIC=positions",
 		"STREAMER_POSTGRES_DSN=host=db password='a=b c'",
@@ -188,6 +191,7 @@ func TestLoadEnvironment(t *testing.T) {
 	assert.True(t, c.Kafka.Topics.Create)
 	assert.Equal(t, map[string]string{"min.insync.replicas": "2"}, c.Kafka.Topics.Configs)
 	assert.Equal(t, map[string]string{"tenantid": "tenant_id", "region": "region"}, c.Outbox.Extensions)
+	assert.Equal(t, map[string]string{"identityPoolId": "pool-2", "logicalCluster": "lkc-1"}, c.Kafka.SASL.Extensions, "as it is written")
 	assert.Equal(t, "kind", c.Outbox.Columns.AggregateType)
 	assert.Equal(t, "positions", c.Checkpoint.Kafka.Topic)
 	assert.Equal(t, []Route{{AggregateType: "order", Topic: "orders"}}, c.Routes)

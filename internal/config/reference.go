@@ -33,7 +33,8 @@ Tables such as ` + "`outbox.extensions`" + ` are merged entry by entry; lists ar
 | size | bytes as a plain number, or with a unit: ` + "`512KiB`, `1MiB`, `2GiB`" + ` |
 | list | a YAML list; in the environment, items separated by commas |
 | table | names and values; in the environment one variable per entry, with the name at its end: ` +
-	"`STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id`, `STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact`" + ` |
+	"`STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id`, `STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact`, " +
+	"`STREAMER_KAFKA_SASL_EXTENSIONS_logicalCluster=lkc-12345`" + ` |
 | secret | the value itself, or ` + "`file:`" + ` and the path of a file that holds it, which is read again at each connection |
 | template | text with placeholders in braces: ` +
 	"`{aggregate_type}`, `{aggregate_id}`, `{type}`, `{id}`, `{database}`, `{schema}`, `{table}`" +

@@ -169,6 +169,7 @@ func TestSecretsAreNeverInErrors(t *testing.T) {
 		"mapping":         "kafka: {sasl: {password: {c4n4ry: c4n4ry}}}\n",
 		"scalar section":  "kafka: {sasl: c4n4ry}\n",
 		"whole file":      "c4n4ry\n",
+		"extension":       "kafka: {sasl: {mechanism: OAUTHBEARER, extensions: {auth: 'c4n4ry\u0001'}}}\n",
 		"token URL":       "kafka: {sasl: {mechanism: OAUTHBEARER, client_id: a, client_secret: b, token_url: 'https://u:c4n4ry@idp/token'}}\n",
 	} {
 		t.Run(name, func(t *testing.T) {

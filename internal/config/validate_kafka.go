@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -117,12 +119,37 @@ func (k *checker) sasl() {
 		k.required("kafka.sasl.client_secret", c.ClientSecret.IsZero(), c.Mechanism)
 		k.tokenURL(c.TokenURL)
 	}
+	k.saslExtensions()
 	if c.Mechanism == MechanismPlain && !k.Kafka.TLS.Enabled && !c.AllowPlaintext {
 		k.add(
 			"kafka.sasl.mechanism", c.Mechanism,
 			"without TLS the password can be read in transit: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
 				"or set kafka.sasl.allow_plaintext to true",
 		)
+	}
+}
+
+// What a SASL extension may be, as brokers check it. The name auth is the
+// token's own.
+var (
+	saslExtensionName  = regexp.MustCompile(`^[A-Za-z]+$`)
+	saslExtensionValue = regexp.MustCompile(`^[ -~]+$`)
+)
+
+// saslExtensions shows no value, in case someone takes one for a secret.
+func (k *checker) saslExtensions() {
+	c := k.Kafka.SASL
+	if len(c.Extensions) > 0 && c.Mechanism != MechanismOAuthBearer {
+		k.addHidden(saslExtensions, "have no effect without mechanism "+MechanismOAuthBearer+": remove them, or set kafka.sasl.mechanism")
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Extensions)) {
+		at := saslExtensions + "." + name
+		if !saslExtensionName.MatchString(name) || strings.EqualFold(name, "auth") {
+			k.addHidden(at, "use letters for the name of a SASL extension, other than auth")
+		}
+		if !saslExtensionValue.MatchString(c.Extensions[name]) {
+			k.addHidden(at, "use printable ASCII characters, at least one")
+		}
 	}
 }
 

@@ -199,7 +199,33 @@ func TestValidate(t *testing.T) {
 		"masked password": {func(c *Config) {
 			c.Kafka.SASL = SASL{Mechanism: "SCRAM-SHA-512", Username: "u", Password: NewSecret(mask)}
 		}, []string{"kafka.sasl.password", "mask"}},
-		"OAuth":                {func(c *Config) { c.Kafka.SASL = oauth("https://idp/token") }, nil},
+		"OAuth": {func(c *Config) { c.Kafka.SASL = oauth("https://idp/token") }, nil},
+		"OAuth with extensions": {func(c *Config) {
+			c.Kafka.SASL = oauth("https://idp/token")
+			c.Kafka.SASL.Extensions = map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool 2"}
+		}, nil},
+		"extensions without OAuth": {func(c *Config) {
+			c.Kafka.SASL = SASL{Mechanism: "SCRAM-SHA-256", Username: "u", Password: NewSecret("p"), Extensions: map[string]string{"a": "b"}}
+		}, []string{"kafka.sasl.extensions", "OAUTHBEARER"}},
+		"extensions without SASL": {func(c *Config) {
+			c.Kafka.SASL.Extensions = map[string]string{"a": "b"}
+		}, []string{"kafka.sasl.extensions", "OAUTHBEARER"}},
+		"name of an extension": {func(c *Config) {
+			c.Kafka.SASL = oauth("https://idp/token")
+			c.Kafka.SASL.Extensions = map[string]string{"identity_pool": "x"}
+		}, []string{"kafka.sasl.extensions.identity_pool", "letters"}},
+		"an extension called auth": {func(c *Config) {
+			c.Kafka.SASL = oauth("https://idp/token")
+			c.Kafka.SASL.Extensions = map[string]string{"auth": "x"}
+		}, []string{"kafka.sasl.extensions.auth", "other than auth"}},
+		"value of an extension": {func(c *Config) {
+			c.Kafka.SASL = oauth("https://idp/token")
+			c.Kafka.SASL.Extensions = map[string]string{"pool": "x\x01y"}
+		}, []string{"kafka.sasl.extensions.pool", "printable"}},
+		"extension without a value": {func(c *Config) {
+			c.Kafka.SASL = oauth("https://idp/token")
+			c.Kafka.SASL.Extensions = map[string]string{"pool": ""}
+		}, []string{"kafka.sasl.extensions.pool", "at least one"}},
 		"OAuth without URL":    {func(c *Config) { c.Kafka.SASL = oauth("") }, []string{"kafka.sasl.token_url", "https"}},
 		"OAuth with a bad URL": {func(c *Config) { c.Kafka.SASL = oauth("idp/token") }, []string{"kafka.sasl.token_url", "https"}},
 		"OAuth with a user": {

@@ -58,11 +58,15 @@ func TestConnectOAuthBearer(t *testing.T) {
 		c.SASL = SASLConfig{
 			Mechanism: "OAUTHBEARER", TokenURL: provider.URL, ClientID: "streamer", Scopes: []string{"kafka"},
 			ClientSecret: func() (string, error) { return secret, nil },
+			Extensions:   map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"},
 		}
 		return c
 	}
-	require.NoError(t, reach(t, config("right")))
+	require.NoError(t, reach(t, config("right")), "the broker understands the extensions")
 	assert.EqualValues(t, 1, asked.Load(), "one token serves all connections")
+	malformed := config("right")
+	malformed.SASL.Extensions = map[string]string{"not a name": "x"}
+	require.Error(t, reach(t, malformed), "it is the broker that reads them")
 	err := reach(t, config("canary"))
 	require.ErrorContains(t, err, "kafka.sasl.token_url")
 	assert.NotContains(t, err.Error(), "canary")

@@ -22,6 +22,7 @@ type SASLConfig struct {
 	ClientID     string
 	ClientSecret func() (string, error)
 	Scopes       []string
+	Extensions   map[string]string // sent with the token of OAUTHBEARER
 }
 
 func (s SASLConfig) apply(config *sarama.Config) error {
@@ -103,5 +104,5 @@ func (t *tokenProvider) Token() (*sarama.AccessToken, error) {
 			return nil, fmt.Errorf("token from kafka.sasl.token_url: %w", err)
 		}
 	}
-	return &sarama.AccessToken{Token: t.last.AccessToken}, nil
+	return &sarama.AccessToken{Token: t.last.AccessToken, Extensions: t.config.Extensions}, nil
 }

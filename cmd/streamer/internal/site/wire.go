@@ -139,6 +139,7 @@ func ClientConfig(c config.Config) kafka.ClientConfig {
 		SASL: kafka.SASLConfig{
 			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
+			Extensions: k.SASL.Extensions,
 		},
 		Topics: kafka.TopicConfig{
 			Create: k.Topics.Create, Partitions: k.Topics.Partitions,

@@ -63,6 +63,7 @@ func whole(t *testing.T) pipeline.Config {
 	c.Kafka.TLS.InsecureSkipVerify = true
 	c.Kafka.SASL.TokenURL, c.Kafka.SASL.ClientID, c.Kafka.SASL.Scopes = "token", "oauth", []string{"scope"}
 	c.Kafka.SASL.ClientSecret = c.Kafka.SASL.Password
+	c.Kafka.SASL.Extensions = map[string]string{"logicalCluster": "lkc-1"}
 	return PipelineConfig(c, slog.New(slog.DiscardHandler), ops.NewMetrics("test"))
 }
 
@@ -143,6 +144,7 @@ func wantClient() kafka.ClientConfig {
 		},
 		SASL: kafka.SASLConfig{
 			Mechanism: "PLAIN", Username: "user", TokenURL: "token", ClientID: "oauth", Scopes: []string{"scope"},
+			Extensions: map[string]string{"logicalCluster": "lkc-1"},
 		},
 		Topics: kafka.TopicConfig{Create: true, Partitions: 20, ReplicationFactor: 21, Configs: map[string]string{"segment.ms": "22"}},
 		TopicSettings: map[string]map[string]string{"dead.letters": {
