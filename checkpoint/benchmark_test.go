@@ -20,7 +20,7 @@ func BenchmarkSave(b *testing.B) {
 		},
 		"store=postgres": func(b *testing.B) (checkpoint.Store, error) {
 			b.Helper()
-			return checkpoint.OpenPostgres(b.Context(), pgtest.Shared(b).CreateDatabase(b), table)
+			return checkpoint.OpenPostgres(b.Context(), pgtest.Shared(b).CreateDatabase(b), nil, table)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {

@@ -54,8 +54,16 @@ func parseDSN(dsn string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-func connect(ctx context.Context, config *pgx.ConnConfig) (*pgx.Conn, error) {
+func connect(ctx context.Context, config *pgx.ConnConfig, login pgsession.Login) (*pgx.Conn, error) {
+	config = config.Copy()
+	if err := login.Use(ctx, &config.Config); err != nil {
+		return nil, fmt.Errorf("log in to PostgreSQL: %w", err)
+	}
 	conn, err := pgx.ConnectConfig(ctx, config)
+	if refusal := code(err); login != nil && (refusal == wrongPassword || refusal == notAuthorised) {
+		return nil, failure.Misconfigure(failure.Advise(fmt.Errorf("connect to PostgreSQL: the server refuses the token: %w", errors.Unwrap(err)),
+			pgsession.Remedy))
+	}
 	if err != nil {
 		return nil, explainConnect(err)
 	}

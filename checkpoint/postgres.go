@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
 // PostgresStore keeps records in a table, one row for each Identity.Key, so
@@ -23,6 +24,7 @@ import (
 // wait for the connection.
 type PostgresStore struct {
 	config *pgx.ConnConfig
+	login  pgsession.Login
 	table  pgx.Identifier
 	where  string
 	conn   chan *pgx.Conn // holds the connection, or nil, while it is not in use
@@ -39,8 +41,9 @@ const closePatience = 3 * time.Second
 // OpenPostgres connects and makes sure that the table exists and is writable.
 // table is schema-qualified as in "public.streamer_checkpoint"; without a
 // schema it is in public. The DSN may hold a password and appears in no error.
-func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error) {
-	s, err := ReadPostgres(dsn, table)
+// login gives the password of each connection; nil: the DSN does.
+func OpenPostgres(ctx context.Context, dsn string, login pgsession.Login, table string) (*PostgresStore, error) {
+	s, err := ReadPostgres(dsn, login, table)
 	if err == nil {
 		err = s.use(ctx, s.ensure)
 	}
@@ -53,12 +56,13 @@ func OpenPostgres(ctx context.Context, dsn, table string) (*PostgresStore, error
 
 // ReadPostgres returns a store that is to be read only. It connects when it is
 // used, and takes a table that does not exist for an empty one.
-func ReadPostgres(dsn, table string) (*PostgresStore, error) {
+func ReadPostgres(dsn string, login pgsession.Login, table string) (*PostgresStore, error) {
 	schema, name, ok := strings.Cut(table, ".")
 	if !ok {
 		schema, name = "public", table
 	}
 	s := &PostgresStore{
+		login: login,
 		table: pgx.Identifier{schema, name},
 		where: fmt.Sprintf("table %q", schema+"."+name),
 		conn:  make(chan *pgx.Conn, 1),
@@ -217,7 +221,7 @@ func (s *PostgresStore) use(ctx context.Context, do func(context.Context, *pgx.C
 			return err
 		}
 	}
-	fresh, err := connect(ctx, s.config)
+	fresh, err := connect(ctx, s.config, s.login)
 	if err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ const table = "public.streamer_checkpoint"
 
 func openPostgres(t *testing.T, dsn string) *checkpoint.PostgresStore {
 	t.Helper()
-	store, err := checkpoint.OpenPostgres(t.Context(), dsn, table)
+	store, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, table)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, store.Close()) })
 	return store
@@ -51,7 +51,7 @@ func tableOf(dsn string) place {
 		named: `table "` + table + `"`,
 		open: func(t *testing.T) checkpoint.Store {
 			t.Helper()
-			store, err := checkpoint.OpenPostgres(t.Context(), dsn, table)
+			store, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, table)
 			require.NoError(t, err)
 			return store
 		},
@@ -151,7 +151,7 @@ func TestOpenPostgres(t *testing.T) {
 		dsn := pgtest.Shared(t).CreateDatabase(t)
 		execute(t, dsn, `CREATE SCHEMA "my ""Schema"""`)
 		for _, name := range []string{`my "Schema".po"sition; DROP TABLE x.y`, "position"} {
-			store, err := checkpoint.OpenPostgres(t.Context(), dsn, name)
+			store, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, name)
 			require.NoError(t, err)
 			require.NoError(t, store.Save(t.Context(), record(100)))
 			_, err = store.Load(t.Context(), ours)
@@ -166,7 +166,7 @@ func TestOpenPostgres(t *testing.T) {
 		var all sync.WaitGroup
 		for range 8 {
 			all.Go(func() {
-				store, err := checkpoint.OpenPostgres(t.Context(), dsn, table)
+				store, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, table)
 				if assert.NoError(t, err) {
 					assert.NoError(t, store.Close())
 				}
@@ -183,7 +183,7 @@ func TestOpenPostgres(t *testing.T) {
 		} {
 			dsn := pgtest.Shared(t).CreateDatabase(t)
 			execute(t, dsn, create)
-			_, err := checkpoint.OpenPostgres(t.Context(), dsn, table)
+			_, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, table)
 			assert.Contains(t, failure.Describe(err), "this is not a checkpoint table; fix: name another table in checkpoint.postgres.table", name)
 			require.ErrorContains(t, err, table)
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
@@ -191,7 +191,7 @@ func TestOpenPostgres(t *testing.T) {
 	})
 	t.Run("a missing schema is refused", func(t *testing.T) {
 		t.Parallel()
-		_, err := checkpoint.OpenPostgres(t.Context(), pgtest.Shared(t).CreateDatabase(t), "ops.position")
+		_, err := checkpoint.OpenPostgres(t.Context(), pgtest.Shared(t).CreateDatabase(t), nil, "ops.position")
 		assert.Contains(t, failure.Describe(err), `create the schema with CREATE SCHEMA "ops";`)
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	})
@@ -219,7 +219,7 @@ func TestPostgresStorePrivileges(t *testing.T) {
 	require.NoError(t, err)
 	limited.User = url.User(role)
 
-	_, err = checkpoint.OpenPostgres(t.Context(), limited.String(), table)
+	_, err = checkpoint.OpenPostgres(t.Context(), limited.String(), nil, table)
 	require.ErrorContains(t, err, "42501")
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	_, sql, ok := strings.Cut(failure.Fix(err), "superuser run: ")
@@ -232,7 +232,7 @@ func TestPostgresStorePrivileges(t *testing.T) {
 	err = store.Save(t.Context(), record(200))
 	assert.Contains(t, failure.Fix(err), sql)
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
-	_, err = checkpoint.OpenPostgres(t.Context(), limited.String(), table)
+	_, err = checkpoint.OpenPostgres(t.Context(), limited.String(), nil, table)
 	assert.Contains(t, failure.Fix(err), sql, "found out before anything is streamed")
 }
 
@@ -273,7 +273,7 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 			t.Parallel()
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()
-			_, err := checkpoint.OpenPostgres(ctx, test.dsn, table)
+			_, err := checkpoint.OpenPostgres(ctx, test.dsn, nil, table)
 			require.Error(t, err)
 			t.Log(err)
 			assert.Contains(t, failure.Describe(err), test.message)
@@ -321,7 +321,7 @@ func TestReadPostgres(t *testing.T) {
 	server := pgtest.Shared(t)
 	dsn := server.CreateDatabase(t)
 	id := checkpoint.Identity{SystemID: "1", Database: "shop", Slot: "s"}
-	reader, err := checkpoint.ReadPostgres(dsn, table)
+	reader, err := checkpoint.ReadPostgres(dsn, nil, table)
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, reader.Close()) })
 	require.ErrorIs(t, reader.Writable(t.Context()), checkpoint.ErrNone)

@@ -37,7 +37,7 @@ type place struct {
 // the slot was last confirmed, which may be earlier.
 func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error) {
 	l := &lane{feed: feed{config: c}, at: start}
-	config, err := parse(c)
+	config, err := parse(ctx, c)
 	if err != nil {
 		return nil, err
 	}

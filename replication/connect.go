@@ -25,7 +25,9 @@ import (
 type Config struct {
 	// DSN is a libpq URL or key=value string. The usual PG* variables fill in what
 	// it leaves out. It may hold a password and is never logged.
-	DSN         string
+	DSN string
+	// Login gives the password of each connection; nil: the DSN does.
+	Login       pgsession.Login
 	Slot        string
 	Publication string
 	// Table is the outbox table, schema-qualified as in "public.outbox".
@@ -60,7 +62,7 @@ type Config struct {
 // faster.
 const connectionBuffer = 256 << 10
 
-func parse(c Config) (*pgconn.Config, error) {
+func parse(ctx context.Context, c Config) (*pgconn.Config, error) {
 	config, err := pgconn.ParseConfig(c.DSN)
 	if err != nil {
 		return nil, invalidDSN(err)
@@ -75,7 +77,20 @@ func parse(c Config) (*pgconn.Config, error) {
 		Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3,
 	}}
 	config.DialFunc = dialer.DialContext
+	if err := c.Login.Use(ctx, config); err != nil {
+		return nil, fmt.Errorf("log in to PostgreSQL: %w", err)
+	}
 	return config, nil
+}
+
+// Host is the first host that a connection string names, the PG* variables
+// included.
+func Host(dsn string) (string, error) {
+	config, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return "", invalidDSN(err)
+	}
+	return config.Host, nil
 }
 
 // ApplicationName is the name of the streamer's connections in
@@ -115,7 +130,7 @@ func reason(err error) string {
 
 // connectSQL opens an ordinary connection for questions and for the lock.
 func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
-	parsed, err := parse(c)
+	parsed, err := parse(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -130,7 +145,7 @@ func connectSQL(ctx context.Context, c Config) (*pgx.Conn, error) {
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, explainConnect(err)
+		return nil, explainConnect(c, err)
 	}
 	return conn, nil
 }
@@ -146,7 +161,7 @@ func pinEncoding(config *pgconn.Config, encoding string) {
 // connectReplication opens a walsender connection and the frames through which
 // it is read. The encoding is the database's.
 func connectReplication(ctx context.Context, c Config, encoding string, notice pgconn.NoticeHandler) (*pgconn.PgConn, *frames, error) {
-	config, err := parse(c)
+	config, err := parse(ctx, c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -175,15 +190,18 @@ func connectFrames(ctx context.Context, c Config, config *pgconn.Config, notice 
 	}
 	conn, err := pgconn.ConnectConfig(ctx, config)
 	if err != nil {
-		return nil, nil, explainConnect(err)
+		return nil, nil, explainConnect(c, err)
 	}
 	return conn, in, nil
 }
 
 // explainConnect turns the error of a connection attempt into one sentence with
 // a remedy, and decides whether retrying can help.
-func explainConnect(err error) error {
+func explainConnect(c Config, err error) error {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		if err := explainLogin(c, pgErr); err != nil {
+			return err
+		}
 		return explainServer(pgErr)
 	}
 	if unknown, ok := errors.AsType[tls.RecordHeaderError](err); ok {
@@ -233,6 +251,18 @@ func shortConnectError(err error) error {
 		}
 	}
 	return err
+}
+
+// explainLogin explains why a server refuses a password that a cloud has issued.
+// It returns nil for everything else.
+func explainLogin(c Config, err *pgconn.PgError) error {
+	if c.Login == nil || err.Code != "28P01" && err.Code != "28000" {
+		return nil
+	}
+	return failure.Misconfigure(failure.Advise(
+		fmt.Errorf("connect to PostgreSQL: the server refuses the token: %s (SQLSTATE %s)", err.Message, err.Code),
+		pgsession.Remedy,
+	))
 }
 
 // explainServer explains an error that the server sent during connection

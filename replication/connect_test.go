@@ -219,7 +219,7 @@ func TestConnectionStringErrors(t *testing.T) {
 		t.Run(dsn, func(t *testing.T) {
 			t.Parallel()
 			config := Config{DSN: dsn, Slot: "s", ConnectTimeout: time.Second}
-			_, err := parse(config)
+			_, err := parse(t.Context(), config)
 			if err == nil {
 				return // taken for something else, which the server will report
 			}
@@ -237,9 +237,9 @@ func TestConnectionStringErrors(t *testing.T) {
 	}
 	t.Run("names what is wrong", func(t *testing.T) {
 		t.Parallel()
-		_, err := parse(Config{DSN: "postgres://user@host/db?sslmode=nonsense"})
+		_, err := parse(t.Context(), Config{DSN: "postgres://user@host/db?sslmode=nonsense"})
 		require.ErrorContains(t, err, "sslmode")
-		_, err = parse(Config{DSN: "postgres://user@host/db?sslmode=verify-full&sslrootcert=/does/not/exist"})
+		_, err = parse(t.Context(), Config{DSN: "postgres://user@host/db?sslmode=verify-full&sslrootcert=/does/not/exist"})
 		require.ErrorContains(t, err, "no such file")
 	})
 }
@@ -350,7 +350,7 @@ func TestExplainServer(t *testing.T) {
 		{"57P01", "terminating connection", failure.Transient, "terminating"},
 		{"XX000", "anything else", failure.Transient, "anything else"},
 	} {
-		err := explainConnect(fmt.Errorf("x: %w", &pgconn.PgError{Code: test.code, Message: test.message}))
+		err := explainConnect(Config{}, fmt.Errorf("x: %w", &pgconn.PgError{Code: test.code, Message: test.message}))
 		assert.Equal(t, test.class, failure.ClassOf(err), test.message)
 		require.ErrorContains(t, err, test.message)
 		assert.Contains(t, failure.Describe(err), test.remedy)

@@ -87,6 +87,15 @@ func (c *Control) Setting(ctx context.Context, name string) (value string, err e
 	return value, nil
 }
 
+// ProvidersSetting is the value of a setting that only the servers of one
+// provider have. It is empty on others.
+func (c *Control) ProvidersSetting(ctx context.Context, name string) (value string, err error) {
+	if err := c.conn.QueryRow(ctx, "select coalesce(current_setting($1, true), '')", name).Scan(&value); err != nil {
+		return "", fmt.Errorf("setting %s: %w", name, err)
+	}
+	return value, nil
+}
+
 // Limit bounds every further statement of this connection. Statements that
 // create objects wait for locks and for other transactions.
 func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {

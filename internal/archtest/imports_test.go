@@ -35,7 +35,8 @@ const (
 var mayImport = map[string][]string{
 	"internal/failure":   {},
 	"internal/mutation":  {},
-	"internal/pgsession": {},
+	"internal/pgsession": {"internal/failure"},
+	"internal/awsauth":   {"internal/failure"},
 	"internal/wait":      {},
 	"replication":        {"internal/failure", "internal/pgsession"},
 	"decoder":            {"internal/failure", "replication"},
@@ -44,18 +45,18 @@ var mayImport = map[string][]string{
 	"router/wire":        {"replication"},
 	"router":             {"internal/failure", "internal/mutation", "replication", "decoder", "router/kafka", "router/wire"},
 	"internal/pipeline": {
-		"internal/failure", "internal/mutation", "internal/wait", "replication", "decoder", "checkpoint", "router",
+		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "replication", "decoder", "checkpoint", "router",
 		"router/kafka", "router/wire",
 	},
-	"internal/config":    {},
+	"internal/config":    {"internal/failure"},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
 	"internal/verify":    {"internal/failure", "replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
 
 	console: {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site: {
-		"internal/failure", "internal/wait", "internal/pipeline", "internal/config", "replication", "decoder",
-		"checkpoint", "router", "router/kafka",
+		"internal/failure", "internal/awsauth", "internal/pgsession", "internal/wait", "internal/pipeline", "internal/config",
+		"replication", "decoder", "checkpoint", "router", "router/kafka",
 	},
 	preview: {
 		console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka",
@@ -75,7 +76,7 @@ var mayImport = map[string][]string{
 		"internal/ops", "replication", "checkpoint", "router",
 	},
 	doctor: {
-		console, site, status, preview, "internal/failure", "internal/pipeline", "internal/config", "replication",
+		console, site, status, preview, "internal/failure", "internal/awsauth", "internal/pipeline", "internal/config", "replication",
 		"checkpoint", "router", "router/kafka",
 	},
 	manual: {console, "internal/config"},
@@ -88,6 +89,7 @@ var mayImport = map[string][]string{
 // homes lists which packages may import a foreign module. Test servers and
 // examples are independent clients and are exempt.
 var homes = map[string][]string{
+	"github.com/aws":                {"internal/awsauth"},
 	"github.com/IBM/sarama":         {"router", "router/kafka"},
 	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
@@ -103,7 +105,7 @@ var homes = map[string][]string{
 
 // outside are packages that are not part of the streamer binary.
 var outside = []string{
-	"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/kafkatest",
+	"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/awstest", "internal/kafkatest",
 	"internal/pgtest", "internal/proxytest", "internal/testserver",
 }
 
@@ -165,7 +167,7 @@ func TestBinaryLinksNoTestServers(t *testing.T) {
 	for _, dependency := range list(t, "./cmd/streamer")[0].Deps {
 		for _, unwanted := range []string{
 			"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify",
-			module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest",
+			module + "internal/awstest", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest",
 			module + "internal/testserver",
 		} {
 			assert.False(t, dependency == unwanted || strings.HasPrefix(dependency, unwanted+"/"), "the binary links %s", dependency)

@@ -22,6 +22,7 @@ type Config struct {
 	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type. The first route that matches wins; keys that it leaves empty fall back to the general ones."`
 	Poison      Poison      `koanf:"poison" doc:"Rows that can never be published."`
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
+	AWS         AWS         `koanf:"aws" doc:"The AWS identity for kafka.sasl.mechanism AWS_MSK_IAM and for postgres.auth aws-rds-iam. It comes from AWS's default chain: environment variables, IRSA, a profile, Pod Identity or the instance role."`
 	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the streamer keeps the position up to which everything is published."`
 	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
 	OTLP        OTLP        `koanf:"otlp" doc:"Traces and metrics for an OpenTelemetry collector."`
@@ -33,7 +34,8 @@ type Config struct {
 // Postgres describes the server to read, and the slot and the publication on it
 // that belong to the streamer.
 type Postgres struct {
-	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or file: and the path of a file that holds one. What it leaves out comes from the PG* variables."`
+	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or a file: or exec: reference. What it leaves out comes from the PG* variables."`
+	Auth             string        `koanf:"auth" enum:",aws-rds-iam" doc:"How to log in; empty: as postgres.dsn says; aws-rds-iam: with a token of the AWS identity, a new one for each connection, by TLS only."`
 	Slot             string        `koanf:"slot" doc:"Logical replication slot."`
 	Publication      string        `koanf:"publication" doc:"Publication that contains the outbox table."`
 	ConnectTimeout   time.Duration `koanf:"connect_timeout" min:"1ms" doc:"Time limit for opening a connection."`
@@ -173,15 +175,22 @@ type TLS struct {
 
 // SASL describes how the streamer authenticates to the brokers.
 type SASL struct {
-	Mechanism      string            `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER" doc:"SASL mechanism; empty: no authentication."`
+	Mechanism      string            `koanf:"mechanism" enum:",PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER,AWS_MSK_IAM" doc:"SASL mechanism; empty: no authentication; AWS_MSK_IAM: a token of the AWS identity, a new one for each connection and re-authentication."`
 	Username       string            `koanf:"username" doc:"User, for PLAIN and SCRAM."`
-	Password       Secret            `koanf:"password" doc:"Password, for PLAIN and SCRAM, or file: and the path of the file that holds it."`
-	TokenURL       string            `koanf:"token_url" doc:"OAuth 2.0 token endpoint, for OAUTHBEARER."`
+	Password       Secret            `koanf:"password" doc:"Password, for PLAIN and SCRAM, or a file: or exec: reference."`
+	Token          Secret            `koanf:"token" doc:"Bearer token for OAUTHBEARER, as a file: that something keeps up to date, or an exec: that prints one. It is read again at each connection and re-authentication."`
+	TokenURL       string            `koanf:"token_url" doc:"OAuth 2.0 token endpoint, for OAUTHBEARER without kafka.sasl.token."`
 	ClientID       string            `koanf:"client_id" doc:"OAuth 2.0 client ID, for OAUTHBEARER."`
-	ClientSecret   Secret            `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or file: and the path of the file that holds it."`
+	ClientSecret   Secret            `koanf:"client_secret" doc:"OAuth 2.0 client secret, for OAUTHBEARER, or a file: or exec: reference."`
 	Scopes         []string          `koanf:"scopes" doc:"OAuth 2.0 scopes to ask for."`
 	Extensions     map[string]string `koanf:"extensions" doc:"SASL extensions sent with the token, for OAUTHBEARER, for example logicalCluster and identityPoolId of Confluent Cloud. The names are case-sensitive, also in the environment. Not for secrets."`
-	AllowPlaintext bool              `koanf:"allow_plaintext" doc:"Allow PLAIN without TLS. Anyone on the network path can then read the password."`
+	AllowPlaintext bool              `koanf:"allow_plaintext" doc:"Allow PLAIN, OAUTHBEARER and AWS_MSK_IAM without TLS. Anyone on the network path can then read the password or token."`
+}
+
+// AWS describes the AWS identity.
+type AWS struct {
+	Region string `koanf:"region" doc:"Region of MSK and RDS; empty: as in the names of the servers, else AWS_REGION or the profile's."`
+	Role   string `koanf:"role" doc:"ARN of a role to assume, for servers in another account; empty: the identity itself. A profile can name one too."`
 }
 
 // Checkpoint describes the checkpoint store.
@@ -201,7 +210,8 @@ type CheckpointKafka struct {
 
 // CheckpointPostgres keeps checkpoints in a table.
 type CheckpointPostgres struct {
-	DSN   DSN    `koanf:"dsn" doc:"Connection URL or key=value string, or a file: reference; empty: postgres.dsn."`
+	DSN   DSN    `koanf:"dsn" doc:"Connection URL or key=value string, or a file: or exec: reference; empty: postgres.dsn and postgres.auth."`
+	Auth  string `koanf:"auth" enum:",aws-rds-iam" doc:"How to log in with this DSN, as postgres.auth."`
 	Table string `koanf:"table" doc:"Table as schema.table; a bare name is in schema public."`
 }
 
@@ -222,7 +232,7 @@ type OTLP struct {
 	Traces   bool          `koanf:"traces" doc:"Send a span for each batch that holds events with a sampled traceparent, linked to them."`
 	Metrics  bool          `koanf:"metrics" doc:"Send the metrics that /metrics serves."`
 	Interval time.Duration `koanf:"interval" min:"100ms" doc:"Time between two exports of metrics."`
-	Headers  Secret        `koanf:"headers" doc:"Headers of each request, as key=value pairs separated by commas, or file: and the path of the file that holds them."`
+	Headers  Secret        `koanf:"headers" doc:"Headers of each request, as key=value pairs separated by commas, or a file: or exec: reference."`
 }
 
 // Log describes the log.
@@ -280,6 +290,9 @@ const (
 	MechanismSCRAMSHA256 = "SCRAM-SHA-256"
 	MechanismSCRAMSHA512 = "SCRAM-SHA-512"
 	MechanismOAuthBearer = "OAUTHBEARER"
+	MechanismAWS         = "AWS_MSK_IAM"
+
+	AuthAWS = "aws-rds-iam"
 
 	LogFormatAuto = "auto"
 	LogFormatText = "text"
@@ -291,6 +304,20 @@ const (
 func SplitTable(table string) (schema, name string) {
 	schema, name, _ = strings.Cut(table, ".")
 	return schema, name
+}
+
+// CheckpointAuth returns how to log in with CheckpointDSN.
+func (c Config) CheckpointAuth() string {
+	if c.Checkpoint.Postgres.DSN.IsZero() {
+		return c.Postgres.Auth
+	}
+	return c.Checkpoint.Postgres.Auth
+}
+
+// UsesAWS reports whether anything logs in with the AWS identity.
+func (c Config) UsesAWS() bool {
+	checkpoints := c.Checkpoint.Store == StorePostgres && c.CheckpointAuth() == AuthAWS
+	return c.Kafka.SASL.Mechanism == MechanismAWS || c.Postgres.Auth == AuthAWS || checkpoints
 }
 
 // CheckpointDSN returns the DSN to which the postgres checkpoint store

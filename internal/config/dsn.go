@@ -1,6 +1,7 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -11,12 +12,13 @@ import (
 )
 
 // DSN says how to connect to PostgreSQL: a URL, a key=value string, or "file:"
-// and the path of a file that holds one of the two. Every way of printing or
+// and the path of a file, or "exec:" and a command, that holds or prints one of
+// the two. Every way of printing or
 // encoding a DSN hides its passwords. If the passwords cannot be located with
 // certainty, it hides the whole DSN.
 type DSN struct{ secret Secret }
 
-// NewDSN returns the DSN that text, or the file it refers to, holds.
+// NewDSN returns the DSN that text, or the file or command it refers to, holds.
 func NewDSN(text string) DSN { return DSN{secret: NewSecret(text)} }
 
 // IsZero reports whether the DSN is not set, so that only the PG* variables and
@@ -24,10 +26,10 @@ func NewDSN(text string) DSN { return DSN{secret: NewSecret(text)} }
 func (d DSN) IsZero() bool { return d.secret.IsZero() }
 
 // Reveal returns the DSN with its passwords, as Secret.Reveal does.
-func (d DSN) Reveal() (string, error) { return d.secret.Reveal() }
+func (d DSN) Reveal(ctx context.Context) (string, error) { return d.secret.Reveal(ctx) }
 
 // String returns the DSN with its passwords masked. A reference to a file is
-// shown unchanged.
+// shown unchanged, one to a command without its arguments.
 func (d DSN) String() string {
 	if d.IsZero() {
 		return ""
@@ -35,6 +37,9 @@ func (d DSN) String() string {
 	text := *d.secret.text
 	if isFileReference(text) {
 		return text
+	}
+	if line, ok := strings.CutPrefix(text, commandReference); ok {
+		return maskCommand(line)
 	}
 	if isURL(text) {
 		return maskURL(text)
@@ -51,7 +56,7 @@ func (d DSN) LogValue() slog.Value { return slog.StringValue(d.String()) }
 // MarshalText returns the same as String.
 func (d DSN) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// isWellFormed reports whether the DSN has one of its three forms. Whether
+// isWellFormed reports whether the DSN has one of its four forms. Whether
 // PostgreSQL's client accepts it is not checked.
 func (d DSN) isWellFormed() bool {
 	if d.IsZero() {
@@ -59,7 +64,7 @@ func (d DSN) isWellFormed() bool {
 	}
 	text := *d.secret.text
 	keyword, _, hasValue := strings.Cut(text, "=")
-	return isFileReference(text) || isURL(text) || hasValue && !strings.Contains(keyword, ":")
+	return isFileReference(text) || strings.HasPrefix(text, commandReference) || isURL(text) || hasValue && !strings.Contains(keyword, ":")
 }
 
 // isMasked reports whether the DSN contains a copied mask instead of a

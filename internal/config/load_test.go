@@ -86,7 +86,7 @@ kafka:
 http: {listen: ""}
 `))
 	c := loaded.Config
-	dsn, err := c.Postgres.DSN.Reveal()
+	dsn, err := c.Postgres.DSN.Reveal(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "postgres://u:secret@db/shop", dsn)
 	assert.Equal(t, 500*time.Millisecond, c.Postgres.StatusInterval)
@@ -102,7 +102,7 @@ http: {listen: ""}
 	assert.Equal(t, 12, c.Kafka.Topics.Partitions)
 	assert.Equal(t, map[string]string{"cleanup.policy": "compact", "retention.ms": "60000"}, c.Kafka.Topics.Configs)
 	assert.Equal(t, "0123", c.Kafka.SASL.Username, "a text is used as written, not as YAML would read the number")
-	password, err := c.Kafka.SASL.Password.Reveal()
+	password, err := c.Kafka.SASL.Password.Reveal(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "0x10", password)
 	assert.Empty(t, c.HTTP.Listen)
@@ -196,7 +196,7 @@ func TestLoadEnvironment(t *testing.T) {
 	assert.Equal(t, "positions", c.Checkpoint.Kafka.Topic)
 	assert.Equal(t, []Route{{AggregateType: "order", Topic: "orders"}}, c.Routes)
 	assert.Empty(t, c.HTTP.Listen)
-	dsn, err := c.Postgres.DSN.Reveal()
+	dsn, err := c.Postgres.DSN.Reveal(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, "host=db password='a=b c'", dsn)
 

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+
+	"github.com/outboxstream/streamer/internal/failure"
 )
 
 // mask stands in for whatever must not be shown.
@@ -16,15 +19,16 @@ const mask = "********"
 const fileReference = "file:"
 
 // Secret is a value that is used but never shown. Every way of printing or
-// encoding it yields a mask. It holds either the value itself or "file:" and
-// the path of the file that holds it.
+// encoding it yields a mask. It holds the value itself, or "file:" and the path
+// of the file that holds it, or "exec:" and the command that prints it.
 type Secret struct {
 	// A pointer, because fmt prints the fields of an unexported struct field
 	// without calling its methods, but never follows a pointer inside.
 	text *string
 }
 
-// NewSecret returns the secret that text, or the file it refers to, holds.
+// NewSecret returns the secret that text, or the file or command it refers to,
+// holds.
 func NewSecret(text string) Secret {
 	if text == "" {
 		return Secret{}
@@ -35,21 +39,27 @@ func NewSecret(text string) Secret {
 // IsZero reports whether the secret is not set.
 func (s Secret) IsZero() bool { return s.text == nil }
 
-// Reveal returns the value. A file is read at each call, so that a rotated
-// secret takes effect at the next connection. One newline at the end of the
-// file is not part of the value. The error names the file and nothing of its
-// content.
-func (s Secret) Reveal() (string, error) {
+// Reveal returns the value. A file is read and a command is run at each call, so
+// that a rotated secret takes effect at the next connection. One newline at the
+// end is not part of the value. The error names the file or the program, and
+// nothing of the value. It is Misconfigured if trying again cannot help, as when
+// the file does not exist.
+func (s Secret) Reveal(ctx context.Context) (string, error) {
 	if s.text == nil {
 		return "", nil
 	}
-	path, isFile := strings.CutPrefix(*s.text, fileReference)
-	if !isFile {
+	var content []byte
+	var err error
+	if path, isFile := strings.CutPrefix(*s.text, fileReference); isFile {
+		if content, err = os.ReadFile(path); err != nil {
+			return "", failure.Misconfigure(fmt.Errorf("read secret: %w", err))
+		}
+	} else if line, isCommand := strings.CutPrefix(*s.text, commandReference); isCommand {
+		if content, err = runCommand(ctx, line); err != nil {
+			return "", err
+		}
+	} else {
 		return *s.text, nil
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read secret: %w", err)
 	}
 	value, _ := strings.CutSuffix(string(content), "\n")
 	value, _ = strings.CutSuffix(value, "\r")
@@ -72,6 +82,11 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // MarshalText returns the same as String.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// isReference reports whether the value is elsewhere and may change.
+func (s Secret) isReference() bool {
+	return s.text != nil && (strings.HasPrefix(*s.text, fileReference) || strings.HasPrefix(*s.text, commandReference))
+}
 
 // isMask reports whether the secret is a copied mask instead of a value.
 func (s Secret) isMask() bool { return s.text != nil && *s.text == mask }

@@ -22,12 +22,12 @@ func TestSecretRevealsFile(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "password")
 	s := NewSecret(fileReference + name)
 
-	_, err := s.Reveal()
+	_, err := s.Reveal(t.Context())
 	require.ErrorIs(t, err, os.ErrNotExist)
 
 	for content, want := range map[string]string{"one\n": "one", "two": "two", "three\n\n": "three\n", "four\r\n": "four", "": ""} {
 		require.NoError(t, os.WriteFile(name, []byte(content), 0o600))
-		value, err := s.Reveal()
+		value, err := s.Reveal(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, want, value, "the file is read again each time")
 	}
@@ -35,7 +35,7 @@ func TestSecretRevealsFile(t *testing.T) {
 
 func TestSecretZero(t *testing.T) {
 	t.Parallel()
-	value, err := Secret{}.Reveal()
+	value, err := Secret{}.Reveal(t.Context())
 	require.NoError(t, err)
 	assert.Empty(t, value)
 	assert.Empty(t, Secret{}.String())
@@ -80,7 +80,7 @@ func TestDSNString(t *testing.T) {
 		"file:/run/secrets/dsn":                                 "file:/run/secrets/dsn",
 	} {
 		assert.Equal(t, want, NewDSN(text).String(), text)
-		value, err := NewDSN(text).Reveal()
+		value, err := NewDSN(text).Reveal(t.Context())
 		if !strings.HasPrefix(text, fileReference) {
 			require.NoError(t, err)
 			assert.Equal(t, text, value)
@@ -101,6 +101,7 @@ func secretive() Config {
 	c.Checkpoint.Postgres.DSN = NewDSN("host=db password='" + canary + "'")
 	c.Kafka.SASL.Password = NewSecret(canary)
 	c.Kafka.SASL.ClientSecret = NewSecret(canary)
+	c.Kafka.SASL.Token = NewSecret(canary)
 	return c
 }
 

@@ -32,6 +32,7 @@ func (c Config) problems() []*Problem {
 	k.producer()
 	k.tls()
 	k.sasl()
+	k.aws()
 	k.checkpoint()
 	k.process()
 	return k.found
@@ -54,6 +55,7 @@ func (k *checker) setting(s setting) {
 		if value.isMask() {
 			k.addHidden(s.at, "this is the mask of a secret, not the secret: write the secret, or file: and the path of a file that holds it")
 		}
+		k.command(s.at, value)
 		return
 	case DSN:
 		if value.isMasked() {
@@ -62,8 +64,9 @@ func (k *checker) setting(s setting) {
 				"this contains the mask of a password, not the password: write the password, or file: and the path of a file that holds the DSN",
 			)
 		}
+		k.command(s.at, value.secret)
 		if !value.isWellFormed() {
-			k.addHidden(s.at, "not a connection string: write postgres://user@host:5432/database, or host=... dbname=..., or file: and a path")
+			k.addHidden(s.at, "not a connection string: write postgres://user@host:5432/database, or host=... dbname=..., or file: and a path, or exec: and a command")
 		}
 		return
 	}
@@ -75,6 +78,19 @@ func (k *checker) setting(s setting) {
 	}
 	if s.max != "" && s.value.Int() > bound(s.key, s.max) {
 		k.add(s.at, s.shown(), "must be at most "+s.max)
+	}
+}
+
+// command checks the command of a secret. It may hold secrets itself, so it is
+// not shown.
+func (k *checker) command(at string, secret Secret) {
+	if secret.text == nil {
+		return
+	}
+	if line, ok := strings.CutPrefix(*secret.text, commandReference); ok {
+		if _, err := splitCommand(line); err != nil {
+			k.addHidden(at, err.Error())
+		}
 	}
 }
 

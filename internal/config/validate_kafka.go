@@ -101,11 +101,14 @@ func (k *checker) tls() {
 	}
 }
 
+// inClear is what a mechanism sends as it is.
+var inClear = map[string]string{MechanismPlain: "password", MechanismOAuthBearer: "token", MechanismAWS: "token"}
+
 func (k *checker) sasl() {
 	c := k.Kafka.SASL
 	switch c.Mechanism {
 	case "":
-		if c.Username != "" || !c.Password.IsZero() || c.TokenURL != "" || c.ClientID != "" || !c.ClientSecret.IsZero() {
+		if c.Username != "" || !c.Password.IsZero() || !c.Token.IsZero() || c.TokenURL != "" || c.ClientID != "" || !c.ClientSecret.IsZero() {
 			k.addHidden(
 				"kafka.sasl.mechanism",
 				"credentials are set but no mechanism: use PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER, or remove them",
@@ -115,17 +118,36 @@ func (k *checker) sasl() {
 		k.required("kafka.sasl.username", c.Username == "", c.Mechanism)
 		k.required("kafka.sasl.password", c.Password.IsZero(), c.Mechanism)
 	case MechanismOAuthBearer:
+		k.bearer(c)
+	case MechanismAWS:
+		if c.Username != "" || !c.Password.IsZero() || !c.Token.IsZero() || c.TokenURL != "" {
+			k.add("kafka.sasl.mechanism", c.Mechanism, "it takes the AWS identity, and no other credentials: remove those of kafka.sasl")
+		}
+	}
+	k.saslExtensions()
+	if secret := inClear[c.Mechanism]; secret != "" && !k.Kafka.TLS.Enabled && !c.AllowPlaintext {
+		k.add(
+			"kafka.sasl.mechanism", c.Mechanism,
+			"without TLS the "+secret+" can be read in transit: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
+				"or set kafka.sasl.allow_plaintext to true",
+		)
+	}
+}
+
+// bearer checks that there is one place where tokens come from.
+func (k *checker) bearer(c SASL) {
+	switch endpoint := c.TokenURL != "" || c.ClientID != "" || !c.ClientSecret.IsZero(); {
+	case c.Token.IsZero() && !endpoint:
+		k.addHidden("kafka.sasl.token", "mechanism OAUTHBEARER needs a token: name the file: or exec: that it comes from, "+
+			"or set kafka.sasl.token_url, client_id and client_secret")
+	case c.Token.IsZero():
 		k.required("kafka.sasl.client_id", c.ClientID == "", c.Mechanism)
 		k.required("kafka.sasl.client_secret", c.ClientSecret.IsZero(), c.Mechanism)
 		k.tokenURL(c.TokenURL)
-	}
-	k.saslExtensions()
-	if c.Mechanism == MechanismPlain && !k.Kafka.TLS.Enabled && !c.AllowPlaintext {
-		k.add(
-			"kafka.sasl.mechanism", c.Mechanism,
-			"without TLS the password can be read in transit: set kafka.tls.enabled to true, use a SCRAM mechanism, "+
-				"or set kafka.sasl.allow_plaintext to true",
-		)
+	case endpoint:
+		k.addHidden("kafka.sasl.token", "kafka.sasl.token_url, client_id or client_secret is set as well: keep one of the two ways to get a token")
+	case !c.Token.isReference():
+		k.addHidden("kafka.sasl.token", "a token in the configuration expires: name the file: or exec: that the current one comes from")
 	}
 }
 

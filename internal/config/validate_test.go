@@ -231,6 +231,47 @@ func TestValidate(t *testing.T) {
 		"OAuth with a user": {
 			func(c *Config) { c.Kafka.SASL = oauth("https://u:p@idp/token") }, []string{"kafka.sasl.token_url", "client_id"},
 		},
+		"OAuth without TLS": {
+			func(c *Config) { c.Kafka.SASL = oauth("https://idp"); c.Kafka.SASL.AllowPlaintext = false },
+			[]string{"kafka.sasl.mechanism", "the token can be read", "allow_plaintext"},
+		},
+		"OAuth with nothing": {
+			func(c *Config) { c.Kafka.SASL = SASL{Mechanism: MechanismOAuthBearer, AllowPlaintext: true} },
+			[]string{"kafka.sasl.token", "needs a token", "token_url"},
+		},
+		"token from a file":    {func(c *Config) { c.Kafka.SASL = bearer("file:/token") }, nil},
+		"token from a command": {func(c *Config) { c.Kafka.SASL = bearer("exec:/bin/token") }, nil},
+		"token as it is": {
+			func(c *Config) { c.Kafka.SASL = bearer("eyJ") }, []string{"kafka.sasl.token", "expires", "file:"},
+		},
+		"token and endpoint": {
+			func(c *Config) { c.Kafka.SASL = bearer("file:/token"); c.Kafka.SASL.TokenURL = "https://idp" },
+			[]string{"kafka.sasl.token", "one of the two"},
+		},
+		"token without a mechanism": {
+			func(c *Config) { c.Kafka.SASL.Token = NewSecret("file:/token") }, []string{"kafka.sasl.mechanism", "no mechanism"},
+		},
+		"MSK": {func(c *Config) { c.Kafka.SASL.Mechanism, c.Kafka.TLS.Enabled = MechanismAWS, true }, nil},
+		"MSK without TLS": {
+			func(c *Config) { c.Kafka.SASL.Mechanism = MechanismAWS }, []string{"kafka.sasl.mechanism", "allow_plaintext"},
+		},
+		"MSK with a password": {func(c *Config) {
+			c.Kafka.TLS.Enabled = true
+			c.Kafka.SASL = SASL{Mechanism: MechanismAWS, Password: NewSecret("p")}
+		}, []string{"kafka.sasl.mechanism", "no other credentials"}},
+		"RDS": {func(c *Config) {
+			c.Postgres.Auth, c.AWS = AuthAWS, AWS{Region: "us-gov-west-1", Role: "arn:aws-us-gov:iam::123456789012:role/a/b"}
+		}, nil},
+		"RDS misspelt":       {func(c *Config) { c.Postgres.Auth = "rds" }, []string{"postgres.auth", "aws-rds-iam or an empty value"}},
+		"region without AWS": {func(c *Config) { c.AWS.Region = "eu-central-1" }, []string{"aws", "nothing logs in"}},
+		"no region":          {func(c *Config) { c.Postgres.Auth, c.AWS.Region = AuthAWS, "Frankfurt" }, []string{"aws.region", "eu-central-1"}},
+		"no role":            {func(c *Config) { c.Postgres.Auth, c.AWS.Role = AuthAWS, "streamer" }, []string{"aws.role", "arn:aws:iam"}},
+		"checkpoints' auth":  {func(c *Config) { c.Checkpoint.Postgres.Auth = AuthAWS }, []string{"checkpoint.postgres.auth", "checkpoint.postgres.dsn"}},
+		"checkpoints in RDS": {func(c *Config) {
+			c.Checkpoint.Store = StorePostgres
+			c.Checkpoint.Postgres = CheckpointPostgres{DSN: NewDSN("postgres://db"), Auth: AuthAWS, Table: "public.t"}
+			c.AWS.Region = "eu-central-1"
+		}, nil},
 		"OAuth without an ID": {
 			func(c *Config) { c.Kafka.SASL = oauth("https://idp"); c.Kafka.SASL.ClientID = "" },
 			[]string{"kafka.sasl.client_id", "OAUTHBEARER"},
@@ -287,7 +328,7 @@ func TestValidate(t *testing.T) {
 }
 
 func oauth(tokenURL string) SASL {
-	return SASL{Mechanism: MechanismOAuthBearer, TokenURL: tokenURL, ClientID: "c", ClientSecret: NewSecret("s")}
+	return SASL{AllowPlaintext: true, Mechanism: MechanismOAuthBearer, TokenURL: tokenURL, ClientID: "c", ClientSecret: NewSecret("s")}
 }
 
 func TestCheckpointDSN(t *testing.T) {
@@ -363,4 +404,8 @@ func FuzzParseTemplate(f *testing.F) {
 		}
 		assert.Equal(t, template, b.String())
 	})
+}
+
+func bearer(token string) SASL {
+	return SASL{AllowPlaintext: true, Mechanism: MechanismOAuthBearer, Token: NewSecret(token)}
 }

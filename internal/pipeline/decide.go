@@ -29,7 +29,7 @@ type Decision struct {
 // can be running. approve sees the decision before anything is stored. If
 // approve returns an error, nothing is stored.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
-	source, err := p.replication()
+	source, err := p.replication(ctx)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/checkpoint"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/pgsession"
 	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
@@ -22,7 +23,8 @@ type CheckpointConfig struct {
 	Interval          time.Duration
 	Topic             string
 	ReplicationFactor int
-	DSN               func() (string, error)
+	DSN               func(context.Context) (string, error)
+	Login             pgsession.Login // of the table's database; nil: DSN has the password
 	Table             string
 	Path              string
 }

@@ -31,7 +31,7 @@ import (
 type Config struct {
 	// DSN returns the connection string. It is called whenever the string is
 	// needed, so that a rotated password takes effect.
-	DSN         func() (string, error)
+	DSN         func(context.Context) (string, error)
 	Replication replication.Config // without DSN
 	Mapping     decoder.Mapping
 	Rules       router.Rules // without Database and StreamID
@@ -290,7 +290,7 @@ func (p *Pipeline) retire() {
 
 // connect opens the SQL connection with the current connection string.
 func (p *Pipeline) connect(ctx context.Context) (database, replication.Config, error) {
-	c, err := p.replication()
+	c, err := p.replication(ctx)
 	if err != nil {
 		return nil, c, err
 	}
@@ -305,11 +305,11 @@ func (p *Pipeline) connectWith(ctx context.Context, c replication.Config) (datab
 }
 
 // replication is the configuration with the current connection string.
-func (p *Pipeline) replication() (replication.Config, error) {
+func (p *Pipeline) replication(ctx context.Context) (replication.Config, error) {
 	c := p.config.Replication
 	var err error
-	if c.DSN, err = p.config.DSN(); err != nil {
-		return c, failure.Misconfigure(fmt.Errorf("postgres.dsn: %w", err))
+	if c.DSN, err = p.config.DSN(ctx); err != nil {
+		return c, fmt.Errorf("postgres.dsn: %w", err)
 	}
 	return c, nil
 }

@@ -25,7 +25,7 @@ type Rehearsal struct {
 func (p *Pipeline) Rehearse(
 	ctx context.Context, server replication.Server, slot replication.Slot, table replication.Table,
 ) (Rehearsal, error) {
-	config, err := p.replication()
+	config, err := p.replication(ctx)
 	if err != nil {
 		return Rehearsal{}, err
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -133,7 +134,7 @@ func TestMisconfigured(t *testing.T) {
 	t.Parallel()
 	wrong := failure.Misconfigure(errors.New("no password"))
 	perform(t, func(s *stage) {
-		s.config.DSN = func() (string, error) { return "", errors.New("file is empty") }
+		s.config.DSN = func(context.Context) (string, error) { return "", failure.Misconfigure(errors.New("file is empty")) }
 		s.start()
 		after, err := s.exit()
 		assert.Equal(s, failure.Misconfigured, failure.ClassOf(err))

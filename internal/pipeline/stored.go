@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/outboxstream/streamer/checkpoint"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
@@ -53,15 +52,15 @@ func (s storedTopic) Close() error {
 	return nil
 }
 
-func openReadOnly(_ context.Context, c CheckpointConfig) (checkpoint.Reader, error) {
+func openReadOnly(ctx context.Context, c CheckpointConfig) (checkpoint.Reader, error) {
 	if c.Store == "file" {
 		return checkpoint.FileReader(c.Path), nil
 	}
-	dsn, err := c.reveal()
+	dsn, err := c.reveal(ctx)
 	if err != nil {
 		return nil, err
 	}
-	store, err := checkpoint.ReadPostgres(dsn, c.Table)
+	store, err := checkpoint.ReadPostgres(dsn, c.Login, c.Table)
 	if err != nil {
 		return nil, err
 	}
@@ -70,18 +69,18 @@ func openReadOnly(_ context.Context, c CheckpointConfig) (checkpoint.Reader, err
 
 // OpenTable opens the checkpoint table and creates it if it is missing.
 func OpenTable(ctx context.Context, c CheckpointConfig) (*checkpoint.PostgresStore, error) {
-	dsn, err := c.reveal()
+	dsn, err := c.reveal(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return checkpoint.OpenPostgres(ctx, dsn, c.Table)
+	return checkpoint.OpenPostgres(ctx, dsn, c.Login, c.Table)
 }
 
 // reveal returns the connection string of the table's database.
-func (c CheckpointConfig) reveal() (string, error) {
-	dsn, err := c.DSN()
+func (c CheckpointConfig) reveal(ctx context.Context) (string, error) {
+	dsn, err := c.DSN(ctx)
 	if err != nil {
-		return "", failure.Misconfigure(fmt.Errorf("checkpoint.postgres.dsn: %w", err))
+		return "", fmt.Errorf("checkpoint.postgres.dsn: %w", err)
 	}
 	return dsn, nil
 }

@@ -25,7 +25,7 @@ import (
 func (p *Pipeline) ReplayTable(
 	ctx context.Context, q replication.OutboxQuery, published func(context.Context, replication.LSN) error,
 ) error {
-	source, err := p.replication()
+	source, err := p.replication(ctx)
 	if err != nil {
 		return err
 	}

@@ -143,7 +143,7 @@ func (w *world) config(p *process) Config {
 		rules.Poison, rules.DeadLetterTopic = router.PolicyDeadLetter, "dead"
 	}
 	return Config{
-		DSN: func() (string, error) { return "", nil },
+		DSN: func(context.Context) (string, error) { return "", nil },
 		Replication: replication.Config{
 			Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns,
 			ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second,

@@ -31,7 +31,7 @@ import (
 type Config struct {
 	Endpoint string // base URL of the collector, such as http://127.0.0.1:4318
 	// Headers returns key=value pairs, separated by commas; it may return secrets.
-	Headers  func() (string, error)
+	Headers  func(context.Context) (string, error)
 	Traces   bool
 	Metrics  bool
 	Interval time.Duration // between two exports of metrics
@@ -52,9 +52,9 @@ type Telemetry struct {
 // Start does not connect yet: an unreachable collector is no reason not to
 // stream.
 func Start(ctx context.Context, c Config) (*Telemetry, error) {
-	headers, err := parseHeaders(c.Headers)
+	headers, err := parseHeaders(ctx, c.Headers)
 	if err != nil {
-		return nil, failure.Misconfigure(fmt.Errorf("otlp.headers: %w", err))
+		return nil, fmt.Errorf("otlp.headers: %w", err)
 	}
 	about, err := resource.New(ctx, resource.WithFromEnv(), resource.WithAttributes(
 		attribute.String("service.name", c.Service), attribute.String("service.version", c.Version), attribute.String("streamer.slot", c.Slot)))
@@ -77,8 +77,8 @@ func Start(ctx context.Context, c Config) (*Telemetry, error) {
 	return t, nil
 }
 
-func parseHeaders(reveal func() (string, error)) (map[string]string, error) {
-	text, err := reveal()
+func parseHeaders(ctx context.Context, reveal func(context.Context) (string, error)) (map[string]string, error) {
+	text, err := reveal(ctx)
 	if err != nil || text == "" {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func parseHeaders(reveal func() (string, error)) (map[string]string, error) {
 	for pair := range strings.SplitSeq(text, ",") {
 		key, value, ok := strings.Cut(pair, "=")
 		if key = strings.TrimSpace(key); !ok || key == "" {
-			return nil, errors.New("not comma-separated key=value pairs") // it may hold a secret
+			return nil, failure.Misconfigure(errors.New("not comma-separated key=value pairs")) // it may hold a secret
 		}
 		headers[key] = strings.TrimSpace(value)
 	}

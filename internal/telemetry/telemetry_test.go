@@ -69,7 +69,7 @@ func newCollector(t *testing.T) *collector {
 
 func config(endpoint string) Config {
 	return Config{
-		Endpoint: endpoint, Headers: func() (string, error) { return "x-key = canary", nil },
+		Endpoint: endpoint, Headers: func(context.Context) (string, error) { return "x-key = canary", nil },
 		Interval: time.Hour, Gatherer: prometheus.NewRegistry(), Service: "streamer", Version: "test", Slot: "s",
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -161,7 +161,7 @@ func TestCollectorIsAway(t *testing.T) {
 func TestWrongHeaders(t *testing.T) {
 	t.Parallel()
 	c := config("http://127.0.0.1:1")
-	c.Headers = func() (string, error) { return "canary", nil }
+	c.Headers = func(context.Context) (string, error) { return "canary", nil }
 	_, err := Start(t.Context(), c)
 	require.ErrorContains(t, err, "otlp.headers: not comma-separated key=value pairs")
 	assert.NotContains(t, err.Error(), "canary")

@@ -71,7 +71,7 @@ type Client struct {
 func Connect(c ClientConfig) (*Client, error) {
 	config, err := saramaConfig(c)
 	if err != nil {
-		return nil, failure.Misconfigure(err)
+		return nil, err
 	}
 	client, err := sarama.NewClient(c.Brokers, config)
 	if err != nil {
@@ -90,17 +90,17 @@ func Connect(c ClientConfig) (*Client, error) {
 // explainConnecting explains why no broker could be used. Where sarama's error
 // does not say, the brokers are asked.
 func explainConnecting(c ClientConfig, config *sarama.Config, err error) error {
-	explained := explainClient(c, err)
+	explained := explainClient(c, config, err)
 	if failure.ClassOf(explained) != failure.Transient {
 		return explained
 	}
 	if cause := diagnose(c, config); cause != nil {
-		return explainClient(c, cause)
+		return explainClient(c, config, cause)
 	}
 	return explained
 }
 
-func explainClient(c ClientConfig, err error) error {
+func explainClient(c ClientConfig, config *sarama.Config, err error) error {
 	described := fmt.Errorf("connect to Kafka at %v: %w", c.Brokers, err)
 	var invalid sarama.ConfigurationError
 	switch {
@@ -108,7 +108,7 @@ func explainClient(c ClientConfig, err error) error {
 		return failure.Misconfigure(described)
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism),
 		errors.Is(err, sarama.ErrIllegalSASLState):
-		return failure.Misconfigure(failure.Advise(described, "check kafka.sasl"))
+		return failure.Misconfigure(failure.Advise(explainToken(config, described), "%s", cmp.Or(c.SASL.Advice, "check kafka.sasl")))
 	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
 		return failure.Refuse(failure.Advise(described, "use Kafka 2.4 or later, or a compatible broker with idempotent producers"))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
@@ -134,10 +134,10 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 	if c.Version != "" {
 		version, err := sarama.ParseKafkaVersion(c.Version)
 		if err != nil {
-			return nil, fmt.Errorf("kafka.version: %q is not a version such as 3.6.0", c.Version)
+			return nil, failure.Misconfigure(fmt.Errorf("kafka.version: %q is not a version such as 3.6.0", c.Version))
 		}
 		if !version.IsAtLeast(sarama.V2_4_0_0) {
-			return nil, fmt.Errorf("kafka.version: %s is older than 2.4.0, the oldest that can be used", c.Version)
+			return nil, failure.Misconfigure(fmt.Errorf("kafka.version: %s is older than 2.4.0, the oldest that can be used", c.Version))
 		}
 		config.Version = version
 	}
@@ -153,7 +153,7 @@ func saramaConfig(c ClientConfig) (*sarama.Config, error) {
 	config.Metadata.AllowAutoTopicCreation = false
 	config.Admin.Timeout = c.RequestTimeout
 	if err := c.TLS.apply(config); err != nil {
-		return nil, err
+		return nil, failure.Misconfigure(err)
 	}
 	return config, c.SASL.apply(config)
 }
@@ -178,7 +178,7 @@ func (c *Client) Refresh(topic string) error {
 	if errors.Is(err, sarama.ErrLeaderNotAvailable) {
 		return nil
 	}
-	return err
+	return explainToken(c.client.Config(), err)
 }
 
 // HasTopic reports whether a broker knows a topic. That is enough where a
@@ -231,7 +231,7 @@ func (c *Client) InitProducerID(ctx context.Context) (id int64, epoch int16, err
 	case ctx.Err() != nil:
 		return 0, 0, context.Cause(ctx)
 	default:
-		return 0, 0, explainClient(c.config, err)
+		return 0, 0, explainClient(c.config, c.client.Config(), err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"encoding/pem"
 	"net/http/httptest"
 	"os"
@@ -67,10 +68,10 @@ func TestConnectRefusesItsConfiguration(t *testing.T) {
 		"CA file":     {func(c *ClientConfig) { c.TLS = TLSConfig{Enabled: true, CAFile: missing} }, "kafka.tls.ca_file"},
 		"certificate": {func(c *ClientConfig) { c.TLS = TLSConfig{Enabled: true, CertFile: missing, KeyFile: missing} }, "kafka.tls.cert_file"},
 		"password": {func(c *ClientConfig) {
-			c.SASL = SASLConfig{Mechanism: "PLAIN", Username: "u", Password: func() (string, error) { return "", os.ErrNotExist }}
+			c.SASL = SASLConfig{Mechanism: "PLAIN", Username: "u", Password: func(context.Context) (string, error) { return "", failure.Misconfigure(os.ErrNotExist) }}
 		}, "kafka.sasl.password"},
 		"mechanism": {func(c *ClientConfig) {
-			c.SASL = SASLConfig{Mechanism: "NONE", Username: "u", Password: func() (string, error) { return "p", nil }}
+			c.SASL = SASLConfig{Mechanism: "NONE", Username: "u", Password: func(context.Context) (string, error) { return "p", nil }}
 		}, "SASL"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -112,7 +113,7 @@ func TestCertificateAuthoritiesAreReadAgain(t *testing.T) {
 
 func withPassword(brokers []string, mechanism, password string) ClientConfig {
 	c := clientConfig(brokers)
-	c.SASL = SASLConfig{Mechanism: mechanism, Username: "streamer", Password: func() (string, error) { return password, nil }}
+	c.SASL = SASLConfig{Mechanism: mechanism, Username: "streamer", Password: func(context.Context) (string, error) { return password, nil }}
 	return c
 }
 

@@ -1,46 +1,158 @@
 package kafka
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
-// unsecured returns a token that a broker without further settings accepts.
-func unsecured(t *testing.T, subject string, lasts time.Duration) string {
+// unsecured returns a token that a broker without further settings accepts if it
+// has the scope "kafka".
+func unsecured(t *testing.T, issued time.Time, lasts time.Duration, scope string) string {
 	t.Helper()
 	part := func(content any) string {
 		text, err := json.Marshal(content)
 		require.NoError(t, err)
 		return base64.RawURLEncoding.EncodeToString(text)
 	}
+	return part(map[string]string{"alg": "none"}) + "." + part(map[string]any{
+		"sub": "streamer", "scope": scope, "iat": issued.UnixMilli() / 1000, "exp": float64(issued.Add(lasts).UnixMilli()) / 1000,
+	}) + "."
+}
+
+// bearers starts a real broker that validates tokens: their time and their
+// scope.
+func bearers(t *testing.T) *kafkatest.Cluster {
+	t.Helper()
+	const listener = "listener.name.client.oauthbearer."
+	return kafkatest.New(t, kafkatest.Options{
+		Users: map[string]string{"other": "password"},
+		Settings: map[string]string{
+			"sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER",
+			listener + "sasl.jaas.config": "org.apache.kafka.common.security.oauthbearer." +
+				`OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker" unsecuredValidatorRequiredScope="kafka";`,
+			listener + "connections.max.reauth.ms": "3600000",
+		},
+	})
+}
+
+// tokenSource is a sidecar that keeps a file up to date.
+type tokenSource struct {
+	asked atomic.Int32
+	token atomic.Value
+}
+
+func (s *tokenSource) config(cluster *kafkatest.Cluster) ClientConfig {
+	c := clientConfig(cluster.Brokers())
+	c.SASL = SASLConfig{Mechanism: "OAUTHBEARER", Token: func(context.Context) (string, error) {
+		s.asked.Add(1)
+		return s.token.Load().(string), nil
+	}}
+	return c
+}
+
+// A real broker accepts, denies and expires tokens that come from elsewhere.
+func TestBearerToken(t *testing.T) {
+	t.Parallel()
+	cluster := bearers(t)
 	now := time.Now()
-	return part(map[string]string{"alg": "none"}) + "." +
-		part(map[string]any{"sub": subject, "iat": now.Unix(), "exp": now.Add(lasts).Unix()}) + "."
+	for name, test := range map[string]struct {
+		token string
+		says  []string
+	}{
+		"accepted":           {unsecured(t, now, time.Hour, "kafka"), nil},
+		"newline at the end": {unsecured(t, now, time.Hour, "kafka") + "\n", nil},
+		"expired":            {unsecured(t, now.Add(-time.Hour), 57*time.Minute, "kafka"), []string{"the token expired 3m", "NTP"}},
+		"from the future":    {unsecured(t, now.Add(7*time.Minute+30*time.Second), time.Hour, "kafka"), []string{"valid in 7m", "clock", "NTP"}},
+		"denied":             {unsecured(t, now, time.Hour, "other"), []string{"check kafka.sasl"}},
+		"no token":           {"", []string{"token for OAUTHBEARER: empty"}},
+		"two lines":          {"canary\nauth=Bearer canary", []string{"characters that no token has"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var source tokenSource
+			source.token.Store(test.token)
+			err := reach(t, source.config(cluster))
+			if test.says == nil {
+				require.NoError(t, err)
+				return
+			}
+			require.Error(t, err)
+			for _, words := range test.says {
+				assert.Contains(t, failure.Describe(err), words)
+			}
+			assert.NotContains(t, err.Error(), "canary")
+			if test.token != "" {
+				assert.NotContains(t, failure.Describe(err), strings.Split(test.token, ".")[0], "the token is secret")
+			}
+		})
+	}
+}
+
+// The session of a connection is as long as its token. A connection that is used
+// goes on with the next token, and one whose token is not renewed ends.
+func TestBearerTokenIsRenewed(t *testing.T) {
+	t.Parallel()
+	cluster := bearers(t)
+	var source tokenSource
+	const lasts = 3 * time.Second
+	source.token.Store(unsecured(t, time.Now(), lasts, "kafka"))
+	client := connect(t, source.config(cluster))
+	first := source.asked.Load()
+	ask := func() error { _, err := client.client.InitProducerID(); return err }
+	require.NoError(t, ask())
+	connected := source.asked.Load()
+	require.Eventually(t, func() bool {
+		source.token.Store(unsecured(t, time.Now(), lasts, "kafka"))
+		return assert.NoError(t, ask()) && source.asked.Load() >= connected+3
+	}, time.Minute, 50*time.Millisecond, "authenticates again before the session ends")
+	assert.LessOrEqual(t, connected-first, int32(1), "one connection for requests, one for the first broker")
+	require.Eventually(t, func() bool { return ask() != nil }, time.Minute, 50*time.Millisecond, "the last token is not renewed")
+	assert.ErrorContains(t, reach(t, source.config(cluster)), "the token expired")
+}
+
+// A token is replaced before the session that it began is renewed.
+func TestTokenIsFetchedBeforeItExpires(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		fetched := 0
+		c := credentials{fetch: func(context.Context) (*oauth2.Token, error) {
+			fetched++
+			return &oauth2.Token{AccessToken: strconv.Itoa(fetched), Expiry: time.Now().Add(time.Hour)}, nil
+		}}
+		for after, want := range []string{0: "1", 47: "1", 48: "2", 95: "2", 96: "3"} {
+			if want == "" {
+				<-time.After(time.Minute)
+				continue
+			}
+			token, err := c.token(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, want, token, "after %d minutes", after)
+			<-time.After(time.Minute)
+		}
+	})
 }
 
 // A real broker and an identity provider that knows one client.
 func TestConnectOAuthBearer(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.New(t, kafkatest.Options{
-		Users: map[string]string{"other": "password"},
-		Settings: map[string]string{
-			"sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER",
-			"listener.name.client.oauthbearer.sasl.jaas.config": "org.apache.kafka.common.security.oauthbearer." +
-				"OAuthBearerLoginModule required;",
-			"listener.name.client.oauthbearer.connections.max.reauth.ms": "3600000",
-		},
-	})
+	cluster := bearers(t)
 	var asked atomic.Int32
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
@@ -50,14 +162,14 @@ func TestConnectOAuthBearer(t *testing.T) {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		fmt.Fprintf(w, `{"access_token": %q, "token_type": "bearer", "expires_in": 3600}`, unsecured(t, "streamer", time.Hour))
+		fmt.Fprintf(w, `{"access_token": %q, "token_type": "bearer", "expires_in": 3600}`, unsecured(t, time.Now(), time.Hour, "kafka"))
 	}))
 	t.Cleanup(provider.Close)
 	config := func(secret string) ClientConfig {
 		c := clientConfig(cluster.Brokers())
 		c.SASL = SASLConfig{
 			Mechanism: "OAUTHBEARER", TokenURL: provider.URL, ClientID: "streamer", Scopes: []string{"kafka"},
-			ClientSecret: func() (string, error) { return secret, nil },
+			ClientSecret: func(context.Context) (string, error) { return secret, nil },
 			Extensions:   map[string]string{"logicalCluster": "lkc-1", "identityPoolId": "pool-2"},
 		}
 		return c

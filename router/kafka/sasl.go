@@ -3,26 +3,26 @@ package kafka
 import (
 	"context"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/xdg-go/scram"
-	"golang.org/x/oauth2"
-	"golang.org/x/oauth2/clientcredentials"
 )
 
 // SASLConfig is how to authenticate. Secrets are functions because they are
 // read again for each connection: a rotated secret is used without a restart.
 type SASLConfig struct {
-	Mechanism    string // empty, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
-	Username     string
-	Password     func() (string, error)
+	Mechanism string // empty, PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER
+	Username  string
+	Password  func(context.Context) (string, error)
+	// Token returns a bearer token for OAUTHBEARER. It is asked for one at every
+	// connection and every re-authentication. Without it, TokenURL is.
+	Token        func(context.Context) (string, error)
+	Advice       string // if a broker refuses; empty: to check the configuration
 	TokenURL     string
 	ClientID     string
-	ClientSecret func() (string, error)
+	ClientSecret func(context.Context) (string, error)
 	Scopes       []string
-	Extensions   map[string]string // sent with the token of OAUTHBEARER
+	Extensions   map[string]string // of OAUTHBEARER, sent with each token
 }
 
 func (s SASLConfig) apply(config *sarama.Config) error {
@@ -33,10 +33,10 @@ func (s SASLConfig) apply(config *sarama.Config) error {
 	config.Net.SASL.Mechanism = sarama.SASLMechanism(s.Mechanism)
 	config.Net.SASL.Version = sarama.SASLHandshakeV1
 	if s.Mechanism == sarama.SASLTypeOAuth {
-		config.Net.SASL.TokenProvider = &tokenProvider{config: s}
+		config.Net.SASL.TokenProvider = s.tokens()
 		return nil
 	}
-	password, err := s.Password()
+	password, err := s.Password(context.Background())
 	if err != nil {
 		return fmt.Errorf("kafka.sasl.password: %w", err)
 	}
@@ -54,13 +54,13 @@ func (s SASLConfig) apply(config *sarama.Config) error {
 // scramClient lets sarama speak SCRAM.
 type scramClient struct {
 	hash         scram.HashGeneratorFcn
-	password     func() (string, error)
+	password     func(context.Context) (string, error)
 	conversation *scram.ClientConversation
 }
 
 // Begin starts an exchange with the current password.
 func (c *scramClient) Begin(user, _, authorization string) error {
-	password, err := c.password()
+	password, err := c.password(context.Background())
 	if err != nil {
 		return fmt.Errorf("kafka.sasl.password: %w", err)
 	}
@@ -74,35 +74,3 @@ func (c *scramClient) Begin(user, _, authorization string) error {
 
 func (c *scramClient) Step(challenge string) (string, error) { return c.conversation.Step(challenge) }
 func (c *scramClient) Done() bool                            { return c.conversation.Done() }
-
-// tokenProvider fetches tokens with OAuth 2.0 client credentials and keeps each
-// until shortly before it expires.
-type tokenProvider struct {
-	config SASLConfig
-
-	mu   sync.Mutex // each broker connection asks separately
-	last *oauth2.Token
-}
-
-const tokenTimeout = 10 * time.Second
-
-// Token returns a token that is still valid.
-func (t *tokenProvider) Token() (*sarama.AccessToken, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.last.Valid() {
-		secret, err := t.config.ClientSecret()
-		if err != nil {
-			return nil, fmt.Errorf("kafka.sasl.client_secret: %w", err)
-		}
-		ctx, cancel := context.WithTimeout(context.Background(), tokenTimeout)
-		defer cancel()
-		source := clientcredentials.Config{
-			ClientID: t.config.ClientID, ClientSecret: secret, TokenURL: t.config.TokenURL, Scopes: t.config.Scopes,
-		}
-		if t.last, err = source.Token(ctx); err != nil {
-			return nil, fmt.Errorf("token from kafka.sasl.token_url: %w", err)
-		}
-	}
-	return &sarama.AccessToken{Token: t.last.AccessToken, Extensions: t.config.Extensions}, nil
-}

@@ -144,6 +144,7 @@ func (d *doctor) findings(found []replication.Finding, what, meaning string) {
 
 func (d *doctor) run(ctx context.Context) {
 	d.say(Fine, "configuration", "valid", "")
+	d.identity(ctx)
 	d.postgres(ctx)
 	d.kafka(ctx)
 	d.checkpoint(ctx)

@@ -24,6 +24,7 @@ func (d *doctor) postgres(ctx context.Context) {
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if !d.outcome(err, "replication connection", "the user has REPLICATION and pg_hba.conf lets it in") {
+		d.tokensForReplication(ctx, control)
 		return
 	}
 	d.server, d.database = &server, server.Database

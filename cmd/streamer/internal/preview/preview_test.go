@@ -151,7 +151,7 @@ func TestPreviewRefuses(t *testing.T) {
 func TestPreviewOfASlotInUse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	dsn, err := r.config().Postgres.DSN.Reveal()
+	dsn, err := r.config().Postgres.DSN.Reveal(t.Context())
 	require.NoError(t, err)
 	separator := "?"
 	if strings.Contains(dsn, "?") {

@@ -81,10 +81,7 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	if err := writePublications(&b, cfg); err != nil {
 		return err
 	}
-	statement("-- As a superuser. The role needs no privileges on tables, "+
-		"but REPLICATION lets it read\n-- the changes of all tables: guard its password, "+
-		"and let pg_hba.conf admit it from one\n-- host to this database only. Set a password with \\password in psql.",
-		"CREATE ROLE "+replication.QuoteIdentifier(Role)+" LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE")
+	statement(roleSQL(cfg))
 	if cfg.Checkpoint.Store == config.StorePostgres {
 		table := cfg.Checkpoint.Postgres.Table
 		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- privileges that the role needs.",
@@ -100,6 +97,21 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	writeTopics(&b, cfg, slices.Compact(topics), prefixes)
 	_, err = std.Out.Write([]byte(b.String()))
 	return err
+}
+
+// roleSQL returns the statements that create the role, and what to know about it.
+func roleSQL(cfg config.Config) (comment, sql string) {
+	role := replication.QuoteIdentifier(Role)
+	if cfg.Postgres.Auth == config.AuthAWS {
+		return "-- As the master user. The role needs no privileges on tables, but rds_replication lets it\n" +
+				"-- read the changes of all tables. rds_iam takes tokens of AWS identities that may\n" +
+				"-- rds-db:connect, and no password; for replication, rds.iam_auth_for_replication must be 1.",
+			"CREATE ROLE " + role + " LOGIN;\nGRANT rds_replication, rds_iam TO " + role
+	}
+	return "-- As a superuser. The role needs no privileges on tables, " +
+			"but REPLICATION lets it read\n-- the changes of all tables: guard its password, " +
+			"and let pg_hba.conf admit it from one\n-- host to this database only. Set a password with \\password in psql.",
+		"CREATE ROLE " + role + " LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE"
 }
 
 // grantCleanupSQL lets the role find and delete rows. Only the schema public is
@@ -197,6 +209,10 @@ func writeTopics(b *strings.Builder, cfg config.Config, topics, prefixes []strin
 // writeGrants writes the least rights that the streamer's principal needs where
 // brokers check permissions. The principal in the output is a placeholder.
 func writeGrants(b *strings.Builder, cfg config.Config, topics, prefixes []string) {
+	if cfg.Kafka.SASL.Mechanism == config.MechanismAWS {
+		b.WriteString("\n# Policies of the AWS identity authorise, not ACLs: see docs/how-to/managed-kafka.md#amazon-msk.\n")
+		return
+	}
 	grant := func(resource, operations string) {
 		fmt.Fprintf(b, "kafka-acls.sh --bootstrap-server %s --add --allow-principal User:%s %s %s\n",
 			quoteShell(strings.Join(cfg.Kafka.Brokers, ",")), Role, operations, resource)

@@ -34,6 +34,9 @@ func TestPrint(t *testing.T) {
 			"STREAMER_SHARD_COUNT=3", "STREAMER_SHARD_INDEX=1", "STREAMER_CHECKPOINT_STORE=file", "STREAMER_KAFKA_TOPIC=events",
 			"STREAMER_OUTBOX_COLUMNS_ID=aggregateid",
 		},
+		"aws": {
+			"STREAMER_POSTGRES_AUTH=aws-rds-iam", "STREAMER_KAFKA_SASL_MECHANISM=AWS_MSK_IAM", "STREAMER_KAFKA_TLS_ENABLED=true",
+		},
 		"any-topic": {
 			"STREAMER_KAFKA_TOPIC={aggregate_type}", "STREAMER_CHECKPOINT_STORE=file",
 			"STREAMER_ROUTES=[{aggregate_type: order, topic: 'of-{database}'}, {aggregate_type: user, topic: more}]",

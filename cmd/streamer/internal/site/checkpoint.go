@@ -43,7 +43,7 @@ func OpenCheckpointTable(ctx context.Context, cfg config.Config) (*checkpoint.Po
 // CheckpointTableExists reports whether the database of the checkpoint store
 // has the table.
 func CheckpointTableExists(ctx context.Context, cfg config.Config) (bool, error) {
-	control, _, err := connectDatabase(ctx, cfg, cfg.CheckpointDSN(), "checkpoint.postgres.dsn")
+	control, _, err := connectDatabase(ctx, cfg, cfg.CheckpointDSN(), cfg.CheckpointAuth(), "checkpoint.postgres.dsn")
 	if err != nil {
 		return false, err
 	}

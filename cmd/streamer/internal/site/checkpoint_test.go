@@ -69,7 +69,7 @@ func TestCheckpointThatCannotBeAskedFor(t *testing.T) {
 func TestCheckpointTable(t *testing.T) {
 	t.Parallel()
 	elsewhere, _ := withDatabase(t)
-	dsn, err := elsewhere.Postgres.DSN.Reveal()
+	dsn, err := elsewhere.Postgres.DSN.Reveal(t.Context())
 	require.NoError(t, err)
 	cfg, conn := withDatabase(t, "checkpoint.store=postgres", "checkpoint.postgres.dsn="+dsn, "checkpoint.postgres.table=public.positions")
 	saved := checkpoint.Record{

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/internal/config"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -18,16 +17,18 @@ const AskTimeout = 15 * time.Second
 // ConnectPostgres opens the SQL connection for commands that query the server.
 // It also returns the configuration of that connection.
 func ConnectPostgres(ctx context.Context, cfg config.Config) (*replication.Control, replication.Config, error) {
-	return connectDatabase(ctx, cfg, cfg.Postgres.DSN, "postgres.dsn")
+	return connectDatabase(ctx, cfg, cfg.Postgres.DSN, cfg.Postgres.Auth, "postgres.dsn")
 }
 
-func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key string) (*replication.Control, replication.Config, error) {
+func connectDatabase(
+	ctx context.Context, cfg config.Config, dsn config.DSN, auth, key string,
+) (*replication.Control, replication.Config, error) {
 	c := ReplicationConfig(cfg)
-	text, err := dsn.Reveal()
+	text, err := dsn.Reveal(ctx)
 	if err != nil {
-		return nil, c, failure.Misconfigure(fmt.Errorf("%s: %w", key, err))
+		return nil, c, fmt.Errorf("%s: %w", key, err)
 	}
-	c.DSN = text
+	c.DSN, c.Login = text, login(cfg, auth)
 	ctx, cancel := context.WithTimeout(ctx, 2*cfg.Postgres.ConnectTimeout)
 	defer cancel()
 	control, err := replication.Connect(ctx, c)
@@ -38,7 +39,7 @@ func connectDatabase(ctx context.Context, cfg config.Config, dsn config.DSN, key
 // connection.
 func AsShard(control *replication.Control, cfg config.Config) *replication.Control {
 	c := ReplicationConfig(cfg)
-	c.DSN = control.Config().DSN
+	c.DSN, c.Login = control.Config().DSN, control.Config().Login
 	return control.With(c)
 }
 

@@ -52,7 +52,7 @@ func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
 	return pipeline.CheckpointConfig{
 		Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
 		Topic: c.Checkpoint.Kafka.Topic, ReplicationFactor: c.Checkpoint.Kafka.ReplicationFactor,
-		DSN: c.CheckpointDSN().Reveal, Table: c.Checkpoint.Postgres.Table, Path: c.Checkpoint.File.Path,
+		DSN: c.CheckpointDSN().Reveal, Login: login(c, c.CheckpointAuth()), Table: c.Checkpoint.Postgres.Table, Path: c.Checkpoint.File.Path,
 	}
 }
 
@@ -65,7 +65,7 @@ func ReplicationConfig(c config.Config) replication.Config {
 		Shard:      replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count, Column: c.Outbox.Columns.AggregateID},
 		TimeColumn: c.Outbox.Columns.Time,
 		MaxRow:     int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
-		BulkReads: c.Replication.BulkReads,
+		BulkReads: c.Replication.BulkReads, Login: login(c, c.Postgres.Auth),
 	}
 }
 
@@ -130,14 +130,14 @@ func Rules(c config.Config) router.Rules {
 // ClientConfig returns the configuration of a Kafka client.
 func ClientConfig(c config.Config) kafka.ClientConfig {
 	k := c.Kafka
-	return kafka.ClientConfig{
+	client := kafka.ClientConfig{
 		Brokers: k.Brokers, ClientID: k.ClientID, Version: k.Version, RequestTimeout: k.RequestTimeout,
 		TLS: kafka.TLSConfig{
 			Enabled: k.TLS.Enabled, CAFile: k.TLS.CAFile, CertFile: k.TLS.CertFile, KeyFile: k.TLS.KeyFile,
 			ServerName: k.TLS.ServerName, InsecureSkipVerify: k.TLS.InsecureSkipVerify,
 		},
 		SASL: kafka.SASLConfig{
-			Mechanism: k.SASL.Mechanism, Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
+			Username: k.SASL.Username, Password: k.SASL.Password.Reveal,
 			TokenURL: k.SASL.TokenURL, ClientID: k.SASL.ClientID, ClientSecret: k.SASL.ClientSecret.Reveal, Scopes: k.SASL.Scopes,
 			Extensions: k.SASL.Extensions,
 		},
@@ -147,4 +147,9 @@ func ClientConfig(c config.Config) kafka.ClientConfig {
 		},
 		TopicSettings: map[string]map[string]string{c.Poison.Topic: DeadLetterSettings(c)},
 	}
+	client.SASL.Mechanism, client.SASL.Token = bearer(c)
+	if k.SASL.Mechanism == config.MechanismAWS {
+		client.SASL.Advice = "allow the AWS identity kafka-cluster:Connect on the cluster; `streamer doctor` shows the identity and the clock"
+	}
+	return client
 }

@@ -1,8 +1,11 @@
 package site
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
@@ -71,13 +75,13 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	t.Parallel()
 	got := whole(t)
 	for name, c := range map[string]struct {
-		reveal func() (string, error)
+		reveal func(context.Context) (string, error)
 		want   string
 	}{
 		"postgres.dsn": {got.DSN, "postgres://main"}, "checkpoint.postgres.dsn": {got.Checkpoint.DSN, "postgres://other"},
 		"kafka.sasl.password": {got.Client.SASL.Password, "password"},
 	} {
-		text, err := c.reveal()
+		text, err := c.reveal(t.Context())
 		require.NoError(t, err, name)
 		assert.Equal(t, c.want, text, name)
 	}
@@ -100,6 +104,19 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		TransactionalIDPrefix: "prefix-", StatusInterval: 2 * time.Second, BlockedTimeout: 4 * time.Second,
 		DrainTimeout: 25 * time.Second, RetryInitial: 26 * time.Second, RetryMax: 27 * time.Second,
 	}, got)
+}
+
+func TestTokenReachesItsField(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	c := ClientConfig(configured(t, "kafka.sasl.mechanism=OAUTHBEARER", "kafka.sasl.allow_plaintext=true", "kafka.sasl.token=file:"+file))
+	_, err := c.SASL.Token(t.Context())
+	require.ErrorContains(t, err, "kafka.sasl.token")
+	assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
+	require.NoError(t, os.WriteFile(file, []byte("token\n"), 0o600))
+	token, err := c.SASL.Token(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, "token", token)
 }
 
 func wantReplication() replication.Config {
@@ -167,7 +184,8 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	t.Parallel()
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
-		"Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage", "Replay", "Replication.DSN",
+		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
+		"Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
 		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Unsequenced", "Until",
 	}, empty)
 }
