@@ -16,6 +16,9 @@ import (
 // findBinaries returns the folder of initdb and postgres.
 func findBinaries(ctx context.Context, options Options) (string, error) {
 	version := options.Version
+	if options.Complete {
+		return completeBinaries(ctx, version, options.Progress)
+	}
 	if version == "" {
 		if bin := os.Getenv("STREAMER_TEST_PG_BIN"); bin != "" {
 			if !isBin(bin) {

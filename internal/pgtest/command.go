@@ -22,6 +22,10 @@ func (s *Server) command(ctx context.Context, program string, args ...string) *e
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(variable string) bool {
 		return strings.HasPrefix(variable, "PG")
 	})
+	if s.options.Complete {
+		// The libraries of a Python package are where its own loader looks for them.
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+filepath.Join(filepath.Dir(s.bin), "lib"))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.owner.credential()}
 	return cmd
 }

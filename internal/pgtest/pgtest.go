@@ -50,6 +50,9 @@ type Options struct {
 	// exact one ("17.5.0"). Empty: the environment variable
 	// STREAMER_TEST_PG_VERSION, else the installed version, else [DefaultVersion].
 	Version string
+	// Complete asks for a whole installation of the major version Version, with
+	// pg_upgrade: the system's or a downloaded one.
+	Complete bool
 	// Settings override the settings of postgresql.conf.
 	Settings map[string]string
 	// Auth is the authentication method of all connections: "trust" (if empty)
@@ -149,6 +152,9 @@ func (s *Server) initdb(ctx context.Context) error {
 	args := []string{
 		"--pgdata", s.DataDir(), "--username", superuser, "--auth", auth, "--no-sync",
 		"--encoding", encoding, "--locale", locale, "--lc-messages", "C",
+	}
+	if major, _, _ := strings.Cut(s.options.Version, "."); s.options.Complete && major >= "18" {
+		args = append(args, "--no-data-checksums") // as older versions, so that pg_upgrade accepts them
 	}
 	if s.options.Password != "" {
 		file := filepath.Join(s.folder.Path, "password")
@@ -373,8 +379,12 @@ func (s *Server) SocketDir() string {
 
 // Log returns the output of initdb and the server so far, across restarts;
 // nothing after Close.
-func (s *Server) Log() string {
-	text, err := os.ReadFile(s.logFile())
+func (s *Server) Log() string { return readText(s.logFile()) }
+
+// readText returns the content of a file, or the error in its place; nothing if
+// there is no such file.
+func readText(file string) string {
+	text, err := os.ReadFile(file)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err.Error()
 	}
