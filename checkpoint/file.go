@@ -197,7 +197,7 @@ func (s *FileStore) ours(id Identity) error {
 		return err
 	}
 	if found, err := parse(stored, s.where()); err == nil && found.Key() != id.Key() {
-		return foreign(found.Identity, id, s.where())
+		return foreign(found, id, s.where())
 	}
 	return nil
 }

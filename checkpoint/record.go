@@ -72,6 +72,10 @@ type Record struct {
 	LSN LSN `json:"-"`
 	// History is raised when an operator accepts another cluster or timeline.
 	History int `json:"history"`
+	// Former are the identities of the streams that published the same outbox
+	// before: from another cluster, as before a major upgrade of PostgreSQL, or
+	// under another name of the database.
+	Former []string `json:"former_streams,omitempty"`
 	// Routing is a fingerprint of everything that decides about topic and
 	// partition.
 	Routing string `json:"routing,omitempty"`
@@ -190,6 +194,16 @@ var (
 	ErrFuture = errors.New("stored checkpoint was written by a newer version of streamer")
 )
 
+// ForeignError is a refusal that wraps ErrForeign and says what is stored
+// instead.
+type ForeignError struct {
+	Found Record
+	err   error
+}
+
+func (e *ForeignError) Error() string { return e.err.Error() }
+func (e *ForeignError) Unwrap() error { return e.err }
+
 // envelope is the stored form: the record's JSON and its checksum.
 type envelope struct {
 	Record   json.RawMessage `json:"checkpoint"`
@@ -226,7 +240,7 @@ func Decode(stored []byte, id Identity, where string) (Record, error) {
 		return Record{}, err
 	}
 	if r.Identity != id {
-		return Record{}, foreign(r.Identity, id, where)
+		return Record{}, foreign(r, id, where)
 	}
 	return r, nil
 }
@@ -270,14 +284,14 @@ func torn(where, detail string) error {
 	return refuse(ErrTorn, where, detail, "restore it from a backup, or decide on a position with `streamer checkpoint set`")
 }
 
-func foreign(found, ours Identity, where string) error {
-	return refuse(
+func foreign(found Record, ours Identity, where string) error {
+	return &ForeignError{found, refuse(
 		ErrForeign, where,
 		fmt.Sprintf(
 			"it is for system %s, database %q, slot %q; this is system %s, database %q, slot %q",
 			found.SystemID, found.Database, found.Slot, ours.SystemID, ours.Database, ours.Slot,
 		),
 		"give streamers that share a store different slot names, or a file each; "+
-			"if the cluster was replaced on purpose, decide with `streamer checkpoint set`",
-	)
+			"if the cluster was upgraded or replaced on purpose, decide with `streamer checkpoint set` (docs/how-to/upgrade-postgresql.md)",
+	)}
 }

@@ -85,6 +85,7 @@ func (t *tenure) decide(
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
 	after.History, after.AtLeastOnce, after.Past = before.History, h.atLeastOnce, before.Past
 	after.Publication = t.control.membership(t.table.After(before.Publication))
+	after.Former = formerStreams(ctx, h.store, after.Identity, before, err)
 	if err != nil || before.Timeline != after.Timeline || before.Disputed || before.LSN > slot.Flushed {
 		after.History++
 	} else if after.LSN >= before.LSN {
@@ -102,6 +103,25 @@ func (t *tenure) decide(
 		return fmt.Errorf("save checkpoint: %w", err)
 	}
 	return nil
+}
+
+// formerStreams returns the identities under which the outbox was published
+// before the decision, other than those of the same cluster and database: the
+// stored ones, and those of a record that another cluster or another name of the
+// database has left. unusable is why there is no record.
+func formerStreams(
+	ctx context.Context, store checkpoint.Reader, id checkpoint.Identity, before checkpoint.Record, unusable error,
+) []string {
+	left := before
+	if foreign, ok := errors.AsType[*checkpoint.ForeignError](unusable); ok && foreign.Found.Key() == id.Key() {
+		left = foreign.Found
+	} else if renamed, err := checkpoint.Former(ctx, store, id); unusable != nil && err == nil {
+		left = renamed
+	}
+	if left.Identity == id || left.Identity == (checkpoint.Identity{}) {
+		return left.Former
+	}
+	return StreamIDs(left.Identity, left)
 }
 
 // choose resolves a position and makes sure that the slot can start there.

@@ -258,6 +258,16 @@ func StreamID(id checkpoint.Identity, history int) string {
 	return hex.EncodeToString(sum[:8])
 }
 
+// StreamIDs returns all identities under which a slot's events were published:
+// one for each history up to the record's, and those of former streams. Without
+// a checkpoint the record is zero.
+func StreamIDs(id checkpoint.Identity, r checkpoint.Record) (ids []string) {
+	for history := range r.History + 1 {
+		ids = append(ids, StreamID(id, history))
+	}
+	return append(ids, r.Former...)
+}
+
 func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 	c := p.config.Checkpoint
 	if c.Store != "kafka" {

@@ -137,5 +137,5 @@ func identifyStreams(ctx context.Context, cfg config.Config) (server replication
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		return server, nil, err
 	}
-	return server, site.StreamIDs(server, cfg.Postgres.Slot, record.History), nil
+	return server, site.StreamIDs(server, cfg, record), nil
 }

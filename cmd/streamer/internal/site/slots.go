@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -19,15 +20,11 @@ func SlotIfAny(ctx context.Context, control *replication.Control, name string) (
 	return &slot, err
 }
 
-// StreamIDs returns the identities in the header streamer-stream, one for each
-// history up to the stored one.
-func StreamIDs(server replication.Server, slot string, history int) []string {
-	var ids []string
-	id := pipeline.Identity(server, slot)
-	for h := range history + 1 {
-		ids = append(ids, pipeline.StreamID(id, h))
-	}
-	return ids
+// StreamIDs returns all identities in the header streamer-stream under which the
+// configured slot's events were published, as far as its checkpoint knows.
+// Without a checkpoint the record is zero.
+func StreamIDs(server replication.Server, cfg config.Config, r checkpoint.Record) []string {
+	return pipeline.StreamIDs(IdentityOf(server, cfg), r)
 }
 
 // KeptSince returns the earliest known time from which every commit is at or

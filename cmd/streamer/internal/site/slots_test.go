@@ -8,18 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/checkpoint"
-	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
 )
-
-func TestStreamIDsOfEachHistory(t *testing.T) {
-	t.Parallel()
-	server := replication.Server{SystemID: "7300000000000000001", Database: "shop"}
-	id := pipeline.Identity(server, "slot")
-	assert.Equal(t, []string{pipeline.StreamID(id, 0)}, StreamIDs(server, "slot", 0))
-	assert.Equal(t, []string{pipeline.StreamID(id, 0), pipeline.StreamID(id, 1), pipeline.StreamID(id, 2)}, StreamIDs(server, "slot", 2))
-	assert.NotEqual(t, StreamIDs(server, "slot", 0), StreamIDs(server, "other", 0))
-}
 
 func TestKeptSince(t *testing.T) {
 	t.Parallel()

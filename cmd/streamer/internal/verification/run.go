@@ -119,7 +119,7 @@ func (v *verification) addStream(ctx context.Context, cfg config.Config) checkpo
 	if err != nil && !errors.Is(err, checkpoint.ErrNone) {
 		v.note("the stored checkpoint could not be read, so only the slot says what is confirmed: %s", failure.Describe(err))
 	}
-	v.streams = append(v.streams, site.StreamIDs(v.server, cfg.Postgres.Slot, record.History)...)
+	v.streams = append(v.streams, site.StreamIDs(v.server, cfg, record)...)
 	return record.LSN
 }
 
