@@ -32,7 +32,11 @@ func blocksOf(t *testing.T, document string) (all []block) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", document))
 	require.NoError(t, err)
-	for _, m := range fence.FindAllStringSubmatch(string(text), -1) {
+	return blocksIn(string(text))
+}
+
+func blocksIn(text string) (all []block) {
+	for _, m := range fence.FindAllStringSubmatch(text, -1) {
 		body := strings.ReplaceAll("\n"+m[3], "\n"+m[1], "\n")
 		all = append(all, block{m[2], strings.TrimPrefix(body, "\n")})
 	}
