@@ -192,6 +192,10 @@ func (v *verification) translateSpan(ctx context.Context) error {
 			return err
 		}
 		v.written.FromTime = below
+		if below.IsZero() && v.timeColumn() != "" {
+			v.note("position %s cannot be dated, because Kafka has no earlier record of this outbox: "+
+				"older rows without a record count as missing, too. Give a time instead", v.span.From)
+		}
 	}
 	if v.span.To != 0 {
 		_, above, err := verify.Around(ctx, v.kafka, v.logs, v.streams, v.span.To)

@@ -238,7 +238,8 @@ func TestRange(t *testing.T) {
 	r.verify(func(c *Command) { c.From = "1h" }).finds().notes(1, "--time-column")
 
 	// Rows have no positions, so that theirs are translated by way of records.
-	record := r.verify(dated("0/1", "")).finds("missing 1", "missing 2", "missing 4").notes(0)
+	record := r.verify(dated("0/1", "")).finds("missing 1", "missing 2", "missing 4").
+		notes(1, "position 0/1 cannot be dated", "older rows")
 	assert.EqualValues(t, 1, record.summary.Published)
 	r.verify(dated("", "0/1")).finds("missing 1", "missing 2", "missing 4")
 	r.exec("update outbox set created_at = now() + interval '1 day' where id = '4'")
