@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -42,6 +43,7 @@ type streamer struct {
 	cmd      *exec.Cmd
 	alive    chan struct{} // closed when the process has ended
 	stopping bool          // do not start it again
+	program  string        // the binary, if it is not the one under test
 	wrapper  []string      // a program that starts it
 	logFrom  int           // start of the running process's part of the log
 	codes    []int         // of all processes so far
@@ -90,7 +92,7 @@ func (s *streamer) launchLocked() error {
 		return fmt.Errorf("open log of streamer: %w", err)
 	}
 	s.logFrom = int(info.Size())
-	line := slices.Concat(s.wrapper, []string{binary}, s.arguments())
+	line := slices.Concat(s.wrapper, []string{cmp.Or(s.program, binary)}, s.arguments())
 	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, filepath.Dir(s.logFile)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -116,6 +118,13 @@ func (s *streamer) wrap(program ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wrapper = program
+}
+
+// replace makes another build of the streamer start from now on.
+func (s *streamer) replace(program string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.program = program
 }
 
 // supervise waits for each process and starts the next one until it must not.
