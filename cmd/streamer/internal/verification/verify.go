@@ -21,7 +21,7 @@ type Command struct {
 	Slack      time.Duration `default:"10m" help:"How much earlier than its commit a row may have been inserted: the longest transaction plus the difference between clocks."`
 	Truth      string        `placeholder:"FILE" help:"Compare with this recording instead of the table; a record without a row is then a finding."`
 	Record     string        `placeholder:"FILE" help:"Write the table's rows to this new file, for --truth, and compare nothing."`
-	FormerSlot []string      `sep:"none" placeholder:"SLOT" help:"Also accept what was published from this slot before the number of shards was changed; may be repeated."`
+	FormerSlot []string      `sep:"none" placeholder:"SLOT" help:"Also accept what was published from this slot before it was renamed or the number of shards was changed; may be repeated."`
 	Strict     bool          `help:"Treat a record without a row as a finding: for outboxes from which nothing is ever deleted."`
 	Wait       time.Duration `default:"30s" help:"How long a running streamer may take to confirm the rows that were read."`
 	Limit      uint          `default:"10" placeholder:"N" help:"Number of findings to print of each kind, earliest first (default 10); 0 prints all, unsorted."`
