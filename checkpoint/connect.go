@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -11,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
@@ -21,20 +19,13 @@ import (
 const connectTimeout = 10 * time.Second
 
 // dsnKeys tells the operator where the DSN comes from.
-const dsnKeys = "checkpoint.postgres.dsn, or postgres.dsn where that is not set"
+const dsnKeys = "checkpoint.postgres.dsn (or postgres.dsn, where that is not set)"
 
 func parseDSN(dsn string) (*pgx.ConnConfig, error) {
-	config, err := pgx.ParseConfig(dsn)
+	config, err := pgsession.Parse(dsn, dsnKeys)
 	if err != nil {
-		// The error quotes parts of the DSN, including parts of an unescaped
-		// password. Without the error it is impossible to say which part is wrong.
-		return nil, failure.Misconfigure(failure.Advise(
-			errors.New("connection string is not valid"),
-			"write postgres://user:password@host:5432/database with special characters of the password percent-encoded, "+
-				"or key=value pairs, in %s", dsnKeys,
-		))
+		return nil, err
 	}
-	pgsession.Set(&config.Config)
 	// A checkpoint that the server has not flushed would be none.
 	pgsession.Pin(&config.Config, "synchronous_commit", "on")
 	pgsession.Pin(&config.Config, "client_encoding", "UTF8")
@@ -60,41 +51,10 @@ func connect(ctx context.Context, config *pgx.ConnConfig, login pgsession.Login)
 		return nil, fmt.Errorf("log in to PostgreSQL: %w", err)
 	}
 	conn, err := pgx.ConnectConfig(ctx, config)
-	if refusal := code(err); login != nil && (refusal == wrongPassword || refusal == notAuthorised) {
-		return nil, failure.Misconfigure(failure.Advise(fmt.Errorf("connect to PostgreSQL: the server refuses the token: %w", errors.Unwrap(err)),
-			pgsession.Remedy))
-	}
 	if err != nil {
-		return nil, explainConnect(err)
+		return nil, login.Explain(err, dsnKeys)
 	}
 	return conn, nil
-}
-
-const (
-	wrongPassword     = "28P01"
-	notAuthorised     = "28000"
-	undefinedDatabase = "3D000"
-)
-
-// explainConnect adds the remedy where retrying cannot help.
-func explainConnect(err error) error {
-	// The outer error lists user and database; the inner one says what is wrong.
-	if outer, ok := errors.AsType[*pgconn.ConnectError](err); ok {
-		err = errors.Unwrap(outer)
-	}
-	err = fmt.Errorf("connect to PostgreSQL: %w", err)
-	switch code(err) {
-	case wrongPassword, notAuthorised:
-		return failure.Misconfigure(failure.Advise(err, "check user and password (%s) and the server's pg_hba.conf", dsnKeys))
-	case undefinedDatabase:
-		return failure.Misconfigure(failure.Advise(err, "name an existing database (%s)", dsnKeys))
-	case insufficientPrivilege:
-		return failure.Refuse(failure.Advise(err, "GRANT CONNECT on the database to the streamer's user"))
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return failure.Misconfigure(failure.Advise(err, "check sslrootcert and sslmode (%s)", dsnKeys))
-	}
-	return err
 }
 
 // code is the SQLSTATE of an error from the server, empty for every other

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
@@ -39,9 +39,9 @@ var _ Store = (*PostgresStore)(nil)
 const closePatience = 3 * time.Second
 
 // OpenPostgres connects and makes sure that the table exists and is writable.
-// table is schema-qualified as in "public.streamer_checkpoint"; without a
-// schema it is in public. The DSN may hold a password and appears in no error.
-// login gives the password of each connection; nil: the DSN does.
+// table is a name as in package pgname, such as "public.streamer_checkpoint".
+// The DSN may hold a password and appears in no error. login gives the password
+// of each connection; nil: the DSN does.
 func OpenPostgres(ctx context.Context, dsn string, login pgsession.Login, table string) (*PostgresStore, error) {
 	s, err := ReadPostgres(dsn, login, table)
 	if err == nil {
@@ -57,17 +57,17 @@ func OpenPostgres(ctx context.Context, dsn string, login pgsession.Login, table 
 // ReadPostgres returns a store that is to be read only. It connects when it is
 // used, and takes a table that does not exist for an empty one.
 func ReadPostgres(dsn string, login pgsession.Login, table string) (*PostgresStore, error) {
-	schema, name, ok := strings.Cut(table, ".")
-	if !ok {
-		schema, name = "public", table
-	}
+	named, ok := pgname.Parse(table)
 	s := &PostgresStore{
 		login: login,
-		table: pgx.Identifier{schema, name},
-		where: fmt.Sprintf("table %q", schema+"."+name),
+		table: pgx.Identifier{named.Schema, named.Name},
+		where: fmt.Sprintf("table %q", named.String()),
 		conn:  make(chan *pgx.Conn, 1),
 	}
 	s.conn <- nil
+	if !ok {
+		return s, failure.Misconfigure(fmt.Errorf("%q is not the name of a table", table))
+	}
 	var err error
 	s.config, err = parseDSN(dsn)
 	return s, err

@@ -150,7 +150,7 @@ func TestOpenPostgres(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Shared(t).CreateDatabase(t)
 		execute(t, dsn, `CREATE SCHEMA "my ""Schema"""`)
-		for _, name := range []string{`my "Schema".po"sition; DROP TABLE x.y`, "position"} {
+		for _, name := range []string{`"my ""Schema"""."po""sition; DROP TABLE x.y"`, "position"} {
 			store, err := checkpoint.OpenPostgres(t.Context(), dsn, nil, name)
 			require.NoError(t, err)
 			require.NoError(t, store.Save(t.Context(), record(100)))
@@ -257,8 +257,8 @@ func TestPostgresStoreKeepsSecrets(t *testing.T) {
 	}{
 		"a password that is not escaped": {"postgres://user:ca/nary@db/shop", "percent-encoded", failure.Misconfigured},
 		"a percent sign":                 {"postgres://user:ca%nary@db/shop", "percent-encoded", failure.Misconfigured},
-		"a wrong port":                   {"host=db port=canary", "not valid", failure.Misconfigured},
-		"a wrong sslmode":                {"host=db password=canary sslmode=canary", "not valid", failure.Misconfigured},
+		"a wrong port":                   {"host=db port=canary", "not a valid connection string", failure.Misconfigured},
+		"a wrong sslmode":                {"host=db password=canary sslmode=canary", "not a valid connection string", failure.Misconfigured},
 		"an unknown host":                {"postgres://user:canary@host.invalid/shop", "connect to PostgreSQL", failure.Transient},
 		"nobody listens":                 {"postgres://user:canary@127.0.0.1:1/shop", "connect to PostgreSQL", failure.Transient},
 		"nobody answers": {

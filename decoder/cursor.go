@@ -52,13 +52,13 @@ func (c *cursor) uint64() uint64 {
 }
 
 // text reads a zero-terminated string.
-func (c *cursor) text() string {
+func (c *cursor) text() []byte {
 	end := bytes.IndexByte(c.rest, 0)
 	if end < 0 {
 		c.short, c.rest = true, nil
-		return ""
+		return nil
 	}
-	field := string(c.rest[:end])
+	field := c.rest[:end:end]
 	c.rest = c.rest[end+1:]
 	return field
 }

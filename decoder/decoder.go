@@ -35,6 +35,7 @@ type Decoder struct {
 	baseTypes map[uint32]uint32 // of domains, by OID
 	values    []value
 	scratch   []byte
+	converted []byte // text of the last row that was not in UTF-8
 
 	event         Event
 	inTransaction bool
@@ -164,6 +165,7 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 	} else if count != len(r.columns) {
 		return fmt.Errorf("outbox row at %s has %d columns, but its relation has %d", d.event.Position, count, len(r.columns))
 	}
+	d.converted = d.converted[:0]
 	for i := range r.columns {
 		column := &r.columns[i]
 		v := value{typeOID: column.typeOID}
@@ -171,6 +173,9 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 		case 't', 'b':
 			v.binary = format == 'b'
 			v.bytes = c.take(int(int32(c.uint32())))
+			if d.mapping.Charset != nil && len(column.targets) > 0 && v.isText() {
+				v.bytes = d.convert(v.bytes)
+			}
 		case 'n':
 			v.null = true
 		default:
@@ -188,6 +193,13 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 		return errShort("insert")
 	}
 	return nil
+}
+
+// convert returns text in UTF-8. The result is valid until the next row.
+func (d *Decoder) convert(text []byte) []byte {
+	start := len(d.converted)
+	d.converted = d.mapping.Charset.AppendUTF8(d.converted, text)
+	return d.converted[start:len(d.converted):len(d.converted)]
 }
 
 func errShort(message string) error {

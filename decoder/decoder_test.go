@@ -268,7 +268,7 @@ func TestChangedTable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := inTransaction(m, relationMessage(1, "public", "outbox", columns...))
-			require.ErrorContains(t, err, "public.outbox has no column key as of the transaction committing at 0/64")
+			require.ErrorContains(t, err, "the stream has no column key of outbox table public.outbox as of the transaction committing at 0/64")
 			assert.Contains(t, failure.Describe(err), "outbox.columns")
 			assert.Equal(t, failure.Refused, failure.ClassOf(err))
 		})

@@ -29,6 +29,9 @@ func (d *Decoder) fill() error {
 	if problem == nil {
 		return nil
 	}
+	if m := d.mapping.Charset; m != nil && errors.Is(problem, errEncoding) {
+		problem = fmt.Errorf("a byte stands for no character in %s: %w", m, problem)
+	}
 	return d.poison(problem)
 }
 

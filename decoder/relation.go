@@ -22,6 +22,9 @@ type Mapping struct {
 	Columns map[Attribute]string
 	// Extensions maps CloudEvents extension names to columns.
 	Extensions map[string]string
+	// Charset converts the text of messages to UTF-8; nil: it is in UTF-8, or
+	// meant to be.
+	Charset *replication.Charset
 }
 
 // ColumnNames lists every mapped column once, sorted.
@@ -57,7 +60,7 @@ type column struct {
 // names.
 func (d *Decoder) typeMessage(c *cursor) error {
 	id := c.uint32()
-	schema, name := c.text(), c.text()
+	schema, name := d.name(c), d.name(c)
 	if c.short {
 		return errShort("type")
 	}
@@ -70,15 +73,18 @@ func (d *Decoder) typeMessage(c *cursor) error {
 	return nil
 }
 
+// name reads the name of an object.
+func (d *Decoder) name(c *cursor) string { return string(d.mapping.Charset.UTF8(c.text())) }
+
 func (d *Decoder) relationMessage(c *cursor) error {
 	id := c.uint32()
-	schema, table := c.text(), c.text()
+	schema, table := d.name(c), d.name(c)
 	c.uint8() // replica identity
 	count := int(c.uint16())
 	columns := make([]column, 0, min(count, 1664)) // PostgreSQL's limit
 	for range count {
 		c.uint8() // key flag
-		name := c.text()
+		name := d.name(c)
 		typeOID := c.uint32()
 		c.uint32() // type modifier
 		if c.short {
@@ -145,10 +151,12 @@ func (d *Decoder) plan(r *relation) error {
 	if len(missing) > 0 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"outbox table %s.%s has no column %s as of the transaction committing at %s",
-				d.mapping.Schema, d.mapping.Table, strings.Join(missing, ", "), d.event.Position.Commit,
+				"the stream has no column %s of outbox table %s.%s as of the transaction committing at %s",
+				strings.Join(missing, ", "), d.mapping.Schema, d.mapping.Table, d.event.Position.Commit,
 			),
-			"map the column's new name under outbox.columns, or restore the column",
+			"map the column's new name under outbox.columns, or bring it back: restore it, publish it, or, if it is generated, DROP EXPRESSION; "+
+				"rows committed before that stay without it: pass over them with `streamer checkpoint set`, start `streamer run`, and publish "+
+				"them from the table with `streamer replay --missing` (docs/how-to/incidents.md#a-column-is-not-in-the-stream)",
 		))
 	}
 	return nil

@@ -46,6 +46,18 @@ var builtInTypes = map[string]uint32{
 	"timestamptz": oidTimestamptz, "uuid": oidUUID, "jsonb": oidJSONB, "xml": oidXML,
 }
 
+// isText reports whether the value is text in the database's encoding.
+func (v *value) isText() bool {
+	if !v.binary {
+		return true
+	}
+	switch v.typeOID {
+	case oidText, oidVarchar, oidBpchar, oidName, oidChar, oidJSON, oidJSONB:
+		return true
+	}
+	return false
+}
+
 // epoch2000 is PostgreSQL's epoch in microseconds since the Unix epoch.
 const epoch2000 = 946_684_800_000_000
 

@@ -142,16 +142,16 @@ func TestOddColumnsAndNames(t *testing.T) {
 		t.Run("binary="+binary, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, "", withConfig(
-				"postgres.binary="+binary, `outbox.table=Odd Schema.Out Box`, "outbox.columns.id=Id", "outbox.columns.aggregate_type=Kind",
+				"postgres.binary="+binary, `outbox.table="Odd.Schema"."Out ""Box"""`, "outbox.columns.id=Id", "outbox.columns.aggregate_type=Kind",
 				"outbox.columns.aggregate_id=Key", "outbox.columns.type=Event", "outbox.columns.payload=Data", "outbox.columns.time=At",
 				"outbox.extensions.tenantid=Tenant", "outbox.extensions.urgent=Urgent", "outbox.extensions.level=Level", "outbox.extensions.big=Big"))
-			r.exec(`create schema "Odd Schema"`)
-			r.exec(`create table "Odd Schema"."Out Box" ("Id" bigint generated always as identity, "Kind" varchar(20), "Key" bigint, "Event" text,
-				"Data" bytea, "At" timestamptz, "Tenant" uuid, "Urgent" bool, "Level" int, "Big" bigint)`)
-			r.exec(`create publication streamer for table "Odd Schema"."Out Box" with (publish = 'insert', publish_via_partition_root = true)`)
+			r.exec(`create schema "Odd.Schema"`)
+			r.exec(`create table "Odd.Schema"."Out ""Box""" ("Id" bigint generated always as identity, "Kind" varchar(20), "Key" bigint,
+				"Event" text, "Data" bytea, "At" timestamptz, "Tenant" uuid, "Urgent" bool, "Level" int, "Big" bigint)`)
+			r.exec(`create publication streamer for table "Odd.Schema"."Out ""Box""" with (publish = 'insert', publish_via_partition_root = true)`)
 			r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 			p := r.startReady()
-			r.exec(`insert into "Odd Schema"."Out Box" ("Kind", "Key", "Event", "Data", "At", "Tenant", "Urgent", "Level", "Big") values
+			r.exec(`insert into "Odd.Schema"."Out ""Box""" ("Kind", "Key", "Event", "Data", "At", "Tenant", "Urgent", "Level", "Big") values
 				('order', 9007199254740993, 'Zahlung/eingegangen ✓', '\x00ff10', ` +
 				`'2026-01-02 03:04:05.678+02', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', true, -7, 9007199254740993)`)
 			m := r.await(p, "order", 1)[0]
@@ -252,4 +252,34 @@ func TestCopyAndSwap(t *testing.T) {
 			r.verify().clean(t)
 		})
 	}
+}
+
+// A generated column is not in the stream. The refusal says so; after the cure,
+// rows from before it are passed over and published from the table.
+func TestGeneratedColumn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, `create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text,
+		type text generated always as ('t-' || aggregateid) stored, payload jsonb)`)
+	r.exec(`insert into outbox (aggregatetype, aggregateid, payload) values ('order', 'o1', '{"n": 1}')`)
+	for range 2 {
+		r.start().refused(
+			exitRefused, `column "type" of public.outbox is generated`, "DROP EXPRESSION", "incidents.md#a-column-is-not-in-the-stream",
+		)
+	}
+	r.exec("alter table outbox alter column type drop expression")
+	for range 2 {
+		r.start().refused(
+			exitRefused, "the stream has no column type of outbox table public.outbox", "streamer checkpoint set", "streamer replay --missing",
+		)
+	}
+	var position string
+	require.NoError(t, r.db.QueryRow(t.Context(), "select pg_current_wal_lsn()::text").Scan(&position))
+	output, code := r.command("checkpoint", "set", position, "--yes")
+	require.Equal(t, 0, code, output)
+	p := r.startReady()
+	r.insert("order", "o1", "t", `{"n": 2}`)
+	r.await(p, "order", 1)
+	output, code = r.command("replay", "--missing", "--yes")
+	require.Equal(t, 0, code, output)
+	assert.Equal(t, map[string][]int{"o1": {2, 1}}, byKey(t, r.await(p, "order", 2)))
 }

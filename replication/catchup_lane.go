@@ -20,10 +20,12 @@ import (
 type lane struct {
 	feed
 	copy string // name of the temporary slot
-	at   LSN    // how far the copy has been read
-	busy bool   // a stretch has been asked for and is not completely handed out
-	end  LSN    // of that stretch
-	rows bool   // the stretch has returned rows
+	// publication is its name in the session's encoding.
+	publication string
+	at          LSN  // how far the copy has been read
+	busy        bool // a stretch has been asked for and is not completely handed out
+	end         LSN  // of that stretch
+	rows        bool // the stretch has returned rows
 }
 
 // place is the position of a copy after a stretch.
@@ -41,8 +43,11 @@ func openLane(ctx context.Context, c Config, s Server, start LSN) (*lane, error)
 	if err != nil {
 		return nil, err
 	}
-	pinEncoding(config, s.Encoding)
-	if l.conn, l.frames, err = connectFrames(ctx, c, config, l.onNotice); err != nil {
+	if l.publication, err = inEncoding(c.Publication, s.Encoding); err != nil {
+		return nil, err
+	}
+	pinEncoding(&config.Config, s.Encoding)
+	if l.conn, l.frames, err = connectFrames(ctx, c, &config.Config, l.onNotice); err != nil {
 		return nil, err
 	}
 	l.copy = copyName(c.Slot, l.conn.PID())
@@ -102,7 +107,7 @@ func (l *lane) ask(from, to LSN, messages int) error {
 			"COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, "+
 				"'proto_version', '1', 'publication_names', %s, 'binary', '%t')) TO STDOUT (FORMAT binary)",
 			quoteLiteral(l.copy), quoteLiteral(to.String()), messages,
-			quoteLiteral(quoteIdentifier(l.config.Publication)), l.config.Binary,
+			quoteLiteral(quoteIdentifier(l.publication)), l.config.Binary,
 		),
 		"SELECT restart_lsn, confirmed_flush_lsn, pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = "+quoteLiteral(l.copy),
 	)
@@ -214,12 +219,15 @@ func (l *lane) control(kind byte, body []byte) error {
 	return fmt.Errorf("unexpected message of type %q while reading slot %q", kind, l.config.Slot)
 }
 
-// explain distinguishes errors that streaming would not meet from others.
+// explain distinguishes errors that streaming would not meet from others. A
+// value that the server cannot convert is left to streaming, which can say which
+// transaction it is in: here the server sends nothing of a stretch before all of
+// it is decoded.
 func (l *lane) explain(err *pgconn.PgError) error {
 	switch {
 	case strings.HasPrefix(err.Code, "57P"), strings.HasPrefix(err.Code, "08"): // the session was ended
 		return l.explainEnd(err)
-	case err.Code == "42704" && strings.Contains(err.Message, "publication"):
+	case ofPublication(err):
 		return l.explainEnd(err)
 	}
 	return &NoCatchUpError{Reason: fmt.Sprintf("%s (SQLSTATE %s)", err.Message, err.Code)}

@@ -253,24 +253,26 @@ func TestCatchUpWakes(t *testing.T) {
 	<-woken
 }
 
+// refusal is the error that ends catching up.
+func refusal(t *testing.T, c Config, server Server, slot Slot) error {
+	t.Helper()
+	u, err := OpenCatchUp(t.Context(), c, server, slot, slot.Confirmed)
+	if err == nil {
+		defer u.Close()
+		for err == nil {
+			if err = u.Wait(time.Now().Add(patience)); err == nil {
+				_, err = u.Next()
+			}
+		}
+	}
+	return err
+}
+
 func TestCatchUpRefusals(t *testing.T) { //nolint:tparallel // one slot, one thing after the other
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
 	f.insert(1, 10)
 	server, slot := f.identify()
-	refusal := func(t *testing.T, c Config, server Server, slot Slot) error {
-		t.Helper()
-		u, err := OpenCatchUp(t.Context(), c, server, slot, slot.Confirmed)
-		if err == nil {
-			defer u.Close()
-			for err == nil {
-				if err = u.Wait(time.Now().Add(patience)); err == nil {
-					_, err = u.Next()
-				}
-			}
-		}
-		return err
-	}
 	var refused *NoCatchUpError
 	t.Run("standby", func(t *testing.T) {
 		s := server
@@ -299,7 +301,9 @@ func TestCatchUpRefusals(t *testing.T) { //nolint:tparallel // one slot, one thi
 	t.Run("publication missing", func(t *testing.T) {
 		f.exec("DROP PUBLICATION p")
 		f.insert(11, 20)
-		err := refusal(t, f.config, server, slot)
+		c := f.config
+		c.DSN = pgtest.Foreign(t, c.DSN)
+		err := refusal(t, c, server, slot)
 		require.ErrorIs(t, err, ErrPublicationSkipped)
 	})
 	t.Run("session terminated", func(t *testing.T) {

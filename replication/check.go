@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
 // Finding is one result of a check.
@@ -58,6 +59,14 @@ func CheckServer(s Server, c Config) []Finding {
 				s.SynchronousStandbyNames, c.ApplicationName(),
 			),
 			"name the standbys in synchronous_standby_names instead of '*'",
+		})
+	}
+	if s.Pooled {
+		found = append(found, Finding{
+			false,
+			"the SQL connection is served by another process than announced: a pooler or proxy is in between, " +
+				"and with transaction pooling the lock that keeps a second streamer waiting is lost",
+			pgsession.DirectRemedy(dsnKey),
 		})
 	}
 	found = append(found, checkShard(s, c)...)
@@ -183,17 +192,11 @@ func CheckPublished(last Position, slot Slot) []Finding {
 	}}
 }
 
-// Column is a column of the outbox table.
-type Column struct {
-	Name string
-	Type string // as format_type prints it
-}
-
 // Table is what the catalog says about the outbox table and its publication.
 type Table struct {
 	Exists      bool
 	OID         uint32
-	Kind        string // r: table, p: partitioned table
+	Kind        string // r: table, p: partitioned table; another kind has the name without being a table
 	Persistence string // p: permanent
 	Columns     []Column
 	Strays      []Stray
@@ -210,7 +213,13 @@ type Table struct {
 
 	footing footing // see Membership
 	end     LSN     // of the WAL, when the table was described
+	version int     // server_version_num
+	// encoding is the database's.
+	encoding string
 }
+
+// Charset converts the text of the table's rows in the stream.
+func (t Table) Charset() *Charset { return NewCharset(t.encoding) }
 
 // describeAttempts bounds how often the catalog is read again because it has
 // changed in the meantime.
@@ -241,31 +250,55 @@ func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
 
 func (c *Control) describe(ctx context.Context) (Table, error) {
 	var t Table
-	var names, types []string
 	var end int64
 	schema, table := SplitTable(c.config.Table)
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
-			array(select a.attname::text from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
-			array(select format_type(a.atttypid, a.atttypmod) from pg_attribute a
-				where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped order by a.attnum),
-			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint
-		from pg_class c join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')`, schema, table).
-		Scan(&t.OID, &t.Kind, &t.Persistence, &names, &types, &end)
+			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint,
+			current_setting('server_version_num')::int, current_setting('server_encoding')
+		from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1 and c.relname = $2`, schema, table).
+		Scan(&t.OID, &t.Kind, &t.Persistence, &end, &t.version, &t.encoding)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return t, nil
 	case err != nil:
 		return t, fmt.Errorf("description of table %s: %w", c.config.Table, err)
+	case t.Kind != "r" && t.Kind != "p":
+		return Table{Kind: t.Kind}, nil
 	}
 	t.Exists, t.end = true, LSN(end)
-	for i, name := range names {
-		t.Columns = append(t.Columns, Column{Name: name, Type: types[i]})
+	if err := c.describeColumns(ctx, &t); err != nil {
+		return t, err
 	}
 	if err := c.describeStrays(ctx, &t); err != nil {
 		return t, err
 	}
 	return t, c.describePublication(ctx, &t, schema, table)
+}
+
+// otherKinds are what can have the name of a table without being one, by
+// pg_class.relkind.
+var otherKinds = map[string]string{
+	"v": "a view", "m": "a materialized view", "f": "a foreign table", "S": "a sequence", "c": "a composite type",
+	"i": "an index", "I": "an index",
+}
+
+// Missing is the finding about an outbox table that does not exist.
+func (t Table) Missing(c Config) Finding {
+	kind, other := otherKinds[t.Kind]
+	if !other {
+		return Finding{
+			true, fmt.Sprintf("outbox table %s does not exist", c.Table),
+			"create the table (`streamer setup --print` shows the SQL), or name another in outbox.table",
+		}
+	}
+	remedy := "name a table in outbox.table"
+	switch t.Kind {
+	case "v", "m":
+		remedy = "name the table from which it reads in outbox.table, and map that table's columns under outbox.columns"
+	case "f":
+		remedy = "name the server that has the table in postgres.dsn"
+	}
+	return Finding{true, fmt.Sprintf("%s, which outbox.table names, is %s: only rows of a table are in the WAL", c.Table, kind), remedy}
 }
 
 func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
@@ -320,10 +353,7 @@ func (c *Control) describePublished(ctx context.Context, t *Table, schema, table
 // CheckTable compares the catalog with the configuration.
 func CheckTable(t Table, c Config) []Finding {
 	if !t.Exists {
-		return []Finding{{
-			true, fmt.Sprintf("outbox table %s does not exist", c.Table),
-			"create the table (`streamer setup --print` shows the SQL), or name another in outbox.table",
-		}}
+		return []Finding{t.Missing(c)}
 	}
 	var found []Finding
 	if t.Persistence != "p" {
@@ -332,37 +362,9 @@ func CheckTable(t Table, c Config) []Finding {
 			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
 		})
 	}
-	for _, column := range c.Columns {
-		if !slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column }) {
-			found = append(found, Finding{
-				true, fmt.Sprintf("outbox table %s has no column %q", c.Table, column),
-				"add the column, or map another one under outbox.columns; the table has " + columnNames(t.Columns),
-			})
-		}
-	}
+	found = append(found, checkColumns(t, c)...)
 	found = append(found, checkStrays(t, c)...)
-	found = append(found, checkTime(t, c)...)
 	return append(found, checkPublication(t, c)...)
-}
-
-// noTimes are types from which no time can be read, or only part of one.
-var noTimes = []string{
-	"text", "character varying", "date", "time without time zone", "time with time zone", "interval",
-	"integer", "smallint", "numeric", "double precision", "real", "boolean", "uuid", "json", "jsonb",
-	"bytea",
-}
-
-// checkTime checks the type of the time column. With an unsuitable type no row
-// could be published.
-func checkTime(t Table, c Config) []Finding {
-	if typ := columnType(t, c.TimeColumn); c.TimeColumn != "" && slices.Contains(noTimes, typ) {
-		return []Finding{{
-			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", c.TimeColumn, c.Table, typ),
-			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: " +
-				"then events have the time of their commit",
-		}}
-	}
-	return nil
 }
 
 func checkPublication(t Table, c Config) []Finding {
@@ -381,7 +383,8 @@ func checkPublication(t Table, c Config) []Finding {
 		return found
 	}
 	if !t.Inserts {
-		add(true, "ALTER PUBLICATION "+name+" SET (publish = 'insert')", "does not publish inserts")
+		actions := strings.Join(append([]string{"insert"}, t.OtherActions...), ", ")
+		add(true, "ALTER PUBLICATION "+name+" SET (publish = "+quoteLiteral(actions)+")", "does not publish inserts")
 	}
 	if t.Kind == "p" && !t.ViaRoot {
 		add(
@@ -413,26 +416,19 @@ func checkPublication(t Table, c Config) []Finding {
 		)
 	}
 	for _, column := range c.Columns {
-		exists := slices.ContainsFunc(t.Columns, func(have Column) bool { return have.Name == column })
-		if len(t.Attributes) > 0 && exists && !slices.Contains(t.Attributes, column) {
+		have, exists := t.column(column)
+		if len(t.Attributes) > 0 && exists && have.Generated == "" && !slices.Contains(t.Attributes, column) {
 			add(true, publishAgain, "leaves out column %q of %s", column, c.Table)
 		}
 	}
 	if len(t.OtherActions) > 0 {
 		add(
 			false,
-			"ALTER PUBLICATION "+name+" SET (publish = 'insert'), while the streamer runs, so that it sees that no row was left out",
+			"give "+QuoteTable(c.Table)+" a primary key, or, if no one else needs the other actions, ALTER PUBLICATION "+name+
+				" SET (publish = 'insert'), while the streamer runs, so that it sees that no row was left out",
 			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail",
 			strings.Join(t.OtherActions, ", "),
 		)
 	}
 	return found
-}
-
-func columnNames(columns []Column) string {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.Name
-	}
-	return strings.Join(names, ", ")
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
@@ -37,6 +38,13 @@ func TestCheckServer(t *testing.T) {
 	}
 	require.NoError(t, Refusal(nil))
 	require.NoError(t, Refusal([]Finding{{Problem: "only a warning"}}))
+
+	server.WALLevel, server.SynchronousStandbyNames, server.Pooled = "logical", "", true
+	findings = CheckServer(server, f.config)
+	require.Len(t, findings, 1)
+	assert.False(t, findings[0].Fatal)
+	assert.Contains(t, findings[0].Problem, "a pooler or proxy is in between")
+	assert.Contains(t, findings[0].Remedy, "PgBouncer")
 
 	shared := newFixture(t, pgtest.Shared(t))
 	good, _ := shared.identify()
@@ -174,7 +182,7 @@ var tableScenarios = map[string]tableScenario{
 	"no table": {want: []string{"outbox table $s.outbox does not exist"}},
 	"a view": {
 		sql:  []string{"CREATE VIEW $s.outbox AS SELECT 1 AS id, '' AS payload"},
-		want: []string{"outbox table $s.outbox does not exist"},
+		want: []string{"$s.outbox, which outbox.table names, is a view"},
 	},
 	"a column is missing": {
 		sql:  []string{"CREATE TABLE $s.outbox (id int, note text)", "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'insert')"},
@@ -210,6 +218,11 @@ var tableScenarios = map[string]tableScenario{
 		cured: true,
 		want:  []string{"does not publish inserts", "also publishes truncate"},
 	},
+	"no inserts, but what others need": {
+		sql:   []string{simpleTable, "CREATE PUBLICATION $s FOR TABLE $s.outbox WITH (publish = 'update, delete')"},
+		cured: true,
+		want:  []string{"does not publish inserts", "also publishes delete, update"},
+	},
 	"another table": {
 		sql:   []string{simpleTable, "CREATE TABLE $s.other (id int)", "CREATE PUBLICATION $s FOR TABLE $s.other WITH (publish = 'insert')"},
 		cured: true,
@@ -224,7 +237,7 @@ var tableScenarios = map[string]tableScenario{
 		table: `Out"box`,
 		sql:   []string{`CREATE TABLE $s."Out""box" (id int, payload text)`, "CREATE PUBLICATION $s WITH (publish = 'insert')"},
 		cured: true,
-		want:  []string{`does not contain table $s.Out"box`},
+		want:  []string{`does not contain table $s."Out""box"`},
 	},
 	"a row filter": {
 		since: 150000,
@@ -345,7 +358,7 @@ func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, on
 			config := f.config
 			config.Publication, config.Table = schema, schema+".outbox"
 			if test.table != "" {
-				config.Table = schema + "." + test.table
+				config.Table = pgname.Table{Schema: schema, Name: test.table}.String()
 			}
 			if test.columns != nil {
 				config.Columns = test.columns
@@ -377,6 +390,9 @@ func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, on
 			if test.cured {
 				require.NoError(t, Refusal(check()), "after all remedies")
 			}
+			if strings.HasSuffix(name, "what others need") {
+				assert.Contains(t, check()[0].Problem, "also publishes delete, update", "as before")
+			}
 		})
 	}
 }
@@ -395,8 +411,13 @@ func TestDescribeTable(t *testing.T) {
 	want := Table{
 		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true,
 		OtherTables: []string{"public.other"},
-		Columns:     []Column{{"id", "integer"}, {"payload", "text"}, {"at", "timestamp(3) with time zone"}, {"Kind", "character varying(20)"}},
-		Attributes:  table.Attributes, footing: table.footing, end: table.end,
+		Columns: []Column{
+			{"id", "integer", "integer", ""},
+			{"payload", "text", "text", ""},
+			{"at", "timestamp(3) with time zone", "timestamp with time zone", ""},
+			{"Kind", "character varying(20)", "character varying", ""},
+		},
+		Attributes: table.Attributes, footing: table.footing, end: table.end, version: f.server.Version(), encoding: "UTF8",
 	}
 	assert.Equal(t, want, table)
 	assert.NotZero(t, table.OID)
@@ -412,7 +433,7 @@ func TestCheckTimeColumn(t *testing.T) {
 		"bigint": true, "my_domain": true,
 		"text": false, "date": false, "jsonb": false,
 	} {
-		table := Table{Exists: true, Persistence: "p", Columns: []Column{{"at", typ}}}
+		table := Table{Exists: true, Persistence: "p", Columns: []Column{{Name: "at", Type: typ}}}
 		found := checkTime(table, Config{Table: "public.outbox", TimeColumn: "at"})
 		if assert.Equal(t, fits, len(found) == 0, typ) && !fits {
 			assert.True(t, found[0].Fatal)

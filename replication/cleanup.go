@@ -176,15 +176,6 @@ func (c *Control) withoutEarly(ctx context.Context, t Table, partitions []string
 	return published, nil
 }
 
-func columnType(t Table, column string) string {
-	for _, c := range t.Columns {
-		if c.Name == column {
-			return c.Type
-		}
-	}
-	return ""
-}
-
 // DropPartition drops a partition that OldPartitions returned, unless it has
 // been detached in the meantime. Detaching is how an operator keeps a
 // partition.

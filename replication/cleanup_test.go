@@ -13,10 +13,16 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
+// timeDomains create domains over types of time columns.
+var timeDomains = []string{
+	"CREATE DOMAIN instant AS timestamptz", "CREATE DOMAIN later AS instant", "CREATE DOMAIN local AS timestamp", "CREATE DOMAIN millis AS bigint",
+}
+
 // cleanable creates a table with times, partitioned or not.
 func cleanable(t *testing.T, typ, partitions string) (f *fixture, control *Control, table Table) {
 	t.Helper()
 	f = newEmptyFixture(t, pgtest.Shared(t))
+	f.exec(timeDomains...)
 	f.exec("CREATE TABLE outbox (id int, payload text, at " + typ + ")" + partitions)
 	control = f.control()
 	require.NoError(t, control.BeGentle(t.Context()))
@@ -46,6 +52,9 @@ func TestRemoveOldRows(t *testing.T) {
 		"timestamptz": {"'2026-11-21 12:59:59+01'", "'2026-11-21 12:00:00Z'"},
 		"timestamp":   {"'2026-11-21 11:59:59'", "'2026-11-21 12:00:00'"},
 		"bigint":      {"1795262399999", "1795262400000"},
+		"later":       {"'2026-11-21 12:59:59+01'", "'2026-11-21 12:00:00Z'"},
+		"local":       {"'2026-11-21 11:59:59'", "'2026-11-21 12:00:00'"},
+		"millis":      {"1795262399999", "1795262400000"},
 	} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
@@ -328,33 +327,6 @@ func TestAuthentication(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%+v", err), canary)
 			assert.NotContains(t, err.Error(), strconv.Itoa(server.Port())+"/", "the connection string")
 		})
-	}
-}
-
-func TestExplainServer(t *testing.T) {
-	t.Parallel()
-	for _, test := range []struct {
-		code, message string
-		class         failure.Class
-		remedy        string
-	}{
-		{"28P01", "password authentication failed", failure.Misconfigured, "PGPASSWORD"},
-		{"28000", "no pg_hba.conf entry for host", failure.Misconfigured, "pg_hba.conf"},
-		{"28000", "no pg_hba.conf entry for replication connection", failure.Refused, "REPLICATION"},
-		{"3D000", "database does not exist", failure.Misconfigured, "postgres.dsn"},
-		{"42501", "must be superuser or replication role to start walsender", failure.Refused, "rds_replication"},
-		{"42501", "permission denied for database \"x\"", failure.Refused, "GRANT CONNECT"},
-		{"53300", "number of requested standby connections exceeds max_wal_senders", failure.Transient, "max_wal_senders"},
-		{"22023", "invalid value for parameter", failure.Misconfigured, "postgres.dsn"},
-		{"57P03", "the database system is starting up", failure.Transient, "starting up"},
-		{"57P01", "terminating connection", failure.Transient, "terminating"},
-		{"XX000", "anything else", failure.Transient, "anything else"},
-	} {
-		err := explainConnect(Config{}, fmt.Errorf("x: %w", &pgconn.PgError{Code: test.code, Message: test.message}))
-		assert.Equal(t, test.class, failure.ClassOf(err), test.message)
-		require.ErrorContains(t, err, test.message)
-		assert.Contains(t, failure.Describe(err), test.remedy)
-		require.ErrorContains(t, err, "SQLSTATE "+test.code)
 	}
 }
 

@@ -77,11 +77,18 @@ func (f *feed) explainFrame(err error) error {
 
 // explainEnd explains the error with which the server ended the stream.
 func (f *feed) explainEnd(err *pgconn.PgError) error {
-	base := fmt.Errorf("replication stream of slot %q: %s (SQLSTATE %s)", f.config.Slot, err.Message, err.Code)
-	if err.Code == "42704" && strings.Contains(err.Message, "publication") {
+	message := strings.ToValidUTF8(err.Message, "?") // it is in the session's encoding
+	base := fmt.Errorf("replication stream of slot %q: %s (SQLSTATE %s)", f.config.Slot, message, err.Code)
+	if ofPublication(err) {
 		return failure.Refuse(fmt.Errorf("%w: %w", ErrPublicationSkipped, base))
 	}
 	return base
+}
+
+// ofPublication reports whether the server did not find the publication. It has
+// the same SQLSTATE for a missing slot, and its message is in its own language.
+func ofPublication(err *pgconn.PgError) bool {
+	return err.Code == "42704" && err.Routine == "get_publication_oid"
 }
 
 // close closes the connection. It is safe after any error.

@@ -18,11 +18,11 @@ func TestQuote(t *testing.T) {
 	assert.Equal(t, `'a''b"c'''`, quoteLiteral(`a'b"c'`))
 	assert.Equal(t, `'"a""''"'`, quoteLiteral(quoteIdentifier(`a"'`)))
 	for name, want := range map[string][3]string{
-		"public.outbox": {"public", "outbox", `"public"."outbox"`},
-		"outbox":        {"public", "outbox", `"public"."outbox"`},
-		"Sales.Out.box": {"Sales", "Out.box", `"Sales"."Out.box"`},
-		`a".b'`:         {`a"`, "b'", `"a"""."b'"`},
-		"":              {"public", "", `"public".""`},
+		"public.outbox":   {"public", "outbox", `"public"."outbox"`},
+		"outbox":          {"public", "outbox", `"public"."outbox"`},
+		`Sales."Out.box"`: {"Sales", "Out.box", `"Sales"."Out.box"`},
+		`"a""".b'`:        {`a"`, "b'", `"a"""."b'"`},
+		"a.b.c":           {"", "", `"".""`}, // refused by the configuration
 	} {
 		schema, table := SplitTable(name)
 		assert.Equal(t, want, [3]string{schema, table, QuoteTable(name)}, name)

@@ -75,20 +75,24 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 		return err
 	}
 	if !table.Exists {
-		return failure.Refuse(failure.Advise(fmt.Errorf("outbox table %s does not exist", c.config.Table), "name another in outbox.table"))
+		return failure.Refuse(table.Missing(c.config))
 	}
 	if err := Refusal(checkStrays(table, c.config)); err != nil {
 		return err
 	}
+	charset := table.Charset()
 	statement, parameters, err := q.sql(c.config, table)
 	if err != nil {
+		return err
+	}
+	if statement, err = inEncoding(statement, table.encoding); err != nil {
 		return err
 	}
 	var snapshot OutboxSnapshot
 	if snapshot.Opened, err = c.logEnd(ctx); err != nil {
 		return err
 	}
-	tx, err := c.conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := c.beginReading(ctx, table.encoding)
 	if err != nil {
 		return fmt.Errorf("read table %s: %w", c.config.Table, err)
 	}
@@ -96,7 +100,12 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 	if err := c.openSnapshot(ctx, tx, table.OID, &snapshot); err != nil {
 		return err
 	}
-	return c.readRows(ctx, statement, parameters, q.TimeColumn != "", snapshot, open, visit)
+	return c.readRows(ctx, statement, parameters, q.TimeColumn != "", snapshot, open, func(row OutboxRow) error {
+		for i, value := range row.Values {
+			row.Values[i] = charset.UTF8(value)
+		}
+		return visit(row)
+	})
 }
 
 // openSnapshot takes the snapshot, and only then asks for the end of the WAL.
@@ -200,6 +209,8 @@ func (c *Control) explainOutbox(err error) error {
 		)
 	case "42703":
 		return failure.Misconfigure(failure.Advise(described, "correct outbox.columns"))
+	case "53400":
+		return failure.Advise(described, temporaryFiles)
 	case "55P03":
 		return failure.Advise(fmt.Errorf("%w: the table is being altered", described), "try again when the table has been altered")
 	}
@@ -251,7 +262,7 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 		}
 	}
 	if q.IDs != nil && len(q.IDs) <= mostIDs && slices.Contains(plainIDs, columnType(t, q.IDColumn)) {
-		parameters = append(parameters, arrayOf(q.IDs))
+		parameters = append(parameters, arrayOf(t.Charset(), q.IDs))
 		conditions = append(conditions, fmt.Sprintf("%s::text = any($%d::text[])", quoteIdentifier(q.IDColumn), len(parameters)))
 	}
 	statement := "select " + strings.Join(selected, ", ") + " from " + t.source(c)
@@ -270,11 +281,16 @@ var plainIDs = []string{"uuid", "text", "bigint", "integer"}
 // escaped escapes elements of arrays within quotes.
 var escaped = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// arrayOf is the text of an array.
-func arrayOf(values []string) []byte {
+// arrayOf is the text of an array. It leaves out values that the database
+// cannot hold.
+func arrayOf(charset *Charset, values []string) []byte {
 	text := []byte{'{'}
-	for i, v := range values {
-		if i > 0 {
+	for _, v := range values {
+		v, ok := charset.Encode(v)
+		if !ok {
+			continue
+		}
+		if len(text) > 1 {
 			text = append(text, ',')
 		}
 		text = append(append(append(text, '"'), escaped.Replace(v)...), '"')
@@ -286,18 +302,18 @@ func arrayOf(values []string) []byte {
 // and the expression to compare the column with, for a parameter whose number
 // is left open.
 func timeExpressions(c Config, t Table, column string) (micro, limit string, err error) {
-	at := slices.IndexFunc(t.Columns, func(have Column) bool { return have.Name == column })
-	if at < 0 {
+	have, ok := t.column(column)
+	if !ok {
 		return "", "", failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", c.Table, column, columnNames(t.Columns)))
 	}
 	name := quoteIdentifier(column)
 	micro, limit = "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
-	switch typ := t.Columns[at].Type; {
+	switch typ := columnType(t, column); {
 	case typ == "bigint":
 		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
 	case !strings.HasPrefix(typ, "timestamp"):
 		return "", "", failure.Misconfigure(
-			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, typ),
+			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, have.Type),
 		)
 	case !strings.HasSuffix(typ, "with time zone"):
 		limit = "($%d::timestamptz at time zone 'UTC')"

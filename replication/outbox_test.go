@@ -129,10 +129,14 @@ func TestReadOutboxByTime(t *testing.T) {
 		"timestamptz":  "to_timestamp(%d)",
 		"timestamp(3)": "to_timestamp(%d) at time zone 'UTC'",
 		"bigint":       "%d * 1000::bigint",
+		"later":        "to_timestamp(%d)",
+		"local":        "to_timestamp(%d) at time zone 'UTC'",
+		"millis":       "%d * 1000::bigint",
 	} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
 			f := newEmptyFixture(t, pgtest.Shared(t))
+			f.exec(timeDomains...)
 			f.exec(`create table outbox (id int, "created at" ` + typ + `)`)
 			for i := range 4 {
 				f.exec(fmt.Sprintf("insert into outbox values (%d, "+value+")", i, noon+i))

@@ -19,17 +19,21 @@ var ErrEnough = errors.New("enough has been seen")
 // is valid during the call of visit only. The server prepares a transaction as
 // a whole. After ErrEnough the connection cannot be used again.
 func (c *Control) Peek(ctx context.Context, s Server, messages int, visit func(at LSN, data []byte) error) (int, error) {
-	if s.Encoding == "SQL_ASCII" { // see pinEncoding
-		if _, err := c.conn.Exec(ctx, "set client_encoding = 'SQL_ASCII'"); err != nil {
-			return 0, fmt.Errorf("peek into slot %q: %w", c.config.Slot, err)
-		}
+	publication, err := inEncoding(c.config.Publication, s.Encoding)
+	if err != nil {
+		return 0, err
 	}
 	// Cancelling avoids receiving what the server would still send.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	rows, err := c.conn.Query(ctx, `select (lsn - '0/0'::pg_lsn)::bigint, data from pg_logical_slot_peek_binary_changes($1, null, $2,
+	tx, err := c.beginReading(ctx, s.Encoding)
+	if err != nil {
+		return 0, fmt.Errorf("peek into slot %q: %w", c.config.Slot, err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has changed nothing
+	rows, err := tx.Query(ctx, `select (lsn - '0/0'::pg_lsn)::bigint, data from pg_logical_slot_peek_binary_changes($1, null, $2,
 		'proto_version', '1', 'publication_names', $3, 'binary', $4)`,
-		c.config.Slot, messages, quoteIdentifier(c.config.Publication), strconv.FormatBool(c.config.Binary))
+		c.config.Slot, messages, quoteIdentifier(publication), strconv.FormatBool(c.config.Binary))
 	if err != nil {
 		return 0, c.explainPeek(err)
 	}
@@ -50,6 +54,10 @@ func (c *Control) Peek(ctx context.Context, s Server, messages int, visit func(a
 	return seen, c.explainPeek(rows.Err())
 }
 
+// temporaryFiles is the remedy where temp_file_limit ends a query that the
+// server answers from a temporary file.
+const temporaryFiles = "ALTER ROLE … SET temp_file_limit = -1 for this user, as a superuser, or ask for less"
+
 func (c *Control) explainPeek(err error) error {
 	if err == nil {
 		return nil
@@ -63,6 +71,8 @@ func (c *Control) explainPeek(err error) error {
 		)
 	case "42704", "55000":
 		return failure.Refuse(failure.Advise(base, "see `streamer doctor`"))
+	case "53400":
+		return failure.Advise(base, temporaryFiles)
 	case "42501":
 		return failure.Refuse(failure.Advise(base, "ALTER ROLE … REPLICATION (on Amazon RDS: GRANT rds_replication TO …)"))
 	}

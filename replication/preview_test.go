@@ -80,3 +80,16 @@ func TestPeekErrors(t *testing.T) {
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	})
 }
+
+func TestPeekTemporaryFiles(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.New(t, pgtest.Options{Settings: map[string]string{"temp_file_limit": "64kB", "work_mem": "64kB"}}))
+	f.exec("SET temp_file_limit = -1") // for this session
+	f.insert(1, 5000)
+	_, _, err := peek(t, f, 10_000, nil)
+	require.ErrorContains(t, err, "SQLSTATE 53400")
+	assert.Contains(t, failure.Fix(err), "SET temp_file_limit = -1")
+	_, _, err = readOutbox(f, OutboxQuery{OrderBy: "payload"})
+	require.ErrorContains(t, err, "SQLSTATE 53400")
+	assert.Contains(t, failure.Fix(err), "SET temp_file_limit = -1")
+}

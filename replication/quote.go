@@ -1,6 +1,10 @@
 package replication
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/outboxstream/streamer/internal/pgname"
+)
 
 // Replication commands take no parameters, and pglogrepl splices its arguments
 // unquoted, so names are quoted here (S-01).
@@ -13,17 +17,15 @@ func quoteLiteral(text string) string {
 	return `'` + strings.ReplaceAll(text, `'`, `''`) + `'`
 }
 
-// QuoteTable quotes a schema-qualified name, "public.outbox", for SQL.
+// QuoteTable quotes a table's name in the configuration, "public.outbox", for SQL.
 func QuoteTable(name string) string {
 	schema, table := SplitTable(name)
 	return quoteIdentifier(schema) + "." + quoteIdentifier(table)
 }
 
-// SplitTable splits a schema-qualified name at its first dot. A name without a
-// dot is in schema public.
+// SplitTable splits a table's name as it is in the configuration. A name
+// without a schema is in schema public.
 func SplitTable(name string) (schema, table string) {
-	if schema, table, ok := strings.Cut(name, "."); ok {
-		return schema, table
-	}
-	return "public", name
+	t, _ := pgname.Parse(name) // the configuration has been checked
+	return t.Schema, t.Name
 }

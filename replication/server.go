@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgsession"
 )
 
 // Server identifies a PostgreSQL server and its capabilities.
@@ -32,6 +33,10 @@ type Server struct {
 	MaxSlotKeepSize         string // max_slot_wal_keep_size, as shown
 	// SynchronizedStandbySlots as configured, from PostgreSQL 17 on.
 	SynchronizedStandbySlots string
+	// Pooled reports that another process serves the SQL connection than the one
+	// that was announced when it was opened: something in between shares
+	// connections out.
+	Pooled bool
 }
 
 // Control is an SQL connection to the server, for questions and for the lock
@@ -70,24 +75,39 @@ func (c *Control) TryLock(ctx context.Context) (bool, error) {
 	err := c.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)",
 		int32(lockClass), int32(hash.Sum32())).Scan(&locked)
 	if err != nil {
-		return false, fmt.Errorf("lock of slot %q: %w", c.config.Slot, err)
+		return false, explainShared(fmt.Errorf("lock of slot %q: %w", c.config.Slot, err))
 	}
 	return locked, nil
+}
+
+// explainShared explains that a prepared statement of this connection belongs to
+// another (42P05), or does not exist (26000): a pooler gives each transaction
+// any of its connections to the server.
+func explainShared(err error) error {
+	if code := sqlState(err); code != "42P05" && code != "26000" {
+		return err
+	}
+	return failure.Misconfigure(failure.Advise(
+		fmt.Errorf("%w: a connection pooler is in between", err), "%s", pgsession.DirectRemedy(dsnKey),
+	))
 }
 
 // Identify asks the server for its identity. It uses a short-lived replication
 // connection, because only IDENTIFY_SYSTEM is open to every replication role.
 func (c *Control) Identify(ctx context.Context) (Server, error) {
 	var s Server
+	var pid uint32
 	err := c.conn.QueryRow(ctx, `select current_database(), current_setting('server_version_num')::int,
 		current_setting('server_encoding'), pg_is_in_recovery(), current_setting('wal_level'),
 		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size'),
-		coalesce(current_setting('synchronized_standby_slots', true), ''), pg_postmaster_start_time()::text`).
+		coalesce(current_setting('synchronized_standby_slots', true), ''), pg_postmaster_start_time()::text,
+		pg_backend_pid()`).
 		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize,
-			&s.SynchronizedStandbySlots, &s.Started)
+			&s.SynchronizedStandbySlots, &s.Started, &pid)
 	if err != nil {
-		return Server{}, fmt.Errorf("identify server: %w", err)
+		return Server{}, explainShared(fmt.Errorf("identify server: %w", err))
 	}
+	s.Pooled = pid != c.conn.PgConn().PID()
 	conn, _, err := connectReplication(ctx, c.config, s.Encoding, nil)
 	if err != nil {
 		return Server{}, err

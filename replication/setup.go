@@ -96,6 +96,23 @@ func (c *Control) ProvidersSetting(ctx context.Context, name string) (value stri
 	return value, nil
 }
 
+// RoleSetting is the role that ALTER ROLE or ALTER DATABASE … SET role makes of
+// this user in other sessions, or empty. The streamer's sessions act as the user
+// itself.
+func (c *Control) RoleSetting(ctx context.Context) (role string, err error) {
+	err = c.conn.QueryRow(ctx, `select coalesce((select substring(setting from 6) from pg_db_role_setting, unnest(setconfig) setting
+		where setting like 'role=%' and setrole in (0, (select oid from pg_roles where rolname = session_user))
+			and setdatabase in (0, (select oid from pg_database where datname = current_database()))
+		order by setrole <> 0 desc, setdatabase <> 0 desc limit 1), '')`).Scan(&role)
+	if err != nil {
+		return "", fmt.Errorf("role of the user's sessions: %w", err)
+	}
+	if role == "none" {
+		return "", nil
+	}
+	return role, nil
+}
+
 // Limit bounds every further statement of this connection. Statements that
 // create objects wait for locks and for other transactions.
 func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
@@ -109,7 +126,7 @@ func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
 // CreateTable runs the statement that TableSQL returned.
 func (c *Control) CreateTable(ctx context.Context, sql string) error {
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
-		return explainCreate("table "+c.config.Table, "a role that may CREATE in its schema", err)
+		return c.explainCreate(ctx, "table "+c.config.Table, "a role that may CREATE in its schema", err)
 	}
 	return nil
 }
@@ -125,8 +142,8 @@ func (c *Control) CreatePublication(ctx context.Context, t Table) error {
 		return err
 	}
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
-		return explainCreate(
-			"publication "+c.config.Publication,
+		return c.explainCreate(
+			ctx, "publication "+c.config.Publication,
 			"the owner of table "+c.config.Table+", who also needs CREATE on the database", err,
 		)
 	}
@@ -134,10 +151,13 @@ func (c *Control) CreatePublication(ctx context.Context, t Table) error {
 }
 
 // explainCreate adds the remedy where the operator has to run the statement.
-func explainCreate(what, who string, err error) error {
+func (c *Control) explainCreate(ctx context.Context, what, who string, err error) error {
 	err = fmt.Errorf("create %s: %w", what, err)
 	switch sqlState(err) {
 	case "42501":
+		if role, otherwise := c.RoleSetting(ctx); otherwise == nil && role != "" {
+			err = fmt.Errorf("%w: the session acts as the user itself, not as %s, which this user's sessions usually become (SET role)", err, role)
+		}
 		return failure.Refuse(failure.Advise(err, "run `streamer setup` as %s, or let them run what `streamer setup --print` shows", who))
 	case canceled:
 		return failure.Advise(

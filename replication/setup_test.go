@@ -17,7 +17,7 @@ import (
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	f := newEmptyFixture(t, pgtest.Shared(t))
-	f.config.Table, f.config.Publication = `public.Out"box`, `p "quoted"`
+	f.config.Table, f.config.Publication = `public."Out""box"`, `p "quoted"`
 	control := f.control()
 	exists, err := control.TableExists(t.Context(), f.config.Table)
 	require.NoError(t, err)
@@ -26,7 +26,7 @@ func TestSetup(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, exists)
 
-	require.NoError(t, control.CreateTable(t.Context(), TableSQL(f.config.Table, []Column{{"id", "int PRIMARY KEY"}, {"payload", "text"}})))
+	require.NoError(t, control.CreateTable(t.Context(), TableSQL(f.config.Table, []Column{{Name: "id", Type: "int PRIMARY KEY"}, {Name: "payload", Type: "text"}})))
 	require.NoError(t, control.CreatePublication(t.Context(), Table{}))
 	require.NoError(t, control.CreateSlot(t.Context(), false, func(Transaction) {}))
 	exists, err = control.TableExists(t.Context(), f.config.Table)
@@ -89,7 +89,7 @@ func TestSetupErrors(t *testing.T) {
 		f.config.Publication = "q"
 		control := restricted(t, f)
 		for what, err := range map[string]error{
-			"create table":       control.CreateTable(t.Context(), TableSQL("public.new", []Column{{"id", "int"}})),
+			"create table":       control.CreateTable(t.Context(), TableSQL("public.new", []Column{{Name: "id", Type: "int"}})),
 			"create publication": control.CreatePublication(t.Context(), Table{}),
 			"create slot":        control.CreateSlot(t.Context(), false, func(Transaction) {}),
 		} {
@@ -98,10 +98,42 @@ func TestSetupErrors(t *testing.T) {
 			assert.Equal(t, failure.Refused, failure.ClassOf(err), what)
 		}
 	})
+	t.Run("a role that other sessions become", func(t *testing.T) {
+		t.Parallel()
+		f := newFixture(t, pgtest.Shared(t))
+		f.config.Publication = "q"
+		role, owner := f.config.Slot, f.config.Slot+"_o"
+		control := restricted(t, f)
+		f.exec("CREATE ROLE "+owner, "GRANT "+owner+" TO "+role, "ALTER TABLE outbox OWNER TO "+owner)
+		t.Cleanup(func() {
+			_, err := f.conn.Exec(context.WithoutCancel(t.Context()), "DROP OWNED BY "+owner+"; DROP ROLE "+owner)
+			assert.NoError(t, err)
+		})
+		for _, test := range []struct{ sql, want string }{
+			{"SELECT", ""},
+			{"ALTER DATABASE " + role + " SET role = elsewhere", "elsewhere"},
+			{"ALTER ROLE " + role + " SET role = " + owner, owner},
+			{"ALTER ROLE " + role + " IN DATABASE " + role + " SET role = none", ""},
+			{"ALTER ROLE " + role + " IN DATABASE " + role + " RESET role", owner},
+		} {
+			f.exec(test.sql)
+			got, err := control.RoleSetting(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, test.want, got, test.sql)
+		}
+		f.exec("ALTER ROLE " + role + " NOINHERIT")
+		err := control.CreatePublication(t.Context(), describe(t, control))
+		require.ErrorContains(t, err, "the session acts as the user itself, not as "+owner)
+		assert.Equal(t, failure.Refused, failure.ClassOf(err))
+
+		f.exec("ALTER ROLE "+role+" REPLICATION", "REVOKE "+owner+" FROM "+role)
+		f.config.Publication = "p"
+		works(t, f, control.Config().DSN) // although the server cannot apply the setting
+	})
 	t.Run("no schema", func(t *testing.T) {
 		t.Parallel()
 		f := newEmptyFixture(t, pgtest.Shared(t))
-		err := f.control().CreateTable(t.Context(), TableSQL("nowhere.outbox", []Column{{"id", "int"}}))
+		err := f.control().CreateTable(t.Context(), TableSQL("nowhere.outbox", []Column{{Name: "id", Type: "int"}}))
 		assert.Contains(t, failure.Fix(err), "create the schema")
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	})

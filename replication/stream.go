@@ -63,6 +63,7 @@ type Stream struct {
 	waker
 	horizon
 	lateness
+	began LSN // commit LSN of the last transaction that has begun
 }
 
 // Open connects a walsender and starts the stream at start, which must be the
@@ -96,7 +97,11 @@ func (s *Stream) start(ctx context.Context, server Server, start LSN) error {
 			"name a single server in postgres.dsn or set target_session_attrs=read-write",
 		)
 	}
-	arguments := []string{"proto_version '1'", "publication_names " + quoteLiteral(quoteIdentifier(s.config.Publication))}
+	publication, err := inEncoding(s.config.Publication, server.Encoding)
+	if err != nil {
+		return err
+	}
+	arguments := []string{"proto_version '1'", "publication_names " + quoteLiteral(quoteIdentifier(publication))}
 	if s.config.Binary {
 		arguments = append(arguments, "binary 'true'")
 	}
@@ -151,6 +156,7 @@ func (s *Stream) copyData(body []byte) (Message, error) {
 	switch {
 	case len(body) >= xlogDataHeader && body[0] == pglogrepl.XLogDataByteID:
 		s.begun(body[sendTime:], body[xlogDataHeader:])
+		s.note(body[xlogDataHeader:])
 		return Message{Kind: Data, LSN: LSN(binary.BigEndian.Uint64(body[1:])), Data: body[xlogDataHeader:]}, nil
 	case len(body) == keepaliveLength && body[0] == pglogrepl.PrimaryKeepaliveMessageByteID:
 		at := LSN(binary.BigEndian.Uint64(body[1:]))
@@ -162,6 +168,30 @@ func (s *Stream) copyData(body []byte) (Message, error) {
 	return Message{}, fmt.Errorf("unknown copy data message %q of %d bytes from the server", body[0], len(body))
 }
 
+// note records which transaction a message begins.
+func (s *Stream) note(message []byte) {
+	if len(message) >= 1+8 && message[0] == 'B' {
+		s.began = LSN(binary.BigEndian.Uint64(message[1:]))
+	}
+}
+
+// ofEncoding reports whether the server could not convert a value: to UTF-8
+// (22P05), or because it is invalid in the database's own encoding (22021).
+func ofEncoding(err *pgconn.PgError) bool { return err.Code == "22P05" || err.Code == "22021" }
+
+// explainEncoding names the transaction that can never be read. The encoding is
+// one with several bytes for a character: see Charset.
+func (s *Stream) explainEncoding(base error) error {
+	if s.began == 0 {
+		return failure.Refuse(failure.Advise(base, "see docs/how-to/incidents.md#a-value-that-the-server-cannot-convert"))
+	}
+	return failure.Refuse(failure.Advise(
+		fmt.Errorf("a row of the transaction committing at %s cannot be converted to UTF-8, in whichever column: %w", s.began, base),
+		"correct the row in its table, pass over the transaction with `streamer checkpoint set %s --yes`, start `streamer run`, and publish "+
+			"its outbox rows with `streamer replay --missing` (docs/how-to/incidents.md#a-value-that-the-server-cannot-convert)", s.began+1,
+	))
+}
+
 // control handles messages other than copy data.
 func (s *Stream) control(kind byte, body []byte) error {
 	switch kind {
@@ -169,6 +199,9 @@ func (s *Stream) control(kind byte, body []byte) error {
 		pgErr, err := serverError(body)
 		if err != nil {
 			return err
+		}
+		if ofEncoding(pgErr) {
+			return s.explainEncoding(s.explainEnd(pgErr))
 		}
 		return s.explainEnd(pgErr)
 	case 'N':

@@ -476,11 +476,21 @@ func TestLargeRows(t *testing.T) {
 func TestPublicationSkipped(t *testing.T) {
 	t.Parallel()
 	testPublicationSkipped(t, pgtest.Shared(t))
+	for _, version := range []string{"14", "16"} { // TestVersions has others
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			if testing.Short() {
+				t.Skip("downloads and starts servers")
+			}
+			testPublicationSkipped(t, pgtest.New(t, pgtest.Options{Version: version}))
+		})
+	}
 }
 
 func testPublicationSkipped(t *testing.T, server *pgtest.Server) {
 	t.Helper()
 	f := newEmptyFixture(t, server)
+	f.config.DSN = pgtest.Foreign(t, f.config.DSN)
 	f.exec("CREATE TABLE outbox (id int PRIMARY KEY, payload text)")
 	f.createSlot()
 	f.insert(1, 1)
@@ -493,6 +503,7 @@ func testPublicationSkipped(t *testing.T, server *pgtest.Server) {
 
 	// Dropped and created again while the stream is connected.
 	g := newFixture(t, server)
+	g.config.DSN = pgtest.Foreign(t, g.config.DSN)
 	stream := g.open()
 	g.insert(1, 1)
 	ids, _ := readRows(t, stream, 1)
@@ -535,7 +546,7 @@ func TestStreamMessages(t *testing.T) {
 			class:  failure.Refused,
 		},
 		"publication does not exist": {
-			frames: []frame{{'E', "SERROR\x00C42704\x00Mpublication \"p\" does not exist\x00\x00"}},
+			frames: []frame{{'E', "SERROR\x00C42704\x00Mpublication \"p\" fehlt\x00Rget_publication_oid\x00\x00"}},
 			err:    "42704",
 			class:  failure.Refused,
 		},

@@ -35,12 +35,13 @@ const (
 var mayImport = map[string][]string{
 	"internal/failure":   {},
 	"internal/mutation":  {},
+	"internal/pgname":    {},
 	"internal/pgsession": {"internal/failure"},
 	"internal/awsauth":   {"internal/failure"},
 	"internal/wait":      {},
-	"replication":        {"internal/failure", "internal/pgsession"},
+	"replication":        {"internal/failure", "internal/pgname", "internal/pgsession"},
 	"decoder":            {"internal/failure", "replication"},
-	"checkpoint":         {"internal/failure", "internal/pgsession"},
+	"checkpoint":         {"internal/failure", "internal/pgname", "internal/pgsession"},
 	"router/kafka":       {"internal/failure", "internal/mutation", "internal/wait"},
 	"router/wire":        {"replication"},
 	"router":             {"internal/failure", "internal/mutation", "replication", "decoder", "router/kafka", "router/wire"},
@@ -48,7 +49,7 @@ var mayImport = map[string][]string{
 		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "replication", "decoder", "checkpoint", "router",
 		"router/kafka", "router/wire",
 	},
-	"internal/config":    {"internal/failure"},
+	"internal/config":    {"internal/failure", "internal/pgname"},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
 	"internal/verify":    {"internal/failure", "replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
@@ -93,6 +94,7 @@ var homes = map[string][]string{
 	"github.com/IBM/sarama":         {"router", "router/kafka"},
 	"github.com/jackc/pgx/v5":       {"internal/pgsession", "replication", "checkpoint"},
 	"github.com/jackc/pglogrepl":    {"replication", "checkpoint", "internal/pipeline"},
+	"golang.org/x/text":             {"replication"},
 	"github.com/cloudevents/sdk-go": {"router"},
 	"github.com/alecthomas/kong":    {"cmd/streamer", manual, verification}, // the last uses the defaults of the command line
 	"github.com/knadh/koanf":        {"internal/config"},

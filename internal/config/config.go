@@ -3,8 +3,9 @@ package config
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
+
+	"github.com/outboxstream/streamer/internal/pgname"
 )
 
 // Config is everything that the operator can set. The tags of each field carry
@@ -34,7 +35,7 @@ type Config struct {
 // Postgres describes the server to read, and the slot and the publication on it
 // that belong to the streamer.
 type Postgres struct {
-	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or a file: or exec: reference. What it leaves out comes from the PG* variables."`
+	DSN              DSN           `koanf:"dsn" doc:"Connection URL or key=value string, or a file: or exec: reference. What it leaves out comes from the PG* variables. application_name has no effect: it is always streamer: and the name of the slot."`
 	Auth             string        `koanf:"auth" enum:",aws-rds-iam" doc:"How to log in; empty: as postgres.dsn says; aws-rds-iam: with a token of the AWS identity, a new one for each connection, by TLS only."`
 	Slot             string        `koanf:"slot" doc:"Logical replication slot."`
 	Publication      string        `koanf:"publication" doc:"Publication that contains the outbox table."`
@@ -67,7 +68,7 @@ type Rewind struct {
 
 // Outbox describes the outbox table.
 type Outbox struct {
-	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog, without quotes. A bare name is in schema public."`
+	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog. A bare name is in schema public. A name with a dot or a quote is written in double quotes, as in SQL."`
 	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read."`
 	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column that holds its value."`
 	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value."`
@@ -212,7 +213,7 @@ type CheckpointKafka struct {
 type CheckpointPostgres struct {
 	DSN   DSN    `koanf:"dsn" doc:"Connection URL or key=value string, or a file: or exec: reference; empty: postgres.dsn and postgres.auth."`
 	Auth  string `koanf:"auth" enum:",aws-rds-iam" doc:"How to log in with this DSN, as postgres.auth."`
-	Table string `koanf:"table" doc:"Table as schema.table; a bare name is in schema public."`
+	Table string `koanf:"table" doc:"Table as schema.table; a bare name is in schema public, and names are written as in outbox.table."`
 }
 
 // CheckpointFile keeps the checkpoint of one streamer in a file.
@@ -302,8 +303,8 @@ const (
 // SplitTable returns the schema and the name of a table that Load has
 // qualified, such as outbox.table.
 func SplitTable(table string) (schema, name string) {
-	schema, name, _ = strings.Cut(table, ".")
-	return schema, name
+	t, _ := pgname.Parse(table) // validation has accepted it
+	return t.Schema, t.Name
 }
 
 // CheckpointAuth returns how to log in with CheckpointDSN.

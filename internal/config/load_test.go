@@ -144,6 +144,13 @@ func TestLoadQualifiesTables(t *testing.T) {
 	assert.Equal(t, "public", schema)
 	assert.Equal(t, "events", table)
 	assert.Equal(t, "ops.position", c.Checkpoint.Postgres.Table)
+
+	c = load(t, write(t, `outbox: {table: '"my.schema"."My table"'}`+"\n"+`checkpoint: {postgres: {table: '"a"."b"'}}`)).Config
+	schema, table = SplitTable(c.Outbox.Table)
+	assert.Equal(t, "my.schema", schema)
+	assert.Equal(t, "My table", table)
+	assert.Equal(t, `"my.schema".My table`, c.Outbox.Table)
+	assert.Equal(t, "a.b", c.Checkpoint.Postgres.Table, "one form for one table")
 }
 
 func TestLoadChoosesFile(t *testing.T) {

@@ -3,7 +3,8 @@ package config
 import (
 	"fmt"
 	"reflect"
-	"strings"
+
+	"github.com/outboxstream/streamer/internal/pgname"
 )
 
 // settings returns every key that holds a value, with its value. Records are
@@ -44,9 +45,11 @@ func (c *Config) normalise() {
 	}
 }
 
+// qualified is the one form of a table's name, with its schema. Validation
+// refuses what is none.
 func qualified(table string) string {
-	if table == "" || strings.Contains(table, ".") {
-		return table
+	if t, ok := pgname.Parse(table); ok {
+		return t.String()
 	}
-	return "public." + table
+	return table
 }

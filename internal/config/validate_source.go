@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/outboxstream/streamer/internal/pgname"
 )
 
 // longestIdentifier is PostgreSQL's NAMEDATALEN less one, in bytes. PostgreSQL
@@ -37,10 +39,12 @@ func (k *checker) identifier(at, name string) {
 
 // table checks a name that normalise has qualified.
 func (k *checker) table(at, name string) {
-	schema, relation, _ := strings.Cut(name, ".")
-	wrong := strings.ContainsAny(name, "\"\x00") || strings.Contains(relation, ".")
-	if wrong || schema == "" || relation == "" || len(schema) > longestIdentifier || len(relation) > longestIdentifier {
-		k.add(at, name, "write schema.table, each name spelled as in the catalog and without quotes")
+	t, ok := pgname.Parse(name)
+	if !ok || t.String() != name || strings.ContainsRune(name, 0) || len(t.Schema) > longestIdentifier || len(t.Name) > longestIdentifier {
+		k.add(
+			at, name,
+			`write schema.table, each name spelled as in the catalog, or in double quotes if it has a dot or a quote: "my.schema".outbox`,
+		)
 	}
 }
 

@@ -51,7 +51,8 @@ func TestValidate(t *testing.T) {
 
 		"no table":             {func(c *Config) { c.Outbox.Table = "" }, []string{"outbox.table", `""`, "schema.table"}},
 		"bare table":           {func(c *Config) { c.Outbox.Table = "outbox" }, []string{"outbox.table", `"outbox"`, "schema.table"}},
-		"quoted table":         {func(c *Config) { c.Outbox.Table = `public."Outbox"` }, []string{"outbox.table", "without quotes"}},
+		"quoted table":         {func(c *Config) { c.Outbox.Table = `"my.schema"."say ""hi"""` }, nil},
+		"half a quoted table":  {func(c *Config) { c.Outbox.Table = `public."Outbox` }, []string{"outbox.table", "in double quotes"}},
 		"table with database":  {func(c *Config) { c.Outbox.Table = "a.b.c" }, []string{"outbox.table", "schema.table"}},
 		"upper-case table":     {func(c *Config) { c.Outbox.Table = "public.OutboxMessages" }, nil},
 		"no column":            {func(c *Config) { c.Outbox.Columns.ID = "" }, []string{"outbox.columns.id", "1 to 63 bytes"}},

@@ -3,6 +3,7 @@ package pgsession
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -18,6 +19,17 @@ type Login func(ctx context.Context, host string, port uint16, user string) (pas
 const Remedy = "GRANT rds_iam TO the user, allow the AWS identity rds-db:connect as that user, " +
 	"name the server's own endpoint in the connection string, and set rds.iam_auth_for_replication = 1; " +
 	"`streamer doctor` shows the identity and the clock"
+
+// Explain is the function [Explain], and names the token where a server refuses
+// it.
+func (l Login) Explain(err error, key string) error {
+	if sent, ok := errors.AsType[*pgconn.PgError](err); ok && l != nil && (sent.Code == "28P01" || sent.Code == "28000") {
+		return failure.Misconfigure(failure.Advise(
+			fmt.Errorf("connect to PostgreSQL: the server refuses the token: %s (SQLSTATE %s)", printable(sent.Message), sent.Code), Remedy,
+		))
+	}
+	return Explain(err, key)
+}
 
 // Use puts a fresh password into a configuration that is about to be used. The
 // server asks for it in clear, so only addresses with TLS stay. The password is

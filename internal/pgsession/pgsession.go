@@ -5,6 +5,7 @@ package pgsession
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
@@ -85,13 +86,22 @@ func Set(config *pgconn.Config) {
 	config.AfterConnect = setLater
 }
 
+// ErrSettingsLost reports that the server of a session has not received the
+// session's settings.
+var ErrSettingsLost = errors.New("settings of the session did not reach PostgreSQL: a connection pooler holds them back")
+
 // setLater sets what not every supported version knows: transaction_timeout
-// exists since PostgreSQL 17. Walsenders accept SQL as well.
+// exists since PostgreSQL 17. Walsenders accept SQL as well. It also makes sure
+// that the start-up parameters have arrived: a pooler can be told to drop
+// them (PgBouncer's ignore_startup_parameters).
 func setLater(ctx context.Context, conn *pgconn.PgConn) error {
-	_, err := conn.Exec(ctx, `SELECT CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
+	results, err := conn.Exec(ctx, `SELECT current_setting('search_path'), CASE WHEN current_setting('transaction_timeout', true) IS NOT NULL
 		THEN set_config('transaction_timeout', '0', false) END`).ReadAll()
 	if err != nil {
 		return fmt.Errorf("settings of the session: %w", err)
+	}
+	if string(results[0].Rows[0][0]) != parameters["search_path"] {
+		return ErrSettingsLost
 	}
 	return nil
 }

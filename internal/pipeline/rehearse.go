@@ -44,7 +44,7 @@ func (p *Pipeline) Rehearse(
 		return Rehearsal{}, err
 	}
 	mapping := p.config.Mapping
-	mapping.RelationID = table.OID
+	mapping.RelationID, mapping.Charset = table.OID, table.Charset()
 	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(mapping), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
 	for ctx.Err() == nil {
 		m, err := reader.Next()

@@ -57,7 +57,7 @@ type session struct {
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	mapping := t.config.Mapping
-	mapping.RelationID, mapping.RelationSince = t.table.OID, t.table.Since()
+	mapping.RelationID, mapping.RelationSince, mapping.Charset = t.table.OID, t.table.Since(), t.table.Charset()
 	s := &session{
 		ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned,
 		limiter: t.purpose.limiter(), asked: p.stopping,

@@ -116,6 +116,10 @@ func (d *doctor) settings(ctx context.Context, control *replication.Control, ser
 			"the server's own is %s ms): a streamer that was cut off keeps the slot from the next one for that long",
 			d.cfg.Postgres.WALSenderTimeout, timeout), "")
 	}
+	if role, err := control.RoleSetting(ctx); err == nil && role != "" {
+		d.say(Fine, "role", fmt.Sprintf("other sessions of this user become %q (SET role); "+
+			"the streamer's act as the user itself, whose own rights count", role), "")
+	}
 	if server.InStandby {
 		d.say(Warned, "server role", "the server is a standby: "+
 			"publication and table can only be changed on its primary, "+

@@ -2,6 +2,7 @@ package preview
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -81,15 +82,24 @@ func TestPreviewStopsAtTheLimit(t *testing.T) {
 	}
 }
 
-func TestPreviewWithoutAnEncoding(t *testing.T) {
+func TestPreviewOfInvalidText(t *testing.T) {
 	t.Parallel()
-	r := newRigOn(t, pgtest.New(t, pgtest.Options{Encoding: "SQL_ASCII"}))
-	r.insert("outbox", "order", "1")
-	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', convert_from('\xff', 'SQL_ASCII'), 'T', '{}')`)
-	got := r.preview(0)
-	require.Len(t, got, 2)
-	assert.Equal(t, "1", *got[0].Key)
-	assert.Contains(t, got[1].Poison, "UTF-8")
+	for encoding, b := range map[string]string{"SQL_ASCII": "ff", "WIN1252": "81"} {
+		t.Run(encoding, func(t *testing.T) {
+			t.Parallel()
+			r := newRigOn(t, pgtest.New(t, pgtest.Options{Encoding: encoding}))
+			r.insert("outbox", "order", "1")
+			r.exec(fmt.Sprintf("insert into outbox (aggregatetype, aggregateid, type, payload) "+
+				`values ('order', convert_from('\x%s', '%s'), 'T', '{}')`, b, encoding))
+			r.exec(fmt.Sprintf("insert into outbox (aggregatetype, aggregateid, type, payload) "+
+				`values ('order', convert_from('\xc3a9', '%s'), 'T', '{}')`, encoding))
+			got := r.preview(0)
+			require.Len(t, got, 3)
+			assert.Equal(t, "1", *got[0].Key)
+			assert.Contains(t, got[1].Poison, "UTF-8")
+			assert.Equal(t, map[string]string{"SQL_ASCII": "é", "WIN1252": "Ã©"}[encoding], *got[2].Key)
+		})
+	}
 }
 
 // A table that takes the outbox's place is prepared under another name, and so

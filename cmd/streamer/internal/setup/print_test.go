@@ -97,7 +97,7 @@ func TestSchemaSQL(t *testing.T) {
 		"outbox":        "",
 		"public.outbox": "",
 		"shop.outbox":   "CREATE SCHEMA IF NOT EXISTS \"shop\";\n",
-		`a"b.outbox`:    "CREATE SCHEMA IF NOT EXISTS \"a\"\"b\";\n",
+		`"a""b".outbox`: "CREATE SCHEMA IF NOT EXISTS \"a\"\"b\";\n",
 	} {
 		assert.Equal(t, want, schemaSQL(table), table)
 	}

@@ -164,6 +164,9 @@ func (s *setup) table(ctx context.Context, control *replication.Control, c repli
 		return err
 	}
 	existed := table.Exists
+	if !existed && table.Kind != "" {
+		return failure.Refuse(table.Missing(c))
+	}
 	if !existed && !s.CreateTable {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf("outbox table %s does not exist", c.Table),

@@ -97,7 +97,7 @@ func Mapping(o config.Outbox) decoder.Mapping {
 // those of the given relation.
 func StreamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
 	m := Mapping(o)
-	m.RelationID, m.RelationSince = t.OID, t.Since()
+	m.RelationID, m.RelationSince, m.Charset = t.OID, t.Since(), t.Charset()
 	return m
 }
 

@@ -185,7 +185,7 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
-		"Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
+		"Mapping.Charset", "Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
 		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Unsequenced", "Until",
 	}, empty)
 }

@@ -54,7 +54,9 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 // excuseWaiting excuses the rows that the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("reading the rows that wait in the slot")
-	d := decoder.New(site.Mapping(v.cfg.Outbox))
+	mapping := site.Mapping(v.cfg.Outbox)
+	mapping.Charset = replication.NewCharset(v.server.Encoding)
+	d := decoder.New(mapping)
 	err := m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {

@@ -1,0 +1,66 @@
+// Package pgname reads and writes the names of tables as they stand in the
+// configuration.
+package pgname
+
+import "strings"
+
+// Table is a table's name, each part spelled as in the catalog.
+type Table struct{ Schema, Name string }
+
+// DefaultSchema is the schema of a name without one.
+const DefaultSchema = "public"
+
+// Parse reads schema.table. A part with a dot or a quote in it is written in
+// double quotes, and quotes in it are doubled, as in SQL. Other parts are
+// spelled as in the catalog, in quotes or not: capitals count. It returns false
+// for anything else.
+func Parse(text string) (Table, bool) {
+	first, rest, ok := part(text)
+	switch {
+	case !ok:
+		return Table{}, false
+	case rest == "":
+		return Table{DefaultSchema, first}, true
+	}
+	second, rest, ok := part(rest[1:])
+	if !ok || rest != "" {
+		return Table{}, false
+	}
+	return Table{first, second}, true
+}
+
+// part reads one part. What follows it begins with a dot, or is empty.
+func part(text string) (name, rest string, ok bool) {
+	if !strings.HasPrefix(text, `"`) {
+		end := strings.IndexByte(text, '.')
+		if end < 0 {
+			end = len(text)
+		}
+		name, rest = text[:end], text[end:]
+		return name, rest, name != "" && !strings.ContainsRune(name, '"')
+	}
+	var b strings.Builder
+	for rest = text[1:]; ; {
+		before, after, closed := strings.Cut(rest, `"`)
+		if !closed {
+			return "", "", false
+		}
+		b.WriteString(before)
+		if !strings.HasPrefix(after, `"`) {
+			name, rest = b.String(), after
+			return name, rest, name != "" && (rest == "" || rest[0] == '.')
+		}
+		b.WriteByte('"')
+		rest = after[1:]
+	}
+}
+
+// String is the shortest text that Parse reads as this name.
+func (t Table) String() string { return shown(t.Schema) + "." + shown(t.Name) }
+
+func shown(name string) string {
+	if strings.ContainsAny(name, `."`) {
+		return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
+	}
+	return name
+}
