@@ -54,7 +54,7 @@ func (d *demo) startKafka(ctx context.Context) error {
 	switch {
 	case err == nil:
 		d.kafka = broker{addresses: cluster.Brokers(), close: cluster.Close}
-		d.screen.done("Apache Kafka %s on %s, in KRaft mode", kafkatest.Version, cluster.Brokers()[0])
+		d.screen.done("Apache Kafka %s on %s, in KRaft mode", kafkatest.Version(), cluster.Brokers()[0])
 		return nil
 	case d.broker == brokerKafka || ctx.Err() != nil:
 		return fmt.Errorf("start Kafka: %w", err)

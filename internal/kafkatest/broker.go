@@ -137,8 +137,12 @@ func (b *broker) propertiesFile() string { return filepath.Join(b.folder, "serve
 func (b *broker) logFile() string        { return filepath.Join(b.folder, "log") }
 
 // format writes the metadata that a new broker needs in its data directory.
-func (b *broker) format(ctx context.Context, clusterID string) error {
-	cmd := b.launcher.command(ctx, b, "kafka.tools.StorageTool", nil, "format", "-t", clusterID, "-c", b.propertiesFile())
+func (b *broker) format(ctx context.Context, clusterID string, features map[string]int) error {
+	arguments := []string{"format", "-t", clusterID, "-c", b.propertiesFile()}
+	for _, name := range slices.Sorted(maps.Keys(features)) {
+		arguments = append(arguments, "--feature", fmt.Sprintf("%s=%d", name, features[name]))
+	}
+	cmd := b.launcher.command(ctx, b, "kafka.tools.StorageTool", nil, arguments...)
 	err := b.withLog(cmd, func() error { return testserver.RunProcess(cmd) })
 	if err != nil {
 		return fmt.Errorf("format storage of broker %d: %w; its log ends with:\n%s", b.node, err, b.logTail())

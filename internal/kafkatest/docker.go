@@ -15,7 +15,8 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-const image = "apache/kafka:" + Version
+// image names the image of [Version].
+func image() string { return "apache/kafka:" + Version() }
 
 // dockerLauncher runs Kafka from its image, on the network of the host. Unlike
 // a process, a container outlives this process if this process is killed.
@@ -28,10 +29,10 @@ func newDockerLauncher(ctx context.Context, progress func(string)) (*dockerLaunc
 	if output, err := run(ctx, "docker", "info", "--format", "{{.ServerVersion}}"); err != nil {
 		return nil, fmt.Errorf("docker info: %w: %s", err, strings.TrimSpace(output))
 	}
-	if _, err := run(ctx, "docker", "image", "inspect", image); err != nil {
-		testserver.Report(progress, "pulling %s", image)
-		if output, err := run(ctx, "docker", "pull", "--quiet", image); err != nil {
-			return nil, fmt.Errorf("docker pull %s: %w: %s", image, err, strings.TrimSpace(output))
+	if _, err := run(ctx, "docker", "image", "inspect", image()); err != nil {
+		testserver.Report(progress, "pulling %s", image())
+		if output, err := run(ctx, "docker", "pull", "--quiet", image()); err != nil {
+			return nil, fmt.Errorf("docker pull %s: %w: %s", image(), err, strings.TrimSpace(output))
 		}
 	}
 	return &dockerLauncher{}, nil
@@ -42,7 +43,7 @@ func (l *dockerLauncher) command(ctx context.Context, b *broker, class string, o
 		"run", "--rm", "--name", l.container(b, class), "--network", "host",
 		"--user", strconv.Itoa(os.Getuid()) + ":" + strconv.Itoa(os.Getgid()),
 		"--volume", b.folder + ":" + b.folder,
-		"--entrypoint", "java", image,
+		"--entrypoint", "java", image(),
 	}
 	docker = append(docker, jvmOptions(b, options)...)
 	// The image logs through log4j, which without a configuration shows errors only.

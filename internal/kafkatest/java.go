@@ -33,7 +33,7 @@ func newJavaLauncher(ctx context.Context, progress func(string)) (*javaLauncher,
 	if err := checkJava(ctx, java); err != nil {
 		return nil, err
 	}
-	jars, err := testserver.Cached(ctx, "kafka-"+Version, progress, func(folder string) error {
+	jars, err := testserver.Cached(ctx, "kafka-"+Version(), progress, func(folder string) error {
 		return downloadJars(ctx, folder, progress)
 	})
 	if err != nil {
@@ -63,7 +63,7 @@ func downloadJars(ctx context.Context, folder string, progress func(string)) err
 	if _, err := exec.LookPath("mvn"); err != nil {
 		return fmt.Errorf("download Apache Kafka: Maven is not installed: %w", err)
 	}
-	testserver.Report(progress, "downloading Apache Kafka %s from Maven Central (about 45 MB)", Version)
+	testserver.Report(progress, "downloading Apache Kafka %s from Maven Central (about 45 MB)", Version())
 	project, err := os.MkdirTemp(folder, "pom")
 	if err != nil {
 		return fmt.Errorf("make folder for Maven: %w", err)
@@ -73,12 +73,12 @@ func downloadJars(ctx context.Context, folder string, progress func(string)) err
 	if err := os.WriteFile(pomFile, pom, 0o600); err != nil {
 		return fmt.Errorf("write pom.xml: %w", err)
 	}
-	output, err := run(ctx, "mvn", "-q", "-B", "-f", pomFile, "-Dkafka.version="+Version,
+	output, err := run(ctx, "mvn", "-q", "-B", "-f", pomFile, "-Dkafka.version="+Version(),
 		"dependency:copy-dependencies", "-DoutputDirectory="+folder)
 	if err != nil {
 		return fmt.Errorf("download Apache Kafka: mvn: %w\n%s", err, output)
 	}
-	testserver.Report(progress, "downloaded Apache Kafka %s", Version)
+	testserver.Report(progress, "downloaded Apache Kafka %s", Version())
 	return nil
 }
 

@@ -1,6 +1,7 @@
 // Package kafkatest runs real Apache Kafka clusters for tests and for the demo.
 // KRaft brokers (each a controller as well) run from the jars of Maven Central,
-// without containers. Their data is in a temporary folder, their ports are free
+// without containers. STREAMER_TEST_KAFKA_VERSION names another version than
+// [DefaultVersion]. Their data is in a temporary folder, their ports are free
 // ones of 127.0.0.1. The package needs Java 17 and Maven, or Docker, or a
 // cluster given in STREAMER_TEST_KAFKA_BROKERS.
 //
@@ -40,6 +41,9 @@ type Options struct {
 	Brokers int
 	// Settings override the settings of server.properties on every broker.
 	Settings map[string]string
+	// Features are finalised at these levels when the storage is formatted, for
+	// example transaction.version; the rest at the default of [Version].
+	Features map[string]int
 	// Authorizer enables ACLs: what is not allowed is denied, except to [Admin].
 	// Clients must authenticate.
 	Authorizer bool
@@ -79,11 +83,15 @@ type Cluster struct {
 // [testserver.ErrMissing] if Kafka is not available.
 func Start(ctx context.Context, options Options) (*Cluster, error) {
 	addresses := os.Getenv("STREAMER_TEST_KAFKA_BROKERS")
-	special := options.Brokers > 1 || len(options.Settings) > 0 || options.sasl() || options.DiskBytes > 0 || options.Proxied != nil
-	if addresses != "" && !special {
+	if addresses != "" && !options.special() {
 		return &Cluster{configured: strings.Split(addresses, ",")}, nil
 	}
 	return startOwn(ctx, options)
+}
+
+// special reports whether an existing cluster cannot be what is asked for.
+func (o Options) special() bool {
+	return o.Brokers > 1 || len(o.Settings) > 0 || len(o.Features) > 0 || o.sasl() || o.DiskBytes > 0 || o.Proxied != nil
 }
 
 func startOwn(ctx context.Context, options Options) (*Cluster, error) {
@@ -122,7 +130,7 @@ func (c *Cluster) startNew(ctx context.Context) error {
 		return err
 	}
 	err := sideBySide(ctx, c.brokers, func(ctx context.Context, b *broker) error {
-		return b.format(ctx, c.id)
+		return b.format(ctx, c.id, c.options.Features)
 	})
 	if err != nil {
 		return err

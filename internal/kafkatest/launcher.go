@@ -1,9 +1,11 @@
 package kafkatest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -11,8 +13,12 @@ import (
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
-// Version is the version of Apache Kafka that is run.
-const Version = "4.1.2"
+// DefaultVersion is the version of Apache Kafka that is run unless
+// STREAMER_TEST_KAFKA_VERSION names another.
+const DefaultVersion = "4.1.2"
+
+// Version returns the version of Apache Kafka that is run.
+func Version() string { return cmp.Or(os.Getenv("STREAMER_TEST_KAFKA_VERSION"), DefaultVersion) }
 
 // launcher runs the classes of Kafka.
 type launcher interface {

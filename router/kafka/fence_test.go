@@ -101,7 +101,11 @@ func endsOf(t testing.TB, c *Client, topic string, partitions int) []int64 {
 
 func TestFence(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.Shared(t)
+	testFence(t, kafkatest.Shared(t))
+}
+
+func testFence(t *testing.T, cluster *kafkatest.Cluster) {
+	t.Helper()
 	const partitions = 6
 	topic, id := cluster.NewTopic(t, partitions, nil), kafkatest.TopicName(t)
 	old := takeOver(t, cluster.Brokers(), id)
@@ -136,7 +140,11 @@ func TestFence(t *testing.T) {
 // after the fence, and no record of a predecessor is found after them.
 func TestFenceStopsWhatIsOnItsWay(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.Shared(t)
+	testFenceStopsWhatIsOnItsWay(t, kafkatest.Shared(t))
+}
+
+func testFenceStopsWhatIsOnItsWay(t *testing.T, cluster *kafkatest.Cluster) {
+	t.Helper()
 	const partitions, rounds = 4, 10
 	topic, id := cluster.NewTopic(t, partitions, nil), kafkatest.TopicName(t)
 	owner := takeOver(t, cluster.Brokers(), id)
@@ -171,7 +179,11 @@ func TestFenceStopsWhatIsOnItsWay(t *testing.T) {
 // An owner may repeat its fence while it writes, and continue.
 func TestRenewWhileWriting(t *testing.T) {
 	t.Parallel()
-	cluster := kafkatest.Shared(t)
+	testRenewWhileWriting(t, kafkatest.Shared(t))
+}
+
+func testRenewWhileWriting(t *testing.T, cluster *kafkatest.Cluster) {
+	t.Helper()
 	topic := cluster.NewTopic(t, 3, nil)
 	o := takeOver(t, cluster.Brokers(), kafkatest.TopicName(t))
 	require.NoError(t, o.Fence(t.Context(), partitionsOf(topic, 3)))

@@ -42,10 +42,10 @@ func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error
 	if err := run(exec.CommandContext(ctx, java, "-version")); err != nil {
 		return nil, fmt.Errorf("%w: Java: %w", ErrMissing, err)
 	}
-	folder, err := testserver.Cached(ctx, "debezium-"+DebeziumVersion+"-connect-"+kafkatest.Version, progress, func(folder string) error {
+	folder, err := testserver.Cached(ctx, "debezium-"+DebeziumVersion+"-connect-"+kafkatest.Version(), progress, func(folder string) error {
 		testserver.Report(
 			progress, "downloading Debezium %s and Kafka Connect %s from Maven Central (about 80 MB)",
-			DebeziumVersion, kafkatest.Version,
+			DebeziumVersion, kafkatest.Version(),
 		)
 		return download(ctx, folder)
 	})
@@ -70,7 +70,7 @@ func download(ctx context.Context, folder string) (err error) {
 		{"dependency:unpack-dependencies", "-DincludeTypes=tar.gz", "-DoutputDirectory=" + filepath.Join(folder, "plugins")},
 	} {
 		arguments := append(
-			[]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version, "-Ddebezium.version=" + DebeziumVersion},
+			[]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version(), "-Ddebezium.version=" + DebeziumVersion},
 			goal...)
 		if err := run(exec.CommandContext(ctx, cmp.Or(os.Getenv("MVN"), "mvn"), arguments...)); err != nil {
 			return fmt.Errorf("download Debezium: mvn: %w", err)

@@ -26,7 +26,7 @@ func (r *Rig) describe(ctx context.Context, result *report.Report) {
 	result.Versions = []report.Version{
 		{Name: "streamer", Version: commit(ctx)},
 		{Name: "PostgreSQL", Version: fmt.Sprintf("%d.%d", version/10_000, version%10_000)},
-		{Name: "Apache Kafka", Version: kafkatest.Version},
+		{Name: "Apache Kafka", Version: kafkatest.Version()},
 		{Name: "Debezium", Version: contender.DebeziumVersion},
 		{Name: "Go", Version: runtime.Version()},
 		{Name: "sarama", Version: r.moduleVersion("github.com/IBM/sarama")},
