@@ -113,6 +113,9 @@ func (c *Cluster) properties(b *broker) map[string]string {
 	}
 	maps.Copy(properties, c.options.securityProperties())
 	b.addProxied(properties, c.options.sasl())
+	if usesZooKeeper() {
+		c.throughZooKeeper(b, properties)
+	}
 	maps.Copy(properties, c.options.Settings)
 	return properties
 }

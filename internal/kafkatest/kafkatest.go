@@ -1,9 +1,9 @@
 // Package kafkatest runs real Apache Kafka clusters for tests and for the demo.
 // KRaft brokers (each a controller as well) run from the jars of Maven Central,
 // without containers. STREAMER_TEST_KAFKA_VERSION names another version than
-// [DefaultVersion]. Their data is in a temporary folder, their ports are free
-// ones of 127.0.0.1. The package needs Java 17 and Maven, or Docker, or a
-// cluster given in STREAMER_TEST_KAFKA_BROKERS.
+// [DefaultVersion]; brokers older than 3.3 get a ZooKeeper. Data is in a
+// temporary folder, ports are free ones of 127.0.0.1. The package needs Java 17
+// and Maven, or Docker, or a cluster given in STREAMER_TEST_KAFKA_BROKERS.
 //
 //	func TestMain(m *testing.M) { os.Exit(kafkatest.Main(m)) }
 //
@@ -73,6 +73,7 @@ type Cluster struct {
 	folder     *testserver.Folder
 	id         string
 	brokers    []*broker
+	zookeeper  *broker  // nil unless the version needs it
 	configured []string // addresses of an existing cluster
 }
 
@@ -126,16 +127,29 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 
 // startNew formats and starts all brokers, on new ports.
 func (c *Cluster) startNew(ctx context.Context) error {
+	if usesZooKeeper() {
+		if err := c.startZooKeeper(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.newBrokers(ctx); err != nil {
 		return err
 	}
-	err := sideBySide(ctx, c.brokers, func(ctx context.Context, b *broker) error {
-		return b.format(ctx, c.id, c.options.Features)
-	})
-	if err != nil {
+	if err := c.format(ctx); err != nil {
 		return err
 	}
 	return c.StartAgain(ctx)
+}
+
+// format prepares the disks of all brokers, which those with ZooKeeper do
+// themselves.
+func (c *Cluster) format(ctx context.Context) error {
+	if usesZooKeeper() {
+		return nil
+	}
+	return sideBySide(ctx, c.brokers, func(ctx context.Context, b *broker) error {
+		return b.format(ctx, c.id, c.options.Features)
+	})
 }
 
 // StartAgain starts all brokers that are not running, on the same data and
@@ -309,6 +323,9 @@ func (c *Cluster) discard() error {
 func (c *Cluster) kill() {
 	for _, b := range c.brokers {
 		b.kill()
+	}
+	if c.zookeeper != nil {
+		c.zookeeper.kill()
 	}
 }
 

@@ -17,6 +17,9 @@ import (
 //
 //nolint:paralleltest // one cluster at a time is enough
 func TestFenceAtEveryTransactionVersion(t *testing.T) {
+	if !kafkatest.AtLeast(4, 0) {
+		t.Skipf("Kafka %s has no choice of transaction protocols", kafkatest.Version())
+	}
 	for level := range 3 {
 		t.Run(fmt.Sprintf("transaction.version=%d", level), func(t *testing.T) {
 			cluster := kafkatest.New(t, kafkatest.Options{Features: map[string]int{"transaction.version": level}})
