@@ -41,8 +41,9 @@ type Options struct {
 	Brokers int
 	// Settings override the settings of server.properties on every broker.
 	Settings map[string]string
-	// Features are finalised at these levels when the storage is formatted, for
-	// example transaction.version; the rest at the default of [Version].
+	// Features are finalised at these levels from the beginning, for example
+	// transaction.version; the rest at the default of [Version]. Older versions
+	// than 4.0 may not know how.
 	Features map[string]int
 	// Authorizer enables ACLs: what is not allowed is denied, except to [Admin].
 	// Clients must authenticate.

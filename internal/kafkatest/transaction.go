@@ -119,22 +119,3 @@ func (c *Cluster) TransactionalIDs(ctx context.Context) ([]string, error) {
 	}
 	return ids, nil
 }
-
-// Feature returns the level at which a feature is finalised, 0 if it is not.
-func (c *Cluster) Feature(ctx context.Context, name string) (level int, err error) {
-	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
-	if err != nil {
-		return 0, fmt.Errorf("feature %s: %w", name, err)
-	}
-	defer client.Close()
-	answer, err := kmsg.NewPtrApiVersionsRequest().RequestWith(ctx, client)
-	if err != nil {
-		return 0, fmt.Errorf("feature %s: %w", name, err)
-	}
-	for _, feature := range answer.FinalizedFeatures {
-		if feature.Name == name {
-			return int(feature.MaxVersionLevel), nil
-		}
-	}
-	return 0, nil
-}
