@@ -383,8 +383,13 @@ func TestAuthorisation(t *testing.T) {
 	r.start().refused(exitRefused, checkpoints, "principal Create, Describe, Read and Write")
 	require.NoError(t, cluster.CreateTopic(t.Context(), checkpoints, 1, map[string]string{"cleanup.policy": "compact"}))
 	allow(checkpoints, sarama.AclOperationDescribe)
-	r.start().refused(exitRefused, "producer id", "grant", "Write") // the topic is empty: nothing has to be read
+	r.start().refused(exitRefused, "producer id", "grant", "IdempotentWrite on the cluster") // the topic is empty: nothing has to be read
 	allow(checkpoints, sarama.AclOperationRead, sarama.AclOperationWrite)
+	if !kafkatest.AtLeast(2, 8) { // later the right to write to a topic is enough
+		require.NoError(t, cluster.Allow(t.Context(), user, sarama.Resource{
+			ResourceType: sarama.AclResourceCluster, ResourceName: "kafka-cluster", ResourcePatternType: sarama.AclPatternLiteral,
+		}, sarama.AclOperationIdempotentWrite))
+	}
 
 	require.NoError(t, cluster.CreateTopic(t.Context(), r.topic("order"), 3, nil))
 	r.start().refused(exitRefused, r.topic("order"), "principal Describe and Write")

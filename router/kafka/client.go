@@ -112,7 +112,8 @@ func explainClient(c ClientConfig, config *sarama.Config, err error) error {
 	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
 		return failure.Refuse(failure.Advise(described, "use Kafka 2.4 or later, or a compatible broker with idempotent producers"))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
-		return failure.Refuse(failure.Advise(described, "grant the streamer's principal Write on the output topics"))
+		return failure.Refuse(failure.Advise(described,
+			"grant the streamer's principal Write on the output topics, and before Kafka 2.8 also IdempotentWrite on the cluster"))
 	}
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return failure.Misconfigure(failure.Advise(described, "check kafka.tls.ca_file and kafka.tls.server_name"))

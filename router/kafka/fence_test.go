@@ -287,6 +287,18 @@ func TestFenceNothing(t *testing.T) {
 	require.NoError(t, o.Fence(t.Context(), map[string][]int32{"empty": {}}))
 }
 
+// Before Kafka 2.8, Write on a topic was not enough for a producer id without a
+// transactional id.
+func TestAnonymousOwnerWithoutPermission(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(1))
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, Err: kerr.ClusterAuthorizationFailed})
+	_, err := connect(t, clientConfig(cluster.Brokers())).Anonymous(t.Context())
+	require.ErrorIs(t, err, sarama.ErrClusterAuthorizationFailed)
+	assert.Equal(t, failure.Refused, failure.ClassOf(err))
+	assert.Contains(t, failure.Fix(err), "IdempotentWrite on the cluster")
+}
+
 func TestAnonymousOwner(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
