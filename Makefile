@@ -8,12 +8,15 @@ MODELTIME ?= 30m
 FAULTS   ?= all
 VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
+# For make kafka: the packages whose tests run on each version, and which tests of them.
+SUITES   ?= ./internal/kafkatest ./router/... ./checkpoint/... ./e2e
+RUN      ?=
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 # For make release: the version that is to be released. Empty: a snapshot.
 VERSION    ?=
 GORELEASER := $(GO) tool -modfile=tools/release/go.mod goreleaser
 
-.PHONY: help build demo test short long model faults faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
+.PHONY: help build demo test short long model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +52,17 @@ faults: ## play every fault on every PostgreSQL (FAULTS=name,… VERSIONS=17,18 
 	@status=0; \
 	STREAMER_FAULTS="$(FAULTS)" STREAMER_FAULTS_POSTGRES=$(VERSIONS) KILLS=$(KILLS) STREAMER_FAULTS_RESULTS=results.json \
 	  $(GO) test -race -count=1 -timeout=12h -parallel=3 -run '^TestFaults$$' -v ./e2e/faults || status=$$?; \
+	$(GO) generate ./e2e/faults && exit $$status
+
+kafka: VERSIONS = 2.4.1,2.8.2,3.3.2,3.9.2,4.0.2,4.1.2,4.2.2,4.3.1,4.4.0
+kafka: FAULTS = Kafka:,Checkpoint store: checkpoint topic,process: zombie
+kafka: ## run the tests that use Kafka, and its faults, on every Kafka (VERSIONS=4.0.2,… FAULTS=…) and write docs/kafka-versions.md
+	@status=0; for version in $$(echo $(VERSIONS) | tr , ' '); do \
+	  export STREAMER_TEST_KAFKA_VERSION=$$version; \
+	  $(GO) test -json -count=1 -timeout=40m -run '$(RUN)' $(SUITES) | $(GO) run ./e2e/faults/suite -kafka $$version -run '$(RUN)' -results e2e/faults/kafka.json || status=1; \
+	  STREAMER_FAULTS="$(FAULTS)" STREAMER_FAULTS_RESULTS=kafka.json \
+	    $(GO) test -count=1 -timeout=3h -parallel=2 -run '^TestFaults$$' -v ./e2e/faults || status=1; \
+	done; \
 	$(GO) generate ./e2e/faults && exit $$status
 
 fuzz: ## run every fuzz target for FUZZTIME each (default 30s)

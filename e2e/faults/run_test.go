@@ -135,6 +135,7 @@ func newRun(t *testing.T, f fault, version string) *run {
 	r.result = matrix.Result{
 		Fault: f.name, What: f.what, Group: f.group, Brokers: len(r.kafka.Brokers()), Runs: 1, Seed: r.seed,
 		PostgreSQL: fmt.Sprintf("%d.%d", r.pg.Version()/10000, r.pg.Version()%10000),
+		Kafka:      os.Getenv("STREAMER_TEST_KAFKA_VERSION"),
 	}
 	t.Cleanup(r.record)
 	r.setUp()

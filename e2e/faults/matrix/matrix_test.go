@@ -59,6 +59,24 @@ func TestTables(t *testing.T) {
 	assert.Contains(t, text, "| kill | what of kill | 1 | survived, 2×, 100 events | FAILED, 2×, 100 events, **3 lost**: a / b |")
 }
 
+func TestKafkaTables(t *testing.T) {
+	t.Parallel()
+	on := func(kafka, outcome string) matrix.Result {
+		r := result("kill", "17.5", outcome)
+		r.Kafka = kafka
+		return r
+	}
+	merged := matrix.Merge(
+		[]matrix.Result{on("4.1.1", matrix.Failed), on("4.10.0", matrix.Survived)},
+		[]matrix.Result{on("4.1.2", matrix.Survived), on("4.4.0", matrix.Refused)},
+	)
+	require.Len(t, merged, 3, "a newer patch replaces the older")
+	text := matrix.KafkaTables(merged)
+	assert.Contains(t, text, "3 runs on PostgreSQL 17.5 and Apache Kafka 4.1.2, 4.4.0, 4.10.0: 2 survived, 1 refused as they should be, 0 failed.")
+	assert.Contains(t, text, "| fault | what happens | brokers | 4.1 | 4.4 | 4.10 |")
+	assert.Contains(t, text, "| 1 | survived, 2×, 100 events | refused, 2×, 100 events | survived, 2×, 100 events |")
+}
+
 func TestInsert(t *testing.T) {
 	t.Parallel()
 	page, err := matrix.Insert("before "+matrix.Begin+" old "+matrix.End+" after", "new")
@@ -71,14 +89,17 @@ func TestInsert(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The page shows the current results.
-func TestPageIsUpToDate(t *testing.T) {
+// The pages show the current results.
+func TestPagesAreUpToDate(t *testing.T) {
 	t.Parallel()
-	results, err := matrix.Load("../results.json")
-	require.NoError(t, err)
-	page, err := os.ReadFile("../../../docs/reliability.md")
-	require.NoError(t, err)
-	want, err := matrix.Insert(string(page), matrix.Tables(results))
-	require.NoError(t, err)
-	assert.Equal(t, want, string(page), "run go generate ./e2e/faults")
+	for name, p := range matrix.Pages {
+		results, err := matrix.Load(filepath.Join("..", p.Results))
+		require.NoError(t, err)
+		require.NotEmpty(t, results, name)
+		page, err := os.ReadFile(filepath.Join("..", name))
+		require.NoError(t, err)
+		want, err := matrix.Insert(string(page), p.Render(results))
+		require.NoError(t, err)
+		assert.Equal(t, want, string(page), "%s: run go generate ./e2e/faults", name)
+	}
 }

@@ -19,12 +19,13 @@ const (
 	Unplayed = "unplayed" // the machine does not allow it; Note says why
 )
 
-// Result is what one fault did on one version of PostgreSQL.
+// Result is what one fault did on one version of PostgreSQL and Kafka.
 type Result struct {
 	Fault      string  `json:"fault"`
-	What       string  `json:"what"`       // one line, in an operator's words
-	Group      string  `json:"group"`      // heading in the table
-	PostgreSQL string  `json:"postgresql"` // "15.13"
+	What       string  `json:"what"`            // one line, in an operator's words
+	Group      string  `json:"group"`           // heading in the table
+	PostgreSQL string  `json:"postgresql"`      // "15.13"
+	Kafka      string  `json:"kafka,omitempty"` // "4.3.1"; empty: the default of kafkatest
 	Brokers    int     `json:"brokers"`
 	Runs       int     `json:"runs"`
 	Injections int     `json:"injections"`
@@ -46,7 +47,7 @@ type Result struct {
 // replaces an older one.
 func (r Result) key() string {
 	major, _, _ := cutVersion(r.PostgreSQL)
-	return fmt.Sprintf("%s\x00%s\x00%s\x00%d", r.Group, r.Fault, major, r.Brokers)
+	return fmt.Sprintf("%s\x00%s\x00%s\x00%s\x00%d", r.Group, r.Fault, major, kafkaMinor(r), r.Brokers)
 }
 
 // Load reads results. A file that does not exist holds none.
