@@ -1,6 +1,7 @@
 package kafkatest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -24,6 +25,9 @@ func (c *Cluster) RaiseFeature(ctx context.Context, name string, level int) erro
 	answer, err := request.RequestWith(ctx, client)
 	if err == nil {
 		err = kerr.ErrorForCode(answer.ErrorCode)
+		for _, result := range answer.Results { // of older brokers
+			err = cmp.Or(err, kerr.ErrorForCode(result.ErrorCode))
+		}
 	}
 	if err == nil {
 		err = poll(ctx, nil, func() error { return hasFeature(ctx, client, name, level) })

@@ -114,7 +114,7 @@ func (c *Cluster) open(ctx context.Context) (err error) {
 	}
 	for attempt := 1; ; attempt++ {
 		err := c.startNew(ctx)
-		portTaken := slices.ContainsFunc(c.brokers, func(b *broker) bool {
+		portTaken := slices.ContainsFunc(c.nodes(), func(b *broker) bool {
 			return strings.Contains(b.log(), "Address already in use")
 		})
 		if err == nil || attempt == 5 || !portTaken {
@@ -322,12 +322,17 @@ func (c *Cluster) discard() error {
 }
 
 func (c *Cluster) kill() {
-	for _, b := range c.brokers {
+	for _, b := range c.nodes() {
 		b.kill()
 	}
-	if c.zookeeper != nil {
-		c.zookeeper.kill()
+}
+
+// nodes returns the brokers and their ZooKeeper, if they have one.
+func (c *Cluster) nodes() []*broker {
+	if c.zookeeper == nil {
+		return c.brokers
 	}
+	return append(slices.Clone(c.brokers), c.zookeeper)
 }
 
 // newClusterID returns a random ID in Kafka's notation.

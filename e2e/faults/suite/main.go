@@ -4,6 +4,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -28,6 +29,9 @@ func main() {
 
 func record(events io.Reader, complaints io.Writer, path string, result func(*matrix.Suite) matrix.Result) (failed bool, err error) {
 	suites, err := matrix.ReadSuites(events, complaints)
+	if err == nil && len(suites) == 0 {
+		err = errors.New("no test has run")
+	}
 	if err != nil {
 		return false, err
 	}
