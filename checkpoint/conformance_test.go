@@ -100,6 +100,7 @@ func everyField(t *testing.T, p place) {
 	want.NextTransaction = 1 << 40
 	want.Started, want.Exact, want.Disputed = "2026-11-30 08:00:00.123456+00", true, true
 	want.Last.CommitTime = 1_790_000_000_123_456
+	want.Former = []string{"4d2f6c1e00aa55ff"}
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {
 		require.False(t, fields.Field(i).IsZero(), "the test forgets field %s", fields.Type().Field(i).Name)

@@ -328,12 +328,15 @@ func (s *setup) topic(client *kafka.Client, what, name string, settings map[stri
 		created, err = client.CreateTopic(name, t)
 		existed = !created
 	}
+	if err != nil {
+		err = fmt.Errorf("%s %q: %w", what, name, err)
+	}
 	if failure.ClassOf(err) == failure.Refused {
 		s.wrong = append(s.wrong, err)
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s %q: %w", what, name, err)
+		return err
 	}
 	s.report(what, name, existed)
 	return nil
