@@ -129,7 +129,8 @@ func TestSecretsOfCommandsAreNowhere(t *testing.T) {
 	cluster := fake.Start(t, kfake.NumBrokers(1))
 	new(awstest.Cloud).MSK(cluster, 0) // asks for a token
 	r.lines = []string{
-		"kafka.brokers=" + strings.Join(cluster.Brokers(), ","), "kafka.sasl.mechanism=OAUTHBEARER", "kafka.sasl.allow_plaintext=true", "kafka.sasl.token=exec:" + fails + " argument-canary",
+		"kafka.brokers=" + strings.Join(cluster.Brokers(), ","), "kafka.sasl.mechanism=OAUTHBEARER", "kafka.sasl.allow_plaintext=true",
+		"kafka.sasl.token=exec:" + fails + " argument-canary",
 		"otlp.headers=exec:" + fails, "otlp.endpoint=http://127.0.0.1:1",
 	}
 	shown += r.output("doctor") + r.output("run") + r.output("config")

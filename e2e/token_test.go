@@ -75,9 +75,9 @@ func bearers(t *testing.T) (*kafkatest.Cluster, *proxytest.Proxy) {
 		Users: map[string]string{"other": "password"},
 		Settings: map[string]string{
 			"sasl.enabled.mechanisms":                                     "PLAIN,OAUTHBEARER",
-			listener + "sasl.jaas.config":                                 "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+			listener + "sasl.jaas.config":                                 loginModule,
 			listener + "connections.max.reauth.ms":                        "3600000",
-			"listener.name.proxied.oauthbearer.sasl.jaas.config":          "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+			"listener.name.proxied.oauthbearer.sasl.jaas.config":          loginModule,
 			"listener.name.proxied.oauthbearer.connections.max.reauth.ms": "3600000",
 		},
 		Proxied: func(_ int, listener string) (string, error) {
@@ -96,6 +96,9 @@ func bearers(t *testing.T) (*kafkatest.Cluster, *proxytest.Proxy) {
 // Sessions are renewed with new tokens while events flow. No connection ends,
 // and nothing is repeated. A token that is not renewed stops the flow, and the
 // next one lets it go on.
+// loginModule is what the brokers check tokens with.
+const loginModule = "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;"
+
 func TestTokensAreRenewedUnderLoad(t *testing.T) {
 	t.Parallel()
 	cluster, proxy := bearers(t)

@@ -15,7 +15,8 @@ import (
 
 // timeDomains create domains over types of time columns.
 var timeDomains = []string{
-	"CREATE DOMAIN instant AS timestamptz", "CREATE DOMAIN later AS instant", "CREATE DOMAIN local AS timestamp", "CREATE DOMAIN millis AS bigint",
+	"CREATE DOMAIN instant AS timestamptz", "CREATE DOMAIN later AS instant",
+	"CREATE DOMAIN local AS timestamp", "CREATE DOMAIN millis AS bigint",
 }
 
 // cleanable creates a table with times, partitioned or not.

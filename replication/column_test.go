@@ -61,7 +61,9 @@ func TestNotATable(t *testing.T) {
 	f.exec("CREATE TABLE events (id int, payload text)", "CREATE PUBLICATION p FOR TABLE events")
 	control := f.control()
 	for kind, test := range map[string]struct{ sql, drop, remedy string }{
-		"a view":              {"CREATE VIEW outbox AS SELECT * FROM events", "DROP VIEW outbox", "name the table from which it reads in outbox.table"},
+		"a view": {
+			"CREATE VIEW outbox AS SELECT * FROM events", "DROP VIEW outbox", "name the table from which it reads in outbox.table",
+		},
 		"a materialized view": {"CREATE MATERIALIZED VIEW outbox AS SELECT * FROM events", "DROP MATERIALIZED VIEW outbox", "outbox.table"},
 		"a sequence":          {"CREATE SEQUENCE outbox", "DROP SEQUENCE outbox", "name a table in outbox.table"},
 	} {

@@ -26,7 +26,9 @@ func TestSetup(t *testing.T) {
 	require.NoError(t, err)
 	assert.False(t, exists)
 
-	require.NoError(t, control.CreateTable(t.Context(), TableSQL(f.config.Table, []Column{{Name: "id", Type: "int PRIMARY KEY"}, {Name: "payload", Type: "text"}})))
+	require.NoError(t, control.CreateTable(t.Context(), TableSQL(
+		f.config.Table, []Column{{Name: "id", Type: "int PRIMARY KEY"}, {Name: "payload", Type: "text"}},
+	)))
 	require.NoError(t, control.CreatePublication(t.Context(), Table{}))
 	require.NoError(t, control.CreateSlot(t.Context(), false, func(Transaction) {}))
 	exists, err = control.TableExists(t.Context(), f.config.Table)

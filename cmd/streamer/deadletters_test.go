@@ -243,7 +243,7 @@ func TestDoctorOfTransactionalID(t *testing.T) {
 	got := r.execute("doctor")
 	assert.Zero(t, got.code, got.stdout)
 	assert.Contains(t, got.stdout, "warn  transactional id — events are repeated after a crash: ")
-	assert.Contains(t, got.stdout, "warn  resume — at least once (transactional id cannot be used")
+	assert.Contains(t, got.stdout, "warn  resume — at least once (take over transactional id ")
 	s := r.status()
 	assert.False(t, s.Resume.ExactlyOnce)
 	assert.Contains(t, s.Resume.Reason, "grant the streamer's principal Describe and Write on transactional id")

@@ -164,7 +164,9 @@ func TestIdentityIsLoadedAgain(t *testing.T) { //nolint:paralleltest // as above
 	_, err := identity.Kafka(t.Context(), broker)
 	require.Error(t, err)
 	i := cloud.Static(t)
-	require.NoError(t, os.WriteFile(file, []byte("[profile late]\naws_access_key_id = "+i.Key+"\naws_secret_access_key = "+i.Secret+"\n"), 0o600))
+	require.NoError(t, os.WriteFile(
+		file, []byte("[profile late]\naws_access_key_id = "+i.Key+"\naws_secret_access_key = "+i.Secret+"\n"), 0o600,
+	))
 	_, err = identity.Kafka(t.Context(), broker)
 	require.NoError(t, err)
 }

@@ -36,7 +36,8 @@ Tables such as ` + "`outbox.extensions`" + ` are merged entry by entry; lists ar
 	"`STREAMER_OUTBOX_EXTENSIONS_TENANTID=tenant_id`, `STREAMER_KAFKA_TOPICS_CONFIGS_CLEANUP_POLICY=compact`, " +
 	"`STREAMER_KAFKA_SASL_EXTENSIONS_logicalCluster=lkc-12345`" + ` |
 | secret | the value itself, or ` + "`file:`" + ` and the path of a file that holds it, which is read again at each connection, ` +
-	"or `exec:` and a command that prints it, which is run again at each connection (see [secrets from a command](../security.md#secrets-from-a-command)) |" + `
+	"or `exec:` and a command that prints it, which is run again at each connection " +
+	"(see [secrets from a command](../security.md#secrets-from-a-command)) |" + `
 | template | text with placeholders in braces: ` +
 	"`{aggregate_type}`, `{aggregate_id}`, `{type}`, `{id}`, `{database}`, `{schema}`, `{table}`" +
 	`, and the names of the optional columns and of the extensions that are configured |

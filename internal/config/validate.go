@@ -66,7 +66,8 @@ func (k *checker) setting(s setting) {
 		}
 		k.command(s.at, value.secret)
 		if !value.isWellFormed() {
-			k.addHidden(s.at, "not a connection string: write postgres://user@host:5432/database, or host=... dbname=..., or file: and a path, or exec: and a command")
+			k.addHidden(s.at, "not a connection string: write postgres://user@host:5432/database, or host=... dbname=..., "+
+				"or file: and a path, or exec: and a command")
 		}
 		return
 	}

@@ -145,7 +145,8 @@ func (k *checker) bearer(c SASL) {
 		k.required("kafka.sasl.client_secret", c.ClientSecret.IsZero(), c.Mechanism)
 		k.tokenURL(c.TokenURL)
 	case endpoint:
-		k.addHidden("kafka.sasl.token", "kafka.sasl.token_url, client_id or client_secret is set as well: keep one of the two ways to get a token")
+		k.addHidden("kafka.sasl.token", "kafka.sasl.token_url, client_id or client_secret is set as well: "+
+			"keep one of the two ways to get a token")
 	case !c.Token.isReference():
 		k.addHidden("kafka.sasl.token", "a token in the configuration expires: name the file: or exec: that the current one comes from")
 	}

@@ -267,7 +267,9 @@ func TestValidate(t *testing.T) {
 		"region without AWS": {func(c *Config) { c.AWS.Region = "eu-central-1" }, []string{"aws", "nothing logs in"}},
 		"no region":          {func(c *Config) { c.Postgres.Auth, c.AWS.Region = AuthAWS, "Frankfurt" }, []string{"aws.region", "eu-central-1"}},
 		"no role":            {func(c *Config) { c.Postgres.Auth, c.AWS.Role = AuthAWS, "streamer" }, []string{"aws.role", "arn:aws:iam"}},
-		"checkpoints' auth":  {func(c *Config) { c.Checkpoint.Postgres.Auth = AuthAWS }, []string{"checkpoint.postgres.auth", "checkpoint.postgres.dsn"}},
+		"checkpoints' auth": {
+			func(c *Config) { c.Checkpoint.Postgres.Auth = AuthAWS }, []string{"checkpoint.postgres.auth", "checkpoint.postgres.dsn"},
+		},
 		"checkpoints in RDS": {func(c *Config) {
 			c.Checkpoint.Store = StorePostgres
 			c.Checkpoint.Postgres = CheckpointPostgres{DSN: NewDSN("postgres://db"), Auth: AuthAWS, Table: "public.t"}

@@ -40,7 +40,9 @@ func TestPeekChangesNothing(t *testing.T) {
 	t.Run("table", func(t *testing.T) {
 		t.Parallel()
 		dsn := pgtest.Shared(t).CreateDatabase(t)
-		c := CheckpointConfig{Store: "postgres", DSN: func(context.Context) (string, error) { return dsn, nil }, Table: "public.streamer_checkpoint"}
+		c := CheckpointConfig{
+			Store: "postgres", DSN: func(context.Context) (string, error) { return dsn, nil }, Table: "public.streamer_checkpoint",
+		}
 		_, err := peeker(c).peek(t.Context())
 		require.ErrorIs(t, err, checkpoint.ErrNone)
 		conn, err := pgx.Connect(t.Context(), dsn)

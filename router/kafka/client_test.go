@@ -68,7 +68,10 @@ func TestConnectRefusesItsConfiguration(t *testing.T) {
 		"CA file":     {func(c *ClientConfig) { c.TLS = TLSConfig{Enabled: true, CAFile: missing} }, "kafka.tls.ca_file"},
 		"certificate": {func(c *ClientConfig) { c.TLS = TLSConfig{Enabled: true, CertFile: missing, KeyFile: missing} }, "kafka.tls.cert_file"},
 		"password": {func(c *ClientConfig) {
-			c.SASL = SASLConfig{Mechanism: "PLAIN", Username: "u", Password: func(context.Context) (string, error) { return "", failure.Misconfigure(os.ErrNotExist) }}
+			c.SASL = SASLConfig{
+				Mechanism: "PLAIN", Username: "u",
+				Password: func(context.Context) (string, error) { return "", failure.Misconfigure(os.ErrNotExist) },
+			}
 		}, "kafka.sasl.password"},
 		"mechanism": {func(c *ClientConfig) {
 			c.SASL = SASLConfig{Mechanism: "NONE", Username: "u", Password: func(context.Context) (string, error) { return "p", nil }}

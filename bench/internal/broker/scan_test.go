@@ -99,7 +99,10 @@ func TestCountAll(t *testing.T) {
 	}{
 		{name: "nothing", from: 3, wantNext: 3},
 		{name: "events and markers", sets: []*sarama.Records{batch(0, 9, false, false), batch(10, 0, true, false)}, wantNext: 11, wantCount: 1},
-		{name: "from within a batch", sets: []*sarama.Records{batch(0, 9, false, false), batch(10, 0, true, false)}, from: 5, wantNext: 11, wantCount: 1},
+		{
+			name: "from within a batch", sets: []*sarama.Records{batch(0, 9, false, false), batch(10, 0, true, false)},
+			from: 5, wantNext: 11, wantCount: 1,
+		},
 		{name: "from behind a marker", sets: []*sarama.Records{batch(0, 0, true, false), batch(1, 4, false, false)}, from: 1, wantNext: 6},
 		{name: "truncated", sets: []*sarama.Records{batch(0, 9, false, false), batch(10, 0, true, true)}, wantNext: 10},
 	} {

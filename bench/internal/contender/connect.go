@@ -81,7 +81,9 @@ func download(ctx context.Context, folder string) (err error) {
 
 // standalone runs a worker with one connector.
 func (c *Connect) standalone(ctx context.Context, t Task) *exec.Cmd {
-	return c.command(ctx, t, "ConnectStandalone", filepath.Join(t.Folder, "worker.properties"), filepath.Join(t.Folder, "connector.properties"))
+	return c.command(
+		ctx, t, "ConnectStandalone", filepath.Join(t.Folder, "worker.properties"), filepath.Join(t.Folder, "connector.properties"),
+	)
 }
 
 // distributed runs a worker that waits for connectors.

@@ -83,7 +83,8 @@ func (r *Report) sharing() string {
 	if r.BrokerCores == 0 {
 		return "PostgreSQL, Kafka and the contender share it."
 	}
-	return fmt.Sprintf("Kafka has %d of the cores for itself, as if it ran elsewhere; PostgreSQL, the contender and the harness share the other %d.",
+	return fmt.Sprintf("Kafka has %d of the cores for itself, as if it ran elsewhere; "+
+		"PostgreSQL, the contender and the harness share the other %d.",
 		r.BrokerCores, r.Machine.Cores-r.BrokerCores)
 }
 

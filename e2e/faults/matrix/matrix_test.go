@@ -72,7 +72,8 @@ func TestKafkaTables(t *testing.T) {
 	)
 	require.Len(t, merged, 3, "a newer patch replaces the older")
 	text := matrix.KafkaTables(merged)
-	assert.Contains(t, text, "3 runs on PostgreSQL 17.5 and Apache Kafka 4.1.2, 4.4.0, 4.10.0: 2 survived, 1 refused as they should be, 0 failed.")
+	assert.Contains(t, text, "3 runs on PostgreSQL 17.5 and Apache Kafka 4.1.2, 4.4.0, 4.10.0: "+
+		"2 survived, 1 refused as they should be, 0 failed.")
 	assert.Contains(t, text, "| fault | what happens | brokers | 4.1 | 4.4 | 4.10 |")
 	assert.Contains(t, text, "| 1 | survived, 2×, 100 events | refused, 2×, 100 events | survived, 2×, 100 events |")
 }

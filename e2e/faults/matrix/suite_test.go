@@ -49,7 +49,9 @@ func TestReadSuites(t *testing.T) {
 
 func TestSuitesInTheTable(t *testing.T) {
 	t.Parallel()
-	suite := matrix.Result{Fault: "`go test ./e2e`", What: "all", Group: "Test suites", Kafka: "4.4.0", Outcome: matrix.Passed, Note: "5 passed"}
+	suite := matrix.Result{
+		Fault: "`go test ./e2e`", What: "all", Group: "Test suites", Kafka: "4.4.0", Outcome: matrix.Passed, Note: "5 passed",
+	}
 	text := matrix.KafkaTables([]matrix.Result{suite})
 	assert.Contains(t, text, "| `go test ./e2e` | all | – | passed: 5 passed |")
 	assert.Contains(t, text, "0 runs on Apache Kafka 4.4.0: 0 survived, 0 refused as they should be, 0 failed.")

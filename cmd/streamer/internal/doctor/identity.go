@@ -34,7 +34,8 @@ func (d *doctor) identity(ctx context.Context) {
 		direction = "behind"
 	}
 	if caller.Ahead.Abs() >= awsauth.Tolerance {
-		d.say(Failed, "clock of AWS", fmt.Sprintf("this machine's clock is %s %s AWS's, which refuses tokens from a clock that is more than %s off",
+		d.say(Failed, "clock of AWS", fmt.Sprintf("this machine's clock is %s %s AWS's, "+
+			"which refuses tokens from a clock that is more than %s off",
 			caller.Ahead.Abs().Round(time.Second), direction, awsauth.Tolerance), "synchronise this machine's clock with NTP")
 	}
 }

@@ -146,7 +146,9 @@ func wantRules() router.Rules {
 		Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
 		Mode: "structured", NullPayload: "reject", Partitioner: "crc32", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
 		Schema: "events", Table: "letters", Poison: "dead-letter", DeadLetterTopic: "dead.letters",
-		Reserved: []router.Reserved{{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"}},
+		Reserved: []router.Reserved{
+			{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"},
+		},
 		Routes: []router.Rule{{
 			AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
 		}},
@@ -185,7 +187,8 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
-		"Mapping.Charset", "Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
+		"Mapping.Charset", "Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage",
+		"Replay", "Replication.DSN", "Replication.Login",
 		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Unsequenced", "Until",
 	}, empty)
 }
