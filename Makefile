@@ -59,7 +59,8 @@ kafka: FAULTS = Kafka:,Checkpoint store: checkpoint topic,process: zombie
 kafka: ## run the tests that use Kafka, and its faults, on every Kafka (VERSIONS=4.0.2,… FAULTS=…) and write docs/kafka-versions.md
 	@status=0; for version in $$(echo $(VERSIONS) | tr , ' '); do \
 	  export STREAMER_TEST_KAFKA_VERSION=$$version CI=true; \
-	  $(GO) test -json -count=1 -timeout=40m -run '$(RUN)' $(SUITES) | $(GO) run ./e2e/faults/suite -kafka $$version -run '$(RUN)' -results e2e/faults/kafka.json || status=1; \
+	  $(GO) test -json -count=1 -timeout=40m -run '$(RUN)' $(SUITES) | \
+	    $(GO) run ./e2e/faults/suite -kafka $$version -run '$(RUN)' -results e2e/faults/kafka.json || status=1; \
 	  STREAMER_FAULTS="$(FAULTS)" STREAMER_FAULTS_RESULTS=kafka.json \
 	    $(GO) test -count=1 -timeout=3h -parallel=2 -run '^TestFaults$$' -v ./e2e/faults || status=1; \
 	done; \
