@@ -298,7 +298,7 @@ func (b *broker) reopen() {
 		for _, part := range t.partitions {
 			if part.broker == b {
 				part.lastErr = cause
-				p.detachLocked(part)
+				p.releaseLocked(part) // those with a failed batch have had their pause
 			}
 		}
 	}
@@ -307,13 +307,18 @@ func (b *broker) reopen() {
 
 // detachLocked makes a partition look up its leader, after a pause.
 func (p *Producer) detachLocked(part *partition) {
+	part.retry.next(&p.config)
+	p.releaseLocked(part)
+}
+
+// releaseLocked makes a partition look up its leader.
+func (p *Producer) releaseLocked(part *partition) {
 	if b := part.broker; b != nil && part.scheduled {
 		// If it stayed in the list, it could be in there twice. Two batches of
 		// one partition in one request overwrite each other.
 		b.partitions = slices.DeleteFunc(b.partitions, func(other *partition) bool { return other == part })
 	}
 	part.broker, part.scheduled = nil, false
-	part.retry.next(&p.config)
 	p.lookUpLocked(part)
 }
 
