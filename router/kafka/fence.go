@@ -153,6 +153,9 @@ func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error 
 		return nil
 	}
 	began := now()
+	if err := o.created(ctx, partitions); err != nil {
+		return err
+	}
 	if err := o.emptyTransaction(ctx, partitions); err != nil {
 		return err
 	}
@@ -162,6 +165,25 @@ func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error 
 		o.fenced, o.attempted = began, began
 	}
 	maps.Copy(o.partitions, partitions)
+	return nil
+}
+
+// created waits until the leader of each partition answers for it. Why: metadata
+// names a new partition before its leader has it. A marker that comes too early
+// is refused, and Kafka 3 may then take half a minute to end the transaction.
+func (o *Owner) created(ctx context.Context, partitions map[string][]int32) error {
+	var parts []TopicPartition
+	for topic, ids := range partitions {
+		for _, id := range ids {
+			parts = append(parts, TopicPartition{topic, id})
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	_, err := o.Offsets(ctx, parts, sarama.OffsetNewest)
+	if err != nil && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) { // the transaction says what to grant
+		return fmt.Errorf("fence transactional id %q: %w", o.transactional, err)
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,6 +277,27 @@ func TestRenewWhatIsLeft(t *testing.T) {
 	require.NoError(t, cluster.DeleteTopic("shrinks"))
 	require.NoError(t, cluster.DeleteTopic("stays"))
 	renewNow(t, o)
+}
+
+// Metadata names a new partition before its leader has it. No marker is sent
+// before then.
+func TestFenceWaitsForNewPartitions(t *testing.T) {
+	t.Parallel()
+	cluster := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(2, "new"))
+	o := takeOver(t, cluster.Brokers(), "slot")
+	var early atomic.Int32
+	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.ListOffsets}, Topic: "new", Err: kerr.UnknownTopicOrPartition, Count: 3})
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		early.Add(1)
+		return nil, nil, false
+	})
+	cluster.ControlKey(int16(kmsg.AddPartitionsToTxn), func(kmsg.Request) (kmsg.Response, error, bool) {
+		assert.EqualValues(t, 4, early.Load(), "questions before the transaction")
+		return nil, nil, false
+	})
+	require.NoError(t, o.Fence(t.Context(), partitionsOf("new", 2)))
+	assert.EqualValues(t, 4, early.Load())
 }
 
 // An empty set of partitions makes no transaction.
