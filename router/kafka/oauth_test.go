@@ -71,23 +71,27 @@ func (s *tokenSource) config(cluster *kafkatest.Cluster) ClientConfig {
 func TestBearerToken(t *testing.T) {
 	t.Parallel()
 	cluster := bearers(t)
-	now := time.Now()
+	begun := func(from, lasts time.Duration, scope string) func() string { // by the time of the test that uses it
+		return func() string { return unsecured(t, time.Now().Add(from), lasts, scope) }
+	}
+	fixed := func(token string) func() string { return func() string { return token } }
 	for name, test := range map[string]struct {
-		token string
+		token func() string
 		says  []string
 	}{
-		"accepted":           {unsecured(t, now, time.Hour, "kafka"), nil},
-		"newline at the end": {unsecured(t, now, time.Hour, "kafka") + "\n", nil},
-		"expired":            {unsecured(t, now.Add(-time.Hour), 57*time.Minute, "kafka"), []string{"the token expired 3m", "NTP"}},
-		"from the future":    {unsecured(t, now.Add(7*time.Minute+30*time.Second), time.Hour, "kafka"), []string{"valid in 7m", "clock", "NTP"}},
-		"denied":             {unsecured(t, now, time.Hour, "other"), []string{"check kafka.sasl"}},
-		"no token":           {"", []string{"token for OAUTHBEARER: empty"}},
-		"two lines":          {"canary\nauth=Bearer canary", []string{"characters that no token has"}},
+		"accepted":           {begun(0, time.Hour, "kafka"), nil},
+		"newline at the end": {func() string { return unsecured(t, time.Now(), time.Hour, "kafka") + "\n" }, nil},
+		"expired":            {begun(-time.Hour, 57*time.Minute, "kafka"), []string{"the token expired 3m", "NTP"}},
+		"from the future":    {begun(7*time.Minute+30*time.Second, time.Hour, "kafka"), []string{"valid in 7m", "clock", "NTP"}},
+		"denied":             {begun(0, time.Hour, "other"), []string{"check kafka.sasl"}},
+		"no token":           {fixed(""), []string{"token for OAUTHBEARER: empty"}},
+		"two lines":          {fixed("canary\nauth=Bearer canary"), []string{"characters that no token has"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var source tokenSource
-			source.token.Store(test.token)
+			token := test.token()
+			source.token.Store(token)
 			err := reach(t, source.config(cluster))
 			if test.says == nil {
 				require.NoError(t, err)
@@ -98,8 +102,8 @@ func TestBearerToken(t *testing.T) {
 				assert.Contains(t, failure.Describe(err), words)
 			}
 			assert.NotContains(t, err.Error(), "canary")
-			if test.token != "" {
-				assert.NotContains(t, failure.Describe(err), strings.Split(test.token, ".")[0], "the token is secret")
+			if token != "" {
+				assert.NotContains(t, failure.Describe(err), strings.Split(token, ".")[0], "the token is secret")
 			}
 		})
 	}
