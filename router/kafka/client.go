@@ -109,8 +109,8 @@ func explainClient(c ClientConfig, config *sarama.Config, err error) error {
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed), errors.Is(err, sarama.ErrUnsupportedSASLMechanism),
 		errors.Is(err, sarama.ErrIllegalSASLState):
 		return failure.Misconfigure(failure.Advise(explainToken(config, described), "%s", cmp.Or(c.SASL.Advice, "check kafka.sasl")))
-	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
-		return failure.Refuse(failure.Advise(described, "use Kafka 2.4 or later, or a compatible broker with idempotent producers"))
+	case unknownRequest(err):
+		return failure.Refuse(failure.Advise(described, otherBrokers))
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		return failure.Refuse(failure.Advise(described,
 			"grant the streamer's principal Write on the output topics, and before Kafka 2.8 also IdempotentWrite on the cluster"))
@@ -268,11 +268,7 @@ func (c *Client) Topics(prefix string) ([]string, error) {
 
 // TopicSetting reads one setting of a topic.
 func (c *Client) TopicSetting(topic, name string) (string, error) {
-	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
-		return broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
-			{Type: sarama.TopicResource, Name: topic, ConfigNames: []string{name}},
-		}})
-	})
+	response, err := c.describeConfigs(sarama.TopicResource, func(*sarama.Broker) string { return topic }, name)
 	if err != nil {
 		return "", fmt.Errorf("settings of topic %q: %w", topic, err)
 	}
@@ -287,4 +283,16 @@ func (c *Client) TopicSetting(topic, name string) (string, error) {
 		}
 	}
 	return "", fmt.Errorf("topic %q has no setting %s", topic, name)
+}
+
+// describeConfigs asks some broker for settings of a topic, or of the broker
+// itself, by name.
+func (c *Client) describeConfigs(
+	kind sarama.ConfigResourceType, of func(*sarama.Broker) string, names ...string,
+) (*sarama.DescribeConfigsResponse, error) {
+	return askAny(c, func(broker *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
+		return broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
+			{Type: kind, Name: of(broker), ConfigNames: names},
+		}})
+	})
 }

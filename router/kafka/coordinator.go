@@ -60,11 +60,8 @@ func (c *Client) memory() (producer, transactional time.Duration) {
 // as they are visible. Reading them requires permission to describe that
 // configuration.
 func (c *Client) brokerSettings(names ...string) map[string]int64 {
-	response, err := askAny(c, func(broker *sarama.Broker) (*sarama.DescribeConfigsResponse, error) {
-		return broker.DescribeConfigs(&sarama.DescribeConfigsRequest{Version: 1, Resources: []*sarama.ConfigResource{
-			{Type: sarama.BrokerResource, Name: strconv.Itoa(int(broker.ID())), ConfigNames: names},
-		}})
-	})
+	itself := func(broker *sarama.Broker) string { return strconv.Itoa(int(broker.ID())) }
+	response, err := c.describeConfigs(sarama.BrokerResource, itself, names...)
 	if err != nil {
 		return nil
 	}

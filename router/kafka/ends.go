@@ -27,13 +27,7 @@ func (c *Client) Ends(ctx context.Context, topics []string) (map[string]map[int3
 	if err != nil {
 		return nil, err
 	}
-	var partitions []TopicPartition
-	for topic, ids := range existing {
-		for _, id := range ids {
-			partitions = append(partitions, TopicPartition{topic, id})
-		}
-	}
-	offsets, err := c.Offsets(ctx, partitions, sarama.OffsetNewest)
+	offsets, err := c.Offsets(ctx, each(existing), sarama.OffsetNewest)
 	ends := map[string]map[int32]int64{}
 	for part, offset := range offsets {
 		if ends[part.Topic] == nil {
@@ -42,4 +36,15 @@ func (c *Client) Ends(ctx context.Context, topics []string) (map[string]map[int3
 		ends[part.Topic][part.Partition] = offset
 	}
 	return ends, err
+}
+
+// each lists partitions one by one.
+func each(partitions map[string][]int32) []TopicPartition {
+	var all []TopicPartition
+	for topic, ids := range partitions {
+		for _, id := range ids {
+			all = append(all, TopicPartition{topic, id})
+		}
+	}
+	return all
 }

@@ -172,15 +172,9 @@ func (o *Owner) Fence(ctx context.Context, partitions map[string][]int32) error 
 // names a new partition before its leader has it. A marker that comes too early
 // is refused, and Kafka 3 may then take half a minute to end the transaction.
 func (o *Owner) created(ctx context.Context, partitions map[string][]int32) error {
-	var parts []TopicPartition
-	for topic, ids := range partitions {
-		for _, id := range ids {
-			parts = append(parts, TopicPartition{topic, id})
-		}
-	}
 	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
 	defer cancel()
-	_, err := o.Offsets(ctx, parts, sarama.OffsetNewest)
+	_, err := o.Offsets(ctx, each(partitions), sarama.OffsetNewest)
 	if err != nil && !errors.Is(err, sarama.ErrTopicAuthorizationFailed) { // the transaction says what to grant
 		return fmt.Errorf("fence transactional id %q: %w", o.transactional, err)
 	}
@@ -258,11 +252,10 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), admitPatience)
 	defer cancel()
 	ids := make([]int32, partitions)
-	parts := make([]TopicPartition, partitions)
 	for i := range ids {
 		ids[i] = int32(i)
-		parts[i] = TopicPartition{topic, int32(i)}
 	}
+	admitted := map[string][]int32{topic: ids}
 	described, err := o.LookUp(ctx, []string{topic})
 	if err != nil {
 		return Admission{}, err
@@ -270,18 +263,18 @@ func (o *Owner) Admit(topic string, partitions int) (Admission, error) {
 	if _, exists := described[topic]; !exists {
 		return Admission{}, sarama.ErrUnknownTopicOrPartition
 	}
-	if err := o.Fence(ctx, map[string][]int32{topic: ids}); err != nil {
+	if err := o.Fence(ctx, admitted); err != nil {
 		return Admission{}, err
 	}
-	ends, err := o.Offsets(ctx, parts, sarama.OffsetNewest)
+	found, err := o.Offsets(ctx, each(admitted), sarama.OffsetNewest)
 	if err != nil {
 		return Admission{}, err
 	}
-	admitted := Admission{TopicID: described[topic].ID, Ends: make([]int64, partitions)}
-	for i, part := range parts {
-		admitted.Ends[i] = ends[part]
+	ends := make([]int64, partitions)
+	for part, end := range found {
+		ends[part.Partition] = end
 	}
-	return admitted, nil
+	return Admission{TopicID: described[topic].ID, Ends: ends}, nil
 }
 
 // emptyTransaction writes an abort marker with the owner's epoch into each
@@ -414,7 +407,7 @@ func unusable(transactionalID string, err error) error {
 		return failure.Advise(
 			fmt.Errorf("%w: %w", ErrNoTransactions, err), "raise transaction.max.timeout.ms of the brokers to %d", transactionTimeout.Milliseconds(),
 		)
-	case errors.Is(err, sarama.ErrUnsupportedVersion), errors.Is(err, sarama.ErrInvalidRequest), errors.Is(err, errHungUp):
+	case unknownRequest(err):
 		return unsupported(err)
 	}
 	return err

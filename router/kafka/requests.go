@@ -68,8 +68,8 @@ type knowledge struct {
 	silent  error
 }
 
-// requests asks the brokers what they know. It does not ask a second time, because a
-// broker that does not answer takes its time.
+// requests asks the brokers what they know. It does not ask a second time,
+// because a broker that does not answer takes its time.
 func (c *Client) requests() knowledge {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -112,8 +112,16 @@ func (c *Client) CanPublish() error {
 	}
 	return failure.Refuse(failure.Advise(
 		fmt.Errorf("connect to Kafka at %v: brokers do not support %s", c.config.Brokers, strings.Join(lacking, ", ")),
-		"use Kafka 2.4 or later, or a compatible broker with idempotent producers",
+		otherBrokers,
 	))
+}
+
+const otherBrokers = "use Kafka 2.4 or later, or a compatible broker with idempotent producers"
+
+// unknownRequest reports whether an error says that a broker does not know a
+// request.
+func unknownRequest(err error) bool {
+	return errors.Is(err, sarama.ErrUnsupportedVersion) || errors.Is(err, sarama.ErrInvalidRequest) || errors.Is(err, errHungUp)
 }
 
 // CanFence returns ErrUnsupported if brokers lack what keeps other producers
