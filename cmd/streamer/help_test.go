@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/assert"
+
+	"github.com/outboxstream/streamer/internal/goldentest"
 )
 
 func TestHelp(t *testing.T) {
@@ -20,7 +22,7 @@ func TestHelp(t *testing.T) {
 			got := execute(t, nil, append(strings.Fields(name), "--help")...)
 			assert.Zero(t, got.code)
 			assert.Empty(t, got.stderr)
-			golden(t, "help/"+strings.ReplaceAll("streamer "+name, " ", "-"), got.stdout)
+			goldentest.Equal(t, "help/"+strings.ReplaceAll("streamer "+name, " ", "-"), got.stdout)
 			hasExample := strings.Contains(got.stdout, "Example:") || strings.Contains(got.stdout, "Examples:")
 			assert.True(t, hasExample || name == "", "the help of every command has an example")
 		})

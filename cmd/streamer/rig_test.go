@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,7 +14,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
@@ -27,8 +24,6 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
-
-var update = flag.Bool("update", false, "rewrite the files in testdata")
 
 func TestMain(m *testing.M) {
 	os.Exit(testserver.Main(m, pgtest.CloseShared, kafkatest.CloseShared))
@@ -46,19 +41,6 @@ func execute(t *testing.T, environ []string, arguments ...string) result {
 	var stdout, stderr bytes.Buffer
 	code := run(arguments, environment{stdout: &stdout, stderr: &stderr, environ: environ})
 	return result{code, stdout.String(), stderr.String()}
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-		return
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run the test with -update")
-	assert.Equal(t, string(want), got, "run the test with -update if this is right")
 }
 
 // rig is a database and a set of names on the shared servers for one test.

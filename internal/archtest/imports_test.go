@@ -107,8 +107,8 @@ var homes = map[string][]string{
 
 // outside are packages that are not part of the streamer binary.
 var outside = []string{
-	"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/awstest", "internal/kafkatest",
-	"internal/pgtest", "internal/proxytest", "internal/testserver",
+	"examples/", "e2e", "deploy", "bench/", "internal/archtest", "internal/audit", "internal/awstest", "internal/goldentest",
+	"internal/kafkatest", "internal/pgtest", "internal/proxytest", "internal/testserver",
 }
 
 type goPackage struct {
@@ -169,7 +169,8 @@ func TestBinaryLinksNoTestServers(t *testing.T) {
 	for _, dependency := range list(t, "./cmd/streamer")[0].Deps {
 		for _, unwanted := range []string{
 			"testing", "github.com/twmb/franz-go", "github.com/xi2/xz", "github.com/stretchr/testify",
-			module + "internal/awstest", module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest",
+			module + "internal/awstest", module + "internal/goldentest",
+			module + "internal/pgtest", module + "internal/kafkatest", module + "internal/proxytest",
 			module + "internal/testserver",
 		} {
 			assert.False(t, dependency == unwanted || strings.HasPrefix(dependency, unwanted+"/"), "the binary links %s", dependency)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/goldentest"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -36,7 +37,7 @@ func TestTable(t *testing.T) {
 	for name, command := range map[string]listCommand{"open": {}, "all": {All: true}} {
 		var out bytes.Buffer
 		require.NoError(t, command.table(oddLetters(), console.Streams{Out: &out}))
-		golden(t, "table-"+name, out.String())
+		goldentest.Equal(t, "table-"+name, out.String())
 	}
 }
 
@@ -47,7 +48,7 @@ func TestDescribeLetter(t *testing.T) {
 		l.CommitTime = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
 		require.NoError(t, console.Streams{Out: &out}.JSON(describeLetter(l)))
 	}
-	golden(t, "json", out.String())
+	goldentest.Equal(t, "json", out.String())
 }
 
 func TestLetterState(t *testing.T) {

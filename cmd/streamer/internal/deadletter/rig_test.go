@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"io"
 	"maps"
@@ -31,22 +30,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-var update = flag.Bool("update", false, "rewrite the files in testdata")
-
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-		return
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run the test with -update")
-	assert.Equal(t, string(want), got, "run the test with -update if this is right")
-}
 
 // topic is the dead letter topic of a rig.
 const topic = "dead-letters"

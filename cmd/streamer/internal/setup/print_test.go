@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/config"
+	"github.com/outboxstream/streamer/internal/goldentest"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -48,7 +49,7 @@ func TestPrint(t *testing.T) {
 			// Without any server, and without a name of the database.
 			got := execute(t.Context(), Command{Print: true, Failover: true, Topic: []string{"more"}}, environ...)
 			require.NoError(t, got.err)
-			golden(t, name, got.out)
+			goldentest.Equal(t, name, got.out)
 		})
 	}
 }

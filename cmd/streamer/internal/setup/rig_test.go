@@ -3,10 +3,8 @@ package setup
 import (
 	"bytes"
 	"context"
-	"flag"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -24,22 +22,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
-var update = flag.Bool("update", false, "rewrite the files in testdata")
-
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
-// golden compares with a file of testdata.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-		return
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run the test with -update")
-	assert.Equal(t, string(want), got, "run the test with -update if this is right")
-}
 
 // result is what a command printed, and how it ended.
 type result struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
+	"github.com/outboxstream/streamer/internal/goldentest"
 	"github.com/outboxstream/streamer/internal/verify"
 )
 
@@ -23,7 +24,7 @@ func TestReport(t *testing.T) {
 	}
 	var out bytes.Buffer
 	console.Streams{Out: &out}.Table(plain.rows(10))
-	golden(t, "report/plain", out.String())
+	goldentest.Equal(t, "report/plain", out.String())
 	plain.Truth = "truth.jsonl"
 	assert.Equal(t, [2]string{"outbox", "truth.jsonl: 1,234 rows"}, plain.rows(10)[0])
 }

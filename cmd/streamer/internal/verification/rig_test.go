@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -30,22 +28,7 @@ import (
 	"github.com/outboxstream/streamer/internal/pipeline"
 )
 
-var update = flag.Bool("update", false, "rewrite the files in testdata")
-
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".golden")
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, []byte(got), 0o644))
-		return
-	}
-	want, err := os.ReadFile(path)
-	require.NoError(t, err, "run the test with -update")
-	assert.Equal(t, string(want), got, "run the test with -update if this is right")
-}
 
 // rig is an outbox with its slot on the shared PostgreSQL, and a fake Kafka.
 type rig struct {
