@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -53,11 +54,13 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	workloads := flags.String("workloads", "", "names, separated by commas; empty: all")
-	contenders := flags.String("contenders", "", "names or beginnings (raw, streamer, baseline, debezium), separated by commas; empty: all")
+	contenders := flags.String("contenders", "", "names or beginnings (raw, streamer, baseline, debezium) or exact names (=streamer), separated by commas; empty: all")
 	sweep := flags.Bool("sweep", false, "vary row size, transaction size and partitions instead, with the streamer only")
 	flags.Float64Var(&o.Scale, "scale", 1, "scale of the workloads: 0.1 is a tenth of the rows and of the time")
 	flags.IntVar(&o.Rounds, "rounds", 3, "number of times that everything is measured")
 	flags.StringVar(&o.PostgreSQL, "postgres", "", "`version` of PostgreSQL to download; empty: the installed one")
+	rates := flags.String("rates", "", "events a second of the steady workload, instead of 100,1000,10000")
+	flags.StringVar(&o.Before, "before", "", "an earlier `commit` whose streamer is compared as well")
 	flags.IntVar(&o.BrokerCores, "broker-cores", 0, "number of `cores` for Kafka alone; everything else shares the others")
 	flags.DurationVar(&o.Limit, "limit", 20*time.Minute, "time limit for each measurement")
 	flags.StringVar(&folder, "report", filepath.Join("bench", "report"), "`folder` to write to")
@@ -78,6 +81,9 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	if o.Workloads, err = choose(all, split(*workloads)); err != nil {
 		return o, "", nil, err
 	}
+	if err := setRates(o.Workloads, split(*rates)); err != nil {
+		return o, "", nil, err
+	}
 	result = &report.Report{
 		Date: time.Now().UTC(), Command: "make bench BENCH_FLAGS='" + strings.Join(args, " ") + "'",
 		Scale: o.Scale, Rounds: o.Rounds, Sweep: *sweep, BrokerCores: o.BrokerCores,
@@ -87,6 +93,24 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 
 func split(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+}
+
+// setRates replaces the rates of the steady workloads; none leaves them.
+func setRates(workloads []workload.Workload, texts []string) error {
+	var rates []int
+	for _, text := range texts {
+		rate, err := strconv.Atoi(text)
+		if err != nil || rate < 1 {
+			return fmt.Errorf("-rates: %q is not a number of events a second", text)
+		}
+		rates = append(rates, rate)
+	}
+	for i := range workloads {
+		if workloads[i].Steady() && len(rates) > 0 {
+			workloads[i].Rates = rates
+		}
+	}
+	return nil
 }
 
 func choose(all []workload.Workload, names []string) ([]workload.Workload, error) {

@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 	t.Run("a choice", func(t *testing.T) {
 		t.Parallel()
 		options, _, result, err := parse(
-			[]string{"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1", "-broker-cores", "1"}, io.Discard,
+			[]string{"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1", "-broker-cores", "1", "-before", "HEAD~1"}, io.Discard,
 		)
 		require.NoError(t, err)
 		require.Len(t, options.Workloads, 2)
@@ -32,8 +32,16 @@ func TestParse(t *testing.T) {
 		assert.Equal(t, []string{"streamer", "debezium"}, options.Contenders)
 		assert.InDelta(t, 0.1, options.Scale, 0)
 		assert.Equal(t, 1, options.BrokerCores)
+		assert.Equal(t, "HEAD~1", options.Before)
 		assert.Equal(t, 1, result.BrokerCores)
 		assert.Contains(t, result.Command, "-contenders streamer,debezium")
+	})
+	t.Run("other rates", func(t *testing.T) {
+		t.Parallel()
+		options, _, _, err := parse([]string{"-workloads", "W1,W6", "-rates", "50,1000"}, io.Discard)
+		require.NoError(t, err)
+		assert.Empty(t, options.Workloads[0].Rates)
+		assert.Equal(t, []int{50, 1000}, options.Workloads[1].Rates)
 	})
 	t.Run("a sweep is of the streamer", func(t *testing.T) {
 		t.Parallel()
@@ -51,6 +59,8 @@ func TestParse(t *testing.T) {
 		"an argument":       {"W1"},
 		"no such flag":      {"-fast"},
 		"a rate by mistake": {"-workloads", "W6@100"},
+		"no rate":           {"-rates", "often"},
+		"a rate of nothing": {"-rates", "0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -26,6 +26,24 @@ func (p Programs) Build(ctx context.Context) error {
 	return nil
 }
 
+// BuildBefore builds the streamer of an earlier commit of the repository that
+// contains the working folder.
+func (p Programs) BuildBefore(ctx context.Context, commit string) error {
+	folder := p.Of("tree-before")
+	if err := run(exec.CommandContext(ctx, "git", "worktree", "add", "--quiet", "--force", "--detach", folder, commit)); err != nil {
+		return fmt.Errorf("take out commit %s: %w", commit, err)
+	}
+	cmd := exec.CommandContext(ctx, p.Go, "build", "-trimpath", "-buildvcs=false", "-o", p.Of(Before("").program()), "./cmd/streamer")
+	cmd.Env, cmd.Dir = append(os.Environ(), "CGO_ENABLED=0"), folder
+	if err := run(cmd); err != nil {
+		return fmt.Errorf("build the streamer of commit %s: %w", commit, err)
+	}
+	if err := run(exec.CommandContext(ctx, "git", "worktree", "remove", "--force", folder)); err != nil {
+		return fmt.Errorf("remove the files of commit %s: %w", commit, err)
+	}
+	return nil
+}
+
 // run includes the command's output in the error.
 func run(cmd *exec.Cmd) error {
 	_, err := output(cmd)

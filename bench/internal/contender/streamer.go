@@ -1,6 +1,7 @@
 package contender
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -28,7 +29,16 @@ type Variant struct {
 	Name  string
 	Set   map[string]string
 	About string
+	// Program is the binary; empty: the one that is built from this tree.
+	Program string
 }
+
+// Before is a streamer that is built from an earlier commit, with its defaults.
+func Before(commit string) Variant {
+	return Variant{Name: "before", About: "of commit " + commit, Program: "before"}
+}
+
+func (v Variant) program() string { return cmp.Or(v.Program, "streamer") }
 
 // Variants returns the variants that are compared.
 func Variants() []Variant {
@@ -47,7 +57,7 @@ func Variants() []Variant {
 // know the keys of the variant.
 func NewStreamer(ctx context.Context, programs Programs, variant Variant) (*Streamer, error) {
 	s := &Streamer{programs: programs, variant: variant}
-	cmd := exec.CommandContext(ctx, programs.Of("streamer"), s.arguments("config")...)
+	cmd := exec.CommandContext(ctx, programs.Of(variant.program()), s.arguments("config")...)
 	cmd.Env, cmd.Dir = environment(), programs.Folder
 	if err := run(cmd); err != nil {
 		return nil, fmt.Errorf("%w: the binary refuses the configuration of %s: %w", ErrMissing, variant.Name, err)
@@ -74,7 +84,7 @@ func (s *Streamer) arguments(command ...string) []string {
 
 func (s *Streamer) command(ctx context.Context, t Task, command ...string) *exec.Cmd {
 	command = append([]string{"--config", filepath.Join(t.Folder, "streamer.yaml")}, s.arguments(command...)...)
-	cmd := exec.CommandContext(ctx, s.programs.Of("streamer"), command...)
+	cmd := exec.CommandContext(ctx, s.programs.Of(s.variant.program()), command...)
 	cmd.Env, cmd.Dir = environment(), t.Folder
 	return cmd
 }

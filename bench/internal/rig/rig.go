@@ -32,6 +32,8 @@ type Options struct {
 	Scale      float64
 	Rounds     int
 	PostgreSQL string // version; empty: the installed one
+	// Before is a commit whose streamer takes part as well; empty: none.
+	Before string
 	// BrokerCores is how many cores Kafka has for itself, while everything else
 	// shares the others; 0: everything shares all.
 	BrokerCores int
@@ -166,16 +168,20 @@ func (r *Rig) findContenders(ctx context.Context, programs contender.Programs) e
 	for _, raw := range contender.Raws(programs, r.postgres.BinDir()) {
 		r.add(raw)
 	}
-	for _, variant := range contender.Variants() {
-		if !r.wanted(variant.Name) {
-			continue
+	variants := slices.DeleteFunc(contender.Variants(), func(v contender.Variant) bool { return !r.wanted(v.Name) })
+	if r.options.Before != "" {
+		if err := programs.BuildBefore(ctx, r.options.Before); err != nil {
+			return err
 		}
+		variants = append(variants, contender.Before(r.options.Before))
+	}
+	for _, variant := range variants {
 		s, err := contender.NewStreamer(ctx, programs, variant)
 		if err != nil {
 			r.leaveOut(variant.Name, err)
 			continue
 		}
-		r.add(s)
+		r.contenders = append(r.contenders, s)
 	}
 	r.add(contender.Baseline{Programs: programs})
 	r.addDebezium(ctx)
@@ -218,7 +224,8 @@ func (r *Rig) leaveOut(name string, err error) {
 	r.leftOut = append(r.leftOut, report.Described{Name: name, About: firstLine(err.Error())})
 }
 
-// wanted: "streamer" wants streamer-stream as well, "debezium" debezium-tuned.
+// wanted: "streamer" wants streamer-stream as well, "debezium" debezium-tuned;
+// "=streamer" wants only itself.
 func (r *Rig) wanted(name string) bool {
 	return len(r.options.Contenders) == 0 || matchesAny(name, r.options.Contenders)
 }
@@ -227,7 +234,7 @@ func matchesAny(name string, wishes []string) bool {
 	return slices.ContainsFunc(wishes, func(wish string) bool { return matches(name, wish) })
 }
 
-func matches(name, wish string) bool { return name == wish || strings.HasPrefix(name, wish+"-") }
+func matches(name, wish string) bool { return name == wish || "="+name == wish || strings.HasPrefix(name, wish+"-") }
 
 // warmUp lets the broker's JVM compile what it needs, and creates its topic of
 // transactions. Otherwise both would be charged to the first contender.

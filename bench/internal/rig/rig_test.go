@@ -26,6 +26,8 @@ func TestWanted(t *testing.T) {
 		{name: "streamer-stream", contenders: []string{"streamer"}, want: true},
 		{name: "streamer", contenders: []string{"streamer-stream"}},
 		{name: "streamers", contenders: []string{"streamer"}},
+		{name: "streamer", contenders: []string{"=streamer"}, want: true},
+		{name: "streamer-stream", contenders: []string{"=streamer"}},
 	} {
 		r := &Rig{options: Options{Contenders: test.contenders}}
 		assert.Equal(t, test.want, r.wanted(test.name), "%s of %v", test.name, test.contenders)

@@ -91,7 +91,7 @@ func Sweep() []Workload {
 
 // manyPartitions is W1 with as many partitions as an installation may have.
 var manyPartitions = Workload{
-	Name: "partitions-1000", About: "as W1, with 1,000 partitions", Only: []string{"streamer", "raw-produce"},
+	Name: "partitions-1000", About: "as W1, with 1,000 partitions", Only: []string{"streamer", "before", "raw-produce"},
 	Rows: 1_000_000, PerTransaction: 10, Types: 50, Partitions: 20,
 }
 
