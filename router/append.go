@@ -86,9 +86,8 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	if published, err := p.config.Passage.holds(e.Position, t.name, part.id, len(t.partitions)); err != nil || published {
 		return Skipped, err
 	}
-	if limit := p.config.MaxRecordBytes; limit > 0 && len(e.Data) > limit {
-		return NotTaken, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): "+
-			"raise it together with the topic's max.message.bytes, or publish a reference", len(e.Data), limit))
+	if err := p.router.fits(e); err != nil {
+		return NotTaken, err
 	}
 	size := len(e.Data) + recordMemory
 	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
@@ -99,6 +98,18 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		p.seal(part)
 	}
 	return p.add(part, e, &d)
+}
+
+// fits checks the size of the payload. An error is a *PoisonError.
+func (r *Router) fits(e *decoder.Event) error {
+	limit := r.rules.MaxRecordBytes
+	if limit == 0 || len(e.Data) <= limit {
+		return nil
+	}
+	return poison(e, PoisonSize, failure.Advise(
+		fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d)", len(e.Data), limit),
+		"raise it together with the topic's max.message.bytes, or publish a reference",
+	))
 }
 
 func (p *Producer) block(why string) (Result, error) {

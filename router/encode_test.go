@@ -380,11 +380,11 @@ func TestChecklist(t *testing.T) {
 	})
 	inBubble(t, "15 a record above the limit is poison", func(t *testing.T) {
 		m := newOrders(1, 1)
-		config := someConfig()
-		config.MaxRecordBytes = 64 << 10
+		rules := someRules()
+		rules.MaxRecordBytes = 64 << 10
 		e := numbered(1, "order", "k")
 		e.Data = make([]byte, 64<<10+1)
-		_, err := newRig(t, m, config).append(e)
+		_, err := newRigWith(t, m, someConfig(), rules).append(e)
 		require.ErrorContains(t, err, "kafka.max_record_bytes")
 	})
 }

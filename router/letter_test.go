@@ -213,7 +213,7 @@ func TestRevive(t *testing.T) {
 			rules.StreamID = "that of now" // the letter's stream ID counts
 			routes, err := NewRouter(rules)
 			require.NoError(t, err)
-			got, err := routes.Revive(decoder.New(mapping), &parsed, 0)
+			got, err := routes.Revive(decoder.New(mapping), &parsed)
 			require.NoError(t, err)
 
 			headers := slices.Clone(got.record.Headers)
@@ -242,10 +242,12 @@ func TestReviveRefusesWhatIsStillPoison(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			routes, err := NewRouter(someRules())
+			rules := someRules()
+			rules.MaxRecordBytes = c.limit
+			routes, err := NewRouter(rules)
 			require.NoError(t, err)
 			letter := letterOf(1, c.columns)
-			_, err = routes.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &letter, c.limit)
+			_, err = routes.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &letter)
 			require.ErrorContains(t, err, c.says)
 		})
 	}
@@ -255,7 +257,7 @@ func TestWriterRefusesAMissingTopic(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	letter := letterOf(1, rowColumns("event-1", "nobody", "a", "{}"))
-	v, err := d.router.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &letter, 0)
+	v, err := d.router.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &letter)
 	require.NoError(t, err)
 	_, err = d.Publish(t.Context(), v)
 	var poison *PoisonError
@@ -309,7 +311,7 @@ func TestReadBackPassesOverDecisions(t *testing.T) {
 	d := newDesk(t, orders)
 	buried := letterOf(5, rowColumns("event-5", "order", "a", `{"n": 5}`))
 	d.bury(0, buried)
-	v, err := d.router.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &buried, 0)
+	v, err := d.router.Revive(decoder.New(decoder.Mapping{Columns: coreColumns}), &buried)
 	require.NoError(t, err)
 	partition, err := d.Publish(t.Context(), v)
 	require.NoError(t, err)

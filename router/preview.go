@@ -17,6 +17,9 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 	if err != nil {
 		return Rendering{}, poison(e, PoisonRoute, err)
 	}
+	if err := r.fits(e); err != nil {
+		return Rendering{}, err
+	}
 	b := newBatch()
 	if err := newEncoder(r).encode(b, e, &d); err != nil {
 		return Rendering{}, poison(e, PoisonEvent, err)

@@ -57,7 +57,6 @@ type ProducerConfig struct {
 	Compression      string // none, gzip, snappy, lz4 or zstd
 	CompressionLevel int    // 0 is the codec's default
 	MaxBatchBytes    int    // of one batch, before compression
-	MaxRecordBytes   int    // of one record; 0 leaves it to the broker
 	MaxInFlightBytes int    // of memory in open, waiting and sent batches
 	Linger           time.Duration
 	RequestTimeout   time.Duration // how long the broker may wait for its replicas

@@ -901,9 +901,9 @@ func TestAppendPoison(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := newOrders(1, 1)
-		config := someConfig()
-		config.MaxRecordBytes = 1000
-		r := newRig(t, m, config)
+		rules := someRules()
+		rules.MaxRecordBytes = 1000
+		r := newRigWith(t, m, someConfig(), rules)
 		require.NoError(t, r.feed(1, 1))
 		require.NoError(t, r.settle())
 		for name, spoil := range map[string]func(*decoder.Event){

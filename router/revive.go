@@ -1,7 +1,6 @@
 package router
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/IBM/sarama"
@@ -20,10 +19,9 @@ type Revival struct {
 }
 
 // Revive turns a dead letter into the record that its row would have become
-// under the current routes. It only adds ReplayHeader. maxRecordBytes is the
-// limit that Append applies, 0 is none. An error means that the row is still
-// poison.
-func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (Revival, error) {
+// under the current routes. It only adds ReplayHeader. An error means that the
+// row is still poison.
+func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter) (Revival, error) {
 	e, err := d.Restore(l.Position, l.CommitTime, append(slices.Clip(l.Columns), l.Payload))
 	if err != nil {
 		return Revival{}, err
@@ -32,9 +30,8 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter, maxRecordBytes int) (
 	if err != nil {
 		return Revival{}, poison(e, PoisonRoute, err)
 	}
-	if maxRecordBytes > 0 && len(e.Data) > maxRecordBytes {
-		return Revival{}, poison(e, PoisonSize, fmt.Errorf("payload of %d bytes is larger than kafka.max_record_bytes (%d): "+
-			"raise it together with the topic's max.message.bytes", len(e.Data), maxRecordBytes))
+	if err := r.fits(e); err != nil {
+		return Revival{}, err
 	}
 	enc, b := newEncoder(r), newBatch()
 	enc.stream = constantHeader(headerKey(wire.StreamHeader), l.StreamID)

@@ -72,6 +72,8 @@ type Rules struct {
 	// Reserved are the topics that no row may choose. Nor may a row choose a
 	// topic that would keep Kafka from creating one of them.
 	Reserved []Reserved
+	// MaxRecordBytes is the largest payload; 0 leaves it to the broker.
+	MaxRecordBytes int
 	// Poison is what happens to rows that can never be published.
 	// DeadLetterTopic is where they go, empty if none does.
 	Poison          Policy

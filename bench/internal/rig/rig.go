@@ -234,7 +234,9 @@ func matchesAny(name string, wishes []string) bool {
 	return slices.ContainsFunc(wishes, func(wish string) bool { return matches(name, wish) })
 }
 
-func matches(name, wish string) bool { return name == wish || "="+name == wish || strings.HasPrefix(name, wish+"-") }
+func matches(name, wish string) bool {
+	return name == wish || "="+name == wish || strings.HasPrefix(name, wish+"-")
+}
 
 // warmUp lets the broker's JVM compile what it needs, and creates its topic of
 // transactions. Otherwise both would be charged to the first contender.

@@ -63,6 +63,18 @@ func TestPreviewShowsPoisonRowsAndGoesOn(t *testing.T) {
 	assert.Len(t, r.preview(2), 2, "they count as rows")
 }
 
+func TestPreviewShowsWhatIsTooLarge(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "STREAMER_KAFKA_MAX_RECORD_BYTES=1KiB")
+	r.insert("outbox", "order", "small")
+	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload)
+		values ('order', 'large', 'T', jsonb_build_object('text', repeat('x', 2000)))`)
+	got := r.preview(0)
+	require.Len(t, got, 2)
+	assert.Empty(t, got[0].Poison)
+	assert.Contains(t, got[1].Poison, "larger than kafka.max_record_bytes (1024)")
+}
+
 func TestPreviewStopsAtTheLimit(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

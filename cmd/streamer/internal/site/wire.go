@@ -28,7 +28,7 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 		Client:      ClientConfig(c),
 		Producer: router.ProducerConfig{
 			Compression: c.Kafka.Compression, CompressionLevel: c.Kafka.CompressionLevel,
-			MaxBatchBytes: int(c.Kafka.MaxBatchBytes), MaxRecordBytes: int(c.Kafka.MaxRecordBytes), MaxInFlightBytes: int(c.Kafka.MaxInFlightBytes),
+			MaxBatchBytes: int(c.Kafka.MaxBatchBytes), MaxInFlightBytes: int(c.Kafka.MaxInFlightBytes),
 			Linger: c.Kafka.Linger, RequestTimeout: c.Kafka.RequestTimeout, UnknownGrace: c.Kafka.UnknownTopicGrace,
 			StopOnGrowth: c.Kafka.OnPartitionChange == config.PartitionChangeStop,
 			RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max, MetadataInterval: metadataInterval, Log: log,
@@ -108,8 +108,8 @@ func Rules(c config.Config) router.Rules {
 		Source: c.CloudEvents.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
 		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
 		Topic: c.Kafka.Topic, Key: c.Kafka.Key, Partitioner: c.Kafka.Partitioner,
-		NullPayload: router.NullPayload(c.Outbox.NullPayload),
-		Columns:     m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)), Schema: m.Schema, Table: m.Table,
+		NullPayload: router.NullPayload(c.Outbox.NullPayload), MaxRecordBytes: int(c.Kafka.MaxRecordBytes),
+		Columns: m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)), Schema: m.Schema, Table: m.Table,
 	}
 	r.Poison = router.Policy(c.Poison.Policy)
 	if c.HasDeadLetters() {

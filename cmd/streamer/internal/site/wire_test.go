@@ -145,7 +145,7 @@ func wantRules() router.Rules {
 	return router.Rules{
 		Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
 		Mode: "structured", NullPayload: "reject", Partitioner: "crc32", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
-		Schema: "events", Table: "letters", Poison: "dead-letter", DeadLetterTopic: "dead.letters",
+		Schema: "events", Table: "letters", MaxRecordBytes: 15 << 10, Poison: "dead-letter", DeadLetterTopic: "dead.letters",
 		Reserved: []router.Reserved{
 			{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"},
 		},
@@ -174,7 +174,7 @@ func wantClient() kafka.ClientConfig {
 
 func wantProducer() router.ProducerConfig {
 	return router.ProducerConfig{
-		Compression: "zstd", CompressionLevel: 13, MaxBatchBytes: 14 << 10, MaxRecordBytes: 15 << 10, MaxInFlightBytes: 16 << 10,
+		Compression: "zstd", CompressionLevel: 13, MaxBatchBytes: 14 << 10, MaxInFlightBytes: 16 << 10,
 		Linger: 17 * time.Second, RequestTimeout: 18 * time.Second, UnknownGrace: 19 * time.Second, StopOnGrowth: true,
 		RetryInitial: 26 * time.Second, RetryMax: 27 * time.Second, MetadataInterval: time.Minute, Traces: true,
 	}
