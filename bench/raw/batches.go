@@ -71,12 +71,7 @@ func fillPartition(ctx context.Context, client sarama.Client, p broker.Partition
 	for sent := int64(0); sent < rows && ctx.Err() == nil; {
 		some := records[:min(int64(len(records)), rows-sent)]
 		request := &sarama.ProduceRequest{RequiredAcks: sarama.WaitForAll, Timeout: 30_000, Version: 7}
-		now := time.Now()
-		request.AddBatch(p.Topic, p.ID, &sarama.RecordBatch{
-			Version: 2, Codec: sarama.CompressionLZ4, CompressionLevel: sarama.CompressionLevelDefault,
-			FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(some) - 1),
-			ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: some,
-		})
+		request.AddBatch(p.Topic, p.ID, batchOf(some))
 		response, err := leader.Produce(request)
 		if err != nil {
 			return fmt.Errorf("produce to topic %q: %w", p.Topic, err)
@@ -87,6 +82,15 @@ func fillPartition(ctx context.Context, client sarama.Client, p broker.Partition
 		sent += int64(len(some))
 	}
 	return context.Cause(ctx)
+}
+
+func batchOf(records []*sarama.Record) *sarama.RecordBatch {
+	now := time.Now()
+	return &sarama.RecordBatch{
+		Version: 2, Codec: sarama.CompressionLZ4, CompressionLevel: sarama.CompressionLevelDefault,
+		FirstTimestamp: now, MaxTimestamp: now, LastOffsetDelta: int32(len(records) - 1),
+		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, Records: records,
+	}
 }
 
 // ready creates the records of a batch, as many as a broker accepts at once.

@@ -29,11 +29,12 @@ type options struct {
 	brokers, prefix             string
 	types, payload              int
 	rows                        int64
+	batch                       int
 }
 
 func run(ctx context.Context, args []string) error {
 	if len(args) == 0 {
-		return errors.New("no command: use copy, receive, produce or batches")
+		return errors.New("no command: use copy, receive, produce, batches or requests")
 	}
 	var o options
 	flags := flag.NewFlagSet("raw "+args[0], flag.ContinueOnError)
@@ -47,6 +48,7 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.types, "types", 1, "number of topics")
 	flags.IntVar(&o.payload, "payload", 0, "bytes of each payload")
 	flags.Int64Var(&o.rows, "rows", 0, "records to produce")
+	flags.IntVar(&o.batch, "batch", 6, "records of each batch of requests")
 	if err := flags.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -59,6 +61,8 @@ func run(ctx context.Context, args []string) error {
 		return produce(ctx, o)
 	case "batches":
 		return produceBatches(ctx, o)
+	case "requests":
+		return produceRequests(ctx, o)
 	}
-	return fmt.Errorf("unknown command %q: use copy, receive, produce or batches", args[0])
+	return fmt.Errorf("unknown command %q: use copy, receive, produce, batches or requests", args[0])
 }

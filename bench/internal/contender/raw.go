@@ -23,6 +23,8 @@ const (
 	RawCopy    = "raw-copy"
 	RawProduce = "raw-produce"
 	RawWrite   = "raw-dual-write"
+	// RawRequests is for workloads with many partitions.
+	RawRequests = "raw-produce-requests"
 )
 
 // Raws returns the limits. bin is the folder of PostgreSQL's programs.
@@ -57,13 +59,19 @@ func Raws(programs Programs, bin string) []Raw {
 			arguments: func(t Task) []string { return append([]string{"batches"}, produceArguments(t)...) },
 		},
 	}
+	requests := Raw{
+		name: RawRequests, kind: Producer, program: own,
+		about: "records of the same size in requests of the streamer's size: 6 records for each partition, " +
+			"five requests in flight on one connection (sarama's client, acks=all, lz4)",
+		arguments: func(t Task) []string { return append([]string{"requests"}, produceArguments(t)...) },
+	}
 	write := Raw{
 		name: RawWrite,
 		kind: Writer,
 		about: "steady rates only: the harness inserts, commits, and produces the record itself; " +
 			"the least that an insert and a record take on an equally busy machine",
 	}
-	return append(raws, receive(programs, bin, slot), write)
+	return append(raws, requests, receive(programs, bin, slot), write)
 }
 
 func produceArguments(t Task) []string {

@@ -60,6 +60,7 @@ func TestTakesPart(t *testing.T) {
 		{raws[contender.RawProduce], true, true, false},
 		{raws[contender.RawProduce+"-batches"], true, false, false},
 		{raws[contender.RawWrite], false, true, false},
+		{raws[contender.RawRequests], false, false, false},
 		{contender.Baseline{}, true, true, false},
 		{&contender.Streamer{}, true, true, false}, // without a name
 	} {

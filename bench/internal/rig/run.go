@@ -65,6 +65,8 @@ func takesPart(c contender.Contender, w workload.Workload) bool {
 	switch {
 	case len(w.Only) > 0:
 		return matchesAny(c.Name(), w.Only)
+	case c.Name() == contender.RawRequests:
+		return false
 	case w.Steady():
 		return c.Kind() == contender.Relay || c.Kind() == contender.Writer || c.Name() == contender.RawProduce
 	}
