@@ -1,6 +1,7 @@
 package matrix_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -55,4 +56,20 @@ func TestSuitesInTheTable(t *testing.T) {
 	text := matrix.KafkaTables([]matrix.Result{suite})
 	assert.Contains(t, text, "| `go test ./e2e` | all | – | passed: 5 passed |")
 	assert.Contains(t, text, "0 runs on Apache Kafka 4.4.0: 0 survived, 0 refused as they should be, 0 failed.")
+}
+
+// A package may have run as a whole on one version, and in part on another.
+func TestSuitesAreInOrder(t *testing.T) {
+	t.Parallel()
+	var results []matrix.Result
+	for i, what := range []string{"some tests", "all tests", "other tests"} {
+		results = append(results, matrix.Result{
+			Fault: "`go test ./e2e`", What: what, Group: "Test suites", Kafka: fmt.Sprintf("4.%d.0", i), Outcome: matrix.Passed,
+		})
+	}
+	text := matrix.KafkaTables(results)
+	for range 20 { // a map has another order each time
+		require.Equal(t, text, matrix.KafkaTables(results))
+	}
+	assert.Regexp(t, `(?s)\| all tests .*\| other tests .*\| some tests `, text)
 }

@@ -126,7 +126,7 @@ func table(text *strings.Builder, results []Result, versions []string, of column
 		cells[l][of(r)] = r
 	}
 	lines := slices.SortedFunc(maps.Keys(cells), func(a, b line) int {
-		return cmp.Or(cmp.Compare(a.fault, b.fault), cmp.Compare(a.brokers, b.brokers))
+		return cmp.Or(cmp.Compare(a.fault, b.fault), cmp.Compare(a.brokers, b.brokers), cmp.Compare(a.what, b.what))
 	})
 	fmt.Fprintf(text, "| fault | what happens | brokers |%s\n", columns(versions))
 	fmt.Fprintf(text, "|---|---|---|%s\n", strings.Repeat("---|", len(versions)))
