@@ -81,8 +81,10 @@ func (p *Producer) runMetadata() {
 		case <-p.stop:
 			return
 		}
-		p.resolveTopics()
-		p.resolveLeaders()
+		r := &round{producer: p}
+		p.resolveTopics(r)
+		p.resolveLeaders(r)
+		r.end()
 		p.settleDisputes()
 		again := p.renew()
 		if time.Since(watched) >= p.config.MetadataInterval {
@@ -143,9 +145,9 @@ func earlier(a, b time.Time) time.Time {
 }
 
 // resolveTopics looks up the partition counts of new topics.
-func (p *Producer) resolveTopics() {
+func (p *Producer) resolveTopics(r *round) {
 	for _, t := range due(p, p.unknown, func(t *topic) *retry { return &t.retry }) {
-		err := p.cluster.Refresh(t.name)
+		err := r.refresh(t.name, &t.retry)
 		count := 0
 		if err == nil {
 			count, err = p.cluster.Partitions(t.name)
@@ -293,13 +295,13 @@ func (t *topic) addPartitions(found FoundTopic, passage *Passage) {
 }
 
 // resolveLeaders finds brokers for the partitions that need one.
-func (p *Producer) resolveLeaders() {
+func (p *Producer) resolveLeaders(r *round) {
 	refreshed := map[string]error{}
 	for _, part := range due(p, p.lookups, func(part *partition) *retry { return &part.retry }) {
 		name := part.topic.name
 		err, done := refreshed[name]
 		if !done {
-			err = p.cluster.Refresh(name)
+			err = r.refresh(name, &part.retry)
 			refreshed[name] = err
 		}
 		var c kafka.Connection
@@ -339,7 +341,11 @@ func (p *Producer) watchGrowth() {
 		if !t.ready.Load() {
 			continue
 		}
-		if p.cluster.Refresh(t.name) != nil {
+		err := p.cluster.Refresh(t.name)
+		if kafka.Unreachable(err) {
+			return
+		}
+		if err != nil {
 			continue // production itself finds out what is wrong
 		}
 		if count, err := p.cluster.Partitions(t.name); err == nil && count > p.partitionCount(t) {

@@ -106,6 +106,13 @@ func (r *retry) next(c *ProducerConfig) {
 	r.at = time.Now().Add(r.backoff.NextBackOff())
 }
 
+// postpone moves the next attempt to a time, unless it is later already.
+func (r *retry) postpone(to time.Time) {
+	if r.at.Before(to) {
+		r.at = to
+	}
+}
+
 func (r *retry) reset() { r.backoff, r.at = nil, time.Time{} }
 
 // enqueue assigns a batch its permanent sequence numbers and queues it.

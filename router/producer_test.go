@@ -876,6 +876,51 @@ func TestProducerAsksLessAndLess(t *testing.T) {
 	}
 }
 
+// While no broker can be reached, brokers are asked as often for many partitions
+// as for one: each attempt costs them a connection, and a login.
+func TestProducerAsksForAllAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, size := range map[string]struct{ topics, partitions int }{
+		"one partition": {1, 1}, "many partitions": {1, 30}, "many topics": {30, 1},
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			m := newModel(1)
+			r := newRig(t, m, someConfig())
+			for i := range size.topics {
+				aggregateType := fmt.Sprint("type", i)
+				m.Topic("outbox.event."+aggregateType, size.partitions)
+				_, err := r.append(numbered(i, aggregateType, "k"))
+				require.NoError(t, err)
+				require.NoError(t, r.settle())
+			}
+			asked, away := 0, true
+			m.Lock()
+			m.RefreshFault = func(string) error {
+				asked++
+				if away {
+					return fmt.Errorf("%w: connection refused", sarama.ErrOutOfBrokers)
+				}
+				return nil
+			}
+			id := partitionFor("k", size.partitions)
+			m.Faults[model.At("outbox.event.type0", int32(id), 1)] = model.Fault{Kind: model.CutBefore}
+			m.Unlock()
+			_, err := r.append(numbered(size.topics, "type0", "k"))
+			require.NoError(t, err)
+			r.producer.Seal()
+			pass(10 * time.Minute)
+			m.Lock()
+			assert.Greater(t, asked, 600/8, "as soon as the pauses allow")
+			assert.Less(t, asked, 300, "requests in 10 minutes, with pauses of up to 5 s")
+			away = false
+			m.Unlock()
+			began := time.Now()
+			require.NoError(t, r.settle())
+			assert.Less(t, time.Since(began), 8*time.Second, "one pause at most")
+		})
+	}
+}
+
 // A topic that is deleted while the producer uses it is refused after the
 // grace.
 func TestProducerTopicDeleted(t *testing.T) {

@@ -35,6 +35,12 @@ func passes(err error) bool {
 	return !answered || slices.Contains(passing, code)
 }
 
+// Unreachable reports whether no broker could be asked: none answers, or each
+// refuses the login.
+func Unreachable(err error) bool {
+	return errors.Is(err, sarama.ErrOutOfBrokers) || errors.Is(err, sarama.ErrSASLAuthenticationFailed)
+}
+
 // Closed reports whether the other side has closed the connection. Brokers close
 // connections that are idle.
 func Closed(err error) bool {
