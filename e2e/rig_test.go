@@ -25,6 +25,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/proxytest"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
@@ -111,6 +112,21 @@ func newRig(t *testing.T, table string, options ...option) *rig {
 		r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 	}
 	return r
+}
+
+// behindProxy starts a Kafka of one broker behind a proxy.
+func behindProxy(t *testing.T, options kafkatest.Options) (*kafkatest.Cluster, *proxytest.Proxy) {
+	t.Helper()
+	var proxy *proxytest.Proxy
+	options.Proxied = func(_ int, listener string) (string, error) {
+		var err error
+		if proxy, err = proxytest.Listen("127.0.0.1:0", listener); err != nil {
+			return "", err
+		}
+		t.Cleanup(proxy.Close)
+		return proxy.Address(), nil
+	}
+	return kafkatest.New(t, options), proxy
 }
 
 // open returns another connection to the database.
