@@ -96,6 +96,13 @@ func (p *Proxy) forwardsTo() string {
 // Accepted is the number of connections so far.
 func (p *Proxy) Accepted() int64 { return p.accepted.Load() }
 
+// Connected reports whether any connection is open.
+func (p *Proxy) Connected() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.conns) > 0
+}
+
 // Bytes is how much was forwarded in both directions together, including what
 // is being written at this moment.
 func (p *Proxy) Bytes() int64 { return p.bytes.Load() }

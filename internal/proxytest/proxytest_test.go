@@ -101,6 +101,9 @@ func TestProxy(t *testing.T) {
 		assert.Equal(t, "helloabc", receive(t, conn, 8))
 		assert.EqualValues(t, 1, p.Accepted())
 		assert.GreaterOrEqual(t, p.Bytes(), int64(8))
+		assert.True(t, p.Connected())
+		require.NoError(t, conn.Close())
+		require.Eventually(t, func() bool { return !p.Connected() }, patience, time.Millisecond)
 	})
 	t.Run("holds back and loses nothing", func(t *testing.T) {
 		t.Parallel()
