@@ -29,7 +29,7 @@ Example:
 // memoryLimit is the limit of the garbage collector: the memory that the
 // process is documented to need, in bytes. GOMEMLIMIT overrides it. The bytes
 // in flight come on top.
-const memoryLimit = 34 << 20
+const memoryLimit = 31 << 20
 
 // Run is the command.
 func (command runCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
