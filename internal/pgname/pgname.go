@@ -2,7 +2,10 @@
 // configuration.
 package pgname
 
-import "strings"
+import (
+	"path"
+	"strings"
+)
 
 // Table is a table's name, each part spelled as in the catalog.
 type Table struct{ Schema, Name string }
@@ -63,4 +66,24 @@ func shown(name string) string {
 		return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 	}
 	return name
+}
+
+// IsPattern reports whether the name stands for all tables that match it: a *
+// in it is any text.
+func (t Table) IsPattern() bool { return strings.Contains(t.Schema+t.Name, "*") }
+
+// Matches reports whether a table has this name, or matches this pattern.
+func (t Table) Matches(schema, name string) bool {
+	if !t.IsPattern() {
+		return t.Schema == schema && t.Name == name
+	}
+	return matches(t.Schema, schema) && matches(t.Name, name)
+}
+
+func matches(pattern, name string) bool {
+	// A slash would end what a * stands for, and other characters have meanings of
+	// their own.
+	literal := strings.NewReplacer(`\`, `\\`, "?", `\?`, "[", `\[`, "/", "\x00")
+	ok, _ := path.Match(literal.Replace(pattern), strings.ReplaceAll(name, "/", "\x00"))
+	return ok
 }

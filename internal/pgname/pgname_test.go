@@ -34,3 +34,29 @@ func TestParse(t *testing.T) {
 		assert.False(t, ok, "%q", text)
 	}
 }
+
+func TestMatches(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		pattern, schema, name string
+		want                  bool
+	}{
+		{"tenant_*.outbox", "tenant_1", "outbox", true},
+		{"tenant_*.outbox", "tenant_", "outbox", true},
+		{"tenant_*.outbox", "tenant_a/b", "outbox", true},
+		{"tenant_*.outbox", "tenant1", "outbox", false},
+		{"tenant_*.outbox", "tenant_1", "outbox2", false},
+		{"*.outbox_*", "any", "outbox_1", true},
+		{"*.*", "any", "thing", true},
+		{"a[b]*.outbox", "a[b]c", "outbox", true},
+		{"a[b]*.outbox", "abc", "outbox", false},
+		{"a?*.outbox", "ab", "outbox", false},
+		{`a\*.outbox`, `a\b`, "outbox", true},
+		{"public.outbox", "public", "outbox", true},
+		{"public.outbox", "public", "outbox2", false},
+	} {
+		table, ok := Parse(c.pattern)
+		assert.True(t, ok, c.pattern)
+		assert.Equal(t, c.want, table.Matches(c.schema, c.name), "%s: %s.%s", c.pattern, c.schema, c.name)
+	}
+}
