@@ -64,6 +64,7 @@ var ours = checkpoint.Identity{SystemID: "7300000000000000001", Database: "shop"
 func record(lsn checkpoint.LSN) checkpoint.Record {
 	return checkpoint.Record{
 		Version: 1, Identity: ours, Timeline: 3, LSN: lsn, History: 2, Routing: "0123456789abcdef",
+		Tables: []string{"public.a", "public.b"},
 		Past: []checkpoint.Moment{
 			{At: time.Date(2026, 2, 28, 12, 0, 0, 0, time.UTC), LSN: 1},
 			{At: time.Date(2026, 2, 28, 13, 0, 0, 0, time.UTC), LSN: 2},
@@ -366,7 +367,7 @@ func TestEncodeIsReadable(t *testing.T) {
 		Checksum   string         `json:"crc32"`
 	}
 	plain := record(0x1_0000_00FF)
-	plain.Past, plain.Replay = plain.Past[:1], nil
+	plain.Past, plain.Replay, plain.Tables = plain.Past[:1], nil, nil
 	require.NoError(t, json.Unmarshal([]byte(encoded(t, plain)), &stored))
 	assert.Equal(t, map[string]any{
 		"version": 1.0, "system_identifier": "7300000000000000001", "database": "shop", "slot": "streamer",

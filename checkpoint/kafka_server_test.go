@@ -24,13 +24,16 @@ func compactedTopic(t *testing.T, brokers []string, name string) *kafka.Compacte
 	client, err := kafka.Connect(kafka.ClientConfig{Brokers: brokers, ClientID: "streamer", RequestTimeout: 10 * time.Second})
 	require.NoError(t, err)
 	routes, err := router.NewRouter(router.Rules{
-		Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
-		Mode: router.Binary, NullPayload: router.NullJSON, Partitioner: "murmur2",
-		Columns: map[decoder.Attribute]string{
-			decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid",
-			decoder.Type: "type", decoder.Payload: "payload",
-		},
-		Schema: "public", Table: "outbox", Database: "shop",
+		Partitioner: "murmur2", Database: "shop",
+		Tables: []router.TableRules{{
+			Schema: "public", Table: "outbox",
+			Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
+			Mode: router.Binary, NullPayload: router.NullJSON,
+			Columns: map[decoder.Attribute]string{
+				decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid",
+				decoder.Type: "type", decoder.Payload: "payload",
+			},
+		}},
 	})
 	require.NoError(t, err)
 	config := router.ProducerConfig{

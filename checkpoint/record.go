@@ -79,6 +79,9 @@ type Record struct {
 	// Routing is a fingerprint of everything that decides about topic and
 	// partition.
 	Routing string `json:"routing,omitempty"`
+	// Tables are the outbox tables, where there are several. They decide which rows
+	// of a transaction are counted, and so about the positions above LSN.
+	Tables []string `json:"tables,omitempty"`
 	// Producer is the producer that published up to here.
 	Producer Producer `json:"producer,omitzero"`
 	// Topics say from which offset each partition may hold events above LSN, so

@@ -17,26 +17,28 @@ type Column struct {
 func (d *Decoder) Columns() []Column {
 	var columns []Column
 	seen := map[string]bool{}
-	for i, name := range d.targets {
+	for i, name := range d.row.targets {
 		if seen[name] {
 			continue
 		}
 		seen[name] = true
-		v := d.values[i]
+		v := d.row.values[i]
 		columns = append(columns, Column{Name: name, TypeOID: v.typeOID, Binary: v.binary, Null: v.null, Bytes: v.bytes})
 	}
 	return columns
 }
 
-// Restore builds the event of a row from its columns, as Decode would have. The
-// error is a *PoisonError. Missing columns are NULL.
-func (d *Decoder) Restore(at replication.Position, commitTime int64, columns []Column) (*Event, error) {
+// Restore builds the event of a row from its columns, as Decode would have.
+// mapping is the index of its table's, and names are the table's. The error is a
+// *PoisonError. Missing columns are NULL.
+func (d *Decoder) Restore(mapping int, names Names, at replication.Position, commitTime int64, columns []Column) (*Event, error) {
+	d.row, d.event.Names = d.tables[mapping], names
 	d.event.Position, d.event.CommitTime = at, commitTime
-	for i, name := range d.targets {
-		d.values[i] = value{null: true}
+	for i, name := range d.row.targets {
+		d.row.values[i] = value{null: true}
 		for _, c := range columns {
 			if c.Name == name {
-				d.values[i] = value{typeOID: c.TypeOID, binary: c.Binary, null: c.Null, bytes: c.Bytes}
+				d.row.values[i] = value{typeOID: c.TypeOID, binary: c.Binary, null: c.Null, bytes: c.Bytes}
 			}
 		}
 	}

@@ -2,8 +2,6 @@ package decoder
 
 import (
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/outboxstream/streamer/replication"
 )
@@ -26,14 +24,12 @@ const (
 // concurrent use. A new session needs a new Decoder, because the server
 // describes every relation again.
 type Decoder struct {
-	mapping    Mapping
-	targets    []string // column names; values are filled in the same order
-	attributes []Attribute
-	extensions []string // sorted; their values follow the attributes'
+	tables  []*table
+	charset *replication.Charset
 
 	relations map[uint32]*relation
 	baseTypes map[uint32]uint32 // of domains, by OID
-	values    []value
+	row       *table            // of the last row
 	scratch   []byte
 	converted []byte // text of the last row that was not in UTF-8
 
@@ -43,24 +39,15 @@ type Decoder struct {
 	ignored       int64
 }
 
-// New returns a decoder for a new session.
-func New(m Mapping) *Decoder {
-	d := &Decoder{mapping: m, relations: map[uint32]*relation{}, baseTypes: map[uint32]uint32{}}
-	for _, a := range Attributes() {
-		if column := m.Columns[a]; column != "" {
-			d.attributes = append(d.attributes, a)
-			d.targets = append(d.targets, column)
-		}
+// New returns a decoder for a new session. There is one mapping for each outbox
+// table; an event says to which of them it belongs.
+func New(mappings ...Mapping) *Decoder {
+	d := &Decoder{relations: map[uint32]*relation{}, baseTypes: map[uint32]uint32{}}
+	for i, m := range mappings {
+		d.charset = m.Charset
+		d.tables = append(d.tables, newTable(i, m))
 	}
-	d.extensions = slices.Sorted(maps.Keys(m.Extensions))
-	for _, name := range d.extensions {
-		d.targets = append(d.targets, m.Extensions[name])
-	}
-	d.values = make([]value, len(d.targets))
-	d.event.Extensions = make([]Extension, len(d.extensions))
-	for i, name := range d.extensions {
-		d.event.Extensions[i].Name = name
-	}
+	d.row = d.tables[0]
 	return d
 }
 
@@ -77,6 +64,18 @@ func (d *Decoder) InTransaction() bool { return d.inTransaction }
 
 // Ignored counts the rows of other tables, updates and deletes so far.
 func (d *Decoder) Ignored() int64 { return d.ignored }
+
+// Rows calls visit for each outbox table with the number of its rows that were
+// decoded since the last call, unless there were none. The name is as in
+// outbox.table.
+func (d *Decoder) Rows(visit func(table string, rows int64)) {
+	for _, r := range d.relations {
+		if r.rows > 0 {
+			visit(r.names.Name, r.rows)
+			r.rows = 0
+		}
+	}
+}
 
 // Decode reads one message. A *PoisonError concerns only its row, and decoding
 // may continue after it. Any other error ends the session.
@@ -147,18 +146,20 @@ func (d *Decoder) insert(c *cursor) (Kind, error) {
 		return Other, fmt.Errorf("insert into relation %d, which the server has not described", id)
 	case !d.inTransaction:
 		return Other, fmt.Errorf("insert into relation %d outside a transaction", id)
-	case !r.outbox:
+	case r.table == nil:
 		d.ignored++
 		return Other, nil
 	}
 	d.event.Position.Ordinal++
+	d.row, d.event.Names = r.table, r.names
+	r.rows++
 	if err := d.tuple(c, r); err != nil {
 		return Other, err
 	}
 	return Row, d.fill()
 }
 
-// tuple reads the columns into d.values.
+// tuple reads the columns into the values of the row's table.
 func (d *Decoder) tuple(c *cursor, r *relation) error {
 	if count := int(c.uint16()); c.short {
 		return errShort("insert")
@@ -173,7 +174,7 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 		case 't', 'b':
 			v.binary = format == 'b'
 			v.bytes = c.take(int(int32(c.uint32())))
-			if d.mapping.Charset != nil && len(column.targets) > 0 && v.isText() {
+			if d.charset != nil && len(column.targets) > 0 && v.isText() {
 				v.bytes = d.convert(v.bytes)
 			}
 		case 'n':
@@ -186,7 +187,7 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 			return fmt.Errorf("column %q of outbox row at %s has the unknown format %q", column.name, d.event.Position, format)
 		}
 		for _, target := range column.targets {
-			d.values[target] = v
+			d.row.values[target] = v
 		}
 	}
 	if c.short {
@@ -198,7 +199,7 @@ func (d *Decoder) tuple(c *cursor, r *relation) error {
 // convert returns text in UTF-8. The result is valid until the next row.
 func (d *Decoder) convert(text []byte) []byte {
 	start := len(d.converted)
-	d.converted = d.mapping.Charset.AppendUTF8(d.converted, text)
+	d.converted = d.charset.AppendUTF8(d.converted, text)
 	return d.converted[start:len(d.converted):len(d.converted)]
 }
 

@@ -3,6 +3,7 @@ package decoder
 import (
 	"fmt"
 
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -84,10 +85,26 @@ type Extension struct {
 	Kind  ExtensionKind
 }
 
+// Names are the names of a row's table.
+type Names struct {
+	Schema []byte
+	Table  []byte // with the schema, as in public.outbox
+	Name   string // as in outbox.table
+}
+
+// NamesOf returns the names of a table.
+func NamesOf(schema, table string) Names {
+	return Names{[]byte(schema), []byte(schema + "." + table), pgname.Table{Schema: schema, Name: table}.String()}
+}
+
 // Event is one outbox row. Its byte slices are views that are valid until the
 // next message is decoded. nil means that the column is not mapped, NULL or
 // empty.
 type Event struct {
+	// Table is the index of the mapping of the row's table, and Names are the
+	// table's own.
+	Table      int
+	Names      Names
 	Position   replication.Position
 	CommitTime int64 // microseconds since the Unix epoch
 
@@ -100,7 +117,7 @@ type Event struct {
 	HasData  bool
 	DataKind DataKind
 
-	// Extensions are sorted by name; the set is always the same.
+	// Extensions are sorted by name; the set is the same for all rows of a table.
 	Extensions []Extension
 
 	attributes [attributeCount][]byte

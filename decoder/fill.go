@@ -7,29 +7,31 @@ import (
 	"unicode/utf8"
 )
 
-// fill builds the event from d.values. Every error is a *PoisonError.
+// fill builds the event from the values of the row. Every error is a
+// *PoisonError.
 func (d *Decoder) fill() error {
-	e := &d.event
+	e, t := &d.event, d.row
+	e.Table, e.Extensions = t.index, t.extensions
 	e.attributes = [attributeCount][]byte{}
 	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
 	d.scratch = d.scratch[:0]
 	// The first problem is reported at the end, when the row's ID is known.
 	var problem error
-	for i, a := range d.attributes {
-		if err := d.fillAttribute(a, &d.values[i]); err != nil && problem == nil {
-			problem = fmt.Errorf("column %q: %w", d.targets[i], err)
+	for i, a := range t.attributes {
+		if err := d.fillAttribute(a, &t.values[i]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.targets[i], err)
 		}
 	}
 	for i := range e.Extensions {
-		n := len(d.attributes) + i
-		if err := d.fillExtension(&e.Extensions[i], &d.values[n]); err != nil && problem == nil {
-			problem = fmt.Errorf("column %q: %w", d.targets[n], err)
+		n := len(t.attributes) + i
+		if err := d.fillExtension(&e.Extensions[i], &t.values[n]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.targets[n], err)
 		}
 	}
 	if problem == nil {
 		return nil
 	}
-	if m := d.mapping.Charset; m != nil && errors.Is(problem, errEncoding) {
+	if m := d.charset; m != nil && errors.Is(problem, errEncoding) {
 		problem = fmt.Errorf("a byte stands for no character in %s: %w", m, problem)
 	}
 	return d.poison(problem)

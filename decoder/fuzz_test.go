@@ -88,7 +88,7 @@ func fuzzStream(t *testing.T, m Mapping, stream []byte) {
 		require.Equal(t, poison, kind == Row && err != nil, "a row is an event or poisoned: %v", err)
 		// Scratch holds each value of the row once or twice, converted: at most
 		// the 36 characters of a UUID for 16 bytes.
-		require.LessOrEqual(t, cap(exact.scratch), 4096+8*len(exact.targets)*len(stream))
+		require.LessOrEqual(t, cap(exact.scratch), 4096+8*len(exact.row.targets)*len(stream))
 		if err != nil && !poison {
 			require.Contains(t, []failure.Class{failure.Transient, failure.Refused}, failure.ClassOf(err))
 			return // it ends the session
@@ -125,7 +125,7 @@ func compareWithPglogrepl(t *testing.T, d *Decoder, message []byte) {
 	switch message[0] {
 	case 'B', 'C', 'R':
 	case 'I':
-		if !d.relations[binary.BigEndian.Uint32(message[1:])].outbox {
+		if d.relations[binary.BigEndian.Uint32(message[1:])].table == nil {
 			return // the decoder has read no further, and pglogrepl may panic
 		}
 	default:
@@ -158,7 +158,7 @@ func compareTuple(t *testing.T, d *Decoder, r *relation, tuple *pglogrepl.TupleD
 	require.Len(t, r.columns, len(tuple.Columns))
 	for i, theirs := range tuple.Columns {
 		for _, target := range r.columns[i].targets {
-			ours := d.values[target]
+			ours := r.table.values[target]
 			require.Equal(t, theirs.DataType == pglogrepl.TupleDataTypeNull, ours.null)
 			require.Equal(t, theirs.DataType == pglogrepl.TupleDataTypeBinary, ours.binary)
 			require.True(t, bytes.Equal(theirs.Data, ours.bytes))

@@ -1,6 +1,7 @@
 package decoder
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -9,9 +10,10 @@ import (
 	"github.com/outboxstream/streamer/replication"
 )
 
-// Mapping says where in the outbox table the parts of an event are.
+// Mapping says where in an outbox table the parts of an event are.
 type Mapping struct {
-	// Schema and Table name the outbox table. Rows of other tables are ignored.
+	// Schema and Table name the outbox table, or are a pattern of the names of
+	// several (see pgname.Table.IsPattern). Rows of other tables are ignored.
 	Schema, Table string
 	// RelationID is the table's OID, or 0. The WAL may hold rows from a time when
 	// the table had another name. They are outbox rows nevertheless, in
@@ -23,8 +25,22 @@ type Mapping struct {
 	// Extensions maps CloudEvents extension names to columns.
 	Extensions map[string]string
 	// Charset converts the text of messages to UTF-8; nil: it is in UTF-8, or
-	// meant to be.
+	// meant to be. It is the database's, and so the same for all its tables.
 	Charset *replication.Charset
+}
+
+// Located returns the mappings for a stream from a server with these tables.
+// Those of a pattern find their tables by name only.
+func Located(mappings []Mapping, tables []replication.Table) []Mapping {
+	located := slices.Clone(mappings)
+	for _, t := range tables {
+		m := &located[t.Outbox.Entry]
+		m.Charset = t.Charset()
+		if t.Outbox.Pattern == "" {
+			m.RelationID, m.RelationSince = t.OID, t.Since()
+		}
+	}
+	return located
 }
 
 // ColumnNames lists every mapped column once, sorted.
@@ -43,16 +59,18 @@ func (m Mapping) ColumnNames() []string {
 // relation is the outbox table as the last Relation message described it.
 // Columns are found by name, never by position (R14).
 type relation struct {
-	outbox  bool
-	named   bool // it has the outbox table's name
+	table   *table // nil: no outbox table
+	named   bool   // it has the outbox table's name
+	names   Names
 	columns []column
+	rows    int64 // that Rows has not returned yet
 }
 
 type column struct {
 	name    string
 	typeOID uint32
 	// Where the value goes; a column may serve several attributes.
-	targets []int // index into Decoder.values
+	targets []int // index into table.values
 }
 
 // typeMessage records the built-in type on which a domain is based. Values of a
@@ -74,7 +92,7 @@ func (d *Decoder) typeMessage(c *cursor) error {
 }
 
 // name reads the name of an object.
-func (d *Decoder) name(c *cursor) string { return string(d.mapping.Charset.UTF8(c.text())) }
+func (d *Decoder) name(c *cursor) string { return string(d.charset.UTF8(c.text())) }
 
 func (d *Decoder) relationMessage(c *cursor) error {
 	id := c.uint32()
@@ -101,38 +119,40 @@ func (d *Decoder) relationMessage(c *cursor) error {
 	if schema == "" {
 		schema = "pg_catalog" // that is how pgoutput spells it
 	}
-	named := schema == d.mapping.Schema && table == d.mapping.Table
-	if named {
-		d.succeed(id)
+	r := &relation{table: d.tableNamed(schema, table), columns: columns, names: NamesOf(schema, table)}
+	if r.table != nil {
+		r.named = true
+		d.succeed(r, id)
+	} else if r.table = d.tableOf(id); r.table != nil {
+		r.names = NamesOf(r.table.mapping.Schema, r.table.mapping.Table)
 	}
-	outbox := named || id == d.mapping.RelationID && id != 0 && d.event.Position.Commit >= d.mapping.RelationSince
-	if known := d.relations[id]; known != nil && known.outbox && !outbox {
+	if known := d.relations[id]; known != nil && known.table != nil && r.table == nil {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"outbox table %s.%s was renamed to %s.%s in the transaction committing at %s",
-				d.mapping.Schema, d.mapping.Table, schema, table, d.event.Position.Commit,
+				"outbox table %s was renamed to %s.%s in the transaction committing at %s",
+				known.names.Table, schema, table, d.event.Position.Commit,
 			),
 			"set outbox.table to the new name, or rename the table back",
 		))
 	}
-	r := &relation{outbox: outbox, named: named, columns: columns}
 	d.relations[id] = r
-	if outbox {
+	if r.table != nil {
 		return d.plan(r)
 	}
 	return nil
 }
 
-// succeed records which table has the outbox table's name. A table that had the
-// name before has lost it, and its rows are no outbox rows from here on.
-func (d *Decoder) succeed(id uint32) {
+// succeed records which relation has the outbox table's name. A relation that
+// had the name before has lost it, and its rows are no outbox rows from here on.
+func (d *Decoder) succeed(named *relation, id uint32) {
+	t := named.table
 	for former, r := range d.relations {
-		if !r.named || former == id {
+		if !r.named || r.table != t || !bytes.Equal(r.names.Table, named.names.Table) || former == id {
 			continue
 		}
 		d.relations[former] = &relation{columns: r.columns}
-		if former == d.mapping.RelationID {
-			d.mapping.RelationID, d.mapping.RelationSince = id, d.event.Position.Commit
+		if former == t.mapping.RelationID {
+			t.mapping.RelationID, t.mapping.RelationSince = id, d.event.Position.Commit
 		}
 	}
 }
@@ -140,7 +160,7 @@ func (d *Decoder) succeed(id uint32) {
 // plan finds every mapped column and records where its value goes.
 func (d *Decoder) plan(r *relation) error {
 	var missing []string
-	for target, name := range d.targets {
+	for target, name := range r.table.targets {
 		i := slices.IndexFunc(r.columns, func(c column) bool { return c.name == name })
 		if i < 0 {
 			missing = append(missing, name)
@@ -151,8 +171,8 @@ func (d *Decoder) plan(r *relation) error {
 	if len(missing) > 0 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"the stream has no column %s of outbox table %s.%s as of the transaction committing at %s",
-				strings.Join(missing, ", "), d.mapping.Schema, d.mapping.Table, d.event.Position.Commit,
+				"the stream has no column %s of outbox table %s as of the transaction committing at %s",
+				strings.Join(missing, ", "), r.names.Table, d.event.Position.Commit,
 			),
 			"map the column's new name under outbox.columns, or bring it back: restore it, publish it, or, if it is generated, DROP EXPRESSION; "+
 				"rows committed before that stay without it: pass over them with `streamer checkpoint set`, start `streamer run`, and publish "+

@@ -64,7 +64,7 @@ func TestCharsetNeverHidesABadByte(t *testing.T) {
 func encoded(t *testing.T, encoding string) *fixture {
 	t.Helper()
 	f := newEmptyFixture(t, pgtest.New(t, pgtest.Options{Encoding: encoding}))
-	f.config.Publication, f.config.Table, f.config.Columns = "événements", "public.boîte", []string{"id", "contenu_é"}
+	f.config.Publication, f.config.Outboxes[0].Table, f.config.Outboxes[0].Columns = "événements", "public.boîte", []string{"id", "contenu_é"}
 	f.exec(
 		"SET client_encoding = 'UTF8'", // the default is the server's
 		`CREATE TABLE "boîte" (id text PRIMARY KEY, "contenu_é" text, unread text)`,
@@ -134,7 +134,7 @@ func TestUntranslatableBytes(t *testing.T) {
 	var encoding string
 	control := f.control()
 	require.NoError(t, control.ReadOutbox(
-		t.Context(), OutboxQuery{}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error { return nil },
+		t.Context(), OutboxQuery{Outbox: f.config.Outboxes[0]}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error { return nil },
 	))
 	require.NoError(t, control.Conn().QueryRow(t.Context(), "SHOW client_encoding").Scan(&encoding))
 	assert.Equal(t, "UTF8", encoding, "as before the read")

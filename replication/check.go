@@ -192,8 +192,9 @@ func CheckPublished(last Position, slot Slot) []Finding {
 	}}
 }
 
-// Table is what the catalog says about the outbox table and its publication.
+// Table is what the catalog says about an outbox table and its publication.
 type Table struct {
+	Outbox      Outbox // as it is configured
 	Exists      bool
 	OID         uint32
 	Kind        string // r: table, p: partitioned table; another kind has the name without being a table
@@ -225,33 +226,50 @@ func (t Table) Charset() *Charset { return NewCharset(t.encoding) }
 // changed in the meantime.
 const describeAttempts = 5
 
+// DescribeTables describes the outbox tables, in the order of the
+// configuration. Those that match a pattern are sorted by name. A pattern
+// without a match stands for itself.
+func (c *Control) DescribeTables(ctx context.Context) ([]Table, error) {
+	outboxes, err := c.matching(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tables := make([]Table, len(outboxes))
+	for i, o := range outboxes {
+		if tables[i], err = c.DescribeTable(ctx, o); err != nil {
+			return nil, err
+		}
+	}
+	return tables, nil
+}
+
 // DescribeTable reads the catalog as of one moment.
-func (c *Control) DescribeTable(ctx context.Context) (Table, error) {
+func (c *Control) DescribeTable(ctx context.Context, o Outbox) (Table, error) {
 	version := c.conn.PgConn().ParameterStatus("server_version")
-	before, err := readFooting(ctx, c.conn, version, c.config)
+	before, err := readFooting(ctx, c.conn, version, c.config.Publication, o)
 	for range describeAttempts {
 		if err != nil {
 			return Table{}, err
 		}
 		var t Table
-		if t, err = c.describe(ctx); err != nil {
+		if t, err = c.describe(ctx, o); err != nil {
 			return t, err
 		}
-		if t.footing, err = readFooting(ctx, c.conn, version, c.config); err == nil && t.footing.same(before) {
+		if t.footing, err = readFooting(ctx, c.conn, version, c.config.Publication, o); err == nil && t.footing.same(before) {
 			return t, nil
 		}
 		before = t.footing
 	}
 	if err == nil {
-		err = fmt.Errorf("description of table %s: it keeps changing", c.config.Table)
+		err = fmt.Errorf("description of table %s: it keeps changing", o.Table)
 	}
 	return Table{}, err
 }
 
-func (c *Control) describe(ctx context.Context) (Table, error) {
-	var t Table
+func (c *Control) describe(ctx context.Context, o Outbox) (Table, error) {
+	t := Table{Outbox: o}
 	var end int64
-	schema, table := SplitTable(c.config.Table)
+	schema, table := SplitTable(o.Table)
 	err := c.conn.QueryRow(ctx, `select c.oid, c.relkind::text, c.relpersistence::text,
 			((case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_insert_lsn() end) - '0/0'::pg_lsn)::bigint,
 			current_setting('server_version_num')::int, current_setting('server_encoding')
@@ -261,9 +279,9 @@ func (c *Control) describe(ctx context.Context) (Table, error) {
 	case errors.Is(err, pgx.ErrNoRows):
 		return t, nil
 	case err != nil:
-		return t, fmt.Errorf("description of table %s: %w", c.config.Table, err)
+		return t, fmt.Errorf("description of table %s: %w", t.Outbox.Table, err)
 	case t.Kind != "r" && t.Kind != "p":
-		return Table{Kind: t.Kind}, nil
+		return Table{Outbox: o, Kind: t.Kind}, nil
 	}
 	t.Exists, t.end = true, LSN(end)
 	if err := c.describeColumns(ctx, &t); err != nil {
@@ -283,11 +301,17 @@ var otherKinds = map[string]string{
 }
 
 // Missing is the finding about an outbox table that does not exist.
-func (t Table) Missing(c Config) Finding {
+func (t Table) Missing() Finding {
+	if t.Outbox.Pattern == t.Outbox.Table && t.Outbox.Pattern != "" {
+		return Finding{
+			true, fmt.Sprintf("no table matches %s, which outboxes names", t.Outbox.Pattern),
+			"correct the pattern, or create and publish the first table",
+		}
+	}
 	kind, other := otherKinds[t.Kind]
 	if !other {
 		return Finding{
-			true, fmt.Sprintf("outbox table %s does not exist", c.Table),
+			true, fmt.Sprintf("outbox table %s does not exist", t.Outbox.Table),
 			"create the table (`streamer setup --print` shows the SQL), or name another in outbox.table",
 		}
 	}
@@ -298,7 +322,7 @@ func (t Table) Missing(c Config) Finding {
 	case "f":
 		remedy = "name the server that has the table in postgres.dsn"
 	}
-	return Finding{true, fmt.Sprintf("%s, which outbox.table names, is %s: only rows of a table are in the WAL", c.Table, kind), remedy}
+	return Finding{true, fmt.Sprintf("%s, which outbox.table names, is %s: only rows of a table are in the WAL", t.Outbox.Table, kind), remedy}
 }
 
 func (c *Control) describePublication(ctx context.Context, t *Table, schema, table string) error {
@@ -350,20 +374,67 @@ func (c *Control) describePublished(ctx context.Context, t *Table, schema, table
 	return rows.Err()
 }
 
-// CheckTable compares the catalog with the configuration.
+// CheckTables compares the catalog with the configuration.
+func CheckTables(tables []Table, c Config) []Finding {
+	var found []Finding
+	said := map[string]bool{} // what is wrong with the publication is wrong for all
+	known := map[string]bool{}
+	for _, t := range tables {
+		if known[t.Outbox.Table] {
+			found = append(found, Finding{
+				true, fmt.Sprintf("table %s belongs to two entries of outboxes", t.Outbox.Table), "narrow the pattern, or remove one of the two",
+			})
+		}
+		known[t.Outbox.Table] = true
+		for _, f := range CheckTable(t, c) {
+			if !said[f.Problem] {
+				said[f.Problem] = true
+				found = append(found, f)
+			}
+		}
+	}
+	return append(found, checkSources(tables)...)
+}
+
+// checkSources refuses tables whose events consumers could take for one another.
+func checkSources(tables []Table) []Finding {
+	var found []Finding
+	first := map[string]Table{}
+	for _, t := range tables {
+		other, again := first[t.Outbox.Source]
+		if !again {
+			first[t.Outbox.Source] = t
+			continue
+		}
+		for _, one := range []Table{t, other} {
+			if typ := columnType(one, one.Outbox.ID); typ != "uuid" && typ != "" {
+				found = append(found, Finding{
+					true,
+					fmt.Sprintf("events of tables %s and %s have the same source %q, and ids of %s are %s: two events could have one source and id",
+						other.Outbox.Table, t.Outbox.Table, t.Outbox.Source, one.Outbox.Table, typ),
+					"give each entry of outboxes its own source, or put {table} into cloudevents.source",
+				})
+				break
+			}
+		}
+	}
+	return found
+}
+
+// CheckTable is CheckTables for one table.
 func CheckTable(t Table, c Config) []Finding {
 	if !t.Exists {
-		return []Finding{t.Missing(c)}
+		return []Finding{t.Missing()}
 	}
 	var found []Finding
 	if t.Persistence != "p" {
 		found = append(found, Finding{
-			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the WAL", c.Table),
-			"ALTER TABLE " + QuoteTable(c.Table) + " SET LOGGED",
+			true, fmt.Sprintf("outbox table %s is not logged: its rows never reach the WAL", t.Outbox.Table),
+			"ALTER TABLE " + QuoteTable(t.Outbox.Table) + " SET LOGGED",
 		})
 	}
 	found = append(found, checkColumns(t, c)...)
-	found = append(found, checkStrays(t, c)...)
+	found = append(found, checkStrays(t)...)
 	return append(found, checkPublication(t, c)...)
 }
 
@@ -376,7 +447,7 @@ func checkPublication(t Table, c Config) []Finding {
 	// In one transaction, so that no row falls between the two.
 	publishAgain := fmt.Sprintf(
 		"BEGIN; ALTER PUBLICATION %s DROP TABLE %s; ALTER PUBLICATION %s ADD TABLE %s; COMMIT",
-		name, QuoteTable(c.Table), name, QuoteTable(c.Table),
+		name, QuoteTable(t.Outbox.Table), name, QuoteTable(t.Outbox.Table),
 	)
 	if !t.Publication {
 		add(true, "create the publication before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
@@ -390,41 +461,48 @@ func checkPublication(t Table, c Config) []Finding {
 		add(
 			true, "ALTER PUBLICATION "+name+" SET (publish_via_partition_root = true)",
 			"publishes the partitions of %s under their own names",
-			c.Table,
+			t.Outbox.Table,
 		)
 		return found // the catalog lists the partitions instead of the table
 	}
 	if !t.Published {
-		add(true, "ALTER PUBLICATION "+name+" ADD TABLE "+QuoteTable(c.Table), "does not contain table %s", c.Table)
+		what := ""
+		if t.Outbox.Pattern != "" {
+			what = fmt.Sprintf(", which matches %s: its rows are not published", t.Outbox.Pattern)
+		}
+		add(
+			t.Outbox.Pattern == "", "ALTER PUBLICATION "+name+" ADD TABLE "+QuoteTable(t.Outbox.Table),
+			"does not contain table %s%s", t.Outbox.Table, what,
+		)
 		return found
 	}
 	switch filter := t.RowFilter; {
 	case c.Shard.matches(filter, t):
 	case c.Shard.whole():
-		add(true, publishAgain, "filters rows of %s: WHERE %s", c.Table, filter)
+		add(true, publishAgain, "filters rows of %s: WHERE %s", t.Outbox.Table, filter)
 	case filter == "":
 		add(
 			true, "choose another postgres.publication, and let `streamer setup` create it",
 			"publishes all rows of %s, not only those of shard %d of %d",
-			c.Table, c.Shard.Index, c.Shard.Count,
+			t.Outbox.Table, c.Shard.Index, c.Shard.Count,
 		)
 	default:
 		add(
 			true, "choose another postgres.publication, and let `streamer setup` create it",
 			"publishes rows of %s that are not those of shard %d of %d: WHERE %s",
-			c.Table, c.Shard.Index, c.Shard.Count, filter,
+			t.Outbox.Table, c.Shard.Index, c.Shard.Count, filter,
 		)
 	}
-	for _, column := range c.Columns {
+	for _, column := range t.Outbox.Columns {
 		have, exists := t.column(column)
 		if len(t.Attributes) > 0 && exists && have.Generated == "" && !slices.Contains(t.Attributes, column) {
-			add(true, publishAgain, "leaves out column %q of %s", column, c.Table)
+			add(true, publishAgain, "leaves out column %q of %s", column, t.Outbox.Table)
 		}
 	}
 	if len(t.OtherActions) > 0 {
 		add(
 			false,
-			"give "+QuoteTable(c.Table)+" a primary key, or, if no one else needs the other actions, ALTER PUBLICATION "+name+
+			"give "+QuoteTable(t.Outbox.Table)+" a primary key, or, if no one else needs the other actions, ALTER PUBLICATION "+name+
 				" SET (publish = 'insert'), while the streamer runs, so that it sees that no row was left out",
 			"also publishes %s: without a replica identity the application's own clean-up of the outbox would fail",
 			strings.Join(t.OtherActions, ", "),

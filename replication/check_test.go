@@ -355,17 +355,18 @@ func TestCheckTable(t *testing.T) { //nolint:tparallel // one slot or schema, on
 			for _, statement := range test.sql {
 				f.exec(strings.ReplaceAll(statement, "$s", schema))
 			}
-			config := f.config
-			config.Publication, config.Table = schema, schema+".outbox"
+			config, outbox := f.config, f.config.Outboxes[0]
+			config.Publication, outbox.Table = schema, schema+".outbox"
 			if test.table != "" {
-				config.Table = pgname.Table{Schema: schema, Name: test.table}.String()
+				outbox.Table = pgname.Table{Schema: schema, Name: test.table}.String()
 			}
 			if test.columns != nil {
-				config.Columns = test.columns
+				outbox.Columns = test.columns
 			}
+			config.Outboxes = []Outbox{outbox}
 			control.config = config
 			check := func() []Finding {
-				table, err := control.DescribeTable(t.Context())
+				table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 				require.NoError(t, err)
 				return CheckTable(table, config)
 			}
@@ -406,10 +407,10 @@ func TestDescribeTable(t *testing.T) {
 		"CREATE TABLE other (id int)",
 		"ALTER PUBLICATION p ADD TABLE other",
 	)
-	table, err := f.control().DescribeTable(t.Context())
+	table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 	require.NoError(t, err)
 	want := Table{
-		Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true,
+		Outbox: f.config.Outboxes[0], Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true,
 		OtherTables: []string{"public.other"},
 		Columns: []Column{
 			{"id", "integer", "integer", ""},
@@ -433,12 +434,45 @@ func TestCheckTimeColumn(t *testing.T) {
 		"bigint": true, "my_domain": true,
 		"text": false, "date": false, "jsonb": false,
 	} {
-		table := Table{Exists: true, Persistence: "p", Columns: []Column{{Name: "at", Type: typ}}}
-		found := checkTime(table, Config{Table: "public.outbox", TimeColumn: "at"})
+		table := Table{
+			Outbox: Outbox{Table: "public.outbox", TimeColumn: "at"}, Exists: true, Persistence: "p", Columns: []Column{{Name: "at", Type: typ}},
+		}
+		found := checkTime(table)
 		if assert.Equal(t, fits, len(found) == 0, typ) && !fits {
 			assert.True(t, found[0].Fatal)
 			assert.Contains(t, found[0].Remedy, "outbox.columns.time")
 		}
-		assert.Empty(t, checkTime(table, Config{Table: "public.outbox"}), "without a time column")
+		table.Outbox.TimeColumn = ""
+		assert.Empty(t, checkTime(table), "without a time column")
+	}
+}
+
+// An event ID is unique within its source. Where two tables share a source,
+// only ids that are unique by themselves will do.
+func TestTablesWithTheSameSource(t *testing.T) {
+	t.Parallel()
+	table := func(name, source, idType string) Table {
+		return Table{
+			Outbox: Outbox{Table: name, ID: "id", Source: source}, Exists: true, Persistence: "p", Publication: true, Inserts: true, Published: true,
+			Columns: []Column{{Name: "id", Type: idType}},
+		}
+	}
+	for _, c := range []struct {
+		tables []Table
+		says   string
+	}{
+		{[]Table{table("a", "/s", "bigint")}, ""},
+		{[]Table{table("a", "/a", "bigint"), table("b", "/b", "bigint")}, ""},
+		{[]Table{table("a", "/s", "uuid"), table("b", "/s", "uuid")}, ""},
+		{[]Table{table("a", "/s", "uuid"), table("b", "/s", "bigint")}, `events of tables a and b have the same source "/s", and ids of b are bigint`},
+		{[]Table{table("a", "/s", "text"), table("b", "/t", "uuid"), table("c", "/s", "uuid")}, `events of tables a and c`},
+	} {
+		err := Refusal(CheckTables(c.tables, Config{Publication: "p"}))
+		if c.says == "" {
+			require.NoError(t, err)
+			continue
+		}
+		require.ErrorContains(t, err, c.says)
+		assert.Contains(t, failure.Fix(err), "put {table} into cloudevents.source")
 	}
 }

@@ -16,6 +16,7 @@ import (
 type Removal struct {
 	Settled LSN
 
+	table     string
 	source    string   // for a FROM clause
 	tables    []uint32 // OIDs: the rows of a partitioned table are in its partitions
 	places    []string // ctid
@@ -28,7 +29,7 @@ func (r Removal) Len() int { return len(r.places) }
 // Cut removes the first n rows from r and returns them.
 func (r *Removal) Cut(n int) Removal {
 	n = min(n, r.Len())
-	first := Removal{r.Settled, r.source, r.tables[:n], r.places[:n], r.inserters[:n]}
+	first := Removal{r.Settled, r.table, r.source, r.tables[:n], r.places[:n], r.inserters[:n]}
 	r.tables, r.places, r.inserters = r.tables[n:], r.places[n:], r.inserters[n:]
 	return first
 }
@@ -54,11 +55,11 @@ func (c *Control) BeGentle(ctx context.Context) error {
 // Removable finds rows, in no particular order, whose time column is before the
 // given time.
 func (c *Control) Removable(ctx context.Context, t Table, column string, before time.Time, most int) (Removal, error) {
-	r := Removal{source: t.source(c.config)}
+	r := Removal{table: t.Outbox.Table, source: t.source()}
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return r, err
 	}
-	_, limit, err := timeExpressions(c.config, t, column)
+	_, limit, err := timeExpressions(t, column)
 	if err != nil {
 		return r, err
 	}
@@ -73,7 +74,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 	rows, err := c.conn.Query(ctx, "with "+attached+" select tableoid, ctid::text, xmin::text from "+r.source+
 		" o where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 2)+ours+" and not "+early+" limit $3", t.OID, before, most)
 	if err != nil {
-		return r, c.explainCleanup(err)
+		return r, explainCleanup(t.Outbox.Table, err)
 	}
 	var table uint32
 	var place, inserter string
@@ -82,7 +83,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 		return nil
 	})
 	if err != nil {
-		return r, c.explainCleanup(err)
+		return r, explainCleanup(t.Outbox.Table, err)
 	}
 	r.Settled, err = c.logEnd(ctx) // after the rows have been seen
 	return r, err
@@ -93,7 +94,7 @@ func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
 	done, err := c.conn.Exec(ctx, "delete from "+r.source+" o using unnest($1::oid[], $2::text[], $3::text[]) as r(part, place, inserter)"+
 		" where o.tableoid = r.part and o.ctid = r.place::tid and o.xmin = r.inserter::xid", r.tables, r.places, r.inserters)
 	if err != nil {
-		return 0, c.explainCleanup(err)
+		return 0, explainCleanup(r.table, err)
 	}
 	return done.RowsAffected(), nil
 }
@@ -101,13 +102,13 @@ func (c *Control) Remove(ctx context.Context, r Removal) (int64, error) {
 // ErrLocked reports that another session holds the lock. Retrying later helps.
 var ErrLocked = errors.New("table is locked")
 
-func (c *Control) explainCleanup(err error) error {
-	described := fmt.Errorf("clean up table %s: %w", c.config.Table, err)
+func explainCleanup(table string, err error) error {
+	described := fmt.Errorf("clean up table %s: %w", table, err)
 	switch sqlState(err) {
 	case "42501":
 		return explainDenied(
 			described, err,
-			"GRANT SELECT, DELETE ON "+QuoteTable(c.config.Table)+" TO this user; to drop partitions, the user must own them",
+			"GRANT SELECT, DELETE ON "+QuoteTable(table)+" TO this user; to drop partitions, the user must own them",
 		)
 	case "55P03":
 		return fmt.Errorf("%w: %w", ErrLocked, described)
@@ -125,17 +126,17 @@ func (c *Control) OldPartitions(
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return nil, 0, err
 	}
-	_, limit, err := timeExpressions(c.config, t, column)
+	_, limit, err := timeExpressions(t, column)
 	if err != nil {
 		return nil, 0, err
 	}
 	var key string
 	if err := c.conn.QueryRow(ctx, "select coalesce(pg_get_partkeydef($1), '')", t.OID).Scan(&key); err != nil {
-		return nil, 0, c.explainCleanup(err)
+		return nil, 0, explainCleanup(t.Outbox.Table, err)
 	}
 	if key != "RANGE ("+column+")" && key != "RANGE ("+quoteIdentifier(column)+")" {
 		return nil, 0, failure.Refuse(failure.Advise(
-			fmt.Errorf("outbox table %s is not partitioned by range of %q (its partition key is %q)", c.config.Table, column, key),
+			fmt.Errorf("outbox table %s is not partitioned by range of %q (its partition key is %q)", t.Outbox.Table, column, key),
 			"use outbox.cleanup.mode: delete",
 		))
 	}
@@ -147,13 +148,13 @@ func (c *Control) OldPartitions(
 		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+`
 		order by upper::`+columnType(t, column), before, t.OID)
 	if err != nil {
-		return nil, 0, c.explainCleanup(err)
+		return nil, 0, explainCleanup(t.Outbox.Table, err)
 	}
 	if partitions, err = pgx.CollectRows(rows, pgx.RowTo[string]); err != nil {
-		return nil, 0, c.explainCleanup(err)
+		return nil, 0, explainCleanup(t.Outbox.Table, err)
 	}
 	if partitions, err = c.withoutEarly(ctx, t, partitions); err != nil {
-		return nil, 0, c.explainCleanup(err)
+		return nil, 0, explainCleanup(t.Outbox.Table, err)
 	}
 	settled, err = c.logEnd(ctx)
 	return partitions, settled, err
@@ -192,7 +193,7 @@ func (c *Control) DropPartition(ctx context.Context, t Table, partition string) 
 			partition, t.OID,
 		).Scan(&is)
 		if err == nil && !is {
-			err = fmt.Errorf("%s is no longer a partition of %s and is left alone", partition, c.config.Table)
+			err = fmt.Errorf("%s is no longer a partition of %s and is left alone", partition, t.Outbox.Table)
 		}
 		if err == nil {
 			_, err = tx.Exec(ctx, "drop table "+partition)
@@ -200,7 +201,7 @@ func (c *Control) DropPartition(ctx context.Context, t Table, partition string) 
 		return err
 	})
 	if err != nil {
-		return c.explainCleanup(err)
+		return explainCleanup(t.Outbox.Table, err)
 	}
 	return nil
 }

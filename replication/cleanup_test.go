@@ -32,7 +32,7 @@ func cleanable(t *testing.T, typ, partitions string) (f *fixture, control *Contr
 
 func describe(t *testing.T, control *Control) Table {
 	t.Helper()
-	table, err := control.DescribeTable(t.Context())
+	table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 	require.NoError(t, err)
 	return table
 }
@@ -142,7 +142,7 @@ func BenchmarkInsert(b *testing.B) {
 			server := pgtest.New(b, pgtest.Options{})
 			c := Config{
 				DSN:            server.CreateDatabase(b),
-				Table:          "public.outbox",
+				Outboxes:       []Outbox{{Table: "public.outbox"}},
 				Slot:           "s",
 				ConnectTimeout: patience,
 				SenderTimeout:  time.Minute,
@@ -190,7 +190,7 @@ func deleteAt(ctx context.Context, c Config, batch int, pause time.Duration) (to
 		return -1
 	}
 	defer control.Close()
-	table, err := control.DescribeTable(ctx)
+	table, err := control.DescribeTable(ctx, control.config.Outboxes[0])
 	if err != nil || control.BeGentle(ctx) != nil {
 		return -1
 	}

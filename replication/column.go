@@ -39,7 +39,7 @@ func (c *Control) describeColumns(ctx context.Context, t *Table) error {
 		t.Columns, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Column])
 	}
 	if err != nil {
-		return fmt.Errorf("columns of table %s: %w", c.config.Table, err)
+		return fmt.Errorf("columns of table %s: %w", t.Outbox.Table, err)
 	}
 	return nil
 }
@@ -73,17 +73,17 @@ func columnNames(columns []Column) string {
 // checkColumns checks that the mapped columns exist and can be read.
 func checkColumns(t Table, c Config) []Finding {
 	var found []Finding
-	for _, name := range c.Columns {
+	for _, name := range t.Outbox.Columns {
 		column, ok := t.column(name)
 		switch {
 		case !ok:
 			found = append(found, Finding{
-				true, fmt.Sprintf("outbox table %s has no column %q", c.Table, name),
+				true, fmt.Sprintf("outbox table %s has no column %q", t.Outbox.Table, name),
 				"add the column, or map another one under outbox.columns; the table has " + columnNames(t.Columns),
 			})
 		case c.Binary && !slices.Contains(binaryTypes, columnType(t, name)):
 			found = append(found, Finding{
-				true, fmt.Sprintf("column %q of %s is %s, whose binary form is not known", name, c.Table, column.Type),
+				true, fmt.Sprintf("column %q of %s is %s, whose binary form is not known", name, t.Outbox.Table, column.Type),
 				"set postgres.binary: false",
 			})
 		}
@@ -91,7 +91,7 @@ func checkColumns(t Table, c Config) []Finding {
 			found = append(found, checkGenerated(t, c, column))
 		}
 	}
-	return append(found, checkTime(t, c)...)
+	return append(found, checkTime(t)...)
 }
 
 // binaryTypes are the types whose binary form the decoder reads.
@@ -114,7 +114,7 @@ func checkGenerated(t Table, c Config, column Column) Finding {
 	var remedies []string
 	if column.Generated == generatedStored {
 		remedies = append(remedies, fmt.Sprintf("ALTER TABLE %s ALTER COLUMN %s DROP EXPRESSION, and let the application write it",
-			QuoteTable(c.Table), name))
+			QuoteTable(t.Outbox.Table), name))
 		if t.version >= 180000 {
 			remedies = append(remedies, "ALTER PUBLICATION "+quoteIdentifier(c.Publication)+" SET (publish_generated_columns = stored)")
 		}
@@ -123,7 +123,7 @@ func checkGenerated(t Table, c Config, column Column) Finding {
 	return Finding{
 		true,
 		fmt.Sprintf("column %q of %s is generated, and publication %q does not publish its values: they are not in the stream",
-			column.Name, c.Table, c.Publication),
+			column.Name, t.Outbox.Table, c.Publication),
 		strings.Join(remedies, ", or ") + "; rows committed before that stay without it (docs/how-to/incidents.md#a-column-is-not-in-the-stream)",
 	}
 }
@@ -137,10 +137,10 @@ var noTimes = []string{
 
 // checkTime checks the type of the time column. With an unsuitable type no row
 // could be published.
-func checkTime(t Table, c Config) []Finding {
-	if typ := columnType(t, c.TimeColumn); c.TimeColumn != "" && slices.Contains(noTimes, typ) {
+func checkTime(t Table) []Finding {
+	if typ := columnType(t, t.Outbox.TimeColumn); t.Outbox.TimeColumn != "" && slices.Contains(noTimes, typ) {
 		return []Finding{{
-			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", c.TimeColumn, c.Table, typ),
+			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", t.Outbox.TimeColumn, t.Outbox.Table, typ),
 			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: " +
 				"then events have the time of their commit",
 		}}

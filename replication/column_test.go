@@ -24,7 +24,7 @@ func TestGeneratedColumn(t *testing.T) {
 			f.exec("CREATE TABLE outbox (id int PRIMARY KEY, payload text GENERATED ALWAYS AS (id::text) STORED)")
 			control := f.control()
 			check := func() []Finding {
-				table, err := control.DescribeTable(t.Context())
+				table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 				require.NoError(t, err)
 				return CheckTable(table, f.config)
 			}
@@ -68,14 +68,14 @@ func TestNotATable(t *testing.T) {
 		"a sequence":          {"CREATE SEQUENCE outbox", "DROP SEQUENCE outbox", "name a table in outbox.table"},
 	} {
 		f.exec(test.sql)
-		table, err := control.DescribeTable(t.Context())
+		table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 		require.NoError(t, err)
 		assert.False(t, table.Exists)
 		findings := CheckTable(table, f.config)
 		require.Len(t, findings, 1)
 		assert.Equal(t, "public.outbox, which outbox.table names, is "+kind+": only rows of a table are in the WAL", findings[0].Problem)
 		assert.Contains(t, findings[0].Remedy, test.remedy)
-		err = control.ReadOutbox(t.Context(), OutboxQuery{}, nil, nil)
+		err = control.ReadOutbox(t.Context(), OutboxQuery{Outbox: control.config.Outboxes[0]}, nil, nil)
 		require.ErrorContains(t, err, "is "+kind)
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 		f.exec(test.drop)
@@ -94,12 +94,13 @@ func TestBinaryTypes(t *testing.T) {
 			n timestamp(3), o timestamptz, p key, q numeric(9, 2), r mood, s price, t date)`,
 		"CREATE PUBLICATION p FOR TABLE outbox WITH (publish = 'insert')",
 	)
-	table, err := f.control().DescribeTable(t.Context())
+	table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 	require.NoError(t, err)
-	f.config.Columns = nil
+	f.config.Outboxes[0].Columns = nil
 	for _, column := range table.Columns {
-		f.config.Columns = append(f.config.Columns, column.Name)
+		f.config.Outboxes[0].Columns = append(f.config.Outboxes[0].Columns, column.Name)
 	}
+	table.Outbox = f.config.Outboxes[0]
 	assert.Empty(t, CheckTable(table, f.config))
 	f.config.Binary = true
 	var problems []string

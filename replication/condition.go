@@ -14,13 +14,16 @@ type Condition struct {
 	Clock               time.Duration // the server's clock minus the streamer's
 	// Oldest is the oldest transaction that writes, if any.
 	Oldest *Transaction
-	// Rows and Dead are the server's estimates for the outbox table. Size is its
-	// size on disk in bytes, indexes included.
-	Rows, Dead, Size int64
+}
+
+// TableSize is the state of an outbox table.
+type TableSize struct {
+	Rows, Dead int64 // the server's estimates
+	Bytes      int64 // on disk, indexes included
 }
 
 // Condition asks the server. It needs no privileges.
-func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
+func (c *Control) Condition(ctx context.Context) (Condition, error) {
 	var s Condition
 	var clock time.Time
 	asked := time.Now()
@@ -40,15 +43,20 @@ func (c *Control) Condition(ctx context.Context, t Table) (Condition, error) {
 	if found {
 		s.Oldest = &oldest
 	}
+	return s, nil
+}
+
+// TableSize asks the server. It needs no privileges.
+func (c *Control) TableSize(ctx context.Context, t Table) (s TableSize, err error) {
 	err = c.conn.QueryRow(
 		ctx,
 		`select coalesce(sum(n_live_tup), 0)::bigint, coalesce(sum(n_dead_tup), 0)::bigint,
 			coalesce(sum(pg_total_relation_size(relid)), 0)::bigint
 		from pg_stat_all_tables where relid in (`+storage+")",
 		t.OID,
-	).Scan(&s.Rows, &s.Dead, &s.Size)
+	).Scan(&s.Rows, &s.Dead, &s.Bytes)
 	if err != nil {
-		return s, fmt.Errorf("size of table %s: %w", c.config.Table, err)
+		return s, fmt.Errorf("size of table %s: %w", t.Outbox.Table, err)
 	}
 	return s, nil
 }
@@ -72,7 +80,7 @@ const (
 const ClocksApart = 5 * time.Second
 
 // CheckCondition looks for problems before they occur.
-func CheckCondition(s Condition, c Config) []Finding {
+func CheckCondition(s Condition) []Finding {
 	var found []Finding
 	warn := func(remedy, format string, arguments ...any) {
 		found = append(found, Finding{false, fmt.Sprintf(format, arguments...), remedy})
@@ -95,8 +103,8 @@ func CheckCondition(s Condition, c Config) []Finding {
 			s.Senders, s.MaxSenders,
 		)
 	}
-	if t := s.Oldest; t != nil && t.Age >= longTransaction {
-		warn(t.end(), "%s: the server keeps all WAL since then, and reads it again after each reconnect", t)
+	if oldest := s.Oldest; oldest != nil && oldest.Age >= longTransaction {
+		warn(oldest.end(), "%s: the server keeps all WAL since then, and reads it again after each reconnect", oldest)
 	}
 	if s.Clock.Abs() >= ClocksApart {
 		warn(
@@ -105,18 +113,27 @@ func CheckCondition(s Condition, c Config) []Finding {
 			s.Clock.Abs().Round(time.Second),
 		)
 	}
-	if s.Size >= largeTable {
+	return found
+}
+
+// CheckSize looks for tables that need cleaning up.
+func CheckSize(s TableSize, t Table) []Finding {
+	var found []Finding
+	warn := func(remedy, format string, arguments ...any) {
+		found = append(found, Finding{false, fmt.Sprintf(format, arguments...), remedy})
+	}
+	if s.Bytes >= largeTable {
 		warn(
 			"delete rows that are published: see outbox.cleanup, or docs/how-to/clean-up.md",
 			"outbox table %s takes %d GiB on disk and has about %d rows",
-			c.Table, s.Size>>30, s.Rows,
+			t.Outbox.Table, s.Bytes>>30, s.Rows,
 		)
 	}
 	if s.Dead >= manyDead && s.Dead > s.Rows {
 		warn(
-			"VACUUM "+QuoteTable(c.Table),
+			"VACUUM "+QuoteTable(t.Outbox.Table),
 			"outbox table %s holds %d dead rows and %d live ones: autovacuum does not keep up, or a long transaction holds it back",
-			c.Table, s.Dead, s.Rows,
+			t.Outbox.Table, s.Dead, s.Rows,
 		)
 	}
 	return found

@@ -5,14 +5,15 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
 func TestCheckCondition(t *testing.T) {
 	t.Parallel()
-	healthy := Condition{Slots: 3, MaxSlots: 10, Senders: 2, MaxSenders: 10, Clock: time.Second, Rows: 10, Dead: 5, Size: 1 << 20}
-	assert.Empty(t, CheckCondition(healthy, Config{Table: "public.outbox"}))
+	healthy := Condition{Slots: 3, MaxSlots: 10, Senders: 2, MaxSenders: 10, Clock: time.Second}
+	assert.Empty(t, CheckCondition(healthy))
 	for name, c := range map[string]struct {
 		change func(*Condition)
 		says   []string
@@ -32,14 +33,12 @@ func TestCheckCondition(t *testing.T) {
 		},
 		"prepared": {func(s *Condition) { s.Oldest = &Transaction{Prepared: "it's", Age: time.Hour} }, []string{"ROLLBACK PREPARED 'it''s'"}},
 		"clock":    {func(s *Condition) { s.Clock = -time.Minute }, []string{"1m0s apart", "NTP"}},
-		"size":     {func(s *Condition) { s.Size = 20 << 30 }, []string{"public.outbox takes 20 GiB", "outbox.cleanup"}},
-		"dead":     {func(s *Condition) { s.Dead = 2_000_000 }, []string{"2000000 dead rows", `VACUUM "public"."outbox"`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ill := healthy
 			c.change(&ill)
-			found := CheckCondition(ill, Config{Table: "public.outbox"})
+			found := CheckCondition(ill)
 			if assert.Len(t, found, 1) {
 				assert.False(t, found[0].Fatal)
 				for _, says := range c.says {
@@ -50,5 +49,25 @@ func TestCheckCondition(t *testing.T) {
 	}
 	young := healthy
 	young.Oldest = &Transaction{PID: 42, Age: time.Minute}
-	assert.Empty(t, CheckCondition(young, Config{}))
+	assert.Empty(t, CheckCondition(young))
+}
+
+func TestCheckSize(t *testing.T) {
+	t.Parallel()
+	table := Table{Outbox: Outbox{Table: "public.outbox"}}
+	assert.Empty(t, CheckSize(TableSize{Rows: 10, Dead: 5, Bytes: 1 << 20}, table))
+	for _, c := range []struct {
+		size TableSize
+		says []string
+	}{
+		{TableSize{Rows: 10, Bytes: 20 << 30}, []string{"public.outbox takes 20 GiB", "outbox.cleanup"}},
+		{TableSize{Rows: 10, Dead: 2_000_000}, []string{"2000000 dead rows", `VACUUM "public"."outbox"`}},
+	} {
+		found := CheckSize(c.size, table)
+		require.Len(t, found, 1)
+		assert.False(t, found[0].Fatal)
+		for _, says := range c.says {
+			assert.Contains(t, failure.Describe(found[0]), says)
+		}
+	}
 }

@@ -25,14 +25,10 @@ type Config struct {
 	Login       pgsession.Login
 	Slot        string
 	Publication string
-	// Table is the outbox table, schema-qualified as in "public.outbox".
-	Table string
-	// TimeColumn is the member of Columns that holds the time of an event, if any.
-	TimeColumn string
+	// Outboxes are the outbox tables, at least one.
+	Outboxes []Outbox
 	// Shard is the part of the table that is read.
 	Shard Shard
-	// Columns are the columns of Table that must exist and be published.
-	Columns []string
 
 	ConnectTimeout time.Duration
 	// LockTimeout is idle_session_timeout on the SQL connection, which holds the
@@ -50,6 +46,26 @@ type Config struct {
 	BulkReads bool
 	// Binary asks for column values in PostgreSQL's binary format.
 	Binary bool
+}
+
+// Outbox is an outbox table as it is configured.
+type Outbox struct {
+	// Table is schema-qualified as in "public.outbox". In Config it may be a
+	// pattern: see pgname.Table.IsPattern.
+	Table string
+	// Entry is the index of the entry in Config, and Pattern its pattern, empty if
+	// it names the table.
+	Entry   int
+	Pattern string
+	// Columns are the columns that must exist and be published.
+	Columns []string
+	// TimeColumn is the member of Columns that holds the time of an event, if any.
+	TimeColumn string
+	// AggregateID is the column by which rows are divided among shards.
+	AggregateID string
+	// ID is the column of the event ID, and Source the source of the events as far
+	// as it is the same for all: an ID has to be unique within its source.
+	ID, Source string
 }
 
 // connectionBuffer is the capacity for one read of the socket: what a server

@@ -69,70 +69,96 @@ type footing struct {
 	storage map[uint32]version
 }
 
-// footingSQL returns one row for each version: its kind, the table or schema it
-// is about, and the version. The catalog of schemas in publications is newer
-// than PostgreSQL 14.
+// footingSQL returns one row for each version: its kind, the number of the outbox
+// table that it is about (0: all of them), the table or schema it is about, and
+// the version. The catalog of schemas in publications is newer than PostgreSQL
+// 14.
 const footingSQL = `with outbox as (
-		select c.oid, c.relnamespace, c.reltype from pg_class c join pg_namespace n on n.oid = c.relnamespace
-		where n.nspname = $2 and c.relname = $3 and c.relkind in ('r', 'p')),
+		select number, c.oid, c.relnamespace, c.reltype
+		from unnest($2::text[], $3::text[]) with ordinality as named(schema, name, number)
+			join pg_namespace n on n.nspname = schema join pg_class c on c.relnamespace = n.oid and c.relname = name and c.relkind in ('r', 'p')),
 	publication as (select oid, xmin, xmax, pubowner, puballtables from pg_publication where pubname = $1),
-	entry as (select oid, xmin, xmax, prrelid from pg_publication_rel where prpubid in (select oid from publication))
-	select what, about, oid, xmin::text::bigint, xmax::text::bigint, owner from (
-		select case when puballtables then 'all' else 'some' end as what, 0::oid as about, oid, xmin, xmax, pubowner as owner from publication
-		union all select 'entry', prrelid, oid, xmin, xmax, 0 from entry
-		union all select 'type', typrelid, oid, xmin, xmax, typowner from pg_type
+	entry as (select oid, xmin, xmax, prrelid from pg_publication_rel where prpubid in (select oid from publication)),
+	stored as (select number, oid from outbox union select number, relid from outbox, pg_partition_tree(outbox.oid))
+	select what, number, about, oid, xmin::text::bigint, xmax::text::bigint, owner from (
+		select case when puballtables then 'all' else 'some' end as what, 0 as number, 0::oid as about, oid, xmin, xmax, pubowner as owner
+			from publication
+		union all select 'entry', 0, prrelid, oid, xmin, xmax, 0 from entry
+		union all select 'type', 0, typrelid, oid, xmin, xmax, typowner from pg_type
 			where typrelid in (select oid from outbox union select prrelid from entry)
-		union all select 'table', c.relnamespace, c.oid, c.xmin, c.xmax, c.relowner from pg_class c where c.oid in (select oid from outbox)
-		union all select 'born', attrelid, 0, xmin, xmax, 0 from pg_attribute where attname = 'tableoid' and attrelid in (select oid from outbox)
-		union all select case when toast.xmin = own.xmin or c.relfilenode = c.oid then 'storage' else 'rewritten' end, c.oid,
-				coalesce(toast.attrelid, c.relfilenode), coalesce(toast.xmin, c.xmin), coalesce(toast.xmax, c.xmax), 0 from pg_class c
+		union all select 'table', number, c.relnamespace, c.oid, c.xmin, c.xmax, c.relowner from pg_class c join outbox using (oid)
+		union all select 'born', number, a.attrelid, 0, a.xmin, a.xmax, 0 from pg_attribute a join outbox on outbox.oid = a.attrelid
+			where a.attname = 'tableoid'
+		union all select case when toast.xmin = own.xmin or c.relfilenode = c.oid then 'storage' else 'rewritten' end, number, c.oid,
+				coalesce(toast.attrelid, c.relfilenode), coalesce(toast.xmin, c.xmin), coalesce(toast.xmax, c.xmax), 0
+			from pg_class c join stored using (oid)
 			join pg_attribute own on own.attrelid = c.oid and own.attname = 'tableoid'
 			left join pg_attribute toast on toast.attrelid = c.reltoastrelid and toast.attname = 'tableoid'
-			where c.relkind = 'r' and (c.oid in (select oid from outbox) or c.oid in (select relid from outbox, pg_partition_tree(outbox.oid)))
+			where c.relkind = 'r'
 		%s
 	) versions`
 
-const schemaEntrySQL = `union all select 'schema', pnnspid, oid, xmin, xmax, 0 from pg_publication_namespace
-			where pnpubid in (select oid from publication) and pnnspid in (select relnamespace from outbox)`
+const schemaEntrySQL = `union all select 'schema', number, pnnspid, e.oid, e.xmin, e.xmax, 0
+			from pg_publication_namespace e join outbox on outbox.relnamespace = pnnspid where pnpubid in (select oid from publication)`
 
 // querier is a connection or a transaction.
 type querier interface {
 	Query(ctx context.Context, sql string, arguments ...any) (pgx.Rows, error)
 }
 
-// readFooting reads the versions that the querier's snapshot sees. The
-// transactions that ended the versions are as of now.
-func readFooting(ctx context.Context, q querier, server string, c Config) (footing, error) {
-	schema, table := SplitTable(c.Table)
+// readFooting is readFootings for one table.
+func readFooting(ctx context.Context, q querier, server, publication string, o Outbox) (footing, error) {
+	footings, err := readFootings(ctx, q, server, publication, []Outbox{o})
+	if err != nil {
+		return footing{}, err
+	}
+	return footings[0], nil
+}
+
+// readFootings reads the versions that the querier's snapshot sees, for each
+// table. The transactions that ended the versions are as of now.
+func readFootings(ctx context.Context, q querier, server, publication string, outboxes []Outbox) ([]footing, error) {
 	sql := fmt.Sprintf(footingSQL, schemaEntrySQL)
 	if strings.HasPrefix(server, "14") {
 		sql = fmt.Sprintf(footingSQL, "")
 	}
-	f := footing{
-		Name:      nameHash(c.Table),
-		Rewritten: map[uint32]uint32{},
-		entries:   map[uint32]version{},
-		types:     map[uint32]version{},
-		storage:   map[uint32]version{},
+	entries, types := map[uint32]version{}, map[uint32]version{} // the same for all
+	footings := make([]footing, len(outboxes))
+	schemas, names := make([]string, len(outboxes)), make([]string, len(outboxes))
+	for i, o := range outboxes {
+		schemas[i], names[i] = SplitTable(o.Table)
+		footings[i] = footing{
+			Name: nameHash(o.Table), Rewritten: map[uint32]uint32{}, entries: entries, types: types, storage: map[uint32]version{},
+		}
 	}
-	rows, err := q.Query(ctx, sql, c.Publication, schema, table)
+	rows, err := q.Query(ctx, sql, publication, schemas, names)
 	if err != nil {
-		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
+		return nil, fmt.Errorf("state of publication %q: %w", publication, err)
 	}
 	var what string
+	var number int
 	var about uint32
 	var xmin, xmax int64
 	var v version
-	_, err = pgx.ForEachRow(rows, []any{&what, &about, &v.OID, &xmin, &xmax, &v.Owner}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&what, &number, &about, &v.OID, &xmin, &xmax, &v.Owner}, func() error {
 		v.XMin, v.XMax = uint32(xmin), uint32(xmax)
-		f.add(what, about, v)
+		if number > 0 {
+			footings[number-1].add(what, about, v)
+			return nil
+		}
+		for i := range footings {
+			footings[i].add(what, about, v)
+		}
 		return nil
 	})
 	if err != nil {
-		return f, fmt.Errorf("state of publication %q: %w", c.Publication, err)
+		return nil, fmt.Errorf("state of publication %q: %w", publication, err)
 	}
-	f.Entry, f.Type = f.entries[f.Table], f.types[f.Table]
-	return f, nil
+	for i := range footings {
+		f := &footings[i]
+		f.Entry, f.Type = f.entries[f.Table], f.types[f.Table]
+	}
+	return footings, nil
 }
 
 func (f *footing) add(what string, about uint32, v version) {

@@ -42,7 +42,7 @@ func newEmptyFixture(t *testing.T, server *pgtest.Server) *fixture {
 	t.Helper()
 	f := &fixture{t: t, server: server}
 	f.config = Config{
-		DSN: server.CreateDatabase(t), Publication: "p", Table: "public.outbox", Columns: []string{"id", "payload"},
+		DSN: server.CreateDatabase(t), Publication: "p", Outboxes: []Outbox{{Table: "public.outbox", Columns: []string{"id", "payload"}}},
 		ConnectTimeout: patience, SenderTimeout: time.Minute, BulkReads: true, MaxRow: 1 << 20,
 	}
 	f.conn = connect(t, f.config.DSN)

@@ -315,10 +315,10 @@ func (c change) play(t *testing.T, f fixture) {
 		c.before,
 	)
 	control := f.control()
-	was, err := control.DescribeTable(t.Context())
+	was, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 	require.NoError(t, err)
 	require.NoError(t, Refusal(CheckTable(was, f.config)))
-	observer := control.Observe(was)
+	observer := control.Observe([]Table{was})
 	defer observer.Close()
 	look := func() string {
 		_, found, err := observer.Look(t.Context())
@@ -340,7 +340,7 @@ func (c change) play(t *testing.T, f fixture) {
 	if c.observed == "" {
 		expect("", look(), "the next look")
 	}
-	now, err := f.control().DescribeTable(t.Context())
+	now, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 	require.NoError(t, err)
 	expect(c.restarted, fmt.Sprint(Refusal(CheckMembership(was.Membership(), now, f.config))), "after a restart")
 	assert.Empty(t, CheckMembership(now.Membership(), now, f.config), "once accepted")
@@ -351,9 +351,9 @@ func TestObserver(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
 	control := f.control()
-	table, err := control.DescribeTable(t.Context())
+	table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 	require.NoError(t, err)
-	observer := control.Observe(table)
+	observer := control.Observe([]Table{table})
 	defer observer.Close()
 	look := func() error {
 		_, found, err := observer.Look(t.Context())
@@ -379,7 +379,7 @@ func TestFormerMembership(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
 	describe := func() Table {
-		table, err := f.control().DescribeTable(t.Context())
+		table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 		require.NoError(t, err)
 		return table
 	}

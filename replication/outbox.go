@@ -17,7 +17,8 @@ import (
 
 // OutboxQuery selects what ReadOutbox reads of the outbox table.
 type OutboxQuery struct {
-	Columns []string // in this order; the configuration's if empty
+	Outbox  Outbox   // the table
+	Columns []string // in this order; the table's if empty
 	// TimeColumn holds the time when a row was written: a timestamptz, a timestamp
 	// in UTC or a bigint of milliseconds. It may be empty.
 	TimeColumn string
@@ -70,18 +71,18 @@ const outboxLockTimeout = 10 * time.Second
 // either side and no row is locked. Until the read ends, vacuum cannot remove
 // rows that have died since it began.
 func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(OutboxSnapshot) error, visit func(OutboxRow) error) error {
-	table, err := c.DescribeTable(ctx)
+	table, err := c.DescribeTable(ctx, q.Outbox)
 	if err != nil {
 		return err
 	}
 	if !table.Exists {
-		return failure.Refuse(table.Missing(c.config))
+		return failure.Refuse(table.Missing())
 	}
-	if err := Refusal(checkStrays(table, c.config)); err != nil {
+	if err := Refusal(checkStrays(table)); err != nil {
 		return err
 	}
 	charset := table.Charset()
-	statement, parameters, err := q.sql(c.config, table)
+	statement, parameters, err := q.sql(table)
 	if err != nil {
 		return err
 	}
@@ -94,13 +95,13 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 	}
 	tx, err := c.beginReading(ctx, table.encoding)
 	if err != nil {
-		return fmt.Errorf("read table %s: %w", c.config.Table, err)
+		return fmt.Errorf("read table %s: %w", q.Outbox.Table, err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has changed nothing
-	if err := c.openSnapshot(ctx, tx, table.OID, &snapshot); err != nil {
+	if err := c.openSnapshot(ctx, tx, table, &snapshot); err != nil {
 		return err
 	}
-	return c.readRows(ctx, statement, parameters, q.TimeColumn != "", snapshot, open, func(row OutboxRow) error {
+	return c.readRows(ctx, table, statement, parameters, q.TimeColumn != "", snapshot, open, func(row OutboxRow) error {
 		for i, value := range row.Values {
 			row.Values[i] = charset.UTF8(value)
 		}
@@ -109,17 +110,17 @@ func (c *Control) ReadOutbox(ctx context.Context, q OutboxQuery, open func(Outbo
 }
 
 // openSnapshot takes the snapshot, and only then asks for the end of the WAL.
-func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, oid uint32, s *OutboxSnapshot) error {
+func (c *Control) openSnapshot(ctx context.Context, tx pgx.Tx, t Table, s *OutboxSnapshot) error {
 	_, err := tx.Exec(ctx, "set local lock_timeout = "+strconv.FormatInt(outboxLockTimeout.Milliseconds(), 10))
 	if err == nil {
 		err = tx.QueryRow(
 			ctx,
 			"select coalesce(sum(greatest(reltuples, 0)), 0)::bigint from pg_class where relkind = 'r' and oid in ("+storage+")",
-			oid,
+			t.OID,
 		).Scan(&s.Rows)
 	}
 	if err != nil {
-		return fmt.Errorf("read table %s: %w", c.config.Table, err)
+		return fmt.Errorf("read table %s: %w", t.Outbox.Table, err)
 	}
 	s.Settled, err = c.logEnd(ctx)
 	return err
@@ -156,7 +157,7 @@ func ParseLSN(text string) (LSN, error) {
 }
 
 func (c *Control) readRows(
-	ctx context.Context, statement string, parameters [][]byte, timed bool, s OutboxSnapshot,
+	ctx context.Context, t Table, statement string, parameters [][]byte, timed bool, s OutboxSnapshot,
 	open func(OutboxSnapshot) error, visit func(OutboxRow) error,
 ) error {
 	// pgx is bypassed because values are wanted as the server prints them.
@@ -185,7 +186,7 @@ func (c *Control) readRows(
 		}
 	}
 	if _, err := result.Close(); err != nil {
-		return c.explainOutbox(err)
+		return c.explainOutbox(t, err)
 	}
 	if !opened {
 		return open(s)
@@ -199,13 +200,13 @@ func abandon(c *Control, err error) error {
 	return err
 }
 
-func (c *Control) explainOutbox(err error) error {
-	described := fmt.Errorf("read table %s: %w", c.config.Table, err)
+func (c *Control) explainOutbox(t Table, err error) error {
+	described := fmt.Errorf("read table %s: %w", t.Outbox.Table, err)
 	switch sqlState(err) {
 	case "42501":
 		return explainDenied(
 			described, err,
-			"GRANT SELECT ON "+QuoteTable(c.config.Table)+" TO this user, or name one that may read it in postgres.dsn",
+			"GRANT SELECT ON "+QuoteTable(t.Outbox.Table)+" TO this user, or name one that may read it in postgres.dsn",
 		)
 	case "42703":
 		return failure.Misconfigure(failure.Advise(described, "correct outbox.columns"))
@@ -218,10 +219,10 @@ func (c *Control) explainOutbox(err error) error {
 }
 
 // sql is the statement and its parameters.
-func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
+func (q OutboxQuery) sql(t Table) (string, [][]byte, error) {
 	columns := q.Columns
 	if len(columns) == 0 {
-		columns = c.Columns
+		columns = t.Outbox.Columns
 	}
 	var selected []string
 	for _, name := range columns {
@@ -234,7 +235,7 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	case q.OrderBy != "" && columnType(t, q.OrderBy) == "uuid":
 		return "", nil, failure.Misconfigure(
 			failure.Advise(
-				fmt.Errorf("column %q of %s is uuid, whose values have no order", q.OrderBy, c.Table),
+				fmt.Errorf("column %q of %s is uuid, whose values have no order", q.OrderBy, t.Outbox.Table),
 				"name a column that grows with time",
 			),
 		)
@@ -244,7 +245,7 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 	var conditions []string
 	var parameters [][]byte
 	if q.TimeColumn != "" {
-		micro, limit, err := timeExpressions(c, t, q.TimeColumn)
+		micro, limit, err := timeExpressions(t, q.TimeColumn)
 		if err != nil {
 			return "", nil, err
 		}
@@ -265,7 +266,7 @@ func (q OutboxQuery) sql(c Config, t Table) (string, [][]byte, error) {
 		parameters = append(parameters, arrayOf(t.Charset(), q.IDs))
 		conditions = append(conditions, fmt.Sprintf("%s::text = any($%d::text[])", quoteIdentifier(q.IDColumn), len(parameters)))
 	}
-	statement := "select " + strings.Join(selected, ", ") + " from " + t.source(c)
+	statement := "select " + strings.Join(selected, ", ") + " from " + t.source()
 	if len(conditions) > 0 {
 		statement += " where " + strings.Join(conditions, " and ")
 	}
@@ -301,10 +302,10 @@ func arrayOf(charset *Charset, values []string) []byte {
 // timeExpressions returns a column's time in microseconds since the Unix epoch,
 // and the expression to compare the column with, for a parameter whose number
 // is left open.
-func timeExpressions(c Config, t Table, column string) (micro, limit string, err error) {
+func timeExpressions(t Table, column string) (micro, limit string, err error) {
 	have, ok := t.column(column)
 	if !ok {
-		return "", "", failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", c.Table, column, columnNames(t.Columns)))
+		return "", "", failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", t.Outbox.Table, column, columnNames(t.Columns)))
 	}
 	name := quoteIdentifier(column)
 	micro, limit = "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
@@ -313,7 +314,7 @@ func timeExpressions(c Config, t Table, column string) (micro, limit string, err
 		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
 	case !strings.HasPrefix(typ, "timestamp"):
 		return "", "", failure.Misconfigure(
-			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, c.Table, have.Type),
+			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, t.Outbox.Table, have.Type),
 		)
 	case !strings.HasSuffix(typ, "with time zone"):
 		limit = "($%d::timestamptz at time zone 'UTC')"

@@ -3,6 +3,7 @@ package replication
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -18,6 +19,7 @@ import (
 // readOutbox collects what ReadOutbox hands out.
 func readOutbox(f *fixture, q OutboxQuery) (snapshot OutboxSnapshot, rows []string, err error) {
 	f.t.Helper()
+	q.Outbox = f.config.Outboxes[0]
 	err = f.control().ReadOutbox(f.t.Context(), q, func(s OutboxSnapshot) error {
 		snapshot = s
 		return nil
@@ -91,7 +93,7 @@ func TestReadOutboxByID(t *testing.T) {
 				_, err := f.conn.Exec(t.Context(), "insert into outbox select $1::text::"+typ+" where $1 <> ''", id)
 				require.NoError(t, err)
 			}
-			f.config.Columns = []string{"id"}
+			f.config.Outboxes[0].Columns = []string{"id"}
 			_, rows, err := readOutbox(f, OutboxQuery{IDColumn: "id", IDs: c.ids})
 			require.NoError(t, err)
 			assert.ElementsMatch(t, c.want, rows)
@@ -142,7 +144,7 @@ func TestReadOutboxByTime(t *testing.T) {
 				f.exec(fmt.Sprintf("insert into outbox values (%d, "+value+")", i, noon+i))
 			}
 			f.exec("insert into outbox values (9, null)")
-			f.config.Columns = []string{"id"}
+			f.config.Outboxes[0].Columns = []string{"id"}
 			row := func(i int) string { return fmt.Sprintf("%d|%d", i, (noon+i)*1_000_000) }
 			_, rows, err := readOutbox(f, OutboxQuery{TimeColumn: "created at"})
 			require.NoError(t, err)
@@ -170,14 +172,15 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 		says   string
 		class  failure.Class
 	}{
-		"no table":       {func(c *Config) { c.Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused},
-		"no column":      {func(c *Config) { c.Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured},
+		"no table":       {func(c *Config) { c.Outboxes[0].Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused},
+		"no column":      {func(c *Config) { c.Outboxes[0].Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured},
 		"no time column": {nil, OutboxQuery{TimeColumn: "none"}, `has no column "none": it has id, payload`, failure.Misconfigured},
 		"no time in it":  {nil, OutboxQuery{TimeColumn: "payload"}, `column "payload" of table public.outbox is text`, failure.Misconfigured},
 		"an odd name":    {nil, OutboxQuery{Columns: []string{`"; drop table outbox`}}, "correct outbox.columns", failure.Misconfigured},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := *f
+			g.config.Outboxes = slices.Clone(g.config.Outboxes)
 			if c.change != nil {
 				c.change(&g.config)
 			}
@@ -190,7 +193,7 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 	t.Run("a visitor's error", func(t *testing.T) {
 		stop := errors.New("stop")
 		seen := 0
-		err := f.control().ReadOutbox(t.Context(), OutboxQuery{}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error {
+		err := f.control().ReadOutbox(t.Context(), OutboxQuery{Outbox: f.config.Outboxes[0]}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error {
 			seen++
 			return stop
 		})

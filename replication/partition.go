@@ -24,7 +24,7 @@ func (c *Control) PartitionKey(ctx context.Context, t Table) (k PartitionKey, er
 		return k, nil
 	}
 	if err := c.conn.QueryRow(ctx, "select pg_get_partkeydef($1)", t.OID).Scan(&k.Key); err != nil {
-		return k, fmt.Errorf("partition key of table %s: %w", c.config.Table, err)
+		return k, fmt.Errorf("partition key of table %s: %w", t.Outbox.Table, err)
 	}
 	rows, err := c.conn.Query(ctx, `with keys as (
 			select a.attname from pg_partitioned_table p cross join unnest(p.partattrs::int2[]) as key(attnum)
@@ -38,14 +38,14 @@ func (c *Control) PartitionKey(ctx context.Context, t Table) (k PartitionKey, er
 		k.Updaters, err = pgx.CollectRows(rows, pgx.RowTo[string])
 	}
 	if err != nil {
-		return k, fmt.Errorf("partition key of table %s: %w", c.config.Table, err)
+		return k, fmt.Errorf("partition key of table %s: %w", t.Outbox.Table, err)
 	}
 	return k, nil
 }
 
 // CheckPartitionKey looks for roles that could cause events to be published
 // again.
-func CheckPartitionKey(k PartitionKey, c Config) []Finding {
+func CheckPartitionKey(k PartitionKey, t Table) []Finding {
 	if len(k.Updaters) == 0 {
 		return nil
 	}
@@ -59,10 +59,10 @@ func CheckPartitionKey(k PartitionKey, c Config) []Finding {
 	}
 	return []Finding{{
 		false, fmt.Sprintf("outbox table %s is partitioned by %s, and %s may change that in an UPDATE: "+
-			"an UPDATE that moves a row to another partition publishes its event again", c.Table, k.Key, who),
+			"an UPDATE that moves a row to another partition publishes its event again", t.Outbox.Table, k.Key, who),
 		fmt.Sprintf(
 			"never change the partition key in an UPDATE; to make sure of that, REVOKE UPDATE ON %s FROM %s",
-			QuoteTable(c.Table), strings.Join(quoted, ", "),
+			QuoteTable(t.Outbox.Table), strings.Join(quoted, ", "),
 		),
 	}}
 }

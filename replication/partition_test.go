@@ -41,7 +41,7 @@ func TestPartitionKey(t *testing.T) {
 		require.NoError(t, err)
 		assert.ElementsMatch(t, k.Updaters, c.updaters, partitions)
 		assert.Contains(t, k.Key, c.key)
-		assert.Len(t, CheckPartitionKey(k, f.config), min(1, len(c.updaters)), partitions)
+		assert.Len(t, CheckPartitionKey(k, describe(t, control)), min(1, len(c.updaters)), partitions)
 		f.exec("DROP TABLE outbox")
 	}
 
@@ -55,9 +55,9 @@ func TestPartitionKey(t *testing.T) {
 
 func TestCheckPartitionKey(t *testing.T) {
 	t.Parallel()
-	c := Config{Table: "public.outbox"}
-	assert.Empty(t, CheckPartitionKey(PartitionKey{Key: "RANGE (at)"}, c))
-	found := CheckPartitionKey(PartitionKey{Key: "RANGE (at)", Updaters: []string{"a", "b", "c", "d", "e", "f", "g"}}, c)
+	table := Table{Outbox: Outbox{Table: "public.outbox"}}
+	assert.Empty(t, CheckPartitionKey(PartitionKey{Key: "RANGE (at)"}, table))
+	found := CheckPartitionKey(PartitionKey{Key: "RANGE (at)", Updaters: []string{"a", "b", "c", "d", "e", "f", "g"}}, table)
 	require.Len(t, found, 1)
 	assert.False(t, found[0].Fatal)
 	assert.Contains(t, found[0].Problem, "partitioned by RANGE (at), and a, b, c, d, e and 2 others may change that")

@@ -19,11 +19,11 @@ import (
 // refused.
 
 // source is the outbox for a FROM clause.
-func (t Table) source(c Config) string {
+func (t Table) source() string {
 	if t.Kind == "p" {
-		return QuoteTable(c.Table)
+		return QuoteTable(t.Outbox.Table)
 	}
-	return "ONLY " + QuoteTable(c.Table)
+	return "ONLY " + QuoteTable(t.Outbox.Table)
 }
 
 // storage selects the OIDs of the relations that hold the outbox $1: the table
@@ -75,7 +75,7 @@ func (c *Control) describeStrays(ctx context.Context, t *Table) error {
 		t.Strays, err = pgx.AppendRows(t.Strays[:0], rows, pgx.RowToStructByPos[Stray])
 	}
 	if err != nil {
-		return fmt.Errorf("tables below %s: %w", c.config.Table, err)
+		return fmt.Errorf("tables below %s: %w", t.Outbox.Table, err)
 	}
 	return nil
 }
@@ -85,31 +85,31 @@ func (c *Control) refuseStrays(ctx context.Context, t Table) error {
 	if err := c.describeStrays(ctx, &t); err != nil {
 		return err
 	}
-	return Refusal(checkStrays(t, c.config))
+	return Refusal(checkStrays(t))
 }
 
 // checkStrays refuses strays. What an application stores in them is never
 // published, and a read that left them out would call the rest complete.
-func checkStrays(t Table, c Config) []Finding {
+func checkStrays(t Table) []Finding {
 	var found []Finding
 	for _, stray := range t.Strays {
 		finding := Finding{Fatal: true}
 		switch stray.Kind {
 		case strayChild:
-			finding.Problem = fmt.Sprintf("table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, c.Table)
+			finding.Problem = fmt.Sprintf("table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, t.Outbox.Table)
 			finding.Remedy = fmt.Sprintf(
 				"drop the trigger that routes rows to %s, move its unpublished rows into %s itself, "+
 					"and ALTER TABLE %s NO INHERIT %s (docs/how-to/clean-up.md#a-table-split-by-inheritance)",
-				stray.Name, c.Table, stray.Name, QuoteTable(c.Table),
+				stray.Name, t.Outbox.Table, stray.Name, QuoteTable(t.Outbox.Table),
 			)
 		case strayForeign:
 			finding.Problem = fmt.Sprintf(
 				"partition %s of outbox table %s is a foreign table: its rows are not in the WAL of this server",
-				stray.Name, c.Table,
+				stray.Name, t.Outbox.Table,
 			)
-			finding.Remedy = "ALTER TABLE " + QuoteTable(c.Table) + " DETACH PARTITION " + stray.Name
+			finding.Remedy = "ALTER TABLE " + QuoteTable(t.Outbox.Table) + " DETACH PARTITION " + stray.Name
 		case strayUnlogged:
-			finding.Problem = fmt.Sprintf("partition %s of outbox table %s is not logged: its rows never reach the WAL", stray.Name, c.Table)
+			finding.Problem = fmt.Sprintf("partition %s of outbox table %s is not logged: its rows never reach the WAL", stray.Name, t.Outbox.Table)
 			finding.Remedy = "ALTER TABLE " + stray.Name + " SET LOGGED"
 		}
 		found = append(found, finding)

@@ -33,7 +33,7 @@ func TestInheritedRowsAreNotTheOutbox(t *testing.T) {
 	assert.Equal(t, failure.Refused, failure.ClassOf(err))
 
 	table := describe(t, control)
-	require.ErrorContains(t, control.CreatePublication(t.Context(), table), "table public.child inherits")
+	require.ErrorContains(t, control.CreatePublication(t.Context(), []Table{table}), "table public.child inherits")
 	largest, err := control.LargestValue(t.Context(), table, "payload", 1<<20)
 	require.NoError(t, err)
 	assert.EqualValues(t, 5, largest)

@@ -22,10 +22,10 @@ func (c *Control) LargestValue(ctx context.Context, t Table, column string, size
 	}
 	err = c.conn.QueryRow(
 		ctx,
-		fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, t.source(c.config), percent),
+		fmt.Sprintf("select coalesce(max(octet_length(%s)), 0)::bigint from %s tablesample system (%f)", value, t.source(), percent),
 	).Scan(&largest)
 	if err != nil {
-		return 0, c.explainOutbox(err)
+		return 0, c.explainOutbox(t, err)
 	}
 	return largest, nil
 }

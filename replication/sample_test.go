@@ -28,7 +28,7 @@ func TestLargestValue(t *testing.T) {
 			control, err := Connect(t.Context(), f.config)
 			require.NoError(t, err)
 			defer control.Close()
-			table, err := control.DescribeTable(t.Context())
+			table, err := control.DescribeTable(t.Context(), control.config.Outboxes[0])
 			require.NoError(t, err)
 			largest, err := control.LargestValue(t.Context(), table, "payload", 1<<20)
 			require.NoError(t, err)

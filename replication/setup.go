@@ -24,15 +24,26 @@ func TableSQL(table string, columns []Column) string {
 	return "CREATE TABLE " + QuoteTable(table) + " (\n" + strings.Join(lines, ",\n") + "\n)"
 }
 
-// PublicationSQL creates the publication of the outbox table. It publishes only
+// PublicationSQL creates the publication of the outbox tables. It publishes only
 // inserts, so that the application's own clean-up needs no replica identity.
 // The partitions of a partitioned table appear under the table's name. A
-// shard's publication has only the rows of the shard. Only the columns of t are
-// used.
-func PublicationSQL(c Config, t Table) (string, error) {
-	where, err := c.Shard.where(t)
-	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + " FOR TABLE " + QuoteTable(c.Table) + where +
-		" WITH (publish = 'insert', publish_via_partition_root = true)", err
+// shard's publication has only the rows of the shard. Only the columns of the
+// tables are used.
+func PublicationSQL(c Config, tables []Table) (string, error) {
+	published := make([]string, len(tables))
+	for i, t := range tables {
+		where, err := c.Shard.where(t)
+		if err != nil {
+			return "", err
+		}
+		published[i] = QuoteTable(t.Outbox.Table) + where
+	}
+	what := ""
+	if len(published) > 0 {
+		what = " FOR TABLE " + strings.Join(published, ", ")
+	}
+	return "CREATE PUBLICATION " + quoteIdentifier(c.Publication) + what +
+		" WITH (publish = 'insert', publish_via_partition_root = true)", nil
 }
 
 // SlotSQL creates the slot. failover lets standbys of PostgreSQL 17 and later
@@ -123,28 +134,32 @@ func (c *Control) Limit(ctx context.Context, timeout time.Duration) error {
 	return nil
 }
 
-// CreateTable runs the statement that TableSQL returned.
-func (c *Control) CreateTable(ctx context.Context, sql string) error {
+// CreateTable runs the statement that TableSQL returned for the table.
+func (c *Control) CreateTable(ctx context.Context, table, sql string) error {
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
-		return c.explainCreate(ctx, "table "+c.config.Table, "a role that may CREATE in its schema", err)
+		return c.explainCreate(ctx, "table "+table, "a role that may CREATE in its schema", err)
 	}
 	return nil
 }
 
-// CreatePublication publishes the outbox table. It must come before the slot: a
+// CreatePublication publishes the outbox tables. It must come before the slot: a
 // slot cannot decode WAL from before its publication existed.
-func (c *Control) CreatePublication(ctx context.Context, t Table) error {
-	if err := Refusal(checkStrays(t, c.config)); err != nil {
-		return err
+func (c *Control) CreatePublication(ctx context.Context, tables []Table) error {
+	var names []string
+	for _, t := range tables {
+		if err := Refusal(checkStrays(t)); err != nil {
+			return err
+		}
+		names = append(names, t.Outbox.Table)
 	}
-	sql, err := PublicationSQL(c.config, t)
+	sql, err := PublicationSQL(c.config, tables)
 	if err != nil {
 		return err
 	}
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
 		return c.explainCreate(
 			ctx, "publication "+c.config.Publication,
-			"the owner of table "+c.config.Table+", who also needs CREATE on the database", err,
+			"the owner of table "+strings.Join(names, ", ")+", who also needs CREATE on the database", err,
 		)
 	}
 	return nil

@@ -17,21 +17,21 @@ import (
 func TestSetup(t *testing.T) {
 	t.Parallel()
 	f := newEmptyFixture(t, pgtest.Shared(t))
-	f.config.Table, f.config.Publication = `public."Out""box"`, `p "quoted"`
+	f.config.Outboxes[0].Table, f.config.Publication = `public."Out""box"`, `p "quoted"`
 	control := f.control()
-	exists, err := control.TableExists(t.Context(), f.config.Table)
+	exists, err := control.TableExists(t.Context(), f.config.Outboxes[0].Table)
 	require.NoError(t, err)
 	assert.False(t, exists)
 	exists, err = control.SlotExists(t.Context())
 	require.NoError(t, err)
 	assert.False(t, exists)
 
-	require.NoError(t, control.CreateTable(t.Context(), TableSQL(
-		f.config.Table, []Column{{Name: "id", Type: "int PRIMARY KEY"}, {Name: "payload", Type: "text"}},
+	require.NoError(t, control.CreateTable(t.Context(), f.config.Outboxes[0].Table, TableSQL(
+		f.config.Outboxes[0].Table, []Column{{Name: "id", Type: "int PRIMARY KEY"}, {Name: "payload", Type: "text"}},
 	)))
-	require.NoError(t, control.CreatePublication(t.Context(), Table{}))
+	require.NoError(t, control.CreatePublication(t.Context(), []Table{{Outbox: f.config.Outboxes[0]}}))
 	require.NoError(t, control.CreateSlot(t.Context(), false, func(Transaction) {}))
-	exists, err = control.TableExists(t.Context(), f.config.Table)
+	exists, err = control.TableExists(t.Context(), f.config.Outboxes[0].Table)
 	require.NoError(t, err)
 	assert.True(t, exists)
 	exists, err = control.SlotExists(t.Context())
@@ -40,7 +40,7 @@ func TestSetup(t *testing.T) {
 
 	t.Run("passes its own checks", func(t *testing.T) {
 		t.Parallel()
-		table, err := f.control().DescribeTable(t.Context())
+		table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 		require.NoError(t, err)
 		assert.Empty(t, CheckTable(table, f.config))
 		server, slot := f.identify()
@@ -48,7 +48,7 @@ func TestSetup(t *testing.T) {
 	})
 	t.Run("streams", func(t *testing.T) {
 		t.Parallel()
-		f.exec("INSERT INTO " + QuoteTable(f.config.Table) + " VALUES (1, 'x')")
+		f.exec("INSERT INTO " + QuoteTable(f.config.Outboxes[0].Table) + " VALUES (1, 'x')")
 		ids, _ := readRows(t, f.open(), 1)
 		assert.Equal(t, []string{"1"}, ids)
 	})
@@ -91,8 +91,8 @@ func TestSetupErrors(t *testing.T) {
 		f.config.Publication = "q"
 		control := restricted(t, f)
 		for what, err := range map[string]error{
-			"create table":       control.CreateTable(t.Context(), TableSQL("public.new", []Column{{Name: "id", Type: "int"}})),
-			"create publication": control.CreatePublication(t.Context(), Table{}),
+			"create table":       control.CreateTable(t.Context(), "public.new", TableSQL("public.new", []Column{{Name: "id", Type: "int"}})),
+			"create publication": control.CreatePublication(t.Context(), []Table{{Outbox: f.config.Outboxes[0]}}),
 			"create slot":        control.CreateSlot(t.Context(), false, func(Transaction) {}),
 		} {
 			require.ErrorContains(t, err, what)
@@ -124,7 +124,7 @@ func TestSetupErrors(t *testing.T) {
 			assert.Equal(t, test.want, got, test.sql)
 		}
 		f.exec("ALTER ROLE " + role + " NOINHERIT")
-		err := control.CreatePublication(t.Context(), describe(t, control))
+		err := control.CreatePublication(t.Context(), []Table{describe(t, control)})
 		require.ErrorContains(t, err, "the session acts as the user itself, not as "+owner)
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 
@@ -135,7 +135,7 @@ func TestSetupErrors(t *testing.T) {
 	t.Run("no schema", func(t *testing.T) {
 		t.Parallel()
 		f := newEmptyFixture(t, pgtest.Shared(t))
-		err := f.control().CreateTable(t.Context(), TableSQL("nowhere.outbox", []Column{{Name: "id", Type: "int"}}))
+		err := f.control().CreateTable(t.Context(), "nowhere.outbox", TableSQL("nowhere.outbox", []Column{{Name: "id", Type: "int"}}))
 		assert.Contains(t, failure.Fix(err), "create the schema")
 		assert.Equal(t, failure.Refused, failure.ClassOf(err))
 	})
@@ -163,7 +163,7 @@ func TestSetupErrors(t *testing.T) {
 		f.config.Publication = "q"
 		control := f.control()
 		require.NoError(t, control.Limit(t.Context(), 100*time.Millisecond))
-		err := control.CreatePublication(t.Context(), Table{})
+		err := control.CreatePublication(t.Context(), []Table{{Outbox: f.config.Outboxes[0]}})
 		f.exec("ROLLBACK")
 		require.ErrorContains(t, err, "holds a lock")
 		assert.Equal(t, failure.Transient, failure.ClassOf(err))

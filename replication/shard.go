@@ -9,12 +9,9 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Shard is a part of the outbox table: the rows whose Column hashes to Index
-// out of Count. A Count of 0 or 1 is the whole table.
-type Shard struct {
-	Index, Count int
-	Column       string // the aggregate ID's
-}
+// Shard is a part of the outbox tables: the rows whose aggregate ID hashes to
+// Index out of Count. A Count of 0 or 1 is all rows.
+type Shard struct{ Index, Count int }
 
 func (s Shard) whole() bool { return s.Count <= 1 }
 
@@ -30,15 +27,15 @@ var hashes = map[string]string{
 // filter is the condition for the rows of the shard. NULL, which no event may
 // have as aggregate ID, is in the first shard, so that it is noticed.
 func (s Shard) filter(t Table) (string, error) {
-	typ, _, _ := strings.Cut(columnType(t, s.Column), "(")
+	typ, _, _ := strings.Cut(columnType(t, t.Outbox.AggregateID), "(")
 	hash := hashes[typ]
 	if hash == "" {
 		return "", failure.Refuse(fmt.Errorf(
 			"column %q is %s, which cannot be used for sharding: it must be text, varchar, char, uuid or an integer",
-			s.Column, columnType(t, s.Column),
+			t.Outbox.AggregateID, columnType(t, t.Outbox.AggregateID),
 		))
 	}
-	return fmt.Sprintf("coalesce((%s(%s) & 2147483647) %% %d, 0) = %d", hash, quoteIdentifier(s.Column), s.Count, s.Index), nil
+	return fmt.Sprintf("coalesce((%s(%s) & 2147483647) %% %d, 0) = %d", hash, quoteIdentifier(t.Outbox.AggregateID), s.Count, s.Index), nil
 }
 
 // where is the condition as a clause, empty for the whole table.

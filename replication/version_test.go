@@ -27,7 +27,7 @@ func TestVersions(t *testing.T) {
 				require.NoError(t, Refusal(CheckServer(identity, f.config)))
 				assert.Empty(t, CheckSlot(slot, identity))
 				assert.Empty(t, CheckPosition(slot.Confirmed, slot))
-				table, err := f.control().DescribeTable(t.Context())
+				table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 				require.NoError(t, err)
 				assert.Empty(t, CheckTable(table, f.config))
 				for _, binary := range []bool{false, true} {

@@ -48,12 +48,15 @@ func PoisonClasses() []PoisonClass {
 // DeadLetter is a row that went to the dead letter topic instead of its own
 // topic.
 type DeadLetter struct {
-	StreamID   string // of the stream that it was in
-	Position   replication.Position
-	CommitTime int64 // microseconds since the Unix epoch
-	EventID    string
-	Class      PoisonClass
-	Reason     string // holds no row data
+	StreamID string // of the stream that it was in
+	// Table is as in outbox.table, and Source what the event would have had, as far
+	// as the row says it. Both are empty in letters of earlier versions.
+	Table, Source string
+	Position      replication.Position
+	CommitTime    int64 // microseconds since the Unix epoch
+	EventID       string
+	Class         PoisonClass
+	Reason        string // holds no row data
 	// Columns are the row as PostgreSQL sent it, except for the payload, which
 	// is in Payload.
 	Columns       []decoder.Column
@@ -62,8 +65,9 @@ type DeadLetter struct {
 	Key           []byte // the aggregate ID, nil where it is not known
 }
 
-// NewDeadLetter builds a DeadLetter from a row's columns.
-func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
+// NewDeadLetter builds a DeadLetter from a row's columns. rules are those of
+// its table.
+func NewDeadLetter(rules TableRules, columns []decoder.Column) DeadLetter {
 	l := DeadLetter{Payload: decoder.Column{Null: true}}
 	for _, c := range columns {
 		switch c.Name {
@@ -82,9 +86,10 @@ func NewDeadLetter(rules Rules, columns []decoder.Column) DeadLetter {
 	return l
 }
 
-// Name takes event ID, key and aggregate type from the event, as far as the row
+// Name takes table, event ID, key and aggregate type from the event, as far as the row
 // made one. The row's columns may be in PostgreSQL's binary format.
 func (l *DeadLetter) Name(e *decoder.Event) {
+	l.Table = e.Names.Name
 	if id := e.Attribute(decoder.ID); id != nil {
 		l.EventID = string(id)
 	}
@@ -104,6 +109,8 @@ const (
 	deadLetterSequence   = "streamer-sequence"
 	deadLetterCommitTime = "streamer-commit-time"
 	deadLetterEventID    = "streamer-event-id"
+	deadLetterTable      = "streamer-table"
+	deadLetterSource     = "streamer-source"
 	deadLetterColumn     = "streamer-column-"
 	deadLetterFormats    = "streamer-formats"
 )
@@ -134,6 +141,8 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 		{Key: []byte(deadLetterSequence), Value: []byte(wire.FormatSequence(l.Position))},
 		{Key: []byte(deadLetterCommitTime), Value: strconv.AppendInt(nil, l.CommitTime, 10)},
 		{Key: []byte(deadLetterEventID), Value: []byte(l.EventID)},
+		{Key: []byte(deadLetterTable), Value: []byte(l.Table)},
+		{Key: []byte(deadLetterSource), Value: []byte(l.Source)},
 		{Key: []byte(deadLetterFormats), Value: meaning},
 		{Key: []byte(wire.StreamHeader), Value: []byte(streamID)},
 	}
@@ -167,6 +176,10 @@ func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLet
 			l.CommitTime, err = strconv.ParseInt(text, 10, 64)
 		case deadLetterEventID:
 			l.EventID = text
+		case deadLetterTable:
+			l.Table = text
+		case deadLetterSource:
+			l.Source = text
 		case deadLetterFormats:
 			err = json.Unmarshal(h.Value, &formats)
 		case wire.StreamHeader:
@@ -195,9 +208,9 @@ func ParseDeadLetter(headers []*sarama.RecordHeader, key, value []byte) (DeadLet
 }
 
 // Buries reports whether a row of this aggregate type goes to the dead letter
-// topic if it cannot be published.
-func (p *Producer) Buries(aggregateType string) bool {
-	return p.router.rules.DeadLetterTopic != "" && p.router.match([]byte(aggregateType)).poison == PolicyDeadLetter
+// topic if it cannot be published. table is the index of its table's rules.
+func (p *Producer) Buries(table int, aggregateType string) bool {
+	return p.router.rules.DeadLetterTopic != "" && p.router.tables[table].match([]byte(aggregateType)).poison == PolicyDeadLetter
 }
 
 // Bury appends a dead letter. It works like Append, but nothing can be appended

@@ -68,16 +68,21 @@ var (
 
 // encoder writes events into batches. Constant headers are encoded once.
 type encoder struct {
-	router     *Router
+	router  *Router
+	tables  []tableHeaders
+	stream  wireHeader
+	replay  []wireHeader // the attribute and the header that mark a replay; none otherwise
+	types   map[string]wireHeader
+	json    []byte // scratch for structured mode
+	scratch []byte // for headers
+	media   map[string]mediaType
+}
+
+// tableHeaders are what is the same for all rows of a table.
+type tableHeaders struct {
 	extensions []wireHeader // names, in the order of Event.Extensions
-	stream     wireHeader
-	replay     []wireHeader // the attribute and the header that mark a replay; none otherwise
 	source     wireHeader   // nil unless constant
 	sourceText []byte       // likewise
-	types      map[string]wireHeader
-	json       []byte // scratch for structured mode
-	scratch    []byte // for headers
-	media      map[string]mediaType
 }
 
 type mediaType struct{ valid, json, event bool }
@@ -88,11 +93,15 @@ func newEncoder(r *Router) *encoder {
 	if mark := r.rules.Replay; mark != "" {
 		e.replay = []wireHeader{constantHeader(headerKey("ce_"+wire.ReplayExtension), mark), constantHeader(headerKey(wire.ReplayHeader), mark)}
 	}
-	for _, name := range r.rules.Extensions {
-		e.extensions = append(e.extensions, headerKey("ce_"+name))
-	}
-	if source, ok := r.source.constant(); ok && r.rules.Columns[decoder.Source] == "" {
-		e.source, e.sourceText = constantHeader(keySource, source), []byte(source)
+	for _, t := range r.tables {
+		var same tableHeaders
+		for _, name := range t.Extensions {
+			same.extensions = append(same.extensions, headerKey("ce_"+name))
+		}
+		if source, ok := t.source.constant(); ok && t.Columns[decoder.Source] == "" {
+			same.source, same.sourceText = constantHeader(keySource, source), []byte(source)
+		}
+		e.tables = append(e.tables, same)
 	}
 	return e
 }
@@ -182,10 +191,11 @@ func (enc *encoder) encode(b *Batch, e *decoder.Event, d *Destination) error {
 // payload unchanged. The order of headers is fixed.
 func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentType string, value []byte) {
 	h := headers{buf: enc.scratch[:0]}
+	table := &enc.tables[e.Table]
 	h.constant(specVersion)
 	h.add(keyID, e.Attribute(decoder.ID))
-	if enc.source != nil {
-		h.constant(enc.source)
+	if table.source != nil {
+		h.constant(table.source)
 	} else {
 		h.add(keySource, d.source)
 	}
@@ -200,7 +210,7 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 		h.add(o.key, e.Attribute(o.attribute))
 	}
 	for i := range e.Extensions {
-		h.add(enc.extensions[i], e.Extensions[i].Value)
+		h.add(table.extensions[i], e.Extensions[i].Value)
 	}
 	h.constant(enc.typeHeader(contentType))
 	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
@@ -244,8 +254,8 @@ func (enc *encoder) structured(
 	j := enc.json[:0]
 	j = append(j, `{"specversion":"1.0"`...)
 	j = appendMember(j, "id", e.Attribute(decoder.ID))
-	if enc.source != nil {
-		j = appendMember(j, "source", enc.sourceText)
+	if table := &enc.tables[e.Table]; table.source != nil {
+		j = appendMember(j, "source", table.sourceText)
 	} else {
 		j = appendMember(j, "source", d.source)
 	}

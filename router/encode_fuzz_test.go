@@ -71,9 +71,9 @@ func FuzzEncode(f *testing.F) {
 			e.Extensions[0].Value = []byte(extension)
 		}
 		rules := someRules()
-		rules.Extensions = []string{"x"}
+		rules.Tables[0].Extensions = []string{"x"}
 		for _, mode := range []Mode{Binary, Structured} {
-			rules.Mode = mode
+			rules.Tables[0].Mode = mode
 			compareWithSDK(t, rules, e)
 		}
 	})
@@ -93,7 +93,7 @@ func compareWithSDK(t *testing.T, rules Rules, e *decoder.Event) {
 	require.Len(t, headersOf(r), len(r.Headers))
 	require.Equal(t, string(e.Attribute(decoder.AggregateID)), string(r.Key))
 	require.NotNil(t, r.Value)
-	if rules.Mode == Binary && e.HasData {
+	if rules.Tables[0].Mode == Binary && e.HasData {
 		require.Equal(t, string(e.Data), string(r.Value))
 	}
 	b.reset()
@@ -102,7 +102,7 @@ func compareWithSDK(t *testing.T, rules Rules, e *decoder.Event) {
 	r = b.record(0)
 	written, _ := identify(r)
 	require.Equal(t, string(e.Attribute(decoder.ID)), written, "including blanks")
-	if rules.Mode == Structured {
+	if rules.Tables[0].Mode == Structured {
 		members := envelope(t, r)
 		if compareEnvelope(t, members, e) {
 			return
@@ -111,13 +111,13 @@ func compareWithSDK(t *testing.T, rules Rules, e *decoder.Event) {
 	value := e.Data
 	if !e.HasData {
 		value = r.Value
-		if rules.Mode == Structured {
+		if rules.Tables[0].Mode == Structured {
 			value = nil
 		}
 	}
 	got := readBySDK(t, r)
 	want := builtBySDK(t, rules, e, value)
-	if rules.Mode == Structured && json.Valid(value) && json.Valid(got.DataEncoded) {
+	if rules.Tables[0].Mode == Structured && json.Valid(value) && json.Valid(got.DataEncoded) {
 		want.DataEncoded, got.DataEncoded = compacted(value), compacted(got.DataEncoded)
 	}
 	requireSameEvent(t, want, got)

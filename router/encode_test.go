@@ -53,8 +53,8 @@ func full() *decoder.Event {
 
 func fullRules(mode Mode) Rules {
 	rules := someRules()
-	rules.Mode = mode
-	rules.Extensions = []string{"attempt", "gift", "nothing", "tenantid"}
+	rules.Tables[0].Mode = mode
+	rules.Tables[0].Extensions = []string{"attempt", "gift", "nothing", "tenantid"}
 	return rules
 }
 
@@ -212,7 +212,7 @@ func TestEncodeAsTheSDK(t *testing.T) {
 				t.Parallel()
 				rules := fullRules(mode)
 				if name != "full" {
-					rules.Extensions = nil
+					rules.Tables[0].Extensions = nil
 				}
 				r := encodeOne(t, rules, e)
 				want, got := builtBySDK(t, rules, e, e.Data), readBySDK(t, r)
@@ -290,9 +290,9 @@ func TestChecklist(t *testing.T) {
 	t.Run("5 no JSON null and no empty member", func(t *testing.T) {
 		t.Parallel()
 		for _, e := range []*decoder.Event{full(), numbered(1, "order", "k")} {
-			rules := structured
+			rules := structured.clone()
 			if e.Extensions == nil {
-				rules.Extensions = nil
+				rules.Tables[0].Extensions = nil
 			}
 			for name, value := range envelope(t, encodeOne(t, rules, e)) {
 				assert.NotNil(t, value, name)
@@ -318,9 +318,9 @@ func TestChecklist(t *testing.T) {
 	t.Run("7 payload bytes are untouched in binary mode", func(t *testing.T) {
 		t.Parallel()
 		for name, e := range payloads() {
-			rules := binary
+			rules := binary.clone()
 			if e.Extensions == nil {
-				rules.Extensions = nil
+				rules.Tables[0].Extensions = nil
 			}
 			assert.Equal(t, string(e.Data), string(encodeOne(t, rules, e).Value), name)
 		}
@@ -391,7 +391,7 @@ func TestChecklist(t *testing.T) {
 
 func withMode(mode Mode) Rules {
 	rules := someRules()
-	rules.Mode = mode
+	rules.Tables[0].Mode = mode
 	return rules
 }
 
@@ -414,7 +414,7 @@ func testNullPayload(t *testing.T) {
 	}
 	rules := func(mode Mode, n NullPayload) Rules {
 		r := withMode(mode)
-		r.NullPayload = n
+		r.Tables[0].NullPayload = n
 		return r
 	}
 	for _, test := range []struct {
@@ -472,7 +472,7 @@ func testURIs(t *testing.T) {
 		e.SetAttribute(decoder.Source, []byte(source))
 		for _, mode := range []Mode{Binary, Structured} {
 			rules := fullRules(mode)
-			rules.Columns = withColumn(decoder.Source, "source")
+			rules.Tables[0].Columns = withColumn(decoder.Source, "source")
 			if err := encodeError(t, rules, e); valid {
 				assert.NoError(t, err, source)
 			} else {
@@ -487,7 +487,7 @@ func testURIs(t *testing.T) {
 		e := full()
 		e.SetAttribute(decoder.DataSchema, []byte(schema))
 		rules := fullRules(Binary)
-		rules.Columns = withColumn(decoder.DataSchema, "schema")
+		rules.Tables[0].Columns = withColumn(decoder.DataSchema, "schema")
 		if err := encodeError(t, rules, e); valid {
 			assert.NoError(t, err, schema)
 		} else {
@@ -661,8 +661,8 @@ func TestEncodeCopies(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []Mode{Binary, Structured} {
 		rules := fullRules(mode)
-		rules.Columns = withColumn(decoder.Topic, "topic")
-		rules.Columns[decoder.Source], rules.Columns[decoder.PartitionKey] = "source", "key"
+		rules.Tables[0].Columns = withColumn(decoder.Topic, "topic")
+		rules.Tables[0].Columns[decoder.Source], rules.Tables[0].Columns[decoder.PartitionKey] = "source", "key"
 		e := full()
 		want := dump(encodeOne(t, rules, e), recordTime(e))
 		r := encodeOne(t, rules, e)
@@ -691,7 +691,7 @@ func TestIdentify(t *testing.T) {
 		assert.Equal(t, full().Position, position)
 	}
 	rules := withMode(Structured)
-	rules.NullPayload = NullTombstone
+	rules.Tables[0].NullPayload = NullTombstone
 	e := numbered(5, "order", "k")
 	e.HasData = false
 	b := newBatch()
@@ -723,7 +723,7 @@ func TestGolden(t *testing.T) {
 		for _, mode := range []Mode{Binary, Structured} {
 			rules := fullRules(mode)
 			if e.Extensions == nil {
-				rules.Extensions = nil
+				rules.Tables[0].Extensions = nil
 			}
 			got := dump(encodeOne(t, rules, e), recordTime(e))
 			path := filepath.Join("testdata", "golden", strings.ReplaceAll(name, " ", "_")+"."+string(mode)+".txt")

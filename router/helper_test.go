@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -113,4 +114,10 @@ func endsNow(t testing.TB, c *kafka.Client, topic string) []int64 {
 		all[id] = end
 	}
 	return all
+}
+
+// clone returns rules that can be changed without changing r's tables.
+func (r Rules) clone() Rules {
+	r.Tables = slices.Clone(r.Tables)
+	return r
 }

@@ -24,6 +24,7 @@ type Letter struct {
 	Offset    int64
 
 	StreamID      string
+	Table         string // as in outbox.table; empty if an earlier version wrote the letter
 	Position      replication.Position
 	CommitTime    time.Time
 	EventID       string
@@ -48,9 +49,9 @@ type row struct {
 func (l *Letter) row() row { return row{l.StreamID, l.Position} }
 
 // Letters lists the dead letters of a topic in stream order, including the
-// resolved ones. A topic that does not exist has none. columns says which
-// column is the aggregate type.
-func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[decoder.Attribute]string) ([]Letter, error) {
+// resolved ones. A topic that does not exist has none. rules say which column
+// is the aggregate type.
+func Letters(ctx context.Context, c *kafka.Client, topic string, rules Rules) ([]Letter, error) {
 	spans, err := c.Whole(ctx, topic)
 	if err != nil {
 		return nil, fmt.Errorf("dead letter topic %q: %w", topic, err)
@@ -65,7 +66,7 @@ func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[dec
 		if err != nil {
 			return nil //nolint:nilerr // other records in the topic are not the streamer's
 		}
-		l := summarize(&parsed, columns)
+		l := summarize(&parsed, rules)
 		l.Topic, l.Partition, l.Offset = s.Topic, s.Partition, offset
 		if known := letters[l.row()]; known != nil {
 			known.Copies++
@@ -89,13 +90,17 @@ func Letters(ctx context.Context, c *kafka.Client, topic string, columns map[dec
 }
 
 // summarize returns a Letter that shares no memory with the record.
-func summarize(d *DeadLetter, columns map[decoder.Attribute]string) Letter {
+func summarize(d *DeadLetter, rules Rules) Letter {
 	l := Letter{
-		StreamID: d.StreamID, Position: d.Position, CommitTime: time.UnixMicro(d.CommitTime).UTC(),
+		StreamID: d.StreamID, Table: d.Table, Position: d.Position, CommitTime: time.UnixMicro(d.CommitTime).UTC(),
 		EventID: d.EventID, Class: d.Class, Reason: d.Reason, Copies: 1,
 	}
+	table, err := rules.table(d.Table)
+	if err != nil { // it was an outbox table once
+		return l
+	}
 	for _, c := range d.Columns {
-		if c.Name == columns[decoder.AggregateType] {
+		if c.Name == rules.Tables[table].Columns[decoder.AggregateType] {
 			l.AggregateType = strings.ToValidUTF8(string(c.Bytes), "")
 		}
 	}

@@ -29,7 +29,7 @@ func TestDeadLetterIsKnownAgain(t *testing.T) {
 			t.Parallel()
 			d := decoder.New(decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns})
 			at := replication.Position{Commit: 100, Ordinal: 1}
-			e, err := d.Restore(at, 5, []decoder.Column{
+			e, err := d.Restore(0, decoder.NamesOf("public", "outbox"), at, 5, []decoder.Column{
 				id,
 				{Name: "aggregatetype", TypeOID: 25, Bytes: []byte("order")},
 				{Name: "aggregateid", TypeOID: 25, Bytes: []byte("k")},
@@ -37,7 +37,7 @@ func TestDeadLetterIsKnownAgain(t *testing.T) {
 				{Name: "payload", TypeOID: 25, Bytes: []byte("x")},
 			})
 			require.Error(t, err)
-			letter := NewDeadLetter(Rules{Columns: columns}, d.Columns())
+			letter := NewDeadLetter(TableRules{Columns: columns}, d.Columns())
 			letter.Name(e)
 			letter.Position, letter.Class = at, PoisonRow
 			record := &sarama.Record{}

@@ -38,7 +38,7 @@ func rowColumns(id, aggregateType, aggregateID, payload string) []decoder.Column
 
 // letterOf returns the n-th row of a stream as a dead letter.
 func letterOf(n int, columns []decoder.Column) DeadLetter {
-	l := NewDeadLetter(someRules(), columns)
+	l := NewDeadLetter(someRules().Tables[0], columns)
 	l.StreamID, l.Position, l.CommitTime = someRules().StreamID,
 		replication.Position{Commit: commitOf(n), Ordinal: 1}, 1_700_000_000_123_456+int64(n)
 	l.Class, l.Reason = PoisonSize, "is too large"
@@ -94,7 +94,7 @@ func pointers(headers []sarama.RecordHeader) (list []*sarama.RecordHeader) {
 
 func (d *desk) letters() []Letter {
 	d.t.Helper()
-	letters, err := Letters(d.t.Context(), d.client, letterTopic, coreColumns)
+	letters, err := Letters(d.t.Context(), d.client, letterTopic, someRules())
 	require.NoError(d.t, err)
 	return letters
 }
@@ -103,7 +103,7 @@ func TestLetters(t *testing.T) {
 	t.Parallel()
 	d := newDesk(t)
 	assert.Empty(t, d.letters())
-	missing, err := Letters(t.Context(), d.client, "no-such-topic", coreColumns)
+	missing, err := Letters(t.Context(), d.client, "no-such-topic", someRules())
 	require.NoError(t, err)
 	assert.Empty(t, missing)
 
@@ -175,14 +175,14 @@ func TestRevive(t *testing.T) {
 		columns func([]decoder.Column) []decoder.Column
 	}{
 		"binary":       {},
-		"structured":   {change: func(r *Rules) { r.Mode = Structured }},
+		"structured":   {change: func(r *Rules) { r.Tables[0].Mode = Structured }},
 		"null payload": {columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c }},
 		"tombstone": {
-			change:  func(r *Rules) { r.NullPayload = NullTombstone },
+			change:  func(r *Rules) { r.Tables[0].NullPayload = NullTombstone },
 			columns: func(c []decoder.Column) []decoder.Column { c[4].Null, c[4].Bytes = true, nil; return c },
 		},
 		"empty payload":    {columns: func(c []decoder.Column) []decoder.Column { c[4].TypeOID, c[4].Bytes = textOID, []byte{}; return c }},
-		"other topic":      {change: func(r *Rules) { r.Topic = "corrected" }},
+		"other topic":      {change: func(r *Rules) { r.Tables[0].Topic = "corrected" }},
 		"binary format":    {columns: func(c []decoder.Column) []decoder.Column { c[4].Binary, c[4].Bytes = true, []byte("\x01{}"); return c }},
 		"row without time": {columns: func(c []decoder.Column) []decoder.Column { return append(c, decoder.Column{Name: "note", Null: true}) }},
 	} {
@@ -198,7 +198,7 @@ func TestRevive(t *testing.T) {
 			}
 			letter := letterOf(1, columns)
 			mapping := decoder.Mapping{Columns: coreColumns}
-			e, err := decoder.New(mapping).Restore(letter.Position, letter.CommitTime, columns)
+			e, err := decoder.New(mapping).Restore(0, decoder.NamesOf("public", "outbox"), letter.Position, letter.CommitTime, columns)
 			require.NoError(t, err)
 			want := newBatch()
 			encodeInto(t, encoderFor(t, rules), want, e)

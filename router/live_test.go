@@ -80,7 +80,7 @@ func TestProducerIntoKafka(t *testing.T) {
 				t.Parallel()
 				const partitions, keys, events = 6, 53, 2000
 				rules := withMode(mode)
-				rules.Topic = cluster.NewTopic(t, partitions, nil)
+				rules.Tables[0].Topic = cluster.NewTopic(t, partitions, nil)
 				config := liveConfig()
 				config.Compression = compression
 				r := newLiveRig(t, cluster.Brokers(), config, rules)
@@ -88,7 +88,7 @@ func TestProducerIntoKafka(t *testing.T) {
 				require.NoError(t, r.settle())
 				assert.Equal(t, commitOf(events-1), r.tracker.Confirmed())
 				assert.Zero(t, r.producer.InFlight())
-				messages, err := cluster.Consume(t.Context(), rules.Topic)
+				messages, err := cluster.Consume(t.Context(), rules.Tables[0].Topic)
 				require.NoError(t, err)
 				r.requireDelivered(messages, partitions)
 				for i, m := range messages {
@@ -109,7 +109,7 @@ func TestProducerTooLargeForKafka(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 1, map[string]string{"max.message.bytes": "2000"})
+	rules.Tables[0].Topic = cluster.NewTopic(t, 1, map[string]string{"max.message.bytes": "2000"})
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	require.NoError(t, r.feed(300, 3))
 	require.NoError(t, r.settle())
@@ -128,7 +128,7 @@ func TestProducerTooLargeForKafka(t *testing.T) {
 	err := r.settle()
 	require.Equal(t, failure.Refused, failure.ClassOf(err))
 	require.ErrorContains(t, err, `"event-320"`)
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
+	messages, err := cluster.Consume(t.Context(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 1)
 }
@@ -141,7 +141,7 @@ func TestProducerThroughRestarts(t *testing.T) {
 	}
 	cluster := kafkatest.New(t, kafkatest.Options{})
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 4, nil)
+	rules.Tables[0].Topic = cluster.NewTopic(t, 4, nil)
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	require.NoError(t, r.feed(500, 23))
 	for _, end := range []func(int) error{cluster.StopBroker, cluster.KillBroker} {
@@ -165,7 +165,7 @@ func TestProducerThroughRestarts(t *testing.T) {
 		require.NoError(t, r.feed(300, 23))
 		require.NoError(t, r.settle())
 	}
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
+	messages, err := cluster.Consume(t.Context(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 4)
 	assert.Equal(t, commitOf(r.next-1), r.tracker.Confirmed())
@@ -175,15 +175,15 @@ func TestProducerThroughRestarts(t *testing.T) {
 func TestProducerWhileLeadersMove(t *testing.T) {
 	t.Parallel()
 	rules := someRules()
-	rules.Topic = "moving"
-	cluster := fake.Start(t, kfake.SeedTopics(6, rules.Topic))
+	rules.Tables[0].Topic = "moving"
+	cluster := fake.Start(t, kfake.SeedTopics(6, rules.Tables[0].Topic))
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	for range 40 {
 		require.NoError(t, r.feed(50, 23))
 		cluster.ShufflePartitionLeaders()
 	}
 	require.NoError(t, r.settle())
-	messages, err := kafkatest.Consume(t.Context(), cluster.Brokers(), rules.Topic)
+	messages, err := kafkatest.Consume(t.Context(), cluster.Brokers(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 6)
 }
@@ -192,8 +192,8 @@ func TestProducerWhileLeadersMove(t *testing.T) {
 func TestProducerWhileConnectionsBreak(t *testing.T) {
 	t.Parallel()
 	rules := someRules()
-	rules.Topic = "breaking"
-	cluster := fake.Start(t, kfake.SeedTopics(6, rules.Topic))
+	rules.Tables[0].Topic = "breaking"
+	cluster := fake.Start(t, kfake.SeedTopics(6, rules.Tables[0].Topic))
 	n := 0
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -205,7 +205,7 @@ func TestProducerWhileConnectionsBreak(t *testing.T) {
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	require.NoError(t, r.feed(1500, 23))
 	require.NoError(t, r.settle())
-	messages, err := kafkatest.Consume(t.Context(), cluster.Brokers(), rules.Topic)
+	messages, err := kafkatest.Consume(t.Context(), cluster.Brokers(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 6)
 }
@@ -254,13 +254,13 @@ func TestReadPartition(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 1, nil)
+	rules.Tables[0].Topic = cluster.NewTopic(t, 1, nil)
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	require.NoError(t, r.feed(6000, 3))
 	require.NoError(t, r.settle())
 	client := connected(t, cluster.Brokers())
 	next := int64(0)
-	require.NoError(t, readPartition(t.Context(), client, rules.Topic, 0, func(offset int64, record *sarama.Record) error {
+	require.NoError(t, readPartition(t.Context(), client, rules.Tables[0].Topic, 0, func(offset int64, record *sarama.Record) error {
 		require.Equal(t, next, offset)
 		id, _ := identify(record)
 		require.Equal(t, fmt.Sprintf("event-%d", offset), id)
@@ -270,8 +270,8 @@ func TestReadPartition(t *testing.T) {
 	assert.EqualValues(t, 6000, next)
 
 	stop := errors.New("enough")
-	require.ErrorIs(t, readPartition(t.Context(), client, rules.Topic, 0, func(int64, *sarama.Record) error { return stop }), stop)
-	require.Error(t, readPartition(t.Context(), client, rules.Topic, 7, nil))
+	require.ErrorIs(t, readPartition(t.Context(), client, rules.Tables[0].Topic, 0, func(int64, *sarama.Record) error { return stop }), stop)
+	require.Error(t, readPartition(t.Context(), client, rules.Tables[0].Topic, 7, nil))
 	require.Error(t, readPartition(t.Context(), client, kafkatest.TopicName(t), 0, nil))
 }
 

@@ -176,14 +176,14 @@ func TestOldEventsIntoKafka(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 3, map[string]string{"message.timestamp.before.max.ms": "3600000"})
+	rules.Tables[0].Topic = cluster.NewTopic(t, 3, map[string]string{"message.timestamp.before.max.ms": "3600000"})
 	r := newLiveRig(t, cluster.Brokers(), liveConfig(), rules)
 	for _, age := range []time.Duration{time.Minute, 30 * time.Hour} {
 		r.aged(age)
 		require.NoError(t, r.feed(500, 7))
 	}
 	require.NoError(t, r.settle())
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
+	messages, err := cluster.Consume(t.Context(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	r.requireDelivered(messages, 3)
 	for _, m := range messages {

@@ -21,7 +21,7 @@ func TestFencedProducer(t *testing.T) {
 	cluster := kafkatest.Shared(t)
 	id := kafkatest.TopicName(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 3, nil)
+	rules.Tables[0].Topic = cluster.NewTopic(t, 3, nil)
 	checkpoints := cluster.NewTopic(t, 1, map[string]string{"cleanup.policy": "compact"})
 	old := owning(t, cluster.Brokers(), id)
 	require.NoError(t, old.Fence(t.Context(), firstPartitions(checkpoints, 1)))
@@ -31,7 +31,7 @@ func TestFencedProducer(t *testing.T) {
 	require.NoError(t, r.producer.Write(t.Context(), checkpoints, 0, []byte("slot"), []byte("old")))
 
 	successor := owning(t, cluster.Brokers(), id)
-	all := firstPartitions(rules.Topic, 3)
+	all := firstPartitions(rules.Tables[0].Topic, 3)
 	all[checkpoints] = []int32{0}
 	require.NoError(t, successor.Fence(t.Context(), all))
 	err := r.feed(50, 7)
@@ -46,7 +46,7 @@ func TestFencedProducer(t *testing.T) {
 	value, err := kafka.NewCompactedTopic(successor.Client, checkpoints).Last(t.Context(), []byte("slot"))
 	require.NoError(t, err)
 	assert.Equal(t, "old", string(value))
-	messages, err := cluster.Consume(t.Context(), rules.Topic)
+	messages, err := cluster.Consume(t.Context(), rules.Tables[0].Topic)
 	require.NoError(t, err)
 	assert.Len(t, messages, 50)
 }
@@ -72,7 +72,7 @@ func TestBrokersForget(t *testing.T) {
 	const expiry = 12 * time.Second
 	cluster := kafkatest.New(t, kafkatest.Options{Settings: kafkatest.ForgetfulSettings(expiry)})
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
+	rules.Tables[0].Topic = cluster.NewTopic(t, 2, nil)
 
 	diligent := owning(t, cluster.Brokers(), "diligent")
 	assert.Equal(t, expiry, diligent.Remembers())

@@ -490,8 +490,8 @@ func TestGrownAndCrashedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
-	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
+	rules.Tables[0].Topic = cluster.NewTopic(t, 2, nil)
+	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Tables[0].Topic}
 	h.stored = map[string]Marks{h.topic: {Offsets: []int64{0, 0}}}
 	for n := range 100 {
 		id := partitionFor(fmt.Sprintf("key-%d", n%12), 2)
@@ -525,8 +525,8 @@ func TestGrownUnnoticedAndCrashedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
-	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
+	rules.Tables[0].Topic = cluster.NewTopic(t, 2, nil)
+	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Tables[0].Topic}
 	h.stored = map[string]Marks{h.topic: {Offsets: []int64{0, 0}}}
 	ahead, behind, moves := keyThatMoves(0, 0), keyThatMoves(1, 1), keyThatMoves(1, 0)
 	event := func(n int) *decoder.Event {
@@ -564,8 +564,8 @@ func TestReroutedAndCrashedTwice(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.Shared(t)
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
-	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
+	rules.Tables[0].Topic = cluster.NewTopic(t, 2, nil)
+	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Tables[0].Topic}
 	h.stored = map[string]Marks{h.topic: {Offsets: []int64{0, 0}}}
 	for n := range 100 {
 		id := partitionFor(fmt.Sprintf("key-%d", n%12), 2)
@@ -589,8 +589,8 @@ func TestGrownWhileRunningAndCrashed(t *testing.T) {
 	t.Parallel()
 	cluster := kafkatest.New(t, kafkatest.Options{}) // growing may be slow on a shared cluster
 	rules := someRules()
-	rules.Topic = cluster.NewTopic(t, 2, nil)
-	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Topic}
+	rules.Tables[0].Topic = cluster.NewTopic(t, 2, nil)
+	h := &history{scribe: newScribe(t, cluster.Brokers()), topic: rules.Tables[0].Topic}
 	r := h.start(false, rules)
 	for n := range 60 {
 		h.publish(r, n)

@@ -43,12 +43,14 @@ func (r *Router) Preview(e *decoder.Event, partitions func(topic string) (int, e
 // the prefixes of all other names. A topic that a row names itself is not
 // included.
 func (r *Router) Topics() (known, prefixes []string) {
-	for i := range r.routes {
-		t := &r.routes[i].topic
-		if name, ok := t.constant(); ok {
-			known = append(known, name)
-		} else if len(t.parts) > 0 {
-			prefixes = append(prefixes, t.parts[0].literal)
+	for _, table := range r.tables {
+		for i := range table.routes {
+			t := &table.routes[i].topic
+			if name, ok := t.constant(); ok {
+				known = append(known, name)
+			} else if len(t.parts) > 0 {
+				prefixes = append(prefixes, t.parts[0].literal)
+			}
 		}
 	}
 	slices.Sort(known)

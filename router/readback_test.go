@@ -658,7 +658,7 @@ func TestReadBackTombstones(t *testing.T) {
 	for _, mode := range []Mode{Binary, Structured} {
 		topic := cluster.NewTopic(t, 1, nil)
 		rules := withMode(mode)
-		rules.NullPayload = NullTombstone
+		rules.Tables[0].NullPayload = NullTombstone
 		enc, b := encoderFor(t, rules), newBatch()
 		encodeInto(t, enc, b, numbered(1, "order", "k"))
 		deletion := numbered(2, "order", "k")

@@ -6,6 +6,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/router/wire"
 )
 
@@ -22,7 +23,16 @@ type Revival struct {
 // under the current routes. It only adds ReplayHeader. An error means that the
 // row is still poison.
 func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter) (Revival, error) {
-	e, err := d.Restore(l.Position, l.CommitTime, append(slices.Clip(l.Columns), l.Payload))
+	table, err := r.rules.table(l.Table)
+	if err != nil {
+		return Revival{}, err
+	}
+	rules := r.rules.Tables[table]
+	names := decoder.NamesOf(rules.Schema, rules.Table)
+	if own, ok := pgname.Parse(l.Table); ok {
+		names = decoder.NamesOf(own.Schema, own.Name)
+	}
+	e, err := d.Restore(table, names, l.Position, l.CommitTime, append(slices.Clip(l.Columns), l.Payload))
 	if err != nil {
 		return Revival{}, err
 	}

@@ -24,9 +24,12 @@ var coreColumns = map[decoder.Attribute]string{
 // someRules returns the rules of a plain outbox table.
 func someRules() Rules {
 	return Rules{
-		Source: "/shop/outbox", Type: "{type}", Topic: "outbox.event.{aggregate_type}", Key: "{aggregate_id}",
-		Mode: Binary, NullPayload: NullJSON, Columns: coreColumns,
-		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
+		Tables: []TableRules{{
+			Schema: "public", Table: "outbox", Columns: coreColumns,
+			Source: "/shop/outbox", Type: "{type}", Topic: "outbox.event.{aggregate_type}", Key: "{aggregate_id}",
+			Mode: Binary, NullPayload: NullJSON,
+		}},
+		Database: "shop", StreamID: "4d2f6c1e00aa55ff",
 		Reserved: []Reserved{{"streamer.checkpoints", "the streamer's checkpoints"}, {"outbox.dead-letters", "the dead letters"}},
 	}
 }

@@ -1,9 +1,11 @@
 package router
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"maps"
 	"path"
 	"slices"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
@@ -45,23 +48,14 @@ const (
 	NullReject NullPayload = "reject"
 )
 
-// Rules define how events become CloudEvents and where they go. Source, Type,
-// DataSchema, Topic and Key are templates.
+// Rules define how the events of a stream become CloudEvents and where they go.
 type Rules struct {
-	Source, Type, DataSchema string
-	DataContentType          string // empty: by the type of the payload column
-	Topic, Key               string
-	Mode                     Mode
-	NullPayload              NullPayload
-	Routes                   []Rule
-	Partitioner              string // murmur2, crc32 or fnv1a
-
-	// Columns and Extensions are the mapping of the outbox table.
-	Columns    map[decoder.Attribute]string
-	Extensions []string // sorted
-	// Database, Schema and Table are the values of the placeholders with these
-	// names.
-	Database, Schema, Table string
+	// Tables are the rules for each outbox table, in the order of the decoder's
+	// mappings.
+	Tables      []TableRules
+	Partitioner string // murmur2, crc32 or fnv1a
+	// Database is the value of the placeholder with this name.
+	Database string
 	// StreamID identifies the stream in a header of every record.
 	StreamID string
 	// Replay marks records that are published again. Otherwise it is empty.
@@ -74,10 +68,31 @@ type Rules struct {
 	Reserved []Reserved
 	// MaxRecordBytes is the largest payload; 0 leaves it to the broker.
 	MaxRecordBytes int
-	// Poison is what happens to rows that can never be published.
-	// DeadLetterTopic is where they go, empty if none does.
-	Poison          Policy
+	// DeadLetterTopic is where rows go that can never be published, empty if none
+	// does.
 	DeadLetterTopic string
+}
+
+// TableRules are the rules for the rows of one outbox table. Source, Type,
+// DataSchema, Topic and Key are templates.
+type TableRules struct {
+	// Schema and Table name the table. Name is both as in the configuration.
+	Schema, Table, Name      string
+	Source, Type, DataSchema string
+	DataContentType          string // empty: by the type of the payload column
+	Topic, Key               string
+	Mode                     Mode
+	NullPayload              NullPayload
+	Routes                   []Rule
+	// Poison is what happens to rows that can never be published.
+	Poison Policy
+
+	// Columns and Extensions are the mapping of the table.
+	Columns    map[decoder.Attribute]string
+	Extensions []string // sorted
+	// Entry is the table's own part of the configuration in error texts, as in
+	// "outboxes[1]"; empty where there is only one.
+	Entry string
 }
 
 // Reserved is a topic of the streamer's own.
@@ -97,18 +112,34 @@ type Rule struct {
 }
 
 // Fingerprint returns a hash that changes when events may go to other topics or
-// partitions than before.
+// partitions than before. With several tables it also changes with the tables,
+// because they decide which rows of a transaction are counted.
 func (r Rules) Fingerprint() string {
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%q %q %q %q %q", r.Topic, r.Key, r.Partitioner, r.Columns[decoder.PartitionKey], r.Columns[decoder.Topic])
-	templates := []string{r.Topic, r.Key}
-	for _, route := range r.Routes {
+	for i, t := range r.Tables {
+		if i > 0 {
+			fmt.Fprint(h, "\n")
+		}
+		if len(r.Tables) > 1 {
+			fmt.Fprintf(h, "%q %q ", t.Schema, t.Table)
+		}
+		r.write(h, t)
+	}
+	return fmt.Sprintf("%016x", h.Sum64())
+}
+
+// write writes what decides about the topic and the partition of a table's
+// rows.
+func (r Rules) write(h io.Writer, t TableRules) {
+	fmt.Fprintf(h, "%q %q %q %q %q", t.Topic, t.Key, r.Partitioner, t.Columns[decoder.PartitionKey], t.Columns[decoder.Topic])
+	templates := []string{t.Topic, t.Key}
+	for _, route := range t.Routes {
 		fmt.Fprintf(h, " %q %q %q", route.AggregateType, route.Topic, route.Key)
 		templates = append(templates, route.Topic, route.Key, "{aggregate_type}")
 	}
 	// The meanings of the placeholders count as well.
-	meanings := r.constants()
-	for a, column := range r.Columns {
+	meanings := names{"table": t.Schema + "." + t.Table, "schema": t.Schema, "database": r.Database}
+	for a, column := range t.Columns {
 		meanings[a.String()] = column
 	}
 	for _, name := range slices.Sorted(maps.Keys(meanings)) {
@@ -116,12 +147,15 @@ func (r Rules) Fingerprint() string {
 			fmt.Fprintf(h, " %s=%q", name, meanings[name])
 		}
 	}
-	return fmt.Sprintf("%016x", h.Sum64())
 }
 
-// constants returns the placeholders that are the same for every row.
-func (r Rules) constants() names {
-	return names{"table": r.Schema + "." + r.Table, "schema": r.Schema, "database": r.Database}
+// constants returns the placeholders that are the same for every row of a table.
+// Where the rules are those of a pattern, the names of the table are not.
+func (r Rules) constants(t TableRules) names {
+	if (pgname.Table{Schema: t.Schema, Name: t.Table}).IsPattern() {
+		return names{"database": r.Database}
+	}
+	return names{"table": t.Schema + "." + t.Table, "schema": t.Schema, "database": r.Database}
 }
 
 // route is a resolved rule.
@@ -135,12 +169,18 @@ type route struct {
 
 // Router finds the topic and key of an event. It is not for concurrent use.
 type Router struct {
-	rules      Rules
+	rules   Rules
+	tables  []*tableRouter
+	scratch []byte
+}
+
+// tableRouter is the resolved rules of one table.
+type tableRouter struct {
+	TableRules
 	routes     []route // the last one matches everything
 	source     template
 	typ        template
 	dataSchema template
-	scratch    []byte
 }
 
 // Destination is where an event goes. The slices are valid until the next call
@@ -158,20 +198,67 @@ type Destination struct {
 func NewRouter(rules Rules) (*Router, error) {
 	r := &Router{rules: rules}
 	var problems []error
-	constants := rules.constants()
+	for _, t := range rules.Tables {
+		resolved, err := r.resolve(t)
+		r.tables = append(r.tables, resolved)
+		problems = append(problems, err)
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, failure.Misconfigure(err)
+	}
+	for i := range r.tables {
+		problems = append(problems, r.prove(i))
+	}
+	if err := errors.Join(problems...); err != nil {
+		return nil, failure.Misconfigure(err)
+	}
+	return r, nil
+}
+
+// table returns the index of a table's rules. Letters of earlier versions do
+// not name their table; there was only one.
+func (r Rules) table(name string) (int, error) {
+	for i, t := range r.Tables {
+		if name == "" || t.Name == name || t.matches(name) {
+			return i, nil
+		}
+	}
+	return 0, failure.Advise(fmt.Errorf("table %s is not an outbox table of this configuration", name), "add it under outboxes")
+}
+
+// matches reports whether these are the rules of a pattern that the table
+// matches.
+func (t TableRules) matches(name string) bool {
+	table, ok := pgname.Parse(name)
+	return ok && pgname.Table{Schema: t.Schema, Name: t.Table}.Matches(table.Schema, table.Name)
+}
+
+// own returns a key of the table's own configuration, for error texts.
+func (t TableRules) own(key string) string {
+	if t.Entry == "" {
+		return key
+	}
+	return t.Entry + "." + key
+}
+
+// resolve resolves the templates of a table.
+func (r *Router) resolve(rules TableRules) (*tableRouter, error) {
+	t := &tableRouter{TableRules: rules}
+	var problems []error
+	constants := r.rules.constants(rules)
 	parseWith := func(constants names, key, text string) template {
-		t, err := parseTemplate(key, text, constants, rules.Columns, rules.Extensions)
+		parsed, err := parseTemplate(key, text, constants, rules.Columns, rules.Extensions)
 		if err != nil {
 			problems = append(problems, err)
 		}
-		return t
+		return parsed
 	}
 	parse := func(key, text string) template { return parseWith(constants, key, text) }
-	r.source = parseWith(constants.escaped(), "cloudevents.source", rules.Source)
-	r.typ = parse("cloudevents.type", rules.Type)
-	r.dataSchema = parseWith(constants.escaped(), "cloudevents.dataschema", rules.DataSchema)
+	t.source = parseWith(constants.escaped(), "cloudevents.source", rules.Source)
+	t.typ = parse("cloudevents.type", rules.Type)
+	t.dataSchema = parseWith(constants.escaped(), "cloudevents.dataschema", rules.DataSchema)
 	for i, rule := range append(slices.Clip(rules.Routes), Rule{AggregateType: "*"}) {
-		key := fmt.Sprintf("routes[%d]", i)
+		key := fmt.Sprintf(rules.own("routes[%d]"), i)
 		topic, topicKey := rule.Topic, key+".topic"
 		if topic == "" {
 			topic, topicKey = rules.Topic, "kafka.topic"
@@ -182,16 +269,7 @@ func NewRouter(rules Rules) (*Router, error) {
 		}
 		ready := route{
 			pattern: rule.AggregateType, topic: parse(topicKey, topic), key: parse(partitionKeyKey, partitionKey),
-			mode: rule.Mode, nullPayload: rule.NullPayload, poison: rule.Poison,
-		}
-		if ready.poison == "" {
-			ready.poison = rules.Poison
-		}
-		if ready.mode == "" {
-			ready.mode = rules.Mode
-		}
-		if ready.nullPayload == "" {
-			ready.nullPayload = rules.NullPayload
+			mode: cmp.Or(rule.Mode, rules.Mode), nullPayload: cmp.Or(rule.NullPayload, rules.NullPayload), poison: cmp.Or(rule.Poison, rules.Poison),
 		}
 		if _, err := path.Match(rule.AggregateType, ""); err != nil {
 			problems = append(problems, fmt.Errorf("%s.aggregate_type: %q is not a valid pattern", key, rule.AggregateType))
@@ -201,24 +279,19 @@ func NewRouter(rules Rules) (*Router, error) {
 				problems = append(problems, fmt.Errorf("%s: %w", topicKey, err))
 			}
 		}
-		r.routes = append(r.routes, ready)
+		t.routes = append(t.routes, ready)
 	}
-	if len(problems) == 0 {
-		problems = append(problems, r.prove())
-	}
-	if err := errors.Join(problems...); err != nil {
-		return nil, failure.Misconfigure(err)
-	}
-	return r, nil
+	return t, errors.Join(problems...)
 }
 
-// prove validates a sample event with the SDK.
-func (r *Router) prove() error {
-	sample := decoder.Event{Extensions: make([]decoder.Extension, len(r.rules.Extensions))}
+// prove validates a sample event of a table with the SDK.
+func (r *Router) prove(table int) error {
+	t := r.tables[table]
+	sample := decoder.Event{Table: table, Names: decoder.NamesOf("sample", "sample"), Extensions: make([]decoder.Extension, len(t.Extensions))}
 	for _, a := range decoder.Attributes() {
 		sample.SetAttribute(a, []byte("sample"))
 	}
-	for i, name := range r.rules.Extensions {
+	for i, name := range t.Extensions {
 		sample.Extensions[i] = decoder.Extension{Name: name, Value: []byte("sample")}
 	}
 	sample.SetAttribute(decoder.DataSchema, nil)
@@ -236,7 +309,7 @@ func (r *Router) prove() error {
 	if len(d.dataSchema) > 0 {
 		e.SetDataSchema(string(d.dataSchema))
 	}
-	for _, name := range r.rules.Extensions {
+	for _, name := range t.Extensions {
 		e.SetExtension(name, "sample")
 	}
 	if err := e.Validate(); err != nil {
@@ -247,7 +320,8 @@ func (r *Router) prove() error {
 
 // Route finds where e goes. An error says why the row cannot be routed.
 func (r *Router) Route(e *decoder.Event) (Destination, error) {
-	chosen := r.match(e.Attribute(decoder.AggregateType))
+	t := r.tables[e.Table]
+	chosen := t.match(e.Attribute(decoder.AggregateType))
 	d := Destination{Mode: chosen.mode, NullPayload: chosen.nullPayload}
 	r.scratch = r.scratch[:0]
 	var err error
@@ -260,16 +334,27 @@ func (r *Router) Route(e *decoder.Event) (Destination, error) {
 	if d.Key, err = r.expand(decoder.PartitionKey, &chosen.key, e, false); err != nil {
 		return d, fmt.Errorf("key: %w", err)
 	}
-	if d.source, err = r.expand(decoder.Source, &r.source, e, true); err != nil {
+	if d.source, err = r.expand(decoder.Source, &t.source, e, true); err != nil {
 		return d, fmt.Errorf("source: %w", err)
 	}
-	if d.typ, err = r.expand(-1, &r.typ, e, false); err != nil {
+	if d.typ, err = r.expand(-1, &t.typ, e, false); err != nil {
 		return d, fmt.Errorf("type: %w", err)
 	}
-	if d.dataSchema, err = r.expand(decoder.DataSchema, &r.dataSchema, e, true); err != nil {
+	if d.dataSchema, err = r.expand(decoder.DataSchema, &t.dataSchema, e, true); err != nil {
 		return d, fmt.Errorf("dataschema: %w", err)
 	}
 	return d, checkColumns(e)
+}
+
+// Source is the attribute source of an event, also of one that cannot be
+// published. It is nil where the row does not say it.
+func (r *Router) Source(e *decoder.Event) []byte {
+	r.scratch = r.scratch[:0]
+	source, err := r.expand(decoder.Source, &r.tables[e.Table].source, e, true)
+	if err != nil {
+		return nil
+	}
+	return source
 }
 
 // checkColumns checks URIs that come from the row itself. URIs from templates
@@ -306,14 +391,14 @@ func (r *Router) checkTopic(topic []byte) error {
 	return nil
 }
 
-func (r *Router) match(aggregateType []byte) *route {
-	last := len(r.routes) - 1
-	for i := range r.routes[:last] {
-		if ok, _ := path.Match(r.routes[i].pattern, string(aggregateType)); ok {
-			return &r.routes[i]
+func (t *tableRouter) match(aggregateType []byte) *route {
+	last := len(t.routes) - 1
+	for i := range t.routes[:last] {
+		if ok, _ := path.Match(t.routes[i].pattern, string(aggregateType)); ok {
+			return &t.routes[i]
 		}
 	}
-	return &r.routes[last]
+	return &t.routes[last]
 }
 
 // expand returns the row's own value of the attribute if it has one, otherwise
@@ -335,8 +420,8 @@ func (r *Router) expand(own decoder.Attribute, t *template, e *decoder.Event, es
 
 // contentType returns the media type of the data.
 func (r *Router) contentType(e *decoder.Event) string {
-	if r.rules.DataContentType != "" {
-		return r.rules.DataContentType
+	if declared := r.tables[e.Table].DataContentType; declared != "" {
+		return declared
 	}
 	switch e.DataKind {
 	case decoder.JSON:

@@ -113,9 +113,9 @@ func FuzzTemplate(f *testing.F) {
 func TestRoute(t *testing.T) {
 	t.Parallel()
 	rules := someRules()
-	rules.Columns = maps.Clone(coreColumns)
-	rules.Columns[decoder.Topic], rules.Columns[decoder.PartitionKey] = "topic", "partition_key"
-	rules.Routes = []Rule{
+	rules.Tables[0].Columns = maps.Clone(coreColumns)
+	rules.Tables[0].Columns[decoder.Topic], rules.Tables[0].Columns[decoder.PartitionKey] = "topic", "partition_key"
+	rules.Tables[0].Routes = []Rule{
 		{AggregateType: "invoice", Topic: "billing", Mode: Structured},
 		{AggregateType: "audit*", Key: "{id}", NullPayload: NullReject},
 		{AggregateType: "[xy]?", Topic: "short.{aggregate_type}", Key: "constant"},
@@ -171,7 +171,7 @@ func TestRoute(t *testing.T) {
 func TestRouteScratch(t *testing.T) {
 	t.Parallel()
 	rules := someRules()
-	rules.Source, rules.Type, rules.Key = "/{aggregate_type}/{id}", "type.{type}.{id}", "{aggregate_id}/{id}"
+	rules.Tables[0].Source, rules.Tables[0].Type, rules.Tables[0].Key = "/{aggregate_type}/{id}", "type.{type}.{id}", "{aggregate_id}/{id}"
 	routes, err := NewRouter(rules)
 	require.NoError(t, err)
 	for i := range 200 {
@@ -192,21 +192,21 @@ func TestNewRouterRefuses(t *testing.T) {
 		spoil   func(*Rules)
 		problem string
 	}{
-		"unknown placeholder":       {func(r *Rules) { r.Topic = "x.{aggregatetype}" }, "kafka.topic"},
-		"placeholder in a route":    {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
-		"pattern":                   {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
-		"source":                    {func(r *Rules) { r.Source = "" }, "source"},
-		"type":                      {func(r *Rules) { r.Type = "" }, "type"},
-		"data content type":         {func(r *Rules) { r.DataContentType = "no media type;;" }, "cloudevents"},
-		"extension name":            {func(r *Rules) { r.Extensions = []string{"tenant_id"} }, "tenant_id"},
-		"schema that is not a URI":  {func(r *Rules) { r.DataSchema = "a b:" }, "dataschema"},
-		"constant topic":            {func(r *Rules) { r.Topic = "no topic!" }, "kafka.topic"},
-		"constant topic of a route": {func(r *Rules) { r.Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic"},
-		"topic of the checkpoints":  {func(r *Rules) { r.Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
+		"unknown placeholder":       {func(r *Rules) { r.Tables[0].Topic = "x.{aggregatetype}" }, "kafka.topic"},
+		"placeholder in a route":    {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
+		"pattern":                   {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
+		"source":                    {func(r *Rules) { r.Tables[0].Source = "" }, "source"},
+		"type":                      {func(r *Rules) { r.Tables[0].Type = "" }, "type"},
+		"data content type":         {func(r *Rules) { r.Tables[0].DataContentType = "no media type;;" }, "cloudevents"},
+		"extension name":            {func(r *Rules) { r.Tables[0].Extensions = []string{"tenant_id"} }, "tenant_id"},
+		"schema that is not a URI":  {func(r *Rules) { r.Tables[0].DataSchema = "a b:" }, "dataschema"},
+		"constant topic":            {func(r *Rules) { r.Tables[0].Topic = "no topic!" }, "kafka.topic"},
+		"constant topic of a route": {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic"},
+		"topic of the checkpoints":  {func(r *Rules) { r.Tables[0].Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
 		"checkpoints in a route": {func(r *Rules) {
-			r.Routes = []Rule{{AggregateType: "a", Topic: "streamer.checkpoints"}}
+			r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "streamer.checkpoints"}}
 		}, "streamer.checkpoints"},
-		"topic that belongs to Kafka": {func(r *Rules) { r.Topic = "__transaction_state" }, "__"},
+		"topic that belongs to Kafka": {func(r *Rules) { r.Tables[0].Topic = "__transaction_state" }, "__"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -225,29 +225,34 @@ func TestFingerprint(t *testing.T) {
 	t.Parallel()
 	base := func() Rules {
 		r := someRules()
-		r.Topic, r.Partitioner = "{schema}.{database}.{aggregate_type}.{tenantid}", "murmur2"
-		r.Extensions = []string{"tenantid"}
-		r.Columns = maps.Clone(coreColumns)
-		r.Routes = []Rule{{AggregateType: "a", Topic: "t", Key: "{id}"}, {AggregateType: "b"}}
+		r.Tables[0].Topic, r.Partitioner = "{schema}.{database}.{aggregate_type}.{tenantid}", "murmur2"
+		r.Tables[0].Extensions = []string{"tenantid"}
+		r.Tables[0].Columns = maps.Clone(coreColumns)
+		r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "t", Key: "{id}"}, {AggregateType: "b"}}
 		return r
 	}
 	seen := map[string]string{base().Fingerprint(): "base"}
 	for name, change := range map[string]func(*Rules){
-		"topic":                  func(r *Rules) { r.Topic = "x.{aggregate_type}" },
-		"key":                    func(r *Rules) { r.Key = "{id}" },
-		"partitioner":            func(r *Rules) { r.Partitioner = "crc32" },
-		"route's pattern":        func(r *Rules) { r.Routes[0].AggregateType = "c" },
-		"route's topic":          func(r *Rules) { r.Routes[0].Topic = "u" },
-		"route's key":            func(r *Rules) { r.Routes[0].Key = "{type}" },
-		"order of routes":        func(r *Rules) { slices.Reverse(r.Routes) },
-		"one route less":         func(r *Rules) { r.Routes = r.Routes[:1] },
-		"column of topic":        func(r *Rules) { r.Columns[decoder.Topic] = "topic" },
-		"column of key":          func(r *Rules) { r.Columns[decoder.PartitionKey] = "topic" },
-		"columns with slashes 1": func(r *Rules) { r.Columns[decoder.PartitionKey], r.Columns[decoder.Topic] = "a/b", "c" },
-		"columns with slashes 2": func(r *Rules) { r.Columns[decoder.PartitionKey], r.Columns[decoder.Topic] = "a", "b/c" },
-		"column of aggregate id": func(r *Rules) { r.Columns[decoder.AggregateID] = "other" },
-		"column of type":         func(r *Rules) { r.Columns[decoder.AggregateType] = "other" },
-		"schema in the topic":    func(r *Rules) { r.Schema = "other" },
+		"topic":           func(r *Rules) { r.Tables[0].Topic = "x.{aggregate_type}" },
+		"key":             func(r *Rules) { r.Tables[0].Key = "{id}" },
+		"partitioner":     func(r *Rules) { r.Partitioner = "crc32" },
+		"route's pattern": func(r *Rules) { r.Tables[0].Routes[0].AggregateType = "c" },
+		"route's topic":   func(r *Rules) { r.Tables[0].Routes[0].Topic = "u" },
+		"route's key":     func(r *Rules) { r.Tables[0].Routes[0].Key = "{type}" },
+		"order of routes": func(r *Rules) { slices.Reverse(r.Tables[0].Routes) },
+		"one route less":  func(r *Rules) { r.Tables[0].Routes = r.Tables[0].Routes[:1] },
+		"column of topic": func(r *Rules) { r.Tables[0].Columns[decoder.Topic] = "topic" },
+		"column of key":   func(r *Rules) { r.Tables[0].Columns[decoder.PartitionKey] = "topic" },
+		"columns with slashes 1": func(r *Rules) {
+			r.Tables[0].Columns[decoder.PartitionKey], r.Tables[0].Columns[decoder.Topic] = "a/b", "c"
+		},
+		"columns with slashes 2": func(r *Rules) {
+			r.Tables[0].Columns[decoder.PartitionKey], r.Tables[0].Columns[decoder.Topic] = "a", "b/c"
+		},
+		"column of aggregate id": func(r *Rules) { r.Tables[0].Columns[decoder.AggregateID] = "other" },
+		"column of type":         func(r *Rules) { r.Tables[0].Columns[decoder.AggregateType] = "other" },
+		"schema in the topic":    func(r *Rules) { r.Tables[0].Schema = "other" },
+		"another table":          func(r *Rules) { r.Tables = append(r.Tables, someRules().Tables[0]) },
 		"database in the topic":  func(r *Rules) { r.Database = "other" },
 	} {
 		r := base()
@@ -258,8 +263,8 @@ func TestFingerprint(t *testing.T) {
 		seen[fingerprint] = name
 	}
 	same := base()
-	same.Mode, same.NullPayload, same.Source, same.Type, same.StreamID = Structured, NullReject, "x", "y", "z"
-	same.Columns[decoder.Time], same.Columns[decoder.Subject] = "at", "about"
+	same.Tables[0].Mode, same.Tables[0].NullPayload, same.Tables[0].Source, same.Tables[0].Type, same.StreamID = Structured, NullReject, "x", "y", "z"
+	same.Tables[0].Columns[decoder.Time], same.Tables[0].Columns[decoder.Subject] = "at", "about"
 	assert.Equal(t, base().Fingerprint(), same.Fingerprint())
 }
 

@@ -21,6 +21,14 @@ type templatePart struct {
 	name      string // of the placeholder
 	attribute decoder.Attribute
 	extension int // index into Event.Extensions, or -1
+	// names returns one of the names of the row's table; nil: it is none.
+	names func(decoder.Names) []byte
+}
+
+// ofTable are the placeholders for the names of a row's table.
+var ofTable = map[string]func(decoder.Names) []byte{
+	"table":  func(n decoder.Names) []byte { return n.Table },
+	"schema": func(n decoder.Names) []byte { return n.Schema },
 }
 
 // names are the placeholders with constant values.
@@ -69,6 +77,9 @@ func placeholder(name string, columns map[decoder.Attribute]string, extensions [
 	if i := slices.Index(extensions, name); i >= 0 {
 		return templatePart{name: name, extension: i}, nil
 	}
+	if names := ofTable[name]; names != nil {
+		return templatePart{name: name, names: names, extension: -1}, nil
+	}
 	for _, a := range decoder.Attributes() {
 		if a.String() != name || a == decoder.Payload || a == decoder.Time {
 			continue
@@ -114,6 +125,9 @@ func (t *template) single(e *decoder.Event) ([]byte, bool) {
 }
 
 func (p *templatePart) value(e *decoder.Event) []byte {
+	if p.names != nil {
+		return p.names(e.Names)
+	}
 	if p.extension >= 0 {
 		return e.Extensions[p.extension].Value
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
@@ -110,7 +111,7 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 		if !command.Yes {
 			return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "add --yes to replace the position"))
 		}
-		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && loaded.Config.Outbox.Cleanup.Mode != config.CleanupNone {
+		if skips := d.Unknown != nil || d.After.LSN > d.Before.LSN; skips && cleansUp(loaded.Config) {
 			return failure.Refuse(failure.Advise(
 				errors.New("nothing was changed: outbox.cleanup would take the rows in between for published and remove them before "+
 					"`streamer replay --missing` has published them"),
@@ -135,4 +136,9 @@ func consequence(d pipeline.Decision) string {
 		return fmt.Sprintf("checkpoint: %s → %s: what was committed between the two is published again, with the same IDs", before, after)
 	}
 	return fmt.Sprintf("checkpoint: stays at %s, now for system %s, timeline %d", after, d.After.SystemID, d.After.Timeline)
+}
+
+// cleansUp reports whether rows of any table are removed.
+func cleansUp(cfg config.Config) bool {
+	return slices.ContainsFunc(cfg.Tables(), func(o config.Outbox) bool { return o.Cleanup.Mode != config.CleanupNone })
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -71,7 +72,7 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 			}
 		}()
 	}
-	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "table", cfg.Outbox.Table,
+	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "tables", tableNames(cfg),
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
 	if err := supervised(ctx, p); err != nil {
 		if console.LogsJSON(std.Err, cfg.Log) { // the last lines are for the operator, this is for programs
@@ -83,6 +84,13 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 	}
 	log.Info("stopped")
 	return nil
+}
+
+func tableNames(cfg config.Config) (names []string) {
+	for _, o := range cfg.Tables() {
+		names = append(names, o.Table)
+	}
+	return names
 }
 
 // supervised runs the pipeline and notifies systemd if systemd started the

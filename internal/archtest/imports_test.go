@@ -40,11 +40,11 @@ var mayImport = map[string][]string{
 	"internal/awsauth":   {"internal/failure"},
 	"internal/wait":      {},
 	"replication":        {"internal/failure", "internal/pgname", "internal/pgsession"},
-	"decoder":            {"internal/failure", "replication"},
+	"decoder":            {"internal/failure", "internal/pgname", "replication"},
 	"checkpoint":         {"internal/failure", "internal/pgname", "internal/pgsession"},
 	"router/kafka":       {"internal/failure", "internal/mutation", "internal/wait"},
 	"router/wire":        {"replication"},
-	"router":             {"internal/failure", "internal/mutation", "replication", "decoder", "router/kafka", "router/wire"},
+	"router":             {"internal/failure", "internal/mutation", "internal/pgname", "replication", "decoder", "router/kafka", "router/wire"},
 	"internal/pipeline": {
 		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "replication", "decoder", "checkpoint", "router",
 		"router/kafka", "router/wire",

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -19,8 +20,9 @@ type Config struct {
 	Replication Replication `koanf:"replication" doc:"How the WAL is read."`
 	Rewind      Rewind      `koanf:"rewind" doc:"How much WAL is kept so that past events can be published again: see streamer replay."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
+	Outboxes    []Outbox    `koanf:"outboxes" like:"outbox" required:"table" example:"[{table: sales.outbox}, {table: stock.outbox, source: /stock}]" doc:"Several outbox tables, instead of outbox. Their events are published in one order, that of the commits."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
-	Routes      []Route     `koanf:"routes" doc:"Exceptions by aggregate type. The first route that matches wins; keys that it leaves empty fall back to the general ones."`
+	Routes      []Route     `koanf:"routes" required:"aggregate_type" example:"[{aggregate_type: order, topic: orders}]" doc:"Exceptions by aggregate type. The first route that matches wins; keys that it leaves empty fall back to the general ones."`
 	Poison      Poison      `koanf:"poison" doc:"Rows that can never be published."`
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
 	AWS         AWS         `koanf:"aws" doc:"The AWS identity for kafka.sasl.mechanism AWS_MSK_IAM and for postgres.auth aws-rds-iam. It comes from AWS's default chain: environment variables, IRSA, a profile, Pod Identity or the instance role."`
@@ -68,12 +70,17 @@ type Rewind struct {
 
 // Outbox describes the outbox table.
 type Outbox struct {
-	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog. A bare name is in schema public. A name with a dot or a quote is written in double quotes, as in SQL."`
+	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog. A bare name is in schema public. A name with a dot or a quote is written in double quotes, as in SQL. In outboxes, a * stands for any text: tenant_*.outbox is every such table, also one that appears later."`
 	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read."`
 	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column that holds its value."`
 	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value."`
 	Cleanup     Cleanup           `koanf:"cleanup" doc:"What happens to rows that have been published."`
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
+	Source      string            `koanf:"source" doc:"Template of the attribute source; empty: cloudevents.source."`
+	Topic       string            `koanf:"topic" doc:"Template of the topic; empty: kafka.topic."`
+	Key         string            `koanf:"key" doc:"Template of the partition key; empty: kafka.key."`
+	Poison      string            `koanf:"poison" enum:",stop,dead-letter" doc:"What happens to rows that can never be published; empty: poison.policy."`
+	Routes      []Route           `koanf:"routes" required:"aggregate_type" example:"[{aggregate_type: order, topic: orders}]" doc:"Exceptions by aggregate type for this table, instead of the general routes."`
 }
 
 // Cleanup configures how published rows are removed.
@@ -252,9 +259,51 @@ func (o Outbox) CleanupColumn() string {
 	return cmp.Or(o.Cleanup.TimeColumn, o.Columns.Time)
 }
 
+// Tables returns the outbox tables. What an entry leaves to the general keys has
+// their values.
+func (c Config) Tables() []Outbox {
+	tables := slices.Clone(c.Outboxes)
+	if len(tables) == 0 {
+		tables = []Outbox{c.Outbox}
+	}
+	for i := range tables {
+		o := &tables[i]
+		o.Source, o.Topic, o.Key = cmp.Or(o.Source, c.CloudEvents.Source), cmp.Or(o.Topic, c.Kafka.Topic), cmp.Or(o.Key, c.Kafka.Key)
+		o.Poison = cmp.Or(o.Poison, c.Poison.Policy)
+		if len(o.Routes) == 0 {
+			o.Routes = c.Routes
+		}
+	}
+	return tables
+}
+
+// IsPattern reports whether the entry is about all tables whose names match.
+func (o Outbox) IsPattern() bool {
+	t, _ := pgname.Parse(o.Table)
+	return t.IsPattern()
+}
+
+// Only returns the configuration with one of its tables.
+func (c Config) Only(table int) Config {
+	if len(c.Outboxes) > 0 {
+		c.Outboxes = slices.Clone(c.Outboxes[table : table+1])
+	}
+	return c
+}
+
+// Entry is the path of the i-th of several tables, and empty for a single one.
+func (c Config) Entry(i int) string {
+	if len(c.Outboxes) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("outboxes[%d]", i)
+}
+
 // HasDeadLetters reports whether any row can become a dead letter.
 func (c Config) HasDeadLetters() bool {
-	return c.Poison.Policy == PoisonDeadLetter || slices.ContainsFunc(c.Routes, func(r Route) bool { return r.Poison == PoisonDeadLetter })
+	return slices.ContainsFunc(c.Tables(), func(o Outbox) bool {
+		return o.Poison == PoisonDeadLetter || slices.ContainsFunc(o.Routes, func(r Route) bool { return r.Poison == PoisonDeadLetter })
+	})
 }
 
 // Retry describes the back-off between sessions.

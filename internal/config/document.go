@@ -134,23 +134,48 @@ func (d *document) records(n *yaml.Node, k *key, path []string) []any {
 	for i, item := range n.Content {
 		at := indexed(path, i)
 		d.lines[dotted(at)] = item.Line
-		entries, _ := d.mapping(item, at)
-		values := map[string]any{}
-		for _, e := range entries {
-			inside := append(slices.Clip(at), e.name)
-			child := k.child(e.name)
-			if child == nil {
-				d.unknown(e, inside)
-				continue
-			}
-			d.lines[dotted(inside)] = e.line
-			if value, ok := d.scalar(e.value, inside); ok {
+		items = append(items, d.record(item, k, at))
+	}
+	return items
+}
+
+// record returns the values of a record, or of a section in one, by their names.
+func (d *document) record(n *yaml.Node, k *key, path []string) map[string]any {
+	values := map[string]any{}
+	entries, _ := d.mapping(n, path)
+	for _, e := range entries {
+		at := append(slices.Clip(path), e.name)
+		child := k.child(e.name)
+		if child == nil {
+			d.unknown(e, at)
+			continue
+		}
+		d.lines[dotted(at)] = e.line
+		switch child.kind {
+		case kindSection:
+			values[e.name] = d.record(e.value, child, at)
+		case kindTable:
+			values[e.name] = d.recordTable(e.value, at)
+		default:
+			if value, ok := d.value(e.value, child, at); ok {
 				values[e.name] = value
 			}
 		}
-		items = append(items, values)
 	}
-	return items
+	return values
+}
+
+func (d *document) recordTable(n *yaml.Node, path []string) map[string]any {
+	values := map[string]any{}
+	entries, _ := d.mapping(n, path)
+	for _, e := range entries {
+		at := append(slices.Clip(path), e.name)
+		if value, ok := d.scalar(e.value, at); ok {
+			d.lines[dotted(at)] = e.line
+			values[e.name] = value
+		}
+	}
+	return values
 }
 
 // scalar returns a text as written, and false for null, which leaves a key

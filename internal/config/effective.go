@@ -70,12 +70,37 @@ func sectionLines(k *key, structure reflect.Value, at, indent string, origins ma
 
 // recordLines leaves out empty values, because empty means the general key.
 func recordLines(k *key, record reflect.Value, indent string) []line {
+	lines := insideRecord(k, record, indent+"  ")
+	if len(lines) > 0 {
+		lines[0].text = indent + "- " + strings.TrimPrefix(lines[0].text, indent+"  ")
+	}
+	return lines
+}
+
+func insideRecord(k *key, structure reflect.Value, indent string) []line {
 	var lines []line
-	dash := "- "
-	for _, s := range settingsOf(k, record, "") {
-		if !s.value.IsZero() {
-			lines = append(lines, line{text: indent + dash + s.name + ": " + s.yaml()})
-			dash = "  "
+	for _, c := range k.children {
+		s := setting{key: c, value: structure.Field(c.index)}
+		var below []line
+		switch {
+		case s.value.IsZero():
+			continue
+		case c.kind == kindSection:
+			below = insideRecord(c, s.value, indent+"  ")
+		case c.kind == kindTable:
+			for _, name := range tableNames(s.value) {
+				below = append(below, line{text: indent + "  " + scalar(name) + ": " + scalar(s.value.MapIndex(reflect.ValueOf(name)).String())})
+			}
+		case c.kind == kindRecords:
+			for i := range s.value.Len() {
+				below = append(below, recordLines(c, s.value.Index(i), indent+"  ")...)
+			}
+		default:
+			lines = append(lines, line{text: indent + c.name + ": " + s.yaml()})
+			continue
+		}
+		if len(below) > 0 {
+			lines = append(append(lines, line{text: indent + c.name + ":"}), below...)
 		}
 	}
 	return lines

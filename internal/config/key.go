@@ -32,6 +32,9 @@ type key struct {
 	doc      string
 	enum     []string
 	min, max string
+	like     string // of records: the section that has the same keys
+	required string // of records: the key that each must have
+	example  string // of records
 	kind     kind
 	index    int // of the field in its struct
 	children []*key
@@ -49,10 +52,11 @@ func keysOf(structure reflect.Type, prefix string) []*key {
 	for i := range structure.NumField() {
 		field := structure.Field(i)
 		k := &key{
-			name:  field.Tag.Get("koanf"),
-			doc:   field.Tag.Get("doc"),
-			min:   field.Tag.Get("min"),
-			max:   field.Tag.Get("max"),
+			name: field.Tag.Get("koanf"),
+			doc:  field.Tag.Get("doc"),
+			min:  field.Tag.Get("min"),
+			max:  field.Tag.Get("max"),
+			like: field.Tag.Get("like"), required: field.Tag.Get("required"), example: field.Tag.Get("example"),
 			kind:  kindOf(field.Type),
 			index: i,
 		}

@@ -162,7 +162,7 @@ func (l *loader) assign(k *key, path []string, value string, set origin) (string
 	node, err := parseYAML([]byte(value))
 	if err != nil || node == nil || isNull(node) {
 		l.problems = append(l.problems, &Problem{
-			Key: at, Where: set.where, Remedy: "write the list as in the file, on one line: [{aggregate_type: order, topic: orders}]",
+			Key: at, Where: set.where, Remedy: "write the list as in the file, on one line: " + k.example,
 		})
 		return "", nil
 	}
@@ -180,16 +180,39 @@ func (l *loader) assign(k *key, path []string, value string, set origin) (string
 // decode writes what is set over the defaults in cfg. A key that cannot be
 // decoded keeps its default.
 func (l *loader) decode(cfg *Config) error {
-	err := l.tree.UnmarshalWithConf("", cfg, koanf.UnmarshalConf{
-		DecoderConfig: &mapstructure.DecoderConfig{DecodeHook: decodeText},
+	entries, _ := l.tree.Get(outboxes).([]any)
+	l.tree.Delete(outboxes)
+	if err := l.decodeInto("", l.tree.Raw(), cfg); err != nil {
+		return err
+	}
+	for i, values := range entries {
+		entry := Default().Outbox
+		entry.Table = ""
+		if err := l.decodeInto(fmt.Sprintf("%s[%d].", outboxes, i), values, &entry); err != nil {
+			return err
+		}
+		cfg.Outboxes = append(cfg.Outboxes, entry)
+	}
+	return nil
+}
+
+// outboxes is the list whose entries have defaults.
+const outboxes = "outboxes"
+
+func (l *loader) decodeInto(at string, values, into any) error {
+	decoder, err := mapstructure.NewDecoder(&mapstructure.DecoderConfig{
+		DecodeHook: decodeText, TagName: "koanf", Result: into,
 	})
+	if err == nil {
+		err = decoder.Decode(values)
+	}
 	errs := decodeErrors(err)
 	if err != nil && len(errs) == 0 {
 		return fmt.Errorf("decode configuration: %w", err)
 	}
 	for _, e := range errs {
-		p := &Problem{Key: e.Name(), Where: l.whereOf(e.Name()), Remedy: e.Unwrap().Error()}
-		if value, ok := l.tree.Get(strings.ReplaceAll(e.Name(), ".", delimiter)).(string); ok {
+		p := &Problem{Key: at + e.Name(), Where: l.whereOf(at + e.Name()), Remedy: e.Unwrap().Error()}
+		if value, ok := l.tree.Get(strings.ReplaceAll(e.Name(), ".", delimiter)).(string); ok && at == "" {
 			p.Value = quote(value)
 		}
 		l.problems = append(l.problems, p)

@@ -85,10 +85,14 @@ func writeReference(b *bytes.Buffer, k *key, defaults reflect.Value) {
 
 func writeRecordReference(b *bytes.Buffer, k *key) {
 	fmt.Fprintf(
-		b, "\n## %s\n\n%s\n\nIn the environment the whole list is one value, `%s`, written as YAML on one line: ",
-		k.path, k.doc, k.environment(),
+		b, "\n## %s\n\n%s\n\nIn the environment the whole list is one value, `%s`, written as YAML on one line: `%s`.\n",
+		k.path, k.doc, k.environment(), k.example,
 	)
-	b.WriteString("`[{aggregate_type: order, topic: orders}]`.\n\n| Key | Meaning |\n|---|---|\n")
+	if k.like != "" {
+		fmt.Fprintf(b, "\nEach entry has the keys of [`%s`](#%s), with the same defaults, and must have `%s`.\n", k.like, k.like, k.required)
+		return
+	}
+	b.WriteString("\n| Key | Meaning |\n|---|---|\n")
 	for _, c := range k.children {
 		fmt.Fprintf(b, "| `%s` | %s |\n", c.path, c.meaning())
 	}

@@ -23,10 +23,11 @@ func sectionSchema(k *key, defaults map[string]any) map[string]any {
 		var property map[string]any
 		switch c.kind {
 		case kindSection:
-			property = sectionSchema(c, defaults[c.name].(map[string]any))
+			inside, _ := defaults[c.name].(map[string]any)
+			property = sectionSchema(c, inside)
 		case kindRecords:
 			items := sectionSchema(c, nil)
-			items["required"] = []string{"aggregate_type"}
+			items["required"] = []string{c.required}
 			property = map[string]any{"type": "array", "items": items}
 		default:
 			property = settingSchema(c)

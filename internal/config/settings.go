@@ -33,15 +33,28 @@ func settingsOf(k *key, structure reflect.Value, prefix string) []setting {
 
 // normalise converts values that may be written in several ways to one form.
 func (c *Config) normalise() {
-	c.Outbox.Table = qualified(c.Outbox.Table)
+	c.Outbox.normalise()
+	for i := range c.Outboxes {
+		c.Outboxes[i].normalise()
+	}
 	c.Checkpoint.Postgres.Table = qualified(c.Checkpoint.Postgres.Table)
 	c.Postgres.Slot += c.Shard.suffix()
 	c.Postgres.Publication += c.Shard.suffix()
 	if len(c.Routes) == 0 {
 		c.Routes = nil
 	}
+	if len(c.Outboxes) == 0 {
+		c.Outboxes = nil
+	}
 	if len(c.Kafka.SASL.Scopes) == 0 {
 		c.Kafka.SASL.Scopes = nil
+	}
+}
+
+func (o *Outbox) normalise() {
+	o.Table = qualified(o.Table)
+	if len(o.Routes) == 0 {
+		o.Routes = nil
 	}
 }
 

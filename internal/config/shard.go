@@ -29,10 +29,12 @@ func (k *checker) shard() {
 	if s.Index >= s.Count && s.Count >= 1 {
 		k.add("shard.index", strconv.Itoa(s.Index), fmt.Sprintf("must be less than shard.count, which is %d", s.Count))
 	}
-	if s.Count > 1 && k.Outbox.Cleanup.Mode == CleanupDropPartitions {
-		k.add(
-			"outbox.cleanup.mode", CleanupDropPartitions,
-			"a shard knows only which of its own rows are published: use delete, or use none and drop partitions yourself",
-		)
+	for i, o := range k.Tables() {
+		if s.Count > 1 && o.Cleanup.Mode == CleanupDropPartitions {
+			k.add(
+				k.below(i, "cleanup.mode"), CleanupDropPartitions,
+				"a shard knows only which of its own rows are published: use delete, or use none and drop partitions yourself",
+			)
+		}
 	}
 }

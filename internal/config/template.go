@@ -37,16 +37,29 @@ func parseTemplate(template string) ([]part, error) {
 	return parts, nil
 }
 
-// Placeholders returns the names that templates may contain, sorted: those that
-// every row has, and those of the configured columns and extensions.
+// Placeholders returns the names that general templates may contain, sorted:
+// those that every row has, and those of the columns and extensions that are
+// configured for every table.
 func (c Config) Placeholders() []string {
+	var common []string
+	for i, o := range c.Tables() {
+		names := o.placeholders()
+		if i == 0 {
+			common = names
+		}
+		common = slices.DeleteFunc(common, func(name string) bool { return !slices.Contains(names, name) })
+	}
+	return common
+}
+
+func (o Outbox) placeholders() []string {
 	names := []string{"aggregate_id", "aggregate_type", "database", "id", "schema", "table", "type"}
-	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(c.Outbox.Columns), "") {
+	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(o.Columns), "") {
 		if s.value.String() != "" && s.name != "payload" {
 			names = append(names, s.name)
 		}
 	}
-	for name := range c.Outbox.Extensions {
+	for name := range o.Extensions {
 		names = append(names, name)
 	}
 	slices.Sort(names)

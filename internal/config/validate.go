@@ -25,9 +25,9 @@ func (c Config) problems() []*Problem {
 	}
 	k.postgres()
 	k.shard()
-	k.outbox()
+	k.outboxes()
 	k.cloudEvents()
-	k.routes()
+	k.generalRoutes()
 	k.brokers()
 	k.producer()
 	k.tls()

@@ -43,8 +43,8 @@ func (k *checker) producer() {
 		k.add("poison.topic", t, "write the name of one topic: letters, digits, dots, underscores and hyphens")
 	}
 	c := k.Kafka
-	k.topicTemplate("kafka.topic", c.Topic)
-	k.template("kafka.key", c.Key)
+	k.topicTemplate("kafka.topic", c.Topic, k.Placeholders())
+	k.template("kafka.key", c.Key, k.Placeholders())
 	if !clientID.MatchString(c.ClientID) {
 		k.add("kafka.client_id", c.ClientID, "use letters, digits, dots, underscores and hyphens")
 	}
@@ -69,8 +69,8 @@ func (k *checker) producer() {
 	}
 }
 
-func (k *checker) topicTemplate(at, template string) {
-	parts, ok := k.template(at, template)
+func (k *checker) topicTemplate(at, template string, known []string) {
+	parts, ok := k.template(at, template, known)
 	if !ok {
 		return
 	}

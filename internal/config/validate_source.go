@@ -1,9 +1,12 @@
 package config
 
 import (
+	"cmp"
+	"fmt"
 	"maps"
 	"mime"
 	"path"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -62,44 +65,95 @@ var (
 	}
 )
 
-func (k *checker) outbox() {
-	k.table("outbox.table", k.Outbox.Table)
+// below is the path of a key of the i-th table.
+func (k *checker) below(i int, key string) string { return cmp.Or(k.Entry(i), "outbox") + "." + key }
+
+func (k *checker) outboxes() {
+	if len(k.Outboxes) > 0 && !reflect.DeepEqual(k.Outbox, Default().Outbox) {
+		k.addHidden("outbox", "is for a single table, and outboxes is set: make it an entry of outboxes")
+	}
+	seen := map[string]int{}
+	for i, o := range k.Tables() {
+		k.outbox(i, o)
+		if first, again := seen[o.Table]; again {
+			k.add(k.below(i, "table"), o.Table, "is the table of "+k.Entry(first)+" as well: keep one of the two")
+		}
+		seen[o.Table] = i
+	}
+}
+
+func (k *checker) outbox(i int, o Outbox) {
+	k.table(k.below(i, "table"), o.Table)
+	if o.IsPattern() && len(k.Outboxes) == 0 {
+		k.add("outbox.table", o.Table, "a pattern stands for several tables: make it an entry of outboxes")
+	}
 	defaults := valueOf(Default().Outbox.Columns)
-	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(k.Outbox.Columns), "outbox.columns.") {
+	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(o.Columns), k.below(i, "columns.")) {
 		isOptional := defaults.Field(s.index).IsZero()
 		if column := s.value.String(); column != "" || !isOptional {
 			k.identifier(s.at, column)
 		}
 	}
-	if k.Outbox.Cleanup.Mode != CleanupNone && k.Outbox.CleanupColumn() == "" {
-		k.addHidden("outbox.cleanup.time_column", "name the column that says when a row was written, or map it as outbox.columns.time")
+	if o.Cleanup.Mode != CleanupNone && o.CleanupColumn() == "" {
+		k.addHidden(
+			k.below(i, "cleanup.time_column"), "name the column that says when a row was written, or map it as "+cmp.Or(k.Entry(i), "outbox")+".columns.time",
+		)
 	}
-	for _, name := range slices.Sorted(maps.Keys(k.Outbox.Extensions)) {
-		at := "outbox.extensions." + name
+	k.extensions(k.below(i, "extensions."), o.Extensions)
+	k.tableTemplates(i, o)
+}
+
+// tableTemplates checks what the table has of its own.
+func (k *checker) tableTemplates(i int, resolved Outbox) {
+	own := k.Outbox
+	if len(k.Outboxes) > 0 {
+		own = k.Outboxes[i]
+	}
+	known := own.placeholders()
+	if own.Source != "" {
+		k.source(k.below(i, "source"), own.Source, known)
+	}
+	if own.Topic != "" {
+		k.topicTemplate(k.below(i, "topic"), own.Topic, known)
+	}
+	if own.Key != "" {
+		k.template(k.below(i, "key"), own.Key, known)
+	}
+	k.tombstone(k.below(i, "null_payload"), k.CloudEvents.Mode, own.NullPayload)
+	k.routes(k.below(i, "routes"), own.Routes, resolved, known)
+}
+
+func (k *checker) extensions(at string, extensions map[string]string) {
+	for _, name := range slices.Sorted(maps.Keys(extensions)) {
 		switch {
 		case slices.Contains(coreAttributes, name):
-			k.addHidden(at, "this is an attribute of CloudEvents itself: map it in outbox.columns or cloudevents, or choose another name")
+			k.addHidden(at+name, "this is an attribute of CloudEvents itself: map it in outbox.columns or cloudevents, or choose another name")
 		case slices.Contains(ownExtensions, name):
-			k.addHidden(at, "this extension is set by the streamer: map its column in outbox.columns where there is one, or choose another name")
+			k.addHidden(at+name, "this extension is set by the streamer: map its column in outbox.columns where there is one, or choose another name")
 		case !extensionName.MatchString(name):
-			k.addHidden(at, "use 1 to 20 lower-case letters and digits for the name of an extension")
+			k.addHidden(at+name, "use 1 to 20 lower-case letters and digits for the name of an extension")
 		}
-		k.identifier(at, k.Outbox.Extensions[name])
+		k.identifier(at+name, extensions[name])
+	}
+}
+
+func (k *checker) source(at, source string, known []string) {
+	if parts, ok := k.template(at, source, known); ok && !isURIReference(fill(parts, "x")) {
+		k.add(
+			at, source,
+			"not a URI-reference as defined in RFC 3986: write https://example.com/outbox or /outbox, for example, "+
+				"and percent-encode other characters",
+		)
 	}
 }
 
 func (k *checker) cloudEvents() {
 	e := k.CloudEvents
-	if parts, ok := k.template("cloudevents.source", e.Source); ok && !isURIReference(fill(parts, "x")) {
-		k.add(
-			"cloudevents.source", e.Source,
-			"not a URI-reference as defined in RFC 3986: write https://example.com/outbox or /outbox, for example, "+
-				"and percent-encode other characters",
-		)
-	}
-	k.template("cloudevents.type", e.Type)
+	known := k.Placeholders()
+	k.source("cloudevents.source", e.Source, known)
+	k.template("cloudevents.type", e.Type, known)
 	if e.DataSchema != "" {
-		if parts, ok := k.template("cloudevents.dataschema", e.DataSchema); ok && !isAbsoluteURI(fill(parts, "x")) {
+		if parts, ok := k.template("cloudevents.dataschema", e.DataSchema, known); ok && !isAbsoluteURI(fill(parts, "x")) {
 			k.add(
 				"cloudevents.dataschema", e.DataSchema,
 				"not an absolute URI as defined in RFC 3986: write https://example.com/schemas/{type}.json, for example",
@@ -112,7 +166,6 @@ func (k *checker) cloudEvents() {
 			k.add("cloudevents.datacontenttype", e.DataContentType, "not a media type: write application/json, for example")
 		}
 	}
-	k.tombstone("outbox.null_payload", e.Mode, k.Outbox.NullPayload)
 }
 
 // tombstone refuses what the structured mode cannot express: its records always
@@ -125,7 +178,7 @@ func (k *checker) tombstone(at, mode, nullPayload string) {
 
 // template checks the placeholders of a template that must not be empty. It
 // returns the parts of a valid template.
-func (k *checker) template(at, template string) ([]part, bool) {
+func (k *checker) template(at, template string, known []string) ([]part, bool) {
 	if template == "" {
 		k.addHidden(at, "must not be empty: omit it to use the default")
 		return nil, false
@@ -135,7 +188,6 @@ func (k *checker) template(at, template string) ([]part, bool) {
 		k.add(at, template, err.Error())
 		return nil, false
 	}
-	known := k.Placeholders()
 	ok := true
 	for _, p := range parts {
 		if !p.placeholder || slices.Contains(known, p.text) {
@@ -151,9 +203,14 @@ func (k *checker) template(at, template string) ([]part, bool) {
 	return parts, ok
 }
 
-func (k *checker) routes() {
-	for i, r := range k.Routes {
-		at := indexed([]string{"routes"}, i)[0] + "."
+func (k *checker) generalRoutes() {
+	k.routes("routes", k.Routes, k.Tables()[0], k.Placeholders())
+}
+
+// routes checks routes of a table.
+func (k *checker) routes(list string, routes []Route, o Outbox, known []string) {
+	for i, r := range routes {
+		at := fmt.Sprintf("%s[%d].", list, i)
 		switch _, err := path.Match(r.AggregateType, ""); {
 		case r.AggregateType == "":
 			k.addHidden(at+"aggregate_type", "a route needs a pattern of aggregate types, such as order or order.*")
@@ -161,20 +218,13 @@ func (k *checker) routes() {
 			k.add(at+"aggregate_type", r.AggregateType, "not a pattern: close every [ with ], or put a backslash before it")
 		}
 		if r.Topic != "" {
-			k.topicTemplate(at+"topic", r.Topic)
+			k.topicTemplate(at+"topic", r.Topic, known)
 		}
 		if r.Key != "" {
-			k.template(at+"key", r.Key)
+			k.template(at+"key", r.Key, known)
 		}
 		if r.Mode != "" || r.NullPayload != "" {
-			mode, nullPayload := k.CloudEvents.Mode, k.Outbox.NullPayload
-			if r.Mode != "" {
-				mode = r.Mode
-			}
-			if r.NullPayload != "" {
-				nullPayload = r.NullPayload
-			}
-			k.tombstone(at+"null_payload", mode, nullPayload)
+			k.tombstone(at+"null_payload", cmp.Or(r.Mode, k.CloudEvents.Mode), cmp.Or(r.NullPayload, o.NullPayload))
 		}
 	}
 }

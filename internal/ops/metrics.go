@@ -39,6 +39,7 @@ type Metrics struct {
 	saved      prometheus.Gauge
 	rewind     *prometheus.GaugeVec
 	removed    prometheus.Counter
+	read       *prometheus.CounterVec
 }
 
 // NewMetrics registers all metrics.
@@ -78,6 +79,7 @@ func NewMetrics(version string) *Metrics {
 		"When the server was last asked about the slot; the other metrics of the slot are as old as that.",
 		"slot",
 	)
+	m.read = counter("rows_read_total", "Rows of the outbox tables that were read from the stream.", "table")
 	m.removed = counter(
 		"rows_removed_total",
 		"Rows of the outbox table that were removed after they had been published (outbox.cleanup).",
@@ -186,6 +188,9 @@ func (m *Metrics) Slot(s replication.Slot) {
 	}
 	m.active.WithLabelValues(s.Name).Set(active)
 }
+
+// Read counts rows of a table that were read from the stream.
+func (m *Metrics) Read(table string, rows int64) { m.read.WithLabelValues(table).Add(float64(rows)) }
 
 // Removed counts rows that were removed.
 func (m *Metrics) Removed(rows int) { m.removed.Add(float64(rows)) }

@@ -41,27 +41,27 @@ type cleaner struct {
 	ground
 	Cleanup
 	flow    *flow
-	table   replication.Table
+	entry   int // of the table, or of the pattern of tables
 	control *replication.Control
 }
 
 // keepHouse removes rows until ctx ends. It logs failures, which do not affect
 // the stream.
-func keepHouse(ctx context.Context, g ground, f *flow, source replication.Config, table replication.Table) {
-	if g.config.Cleanup.Mode == CleanupNone || g.config.Cleanup.Mode == "" {
+func keepHouse(ctx context.Context, g ground, how Cleanup, f *flow, source replication.Config, entry int) {
+	if how.Mode == CleanupNone || how.Mode == "" {
 		return
 	}
 	source.LockTimeout = 0 // it holds no lock
 	for {
-		c := &cleaner{ground: g, Cleanup: g.config.Cleanup, flow: f, table: table}
+		c := &cleaner{ground: g, Cleanup: how, flow: f, entry: entry}
 		err := c.run(ctx, source)
 		if ctx.Err() != nil {
 			return
 		}
 		if !errors.Is(err, replication.ErrLocked) {
-			g.log.Warn("outbox table could not be cleaned up; streaming continues", "table", source.Table, "err", err)
+			g.log.Warn("outbox table could not be cleaned up; streaming continues", "table", source.Outboxes[entry].Table, "err", err)
 		}
-		if !wait.For(ctx, g.config.Cleanup.Interval) {
+		if !wait.For(ctx, how.Interval) {
 			return
 		}
 	}
@@ -82,7 +82,7 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 		clean = c.dropPartitions
 	}
 	for {
-		more, err := clean(ctx, c.table)
+		more, err := c.cleanAll(ctx, clean)
 		if err != nil {
 			return err
 		}
@@ -90,6 +90,31 @@ func (c *cleaner) run(ctx context.Context, config replication.Config) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// cleanAll cleans up the tables of the entry as they are now.
+func (c *cleaner) cleanAll(
+	ctx context.Context, clean func(context.Context, replication.Table) (bool, error),
+) (more bool, err error) {
+	var tables []replication.Table
+	err = timed(ctx, func(ctx context.Context) error {
+		tables, err = c.control.DescribeTables(ctx)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, t := range tables {
+		if t.Outbox.Entry != c.entry || !t.Published {
+			continue
+		}
+		again, err := clean(ctx, t)
+		if err != nil {
+			return false, err
+		}
+		more = more || again
+	}
+	return more, nil
 }
 
 // deleteRows queries once and removes what it found. There may be more if it

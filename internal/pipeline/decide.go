@@ -84,7 +84,7 @@ func (t *tenure) decide(
 	producer, epoch := h.owner.ID()
 	after.Producer = checkpoint.Producer{Generation: h.generation, ID: producer, Epoch: epoch}
 	after.History, after.AtLeastOnce, after.Past = before.History, h.atLeastOnce, before.Past
-	after.Publication = t.control.membership(t.table.After(before.Publication))
+	after.Publication = t.control.membership(replication.After(before.Publication, t.tables))
 	after.Former = formerStreams(ctx, h.store, after.Identity, before, err)
 	if err != nil || before.Timeline != after.Timeline || before.Disputed || before.LSN > slot.Flushed {
 		after.History++

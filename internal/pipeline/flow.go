@@ -104,6 +104,10 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 		h.close()
 		return nil, err
 	}
+	if err := p.countsAsBefore(h, r, found); err != nil {
+		h.close()
+		return nil, err
+	}
 	mutation.PauseBeforeWriting()
 	f, err := p.newFlow(h, r, found, left)
 	if err != nil {
@@ -113,7 +117,7 @@ func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePo
 	f.history = in
 	id, epoch := h.owner.ID()
 	r.Producer = checkpoint.Producer{Generation: h.generation, ID: id, Epoch: epoch}
-	r.Routing, r.AtLeastOnce = p.config.Rules.Fingerprint(), h.atLeastOnce
+	r.Routing, r.Tables, r.AtLeastOnce = p.config.Rules.Fingerprint(), p.config.tables(), h.atLeastOnce
 	r.Topics = f.marks(r.low)
 	r.SavedAt = time.Now().UTC()
 	timed, cancel := context.WithTimeout(ctx, answerTimeout)

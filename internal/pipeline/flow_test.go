@@ -56,12 +56,15 @@ func TestNewTopicDoesNotTakeTheCheckpointBack(t *testing.T) {
 	owner, err := client.Anonymous(t.Context())
 	require.NoError(t, err)
 	routes, err := router.NewRouter(router.Rules{
-		Source: "/shop", Type: "{type}", Topic: "orders", Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON,
-		Columns: map[decoder.Attribute]string{
-			decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
-			decoder.Payload: "payload",
-		},
-		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
+		Tables: []router.TableRules{{
+			Source: "/shop", Type: "{type}", Topic: "orders", Key: "{aggregate_id}", Mode: router.Binary, NullPayload: router.NullJSON,
+			Columns: map[decoder.Attribute]string{
+				decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
+				decoder.Payload: "payload",
+			},
+			Schema: "public", Table: "outbox",
+		}},
+		Database: "shop", StreamID: "4d2f6c1e00aa55ff",
 	})
 	require.NoError(t, err)
 	store := &slowStore{begun: make(chan struct{}), allow: make(chan struct{})}

@@ -259,51 +259,53 @@ func (c *modelControl) Identify(ctx context.Context) (s replication.Server, err 
 	return s, err
 }
 
-func (c *modelControl) DescribeTable(ctx context.Context) (t replication.Table, err error) {
+func (c *modelControl) DescribeTables(ctx context.Context) (tables []replication.Table, err error) {
 	err = c.use(ctx, func() error {
-		t = c.server.table
+		t := c.server.table
+		t.Outbox = replication.Outbox{Table: "public.outbox", Columns: modelColumns}
 		t.Attributes = append(slices.Clone(modelColumns), fmt.Sprint("entry ", c.server.entry))
+		tables = []replication.Table{t}
 		return nil
 	})
-	return t, err
+	return tables, err
 }
 
 // membership returns the entry, which the model hides among the published
 // columns.
-func (c *modelControl) membership(t replication.Table) string {
-	return t.Attributes[len(t.Attributes)-1]
+func (c *modelControl) membership(t []replication.Table) string {
+	return t[0].Attributes[len(t[0].Attributes)-1]
 }
 
-func (c *modelControl) gap(before string, now replication.Table) []replication.Finding {
+func (c *modelControl) gap(before string, now []replication.Table) []replication.Finding {
 	if before == "" || before == c.membership(now) {
 		return nil
 	}
 	return []replication.Finding{{Fatal: true, Problem: "table may have been out of the publication for a while", Remedy: "compare"}}
 }
 
-func (c *modelControl) observe(last replication.Table) observer { return &modelObserver{c, last} }
+func (c *modelControl) observe(last []replication.Table) observer { return &modelObserver{c, last} }
 
 // modelObserver notices every change.
 type modelObserver struct {
 	*modelControl
-	last replication.Table
+	last []replication.Table
 }
 
-func (o *modelObserver) Look(ctx context.Context) (replication.Table, []replication.Finding, error) {
-	now, err := o.DescribeTable(ctx)
+func (o *modelObserver) Look(ctx context.Context) ([]replication.Table, []replication.Finding, error) {
+	now, err := o.DescribeTables(ctx)
 	if err != nil {
 		return now, nil, err
 	}
 	found := append(
-		replication.CheckTable(now, replication.Config{Table: "public.outbox", Publication: "streamer"}),
+		replication.CheckTables(now, replication.Config{Publication: "streamer"}),
 		o.gap(o.membership(o.last), now)...,
 	)
 	o.last = now
 	return now, found, nil
 }
 
-func (o *modelObserver) Table() replication.Table { return o.last }
-func (o *modelObserver) Close()                   {}
+func (o *modelObserver) Tables() []replication.Table { return o.last }
+func (o *modelObserver) Close()                      {}
 
 func (c *modelControl) Slot(ctx context.Context) (slot replication.Slot, err error) {
 	err = c.use(ctx, func() error {

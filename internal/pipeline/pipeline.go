@@ -33,17 +33,19 @@ type Config struct {
 	// needed, so that a rotated password takes effect.
 	DSN         func(context.Context) (string, error)
 	Replication replication.Config // without DSN
-	Mapping     decoder.Mapping
-	Rules       router.Rules // without Database and StreamID
-	Client      kafka.ClientConfig
-	Producer    router.ProducerConfig
-	Checkpoint  CheckpointConfig
-	Resume      Resume
-	Reading     Reading
+	// Mappings are those of the tables in Replication.Outboxes, and so are
+	// Rules.Tables.
+	Mappings   []decoder.Mapping
+	Rules      router.Rules // without Database and StreamID
+	Client     kafka.ClientConfig
+	Producer   router.ProducerConfig
+	Checkpoint CheckpointConfig
+	Resume     Resume
+	Reading    Reading
 	// CatchUpFrom is the lag, in bytes of WAL, from which ReadAuto reads by SQL.
 	CatchUpFrom int64
 	Rewind      Rewind
-	Cleanup     Cleanup
+	Cleanups    []Cleanup // of the tables
 	// Until is where to stop. Transactions that commit at or above it are left to
 	// others. 0 means no end.
 	Until replication.LSN
@@ -69,6 +71,8 @@ type Metrics interface {
 	router.Observer
 	// Reconnected reports that a session has ended with a transient error.
 	Reconnected()
+	// Read reports how many rows of a table were read. It is called once per tick.
+	Read(table string, rows int64)
 	// Skipped reports an event that was read again and not published again.
 	Skipped()
 	// Phase reports that the pipeline has entered another phase.

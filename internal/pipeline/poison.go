@@ -39,7 +39,7 @@ func (p *Pipeline) pardon() {
 // possible, err ends the process.
 func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) error {
 	letter := s.letter(e)
-	if !s.flow.producer.Buries(letter.AggregateType) && !s.flow.passage.Alone(e.Position) {
+	if !s.flow.producer.Buries(e.Table, letter.AggregateType) && !s.flow.passage.Alone(e.Position) {
 		return failure.Refuse(withWayPast(err))
 	}
 	letter.Position, letter.CommitTime = e.Position, e.CommitTime
@@ -59,8 +59,9 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 
 // letter returns the last decoded row as a dead letter.
 func (s *session) letter(e *decoder.Event) router.DeadLetter {
-	letter := router.NewDeadLetter(s.config.Rules, s.decoder.Columns())
+	letter := router.NewDeadLetter(s.config.Rules.Tables[e.Table], s.decoder.Columns())
 	letter.Name(e)
+	letter.Source = string(s.flow.routes.Source(e))
 	return letter
 }
 

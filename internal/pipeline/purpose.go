@@ -71,7 +71,9 @@ func (streaming) begin(ctx context.Context, t *tenure, h *holding, slot replicat
 
 func (streaming) accompany(ctx context.Context, beside *sync.WaitGroup, t *tenure, s *session) {
 	beside.Go(func() { s.keepPast(ctx, t.source) })
-	beside.Go(func() { keepHouse(ctx, t.ground, s.flow, t.source, t.table) })
+	for entry, how := range t.config.Cleanups {
+		beside.Go(func() { keepHouse(ctx, t.ground, how, s.flow, t.source, entry) })
+	}
 }
 
 func (streaming) poisoned(s *session, e *decoder.Event, err error, class router.PoisonClass) error {

@@ -23,7 +23,7 @@ type Rehearsal struct {
 // Rehearse reads what a replay would read, from a temporary copy of the rewind
 // slot, and publishes nothing. server is the server of the slot.
 func (p *Pipeline) Rehearse(
-	ctx context.Context, server replication.Server, slot replication.Slot, table replication.Table,
+	ctx context.Context, server replication.Server, slot replication.Slot, tables []replication.Table,
 ) (Rehearsal, error) {
 	config, err := p.replication(ctx)
 	if err != nil {
@@ -43,9 +43,7 @@ func (p *Pipeline) Rehearse(
 	if err != nil {
 		return Rehearsal{}, err
 	}
-	mapping := p.config.Mapping
-	mapping.RelationID, mapping.Charset = table.OID, table.Charset()
-	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(mapping), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
+	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(decoder.Located(p.config.Mappings, tables)...), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
 	for ctx.Err() == nil {
 		m, err := reader.Next()
 		if err == nil {

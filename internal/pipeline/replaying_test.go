@@ -159,13 +159,16 @@ func TestReplayWants(t *testing.T) {
 	t.Parallel()
 	noon := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	routes, err := router.NewRouter(router.Rules{
-		Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
-		Mode: router.Binary, NullPayload: router.NullJSON,
-		Columns: map[decoder.Attribute]string{
-			decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
-			decoder.Payload: "payload",
-		},
-		Database: "shop", Schema: "public", Table: "outbox", StreamID: "4d2f6c1e00aa55ff",
+		Tables: []router.TableRules{{
+			Source: "/shop", Type: "{type}", Topic: "outbox.{aggregate_type}", Key: "{aggregate_id}",
+			Mode: router.Binary, NullPayload: router.NullJSON,
+			Columns: map[decoder.Attribute]string{
+				decoder.ID: "id", decoder.AggregateType: "aggregatetype", decoder.AggregateID: "aggregateid", decoder.Type: "type",
+				decoder.Payload: "payload",
+			},
+			Schema: "public", Table: "outbox",
+		}},
+		Database: "shop", StreamID: "4d2f6c1e00aa55ff",
 	})
 	require.NoError(t, err)
 	e := &decoder.Event{Position: replication.Position{Commit: 0x2000, Ordinal: 1}, CommitTime: noon.UnixMicro()}

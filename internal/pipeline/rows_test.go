@@ -28,7 +28,7 @@ func (s *stage) reject(id string) {
 func TestRowThatTheBrokerRejects(t *testing.T) {
 	t.Parallel()
 	perform(t, func(s *stage) {
-		s.config.Rules.DeadLetterTopic, s.config.Rules.Poison = "letters", router.PolicyDeadLetter
+		s.config.Rules.DeadLetterTopic, s.config.Rules.Tables[0].Poison = "letters", router.PolicyDeadLetter
 		s.world.kafka.Topic("letters", 1)
 		s.config.RetryInitial, s.config.RetryMax = time.Second, time.Minute
 		s.warmUp()

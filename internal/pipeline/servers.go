@@ -27,12 +27,12 @@ type database interface {
 	TryLock(context.Context) (bool, error)
 	Ping(context.Context) error
 	Identify(context.Context) (replication.Server, error)
-	DescribeTable(context.Context) (replication.Table, error)
-	// membership is why a table is published. gap is what may have been left out
-	// since the membership changed.
-	membership(replication.Table) string
-	gap(before string, now replication.Table) []replication.Finding
-	observe(replication.Table) observer
+	DescribeTables(context.Context) ([]replication.Table, error)
+	// membership is why the tables are published. gap is what may have been left
+	// out since the membership changed.
+	membership([]replication.Table) string
+	gap(before string, now []replication.Table) []replication.Finding
+	observe([]replication.Table) observer
 	Slot(context.Context) (replication.Slot, error)
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
 	databases
@@ -40,10 +40,10 @@ type database interface {
 	Close()
 }
 
-// observer looks at the outbox table repeatedly: a *replication.Observer.
+// observer looks at the outbox tables repeatedly: a *replication.Observer.
 type observer interface {
-	Look(context.Context) (replication.Table, []replication.Finding, error)
-	Table() replication.Table
+	Look(context.Context) ([]replication.Table, []replication.Finding, error)
+	Tables() []replication.Table
 	Close()
 }
 
@@ -99,13 +99,13 @@ func configured() servers {
 // package.
 type postgres struct{ *replication.Control }
 
-func (p postgres) membership(t replication.Table) string { return t.Membership() }
+func (p postgres) membership(t []replication.Table) string { return replication.Membership(t) }
 
-func (p postgres) gap(before string, now replication.Table) []replication.Finding {
-	return replication.CheckMembership(before, now, p.Config())
+func (p postgres) gap(before string, now []replication.Table) []replication.Finding {
+	return replication.CheckMemberships(before, now, p.Config())
 }
 
-func (p postgres) observe(last replication.Table) observer { return p.Observe(last) }
+func (p postgres) observe(last []replication.Table) observer { return p.Observe(last) }
 
 func openReader(
 	ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN,

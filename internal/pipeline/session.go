@@ -56,10 +56,8 @@ type session struct {
 
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
-	mapping := t.config.Mapping
-	mapping.RelationID, mapping.RelationSince, mapping.Charset = t.table.OID, t.table.Since(), t.table.Charset()
 	s := &session{
-		ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(mapping), condemned: p.condemned,
+		ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(decoder.Located(t.config.Mappings, t.tables)...), condemned: p.condemned,
 		limiter: t.purpose.limiter(), asked: p.stopping,
 	}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
@@ -429,6 +427,7 @@ func (s *session) measure() {
 		oldest = time.UnixMicro(s.committed)
 	}
 	s.lag.published(oldest, waiting)
+	s.decoder.Rows(s.config.Metrics.Read)
 	saved := s.flow.saver.lastSaved()
 	s.purpose.reached(saved.LSN)
 	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())

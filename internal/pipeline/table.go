@@ -18,7 +18,7 @@ import (
 )
 
 // ReplayTable publishes what the outbox table still holds, as of one moment, in
-// the order of q. published waits until the stream has published everything
+// the order of q. The configuration has one table. published waits until the stream has published everything
 // that commits below a position. Then the table's rows are published again, and
 // every other row comes from the stream. The positions of the table's rows are
 // no longer known, so the events have no sequence.
@@ -50,7 +50,7 @@ func (p *Pipeline) ReplayTable(
 		return err
 	}
 	defer r.close()
-	q.Columns = p.config.Mapping.ColumnNames()
+	q.Outbox, q.Columns = source.Outboxes[0], r.mapping.ColumnNames()
 	err = control.ReadOutbox(ctx, q, func(s replication.OutboxSnapshot) error {
 		if len(s.Types) == 0 { // no row
 			return nil
@@ -70,7 +70,7 @@ func (p *Pipeline) ReplayTable(
 // tableReplay makes rows of the table look like rows from the WAL.
 type tableReplay struct {
 	ground
-	table    replication.Table
+	mapping  decoder.Mapping
 	decoder  *decoder.Decoder
 	routes   *router.Router
 	producer *router.Producer
@@ -87,13 +87,14 @@ func (t *tenure) newTableReplay(ctx context.Context, client *kafka.Client) (*tab
 	}
 	rules := t.config.Rules
 	rules.Database, rules.StreamID, rules.Replay, rules.Unsequenced = t.server.Database, t.config.Replay.StreamID, t.config.Replay.ID, true
-	r := &tableReplay{ground: t.ground, table: t.table, notified: make(chan struct{}, 1), limiter: t.config.Replay.limiter()}
+	r := &tableReplay{
+		ground: t.ground, mapping: t.config.Mappings[0], notified: make(chan struct{}, 1), limiter: t.config.Replay.limiter(),
+	}
 	if r.routes, err = router.NewRouter(rules); err != nil {
 		return nil, err
 	}
-	mapping := t.config.Mapping
-	mapping.RelationID = t.table.OID
-	r.decoder = decoder.New(mapping)
+	r.mapping.RelationID = t.tables[0].OID
+	r.decoder = decoder.New(r.mapping)
 	r.producer = router.NewProducer(
 		t.config.Producer, owner, r.routes, checkpoint.NewTracker(0), t.config.Metrics, func() { ring(r.notified) },
 	)
@@ -115,8 +116,8 @@ func (r *tableReplay) describe(columns []string, types []uint32) error {
 	if _, err := r.decoder.Decode(binary.BigEndian.AppendUint32(begin, 0)); err != nil {
 		return err
 	}
-	m := r.config.Mapping
-	relation := binary.BigEndian.AppendUint32([]byte{'R'}, r.table.OID)
+	m := r.mapping
+	relation := binary.BigEndian.AppendUint32([]byte{'R'}, m.RelationID)
 	relation = append(append(relation, m.Schema+"\x00"+m.Table+"\x00"...), 'd')
 	relation = binary.BigEndian.AppendUint16(relation, uint16(len(columns)))
 	for i, name := range columns {
@@ -130,7 +131,7 @@ func (r *tableReplay) describe(columns []string, types []uint32) error {
 
 // row publishes a row.
 func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error {
-	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.table.OID)
+	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.mapping.RelationID)
 	m = binary.BigEndian.AppendUint16(append(m, 'N'), uint16(len(row.Values)))
 	for _, value := range row.Values {
 		if value == nil {

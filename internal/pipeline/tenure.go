@@ -30,7 +30,8 @@ type tenure struct {
 	control  database
 	source   replication.Config
 	server   replication.Server
-	table    replication.Table
+	tables   []replication.Table
+	seen     []replication.Table // by the watching goroutine, when it last looked
 	// inspected is the end of the WAL when the table was last found to be
 	// correctly published.
 	inspected replication.LSN
@@ -186,11 +187,11 @@ func (t *tenure) check(ctx context.Context) error {
 		return err
 	}
 	t.pipeline.server = t.server
-	if t.table, err = t.control.DescribeTable(ctx); err != nil {
+	if t.tables, err = t.control.DescribeTables(ctx); err != nil {
 		return err
 	}
-	t.inspected = t.server.Flushed
-	findings := append(replication.CheckServer(t.server, t.source), replication.CheckTable(t.table, t.source)...)
+	t.inspected, t.seen = t.server.Flushed, t.tables
+	findings := append(replication.CheckServer(t.server, t.source), replication.CheckTables(t.tables, t.source)...)
 	for _, f := range findings {
 		if !f.Fatal {
 			t.log.Warn("server setup could be improved", "problem", f.Problem, "remedy", f.Remedy)
@@ -260,7 +261,7 @@ func (t *tenure) resume(ctx context.Context) (replication.LSN, error) {
 
 // usable returns an error unless the stream can continue from a checkpoint.
 func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoint) error {
-	t.table = t.table.After(r.Publication)
+	t.tables = replication.After(r.Publication, t.tables)
 	if _, err := t.sameHistory(ctx, slot, r); err != nil {
 		return err
 	}
@@ -276,7 +277,7 @@ func (t *tenure) usable(ctx context.Context, slot replication.Slot, r resumePoin
 	if err := replication.Refusal(replication.CheckPosition(r.LSN, slot)); err != nil {
 		return err
 	}
-	err := replication.Refusal(t.control.gap(r.Publication, t.table))
+	err := replication.Refusal(t.control.gap(r.Publication, t.tables))
 	if err != nil { // the stream continued while the table was out of the publication
 		err = &locatedError{err, fmt.Sprintf(
 			"rows committed while it was out are in question, also below the checkpoint: to continue from there, "+
@@ -322,7 +323,7 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 	}
 	t.noteTimeline(r)
 	r.Disputed = false // until it is refused again
-	r.Publication = t.control.membership(t.table)
+	r.Publication = t.control.membership(t.tables)
 	flow, err := wait.TalkWhile(
 		ctx, pingEvery, t.control.Ping,
 		func(ctx context.Context) (*flow, error) { return p.begin(ctx, h, in, r, left) }, (*flow).close,

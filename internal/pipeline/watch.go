@@ -15,10 +15,10 @@ import (
 // goroutines that keep the past and clean up also run alongside.
 func (t *tenure) watched(ctx context.Context, s *session) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	observer := t.control.observe(t.table)
+	observer := t.control.observe(t.tables)
 	defer func() {
 		observer.Close()
-		t.table = observer.Table()
+		t.tables = observer.Tables()
 	}()
 	var beside sync.WaitGroup
 	defer beside.Wait()
@@ -68,10 +68,10 @@ func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Sl
 	}
 }
 
-// inspect makes sure that the table is published, and has been since the last
+// inspect makes sure that the tables are published, and have been since the last
 // look.
 func (t *tenure) inspect(ctx context.Context, o observer, slot replication.Slot) error {
-	table, findings, err := o.Look(ctx)
+	tables, findings, err := o.Look(ctx)
 	if err != nil {
 		return err
 	}
@@ -81,7 +81,8 @@ func (t *tenure) inspect(ctx context.Context, o observer, slot replication.Slot)
 			t.inspected, slot.Flushed,
 		)}
 	}
-	t.pipeline.flow.saver.notePublication(t.control.membership(table))
+	t.changed(tables)
+	t.pipeline.flow.saver.notePublication(t.control.membership(tables))
 	t.inspected = slot.Flushed
 	return nil
 }

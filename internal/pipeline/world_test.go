@@ -125,6 +125,7 @@ func (quiet) DeadLetter(string)            {}
 func (quiet) Resuming(bool)                {}
 func (quiet) CatchingUp(bool)              {}
 func (quiet) Slot(replication.Slot)        {}
+func (quiet) Read(string, int64)           {}
 func (quiet) Removed(int)                  {}
 func (quiet) Rewind(replication.Slot)      {}
 
@@ -138,22 +139,26 @@ func (w *world) config(p *process) Config {
 	if w.plan.ownStore {
 		store = "model"
 	}
-	rules := router.Rules{}
+	var poison router.Policy
+	letters := ""
 	if w.plan.poison {
-		rules.Poison, rules.DeadLetterTopic = router.PolicyDeadLetter, "dead"
+		poison, letters = router.PolicyDeadLetter, "dead"
 	}
 	return Config{
 		DSN: func(context.Context) (string, error) { return "", nil },
 		Replication: replication.Config{
-			Slot: modelSlotName, Publication: "streamer", Table: "public.outbox", Columns: modelColumns,
+			Slot: modelSlotName, Publication: "streamer", Outboxes: []replication.Outbox{{Table: "public.outbox", Columns: modelColumns}},
 			ConnectTimeout: 5 * time.Second, SenderTimeout: 30 * time.Second,
 		},
-		Mapping: decoder.Mapping{Schema: "public", Table: "outbox", Columns: columns},
+		Mappings: []decoder.Mapping{{Schema: "public", Table: "outbox", Columns: columns}},
 		Rules: router.Rules{
-			Source: "/shop", Type: "{type}", Topic: modelEvents, Key: cmp.Or(w.plan.key, "{aggregate_id}"),
-			Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns,
-			Schema: "public", Table: "outbox", Poison: rules.Poison, DeadLetterTopic: rules.DeadLetterTopic,
+			Tables: []router.TableRules{{
+				Source: "/shop", Type: "{type}", Topic: modelEvents, Key: cmp.Or(w.plan.key, "{aggregate_id}"),
+				Mode: router.Binary, NullPayload: router.NullJSON, Columns: columns, Schema: "public", Table: "outbox", Poison: poison,
+			}},
+			DeadLetterTopic: letters,
 		},
+		Cleanups: []Cleanup{{}},
 		Producer: router.ProducerConfig{
 			Compression: "none", MaxBatchBytes: 1 << 10, MaxInFlightBytes: 16 << 10, RequestTimeout: 10 * time.Second, UnknownGrace: time.Hour,
 			RetryInitial: 100 * time.Millisecond, RetryMax: 5 * time.Second, MetadataInterval: 15 * time.Second, Log: log,

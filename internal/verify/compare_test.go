@@ -214,8 +214,8 @@ func TestExcuses(t *testing.T) {
 		b := newBench(t)
 		b.row(1, nil)
 		b.row(2, nil)
-		require.NoError(t, b.c.Excuse([]byte(sampleID(1)), InFlight))
-		require.NoError(t, b.c.Excuse([]byte(sampleID(3)), InFlight)) // not visible yet
+		require.NoError(t, b.c.Excuse([]byte(sampleID(1)), nil, InFlight))
+		require.NoError(t, b.c.Excuse([]byte(sampleID(3)), nil, InFlight)) // not visible yet
 		b.records(2)
 		counts := b.compare()
 		assert.Empty(t, b.findings)

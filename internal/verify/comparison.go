@@ -1,10 +1,12 @@
 package verify
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +21,9 @@ type Options struct {
 	Expect int64
 	// Attributes are the extensions that are compared.
 	Attributes []string
+	// BySource means that IDs are unique within their source only, as where several
+	// tables are published.
+	BySource bool
 	// Streams are the identities under which the streamer published.
 	Streams []string
 	// Strict reports a record without a row as a finding. Otherwise it is only
@@ -137,7 +142,7 @@ func (c *Comparison) Undecided() { c.options.Undecided = true }
 func (c *Comparison) AddRow(r *Row, partition int32) error {
 	e := entry{
 		kind:     entryRow,
-		id:       r.ID,
+		id:       c.options.identity(r.ID, r.Source),
 		facts:    r.facts(c.seed, c.attributes),
 		place:    c.place(string(r.Topic), partition),
 		position: r.Position,
@@ -158,10 +163,25 @@ func (e *entry) mark(f entryFlags, on bool) {
 	}
 }
 
-// Excuse records that the row with this ID may have no record. It is not for
-// concurrent use.
-func (c *Comparison) Excuse(id []byte, why Excuse) error {
-	return c.add(&entry{kind: entryExcuse, id: id, excuse: why})
+// Excuse records that the row with this ID, in this source, may have no record.
+// It is not for concurrent use.
+func (c *Comparison) Excuse(id, source []byte, why Excuse) error {
+	return c.add(&entry{kind: entryExcuse, id: c.options.identity(id, source), excuse: why})
+}
+
+// identity is what a row and its record have in common. A NUL, which neither
+// part can hold, separates them.
+func (o *Options) identity(id, source []byte) []byte {
+	if !o.BySource {
+		return id
+	}
+	return slices.Concat(id, []byte{0}, source)
+}
+
+// eventID is the ID in an identity.
+func eventID(identity []byte) string {
+	id, _, _ := bytes.Cut(identity, []byte{0})
+	return string(id)
 }
 
 func (c *Comparison) add(e *entry) error {

@@ -12,14 +12,19 @@ import (
 	"github.com/outboxstream/streamer/router/wire"
 )
 
-// deadLetterID is the header of a dead letter that holds the row's ID.
-const deadLetterID = "streamer-event-id"
+// The headers of a dead letter that hold the row's ID and the source that its
+// event would have had.
+const (
+	deadLetterID     = "streamer-event-id"
+	deadLetterSource = "streamer-source"
+)
 
 // event is a record as a consumer reads it. Its slices are views.
 type event struct {
 	stream, replay, deadLetter bool // whether the headers are present
 
-	streamID, rowID []byte // rowID is that of a dead letter
+	streamID         []byte
+	rowID, rowSource []byte // of a dead letter
 
 	id, typ, source, subject, time, contentType, sequence []byte
 
@@ -76,6 +81,8 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 			e.deadLetter = true
 		case deadLetterID:
 			e.rowID = h.Value
+		case deadLetterSource:
+			e.rowSource = h.Value
 		default:
 			if extension, ok := strings.CutPrefix(name, "ce_"); ok {
 				others.add(extension, h.Value)

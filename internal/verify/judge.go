@@ -217,7 +217,7 @@ func (l *Log) forgot(row *entry) bool {
 
 func (c *Comparison) missing(row *entry) Finding {
 	at := c.places[row.place]
-	f := Finding{Kind: Missing, EventID: string(row.id), Topic: at.topic, Committed: microTime(row.time)}
+	f := Finding{Kind: Missing, EventID: eventID(row.id), Topic: at.topic, Committed: microTime(row.time)}
 	if at.partition >= 0 {
 		f.Partition = &at.partition
 	}
@@ -233,7 +233,7 @@ func (f *Finding) setPosition(p replication.Position) {
 
 // about begins a finding about a record.
 func (c *Comparison) about(kind Kind, e *entry) Finding {
-	f := Finding{Kind: kind, EventID: string(e.id), At: c.at(e.place, e.offset), Committed: microTime(e.time)}
+	f := Finding{Kind: kind, EventID: eventID(e.id), At: c.at(e.place, e.offset), Committed: microTime(e.time)}
 	f.setPosition(e.position)
 	return f
 }

@@ -95,7 +95,7 @@ func (l *Log) Add(r *kafka.LogRecord) error {
 func (l *Log) add(r *kafka.LogRecord, position replication.Position) error {
 	c := l.comparison
 	at := l.event.committed(r.Time)
-	e := entry{kind: entryRecord, id: l.event.id, place: l.place, offset: r.Offset, position: position, time: at.UnixMicro()}
+	e := entry{kind: entryRecord, id: c.options.identity(l.event.id, l.event.source), place: l.place, offset: r.Offset, position: position, time: at.UnixMicro()}
 	l.noteStart(&e)
 	l.facts(r, &e.facts)
 	e.mark(inRange, c.options.Span.record(position, at))
@@ -119,7 +119,7 @@ func (l *Log) add(r *kafka.LogRecord, position replication.Position) error {
 // bury records a row that went to the dead letters. A dead letter without an ID
 // excuses the rows without one.
 func (l *Log) bury() error {
-	e := entry{kind: entryExcuse, id: l.event.rowID, excuse: DeadLettered}
+	e := entry{kind: entryExcuse, id: l.comparison.options.identity(l.event.rowID, l.event.rowSource), excuse: DeadLettered}
 	l.scratch = e.append(l.scratch[:0])
 	return l.comparison.spill.add(l.hash(e.id), l.scratch)
 }

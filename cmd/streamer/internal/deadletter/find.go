@@ -36,7 +36,7 @@ func openLetters(ctx context.Context, load site.Configuration, std console.Strea
 	if box.client, err = site.ConnectKafka(ctx, box.cfg); err != nil {
 		return nil, err
 	}
-	if box.letters, err = router.Letters(ctx, box.client, box.topic, site.Mapping(box.cfg.Outbox).Columns); err != nil {
+	if box.letters, err = router.Letters(ctx, box.client, box.topic, site.Rules(box.cfg)); err != nil {
 		box.close()
 		return nil, err
 	}

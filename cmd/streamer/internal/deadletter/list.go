@@ -95,6 +95,7 @@ type Letter struct {
 	State         router.Verb `json:"state"`
 	Class         string      `json:"class"`
 	Reason        string      `json:"reason"`
+	Table         string      `json:"table,omitempty"`
 	AggregateType string      `json:"aggregate_type"`
 	EventID       string      `json:"event_id"`
 	Position      string      `json:"position"`
@@ -111,7 +112,7 @@ const waiting router.Verb = "open"
 func describeLetter(l router.Letter) Letter {
 	s := Letter{
 		ID: letterID(l), Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, State: waiting,
-		Class: string(l.Class), Reason: l.Reason, AggregateType: l.AggregateType, EventID: l.EventID,
+		Class: string(l.Class), Reason: l.Reason, Table: l.Table, AggregateType: l.AggregateType, EventID: l.EventID,
 		Position: l.Position.String(), Commit: l.Position.Commit.String(), CommittedAt: l.CommitTime, Stream: l.StreamID, Copies: l.Copies,
 	}
 	if r := l.Resolution; r != nil {

@@ -159,7 +159,7 @@ func (r *retrial) revive(ctx context.Context, l router.Letter) (router.DeadLette
 	if err != nil {
 		return opened, router.Revival{}, err
 	}
-	revived, err := r.routes.Revive(decoder.New(site.Mapping(r.cfg.Outbox)), &opened)
+	revived, err := r.routes.Revive(decoder.New(site.Mappings(r.cfg)...), &opened)
 	return opened, revived, err
 }
 

@@ -48,7 +48,7 @@ func (d *doctor) deadLetters(ctx context.Context, client *kafka.Client, outputs 
 	if !d.deadLetterSettings(client, topic, what, outputs) {
 		d.say(Fine, what, "exists, keeps its records, and accepts larger records than the output topics", "")
 	}
-	letters, err := router.Letters(ctx, client, topic, site.Mapping(d.cfg.Outbox).Columns)
+	letters, err := router.Letters(ctx, client, topic, site.Rules(d.cfg))
 	if err != nil {
 		d.outcome(err, "dead letters", "")
 		return

@@ -90,7 +90,7 @@ type doctor struct {
 	failures int
 
 	server   *replication.Server
-	table    replication.Table // as far as it could be described
+	tables   []replication.Table // as far as it could be described
 	slot     *replication.Slot
 	database string
 	saved    replication.LSN // the checkpoint; 0: none, or not known
@@ -174,7 +174,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		return
 	}
 	d.saved = record.LSN
-	d.table = d.table.After(record.Publication)
+	d.tables = replication.After(record.Publication, d.tables)
 	d.resumes(record)
 	if record.Timeline != d.server.Timeline {
 		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint is of timeline %d",
@@ -186,7 +186,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 		slot.Flushed = now
 	}
 	c := site.ReplicationConfig(d.cfg)
-	if found := replication.CheckMembership(record.Publication, d.table, c); len(found) > 0 {
+	if found := replication.CheckMemberships(record.Publication, d.tables, c); len(found) > 0 {
 		d.findings(found, "publication", "")
 	}
 	d.findings(replication.CheckPosition(record.LSN, slot), "position", fmt.Sprintf("checkpoint %s is between "+

@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 )
@@ -31,45 +32,69 @@ func (d *doctor) postgres(ctx context.Context) {
 	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, "+
 		"synchronous_standby_names does not include the streamer", server.Version/10000, server.Version%10000))
 	d.settings(ctx, control, server)
-	table, err := control.DescribeTable(ctx)
-	if err != nil {
+	if d.tables, err = control.DescribeTables(ctx); err != nil {
 		d.outcome(err, "outbox table", "")
 	} else {
-		d.table = table
-		d.findings(replication.CheckTable(table, c), "outbox table",
-			fmt.Sprintf("table %s has all mapped columns, and publication %q publishes its inserts; "+
-				"its replica identity does not matter, as only inserts are read", c.Table, c.Publication))
+		d.findings(replication.CheckTables(d.tables, c), "outbox table",
+			fmt.Sprintf("%s, and publication %q publishes the inserts; "+
+				"the replica identity does not matter, as only inserts are read", d.complete(), c.Publication))
 	}
-	d.partitions(ctx, control, c)
+	for _, table := range d.tables {
+		d.partitions(ctx, control, table)
+	}
 	d.slotState(ctx, control, server)
 	d.shards(ctx, control)
 	d.past(ctx, control)
-	d.condition(ctx, control, table, c)
+	d.condition(ctx, control)
+	for _, table := range d.tables {
+		if table.Exists {
+			d.size(ctx, control, table, d.cfg.Tables()[table.Outbox.Entry])
+		}
+	}
+}
+
+// complete says that the tables have what is mapped.
+func (d *doctor) complete() string {
+	if len(d.tables) == 1 {
+		return "table " + d.tables[0].Outbox.Table + " has all mapped columns"
+	}
+	return console.Counted(len(d.tables), "table") + " have all mapped columns"
 }
 
 // partitions checks whether rows can move to another partition of the table.
-func (d *doctor) partitions(ctx context.Context, control *replication.Control, c replication.Config) {
+func (d *doctor) partitions(ctx context.Context, control *replication.Control, table replication.Table) {
 	const what = "partition key"
-	key, err := control.PartitionKey(ctx, d.table)
+	key, err := control.PartitionKey(ctx, table)
 	if err != nil {
 		d.outcome(err, what, "")
 	} else if key.Key != "" {
-		d.findings(replication.CheckPartitionKey(key, c), what,
+		d.findings(replication.CheckPartitionKey(key, table), what,
 			key.Key+": only superusers may change it in an UPDATE, which would publish events again")
 	}
 }
 
 // condition looks for what will become a problem.
-func (d *doctor) condition(ctx context.Context, control *replication.Control, table replication.Table, c replication.Config) {
-	now, err := control.Condition(ctx, table)
+func (d *doctor) condition(ctx context.Context, control *replication.Control) {
+	const what = "server load"
+	now, err := control.Condition(ctx)
 	if err != nil {
-		d.outcome(err, "server load", "")
+		d.outcome(err, what, "")
 		return
 	}
-	d.payloads(ctx, control, table, now.Size)
-	d.findings(replication.CheckCondition(now, c), "server load",
-		fmt.Sprintf("%d of %d replication slots in use, %d of %d walsenders used by others, no long transaction, "+
-			"outbox table %s", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders, console.Size(now.Size)))
+	d.findings(replication.CheckCondition(now), what, fmt.Sprintf("%d of %d replication slots in use, "+
+		"%d of %d walsenders used by others, no long transaction", now.Slots, now.MaxSlots, now.Senders, now.MaxSenders))
+}
+
+// size looks at what a table holds.
+func (d *doctor) size(ctx context.Context, control *replication.Control, table replication.Table, o config.Outbox) {
+	const what = "outbox size"
+	now, err := control.TableSize(ctx, table)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	d.payloads(ctx, control, table, o, now.Bytes)
+	d.findings(replication.CheckSize(now, table), what, fmt.Sprintf("table %s: %s", table.Outbox.Table, console.Size(now.Bytes)))
 }
 
 // samplePatience is how long the doctor waits for a table that is locked.
@@ -78,29 +103,30 @@ const samplePatience = 3 * time.Second
 // payloads looks for the largest payload, which is then compared with the
 // limits of topics. A streamer needs no right on the table, so an unreadable
 // table is no fault.
-func (d *doctor) payloads(ctx context.Context, control *replication.Control, table replication.Table, size int64) {
-	column := d.cfg.Outbox.Columns.Payload
+func (d *doctor) payloads(ctx context.Context, control *replication.Control, table replication.Table, o config.Outbox, size int64) {
+	column := o.Columns.Payload
 	if column == "" || !slices.ContainsFunc(table.Columns, func(c replication.Column) bool { return c.Name == column }) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, samplePatience)
 	defer cancel()
 	const what = "largest payload"
-	var err error
-	if d.largest, err = control.LargestValue(ctx, table, column, size); errors.Is(err, replication.ErrHidden) {
+	largest, err := control.LargestValue(ctx, table, column, size)
+	if errors.Is(err, replication.ErrHidden) {
 		d.say(Warned, "outbox table", "`streamer verify`, replays from the table and cleanup are refused: "+err.Error(), failure.Fix(err))
 		return
 	} else if err != nil {
 		d.say(Fine, what, "not compared with the limits of topics: "+failure.Describe(err), "")
 		return
 	}
-	if limit := int64(d.cfg.Outbox.MaxRowBytes); d.largest > limit {
+	d.largest = max(d.largest, largest)
+	if limit := int64(o.MaxRowBytes); largest > limit {
 		d.say(Warned, what, fmt.Sprintf("%d bytes, more than outbox.max_row_bytes = %d: such a row stops the streamer",
-			d.largest, limit), "raise outbox.max_row_bytes")
+			largest, limit), "raise outbox.max_row_bytes")
 		return
 	}
-	if d.largest > 0 {
-		d.say(Fine, what, fmt.Sprintf("%d bytes, in a sample of the table", d.largest), "")
+	if largest > 0 {
+		d.say(Fine, what, fmt.Sprintf("%d bytes, in a sample of the table %s", largest, table.Outbox.Table), "")
 	}
 }
 

@@ -81,7 +81,8 @@ func TestLockedTable(t *testing.T) {
 	require.NoError(t, err)
 	defer control.Close()
 	d := with(r.config())
-	d.payloads(t.Context(), control, replication.Table{Columns: []replication.Column{{Name: "payload"}}}, 0)
+	table := replication.Table{Outbox: replication.Outbox{Table: "public.outbox"}, Columns: []replication.Column{{Name: "payload"}}}
+	d.payloads(t.Context(), control, table, d.cfg.Outbox, 0)
 	d.report(t).says(Fine, "largest payload", "not compared")
 	require.NoError(t, locked.Rollback(t.Context()))
 }

@@ -62,8 +62,8 @@ func (d *doctor) readWaiting(ctx context.Context, what string, control *replicat
 	}
 	seen, difficult := waitingTopics{}, documents{}
 	w := preview.Rows{
-		Mapping: site.StreamedMapping(d.cfg.Outbox, d.table),
-		Routes:  routes, Limit: waitingLimit, Partitions: preview.NewTopics(client, d.cfg.Kafka.Topics.Create).Partitions,
+		Mappings: site.LocatedMappings(d.cfg, d.tables),
+		Routes:   routes, Limit: waitingLimit, Partitions: preview.NewTopics(client, d.cfg.Kafka.Topics.Create).Partitions,
 	}
 	w.Poison = func(line preview.Poison) error {
 		if line.At.Commit >= d.saved {

@@ -44,7 +44,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 		return err
 	}
 	defer control.Close()
-	server, table, err := previewable(ctx, control, replicationConfig)
+	server, tables, err := previewable(ctx, control, replicationConfig)
 	if err != nil {
 		return err
 	}
@@ -60,8 +60,8 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
 	w := Rows{
-		Mapping: site.StreamedMapping(cfg.Outbox, table.After(record.Publication)),
-		Routes:  routes, Partitions: counts.of, Limit: int(min(command.Limit, math.MaxInt)),
+		Mappings: site.LocatedMappings(cfg, replication.After(record.Publication, tables)),
+		Routes:   routes, Partitions: counts.of, Limit: int(min(command.Limit, math.MaxInt)),
 		Event:  func(line router.Rendering) error { return std.Line(line) },
 		Poison: func(line Poison) error { return std.Line(line) },
 	}
@@ -75,30 +75,30 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 }
 
 // previewable makes the checks that run makes before it reads.
-func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, replication.Table, error) {
+func previewable(ctx context.Context, control *replication.Control, c replication.Config) (replication.Server, []replication.Table, error) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
 	server, err := control.Identify(ctx)
 	if err != nil {
-		return server, replication.Table{}, err
+		return server, nil, err
 	}
-	table, err := control.DescribeTable(ctx)
+	tables, err := control.DescribeTables(ctx)
 	if err != nil {
-		return server, table, err
+		return server, tables, err
 	}
-	if err := replication.Refusal(replication.CheckTable(table, c)); err != nil {
-		return server, table, err
+	if err := replication.Refusal(replication.CheckTables(tables, c)); err != nil {
+		return server, tables, err
 	}
 	slot, err := control.Slot(ctx)
 	if err != nil {
-		return server, table, err
+		return server, tables, err
 	}
-	return server, table, replication.Refusal(replication.CheckSlot(slot, server))
+	return server, tables, replication.Refusal(replication.CheckSlot(slot, server))
 }
 
 // Rows reads the rows that wait in the slot, as they would be published.
 type Rows struct {
-	Mapping    decoder.Mapping
+	Mappings   []decoder.Mapping
 	Routes     *router.Router
 	Partitions func(topic string) (int, error)
 	Limit      int // 0: none
@@ -132,7 +132,7 @@ func (w *Rows) Read(ctx context.Context, control *replication.Control, server re
 // pass reads from the beginning of the slot and shows what earlier passes have
 // not shown.
 func (w *Rows) pass(ctx context.Context, control *replication.Control, server replication.Server, ask int) (int, error) {
-	d := decoder.New(w.Mapping)
+	d := decoder.New(w.Mappings...)
 	row := 0
 	return control.Peek(ctx, server, ask, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)

@@ -126,7 +126,7 @@ func TestPreviewSelectsRowsAsTheStreamDoes(t *testing.T) {
 	control, _, err := site.ConnectPostgres(t.Context(), cfg)
 	require.NoError(t, err)
 	defer control.Close()
-	before, err := control.DescribeTable(t.Context())
+	before, err := control.DescribeTables(t.Context())
 	require.NoError(t, err)
 	r.exec("create table next (like outbox including all)")
 	r.insert("next", "order", "copied")
@@ -140,7 +140,7 @@ func TestPreviewSelectsRowsAsTheStreamDoes(t *testing.T) {
 	require.NoError(t, err)
 	id := site.IdentityOf(server, cfg)
 	require.NoError(t, store.Claim(t.Context(), id))
-	require.NoError(t, store.Save(t.Context(), checkpoint.Record{Identity: id, LSN: 1, Publication: before.Membership()}))
+	require.NoError(t, store.Save(t.Context(), checkpoint.Record{Identity: id, LSN: 1, Publication: replication.Membership(before)}))
 	require.NoError(t, store.Close())
 	assert.Equal(t, []string{"new"}, keys(r.preview(0)))
 }
@@ -224,7 +224,7 @@ func TestReadEndsWithTheFirstError(t *testing.T) {
 			routes, err := site.NewRouter(cfg, server.Database)
 			require.NoError(t, err)
 			w := Rows{
-				Mapping: site.Mapping(cfg.Outbox), Routes: routes,
+				Mappings: site.Mappings(cfg), Routes: routes,
 				Partitions: func(string) (int, error) { return 1, nil },
 				Event:      func(router.Rendering) error { return nil },
 				Poison:     func(Poison) error { return nil },

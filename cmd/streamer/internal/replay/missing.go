@@ -16,7 +16,7 @@ import (
 
 // missing compares the table with Kafka and publishes the rows that are not
 // there. Rows that a running streamer has not reached yet are not missing.
-func (r *replay) missing(ctx context.Context) error {
+func (r *tableReplay) missing(ctx context.Context) error {
 	if strings.TrimPrefix(r.From, "beginning")+r.To != "" && r.timeColumn() == "" {
 		return failure.Misconfigure(failure.Advise(
 			errors.New("--from and --to need a column that says when a row was written"),
@@ -41,7 +41,7 @@ func (r *replay) missing(ctx context.Context) error {
 	}
 	q := replication.OutboxQuery{
 		OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn(),
-		IDColumn: r.cfg.Outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.IDs)),
+		IDColumn: r.outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.IDs)),
 	}
 	q.AsWritten = q.OrderBy == ""
 	return r.fromTable(ctx, q, found.IDs)

@@ -28,6 +28,7 @@ type Command struct {
 	Missing       bool     `help:"Publish the rows of the outbox table that have no record in Kafka: what streamer verify finds missing, and nothing else."`
 	FormerSlot    []string `sep:"none" placeholder:"SLOT" help:"With --missing: rows published from this former slot are not missing; may be repeated."`
 	Yes           bool     `help:"With --missing: do it. Without this flag, only show what would happen."`
+	Table         string   `placeholder:"SCHEMA.TABLE" help:"With --from-table or --missing: only this one of several outbox tables."`
 	OrderBy       string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column to sort by. Default: --time-column."`
 	TimeColumn    string   `placeholder:"COLUMN" help:"With --from-table or --missing: the column that says when a row was written. Default: outbox.cleanup.time_column or outbox.columns.time."`
 	DryRun        bool     `help:"Publish nothing; count what would be published."`
@@ -69,6 +70,8 @@ func (command Command) Validate() error {
 		return errors.New("--discard cannot be combined with other flags")
 	case command.OrderBy+command.TimeColumn != "" && !command.FromTable && !command.Missing:
 		return errors.New("--order-by and --time-column need --from-table or --missing")
+	case command.Table != "" && !command.FromTable && !command.Missing:
+		return errors.New("--table needs --from-table or --missing")
 	case (command.Yes || len(command.FormerSlot) > 0) && !command.Missing:
 		return errors.New("--yes and --former-slot need --missing")
 	case command.From == "" && !command.Discard && !command.FromTable && !command.Missing:
@@ -122,7 +125,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	}
 	r := &replay{Command: command, std: std, cfg: loaded.Config}
 	if command.Missing || command.FromTable {
-		return r.table(ctx)
+		return r.tables(ctx)
 	}
 	if err := r.look(ctx); err != nil {
 		return err
@@ -158,11 +161,11 @@ func (r *replay) rehearse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	table, err := r.control.DescribeTable(ctx)
+	tables, err := r.control.DescribeTables(ctx)
 	if err != nil {
 		return err
 	}
-	found, err := p.Rehearse(ctx, r.server, *r.rewind, table)
+	found, err := p.Rehearse(ctx, r.server, *r.rewind, tables)
 	if err != nil {
 		return err
 	}

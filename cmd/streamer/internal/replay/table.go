@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
@@ -18,15 +20,11 @@ import (
 // table when a replay of the table begins.
 const settlePatience = time.Minute
 
-// table publishes the whole table, or its missing rows. Two such replays at the
-// same time would publish everything twice.
-func (r *replay) table(ctx context.Context) error {
-	var q replication.OutboxQuery
-	if !r.Missing {
-		var err error
-		if q, err = r.tableQuery(); err != nil {
-			return err
-		}
+// tables publishes whole tables, or their missing rows, one after the other. Two
+// such replays at the same time would publish everything twice.
+func (r *replay) tables(ctx context.Context) error {
+	if _, err := r.chosen(r.configured()); err != nil {
+		return err // without asking a server
 	}
 	control, _, err := site.ConnectPostgres(ctx, r.cfg)
 	if err != nil {
@@ -36,10 +34,80 @@ func (r *replay) table(ctx context.Context) error {
 	if err := r.lock(ctx, control); err != nil {
 		return err
 	}
-	if r.Missing {
-		return r.missing(ctx)
+	tables, err := control.DescribeTables(ctx)
+	if err != nil {
+		return err
 	}
-	return r.fromTable(ctx, q, nil)
+	var published []replication.Outbox
+	for _, t := range tables {
+		if t.Published || t.Outbox.Pattern == "" {
+			published = append(published, t.Outbox)
+		}
+	}
+	chosen, err := r.chosen(published)
+	if err != nil {
+		return err
+	}
+	for _, one := range chosen {
+		if r.Missing {
+			err = one.missing(ctx)
+		} else {
+			err = one.fromTable(ctx, one.query, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configured are the tables, and patterns of tables, of the configuration.
+func (r *replay) configured() []replication.Outbox {
+	outboxes := site.ReplicationConfig(r.cfg).Outboxes
+	for i := range outboxes {
+		outboxes[i].Entry = i
+	}
+	return outboxes
+}
+
+// tableReplay is a replay of one table.
+type tableReplay struct {
+	*replay
+	outbox config.Outbox
+	query  replication.OutboxQuery
+}
+
+// chosen returns a replay of each table that --table leaves. A pattern, which
+// only stands for tables, leaves none.
+func (r *replay) chosen(tables []replication.Outbox) (chosen []*tableReplay, err error) {
+	var known []string
+	found := r.Table == ""
+	for _, table := range tables {
+		one := *r
+		one.cfg = r.cfg.Only(table.Entry)
+		if len(one.cfg.Outboxes) > 0 {
+			one.cfg.Outboxes[0].Table = table.Table
+		}
+		t := &tableReplay{replay: &one, outbox: one.cfg.Tables()[0]}
+		known = append(known, table.Table)
+		found = found || t.outbox.IsPattern()
+		if r.Table != "" && r.Table != table.Table {
+			continue
+		}
+		found = true
+		if !r.Missing {
+			if t.query, err = t.tableQuery(); err != nil {
+				return nil, err
+			}
+		}
+		chosen = append(chosen, t)
+	}
+	if !found {
+		return nil, failure.Misconfigure(failure.Advise(
+			fmt.Errorf("--table: %s is not an outbox table of this configuration", r.Table), "name one of "+strings.Join(known, ", "),
+		))
+	}
+	return chosen, nil
 }
 
 // lock keeps other replays out as long as the connection lives. A server may
@@ -55,7 +123,7 @@ func (r *replay) lock(ctx context.Context, control *replication.Control) error {
 
 // fromTable publishes what the outbox table still holds. If ids is not nil,
 // only these rows are published.
-func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids map[string]struct{}) error {
+func (r *tableReplay) fromTable(ctx context.Context, q replication.OutboxQuery, ids map[string]struct{}) error {
 	if err := r.look(ctx); err != nil {
 		return err
 	}
@@ -76,7 +144,7 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 	err = p.ReplayTable(ctx, q, func(ctx context.Context, lsn replication.LSN) error {
 		err := r.settled(ctx, lsn)
 		if err == nil {
-			fmt.Fprintf(r.std.Err, "streamer: replay %s of table %s begins%s\n", plan.ID, r.cfg.Outbox.Table, r.pace())
+			fmt.Fprintf(r.std.Err, "streamer: replay %s of table %s begins%s\n", plan.ID, r.outbox.Table, r.pace())
 		}
 		return err
 	})
@@ -91,8 +159,8 @@ func (r *replay) fromTable(ctx context.Context, q replication.OutboxQuery, ids m
 
 // timeColumn returns the column that says when a row was written. If no other
 // is known, that is the column to sort by, to which --from and --to then apply.
-func (r *replay) timeColumn() string {
-	at := cmp.Or(r.TimeColumn, r.cfg.Outbox.CleanupColumn())
+func (r *tableReplay) timeColumn() string {
+	at := cmp.Or(r.TimeColumn, r.outbox.CleanupColumn())
 	if r.From+r.To != "" {
 		at = cmp.Or(at, r.OrderBy)
 	}
@@ -101,7 +169,7 @@ func (r *replay) timeColumn() string {
 
 // tableQuery says which rows to read, in which order. Its times are those of
 // the column that says when a row was written.
-func (r *replay) tableQuery() (q replication.OutboxQuery, err error) {
+func (r *tableReplay) tableQuery() (q replication.OutboxQuery, err error) {
 	at := r.timeColumn()
 	q.OrderBy, q.TimeColumn = cmp.Or(r.OrderBy, at), at
 	if q.OrderBy == "" {

@@ -69,15 +69,18 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	if err != nil {
 		return err
 	}
-	c := site.ReplicationConfig(cfg)
 	var b strings.Builder
 	statement := func(comment, sql string) {
 		fmt.Fprintf(&b, "%s\n%s;\n\n", comment, sql)
 	}
 	b.WriteString("-- PostgreSQL. Run these statements in this order, " +
 		"in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
-	statement("-- The outbox table, unless you have one. Applications need INSERT on it.",
-		schemaSQL(c.Table)+replication.TableSQL(c.Table, outboxColumns(cfg.Outbox)))
+	for _, o := range cfg.Tables() {
+		if !o.IsPattern() {
+			statement("-- The outbox table, unless you have one. Applications need INSERT on it.",
+				schemaSQL(o.Table)+replication.TableSQL(o.Table, outboxColumns(o)))
+		}
+	}
 	if err := writePublications(&b, cfg); err != nil {
 		return err
 	}
@@ -87,9 +90,10 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 		statement("-- The checkpoint table (in the database of checkpoint.postgres.dsn) and the only\n-- privileges that the role needs.",
 			schemaSQL(table)+replication.TableSQL(table, checkpointColumns)+";\n"+replication.GrantTableSQL(table, Role))
 	}
-	if cfg.Outbox.Cleanup.Mode != config.CleanupNone {
-		statement("-- For outbox.cleanup. To drop partitions the role must own them.",
-			grantCleanupSQL(c.Table))
+	for _, o := range cfg.Tables() {
+		if o.Cleanup.Mode != config.CleanupNone && !o.IsPattern() {
+			statement("-- For outbox.cleanup. To drop partitions the role must own them.", grantCleanupSQL(o.Table))
+		}
 	}
 	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
@@ -128,16 +132,29 @@ func grantCleanupSQL(table string) string {
 // that setup would create.
 func writePublications(b *strings.Builder, cfg config.Config) error {
 	b.WriteString("-- As the owner of the table, who also needs CREATE on the database.\n")
-	table := replication.Table{Columns: outboxColumns(cfg.Outbox)}
-	for i := range table.Columns {
-		table.Columns[i].Type, _, _ = strings.Cut(table.Columns[i].Type, " ")
+	var tables []replication.Table
+	var patterns []string
+	for i, o := range cfg.Tables() {
+		if o.IsPattern() {
+			patterns = append(patterns, o.Table)
+			continue
+		}
+		table := replication.Table{Outbox: site.ReplicationConfig(cfg).Outboxes[i], Columns: outboxColumns(o)}
+		for i := range table.Columns {
+			table.Columns[i].Type, _, _ = strings.Cut(table.Columns[i].Type, " ")
+		}
+		tables = append(tables, table)
 	}
 	for i := range max(1, cfg.Shard.Count) {
-		sql, err := replication.PublicationSQL(site.ReplicationConfig(cfg.ForShard(i)), table)
+		sql, err := replication.PublicationSQL(site.ReplicationConfig(cfg.ForShard(i)), tables)
 		if err != nil {
 			return err
 		}
 		b.WriteString(sql + ";\n")
+		for _, pattern := range patterns {
+			fmt.Fprintf(b, "-- For each table that matches %s, now and whenever there is another:\n-- ALTER PUBLICATION %s ADD TABLE …;\n",
+				pattern, replication.QuoteIdentifier(cfg.ForShard(i).Postgres.Publication))
+		}
 	}
 	b.WriteString("\n")
 	return nil

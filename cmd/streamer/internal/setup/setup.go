@@ -117,7 +117,7 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	if err := replication.Refusal(found); err != nil {
 		return "", err // nothing can be created for a WAL that cannot be decoded
 	}
-	if err := s.table(ctx, control, c); err != nil {
+	if err := s.tables(ctx, control); err != nil {
 		return "", err
 	}
 	return server.Database, s.shards(ctx, control, server)
@@ -157,38 +157,41 @@ type shardSetup struct {
 	failover bool // whether standbys keep a copy of the slot
 }
 
-// table makes sure that the outbox table exists.
-func (s *setup) table(ctx context.Context, control *replication.Control, c replication.Config) error {
-	table, err := control.DescribeTable(ctx)
+// tables makes sure that the outbox tables exist.
+func (s *setup) tables(ctx context.Context, control *replication.Control) error {
+	tables, err := control.DescribeTables(ctx)
 	if err != nil {
 		return err
 	}
-	existed := table.Exists
-	if !existed && table.Kind != "" {
-		return failure.Refuse(table.Missing(c))
-	}
-	if !existed && !s.CreateTable {
-		return failure.Refuse(failure.Advise(
-			fmt.Errorf("outbox table %s does not exist", c.Table),
-			"create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` "+
-				"do it, or name another in outbox.table",
-		))
-	}
-	if !existed {
-		if err := control.CreateTable(ctx, replication.TableSQL(c.Table, outboxColumns(s.cfg.Outbox))); err != nil {
-			return err
+	for _, table := range tables {
+		name, existed := table.Outbox.Table, table.Exists
+		switch {
+		case existed:
+		case table.Kind != "" || table.Outbox.Pattern != "":
+			return failure.Refuse(table.Missing())
+		case !s.CreateTable:
+			return failure.Refuse(failure.Advise(
+				fmt.Errorf("outbox table %s does not exist", name),
+				"create it with your migrations (`streamer setup --print` shows the SQL), let `streamer setup --create-table` "+
+					"do it, or name another in outbox.table",
+			))
+		default:
+			columns := outboxColumns(s.cfg.Tables()[table.Outbox.Entry])
+			if err := control.CreateTable(ctx, name, replication.TableSQL(name, columns)); err != nil {
+				return err
+			}
 		}
+		s.report("table", name, existed)
 	}
-	s.report("table", c.Table, existed)
 	return nil
 }
 
 func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
-	table, err := shard.control.DescribeTable(ctx)
+	tables, err := shard.control.DescribeTables(ctx)
 	if err != nil {
 		return err
 	}
-	existed := table.Publication
+	existed := tables[0].Publication
 	if !existed && shard.existed {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
@@ -200,15 +203,15 @@ func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
 		))
 	}
 	if !existed {
-		if err := shard.control.CreatePublication(ctx, table); err != nil {
+		if err := shard.control.CreatePublication(ctx, tables); err != nil {
 			return err
 		}
-		if table, err = shard.control.DescribeTable(ctx); err != nil {
+		if tables, err = shard.control.DescribeTables(ctx); err != nil {
 			return err
 		}
 	}
 	s.report("publication", shard.c.Publication, existed)
-	s.findings(replication.CheckTable(table, shard.c))
+	s.findings(replication.CheckTables(tables, shard.c))
 	return nil
 }
 

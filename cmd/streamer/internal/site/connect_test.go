@@ -21,7 +21,7 @@ func TestConnectPostgres(t *testing.T) {
 	require.NoError(t, err)
 	defer control.Close()
 	assert.Equal(t, control.Config(), c)
-	assert.Equal(t, "public.letters", c.Table)
+	assert.Equal(t, "public.letters", c.Outboxes[0].Table)
 	assert.Zero(t, c.LockTimeout, "a command holds no lock")
 	server, err := control.Identify(t.Context())
 	require.NoError(t, err)

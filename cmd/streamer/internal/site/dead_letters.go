@@ -23,7 +23,7 @@ func DeadLetterSettings(cfg config.Config) map[string]string {
 		settings = map[string]string{}
 	}
 	settings["cleanup.policy"], settings["retention.ms"], settings["retention.bytes"] = "delete", "-1", "-1"
-	room := min(int64(cfg.Outbox.MaxRowBytes)+letterRoom, largestLetter)
+	room := min(int64(ReplicationConfig(cfg).MaxRow)+letterRoom, largestLetter)
 	if configured, err := strconv.ParseInt(settings["max.message.bytes"], 10, 64); err != nil || configured < room {
 		settings["max.message.bytes"] = strconv.FormatInt(room, 10)
 	}

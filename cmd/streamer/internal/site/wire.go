@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/outboxstream/streamer/decoder"
@@ -23,7 +24,7 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 	return pipeline.Config{
 		DSN:         c.Postgres.DSN.Reveal,
 		Replication: locking(ReplicationConfig(c)),
-		Mapping:     Mapping(c.Outbox),
+		Mappings:    Mappings(c),
 		Rules:       Rules(c),
 		Client:      ClientConfig(c),
 		Producer: router.ProducerConfig{
@@ -35,17 +36,24 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			Traces: c.OTLP.Endpoint != "" && c.OTLP.Traces,
 		},
 		Reading: pipeline.Reading(c.Replication.Reader), CatchUpFrom: int64(c.Replication.CatchUpFrom),
-		Rewind: pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
-		Cleanup: pipeline.Cleanup{
-			Mode: pipeline.CleanupMode(c.Outbox.Cleanup.Mode), Retention: c.Outbox.Cleanup.Retention, Column: c.Outbox.CleanupColumn(),
-			Batch: c.Outbox.Cleanup.BatchRows, Pause: c.Outbox.Cleanup.Pause, Interval: c.Outbox.Cleanup.Interval,
-		},
-		Resume: pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
+		Rewind:   pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
+		Cleanups: cleanups(c),
+		Resume:   pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
 		Checkpoint:     checkpointConfig(c),
 		StatusInterval: c.Postgres.StatusInterval, BlockedTimeout: c.Postgres.BlockedTimeout,
 		DrainTimeout: c.Shutdown.DrainTimeout, RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max,
 		Log: log, Metrics: m,
 	}
+}
+
+func cleanups(c config.Config) (list []pipeline.Cleanup) {
+	for _, o := range c.Tables() {
+		list = append(list, pipeline.Cleanup{
+			Mode: pipeline.CleanupMode(o.Cleanup.Mode), Retention: o.Cleanup.Retention, Column: o.CleanupColumn(),
+			Batch: o.Cleanup.BatchRows, Pause: o.Cleanup.Pause, Interval: o.Cleanup.Interval,
+		})
+	}
+	return list
 }
 
 func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
@@ -59,14 +67,33 @@ func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
 // ReplicationConfig returns the configuration of the stream, without its DSN,
 // which may be a secret.
 func ReplicationConfig(c config.Config) replication.Config {
-	return replication.Config{
-		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication, Table: c.Outbox.Table, Columns: Mapping(c.Outbox).ColumnNames(),
+	r := replication.Config{
+		Slot: c.Postgres.Slot, Publication: c.Postgres.Publication,
 		ConnectTimeout: c.Postgres.ConnectTimeout, SenderTimeout: c.Postgres.WALSenderTimeout,
-		Shard:      replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count, Column: c.Outbox.Columns.AggregateID},
-		TimeColumn: c.Outbox.Columns.Time,
-		MaxRow:     int(c.Outbox.MaxRowBytes), Binary: c.Postgres.Binary,
-		BulkReads: c.Replication.BulkReads, Login: login(c, c.Postgres.Auth),
+		Shard:  replication.Shard{Index: c.Shard.Index, Count: c.Shard.Count},
+		Binary: c.Postgres.Binary, BulkReads: c.Replication.BulkReads, Login: login(c, c.Postgres.Auth),
 	}
+	for _, o := range c.Tables() {
+		r.Outboxes = append(r.Outboxes, replication.Outbox{
+			Table: o.Table, Columns: Mapping(o).ColumnNames(), TimeColumn: o.Columns.Time, AggregateID: o.Columns.AggregateID,
+			ID: o.Columns.ID, Source: sourceOf(o),
+		})
+		r.MaxRow = max(r.MaxRow, int(o.MaxRowBytes))
+	}
+	return r
+}
+
+// sourceOf is the source of a table's events, as far as it is the same for all.
+// That of a pattern keeps the placeholders for the names.
+func sourceOf(o config.Outbox) string {
+	switch {
+	case o.Columns.Source != "":
+		return o.Table // its rows say it
+	case o.IsPattern():
+		return o.Source
+	}
+	schema, name := config.SplitTable(o.Table)
+	return strings.NewReplacer("{table}", schema+"."+name, "{schema}", schema).Replace(o.Source)
 }
 
 // lockTimeout is how long the server keeps the lock of an instance that sends
@@ -93,38 +120,49 @@ func Mapping(o config.Outbox) decoder.Mapping {
 	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
 }
 
-// StreamedMapping returns the mapping that accepts the same rows as a stream:
-// those of the given relation.
-func StreamedMapping(o config.Outbox, t replication.Table) decoder.Mapping {
-	m := Mapping(o)
-	m.RelationID, m.RelationSince, m.Charset = t.OID, t.Since(), t.Charset()
-	return m
+// Mappings are those of all outbox tables.
+func Mappings(c config.Config) (list []decoder.Mapping) {
+	for _, o := range c.Tables() {
+		list = append(list, Mapping(o))
+	}
+	return list
+}
+
+// LocatedMappings are those for a stream from a server with these tables.
+func LocatedMappings(c config.Config, tables []replication.Table) []decoder.Mapping {
+	return decoder.Located(Mappings(c), tables)
 }
 
 // Rules returns the rules that say where events go, and in which form.
 func Rules(c config.Config) router.Rules {
-	m := Mapping(c.Outbox)
-	r := router.Rules{
-		Source: c.CloudEvents.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
-		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
-		Topic: c.Kafka.Topic, Key: c.Kafka.Key, Partitioner: c.Kafka.Partitioner,
-		NullPayload: router.NullPayload(c.Outbox.NullPayload), MaxRecordBytes: int(c.Kafka.MaxRecordBytes),
-		Columns: m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)), Schema: m.Schema, Table: m.Table,
-	}
-	r.Poison = router.Policy(c.Poison.Policy)
+	r := router.Rules{Partitioner: c.Kafka.Partitioner, MaxRecordBytes: int(c.Kafka.MaxRecordBytes)}
 	if c.HasDeadLetters() {
 		r.DeadLetterTopic = c.Poison.Topic
 	}
 	r.Reserved = []router.Reserved{
 		{Topic: c.Checkpoint.Kafka.Topic, Keeps: "the streamer's checkpoints"}, {Topic: c.Poison.Topic, Keeps: "the dead letters"},
 	}
-	for _, route := range c.Routes {
-		r.Routes = append(r.Routes, router.Rule{
+	for i, o := range c.Tables() {
+		r.Tables = append(r.Tables, tableRules(c, o, c.Entry(i)))
+	}
+	return r
+}
+
+func tableRules(c config.Config, o config.Outbox, entry string) router.TableRules {
+	m := Mapping(o)
+	t := router.TableRules{
+		Entry: entry, Name: o.Table, Schema: m.Schema, Table: m.Table, Columns: m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)),
+		Source: o.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
+		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
+		Topic: o.Topic, Key: o.Key, NullPayload: router.NullPayload(o.NullPayload), Poison: router.Policy(o.Poison),
+	}
+	for _, route := range o.Routes {
+		t.Routes = append(t.Routes, router.Rule{
 			AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key,
 			Mode: router.Mode(route.Mode), NullPayload: router.NullPayload(route.NullPayload), Poison: router.Policy(route.Poison),
 		})
 	}
-	return r
+	return t
 }
 
 // ClientConfig returns the configuration of a Kafka client.

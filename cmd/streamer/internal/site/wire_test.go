@@ -92,15 +92,15 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	got.DSN, got.Checkpoint.DSN, got.Client.SASL.Password, got.Client.SASL.ClientSecret = nil, nil, nil, nil
 	got.Log, got.Producer.Log, got.Metrics = nil, nil, nil
 	assert.Equal(t, pipeline.Config{
-		Replication: wantReplication(), Mapping: wantMapping(), Rules: wantRules(), Client: wantClient(), Producer: wantProducer(),
+		Replication: wantReplication(), Mappings: []decoder.Mapping{wantMapping()}, Rules: wantRules(), Client: wantClient(), Producer: wantProducer(),
 		Checkpoint: pipeline.CheckpointConfig{
 			Store: "kafka", Interval: 23 * time.Second, Topic: "checkpoints", ReplicationFactor: 24, Table: "kept.positions", Path: "position",
 		},
 		Resume: pipeline.ResumeExactlyOnce, Reading: "catch-up", CatchUpFrom: 5 << 10,
 		Rewind: pipeline.Rewind{Keep: 6 * time.Second, MaxBytes: 7 << 20},
-		Cleanup: pipeline.Cleanup{
+		Cleanups: []pipeline.Cleanup{{
 			Mode: "delete", Retention: 9 * time.Second, Column: "c_written", Batch: 10, Pause: 11 * time.Second, Interval: 12 * time.Second,
-		},
+		}},
 		TransactionalIDPrefix: "prefix-", StatusInterval: 2 * time.Second, BlockedTimeout: 4 * time.Second,
 		DrainTimeout: 25 * time.Second, RetryInitial: 26 * time.Second, RetryMax: 27 * time.Second,
 	}, got)
@@ -121,8 +121,11 @@ func TestTokenReachesItsField(t *testing.T) {
 
 func wantReplication() replication.Config {
 	return replication.Config{
-		Slot: "slot", Publication: "publication", Table: "events.letters", TimeColumn: "c_time",
-		Shard: replication.Shard{Index: 28, Count: 29, Column: "c_aggregate_id"}, Columns: wantMapping().ColumnNames(),
+		Slot: "slot", Publication: "publication", Shard: replication.Shard{Index: 28, Count: 29},
+		Outboxes: []replication.Outbox{{
+			Table: "events.letters", Columns: wantMapping().ColumnNames(), TimeColumn: "c_time", AggregateID: "c_aggregate_id",
+			ID: "c_id", Source: "events.letters",
+		}},
 		ConnectTimeout: time.Second, LockTimeout: 15 * time.Second, SenderTimeout: 5 * time.Second,
 		MaxRow: 8 << 10, BulkReads: true, Binary: true,
 	}
@@ -143,14 +146,17 @@ func wantMapping() decoder.Mapping {
 
 func wantRules() router.Rules {
 	return router.Rules{
-		Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
-		Mode: "structured", NullPayload: "reject", Partitioner: "crc32", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
-		Schema: "events", Table: "letters", MaxRecordBytes: 15 << 10, Poison: "dead-letter", DeadLetterTopic: "dead.letters",
+		Partitioner: "crc32", MaxRecordBytes: 15 << 10, DeadLetterTopic: "dead.letters",
 		Reserved: []router.Reserved{
 			{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"},
 		},
-		Routes: []router.Rule{{
-			AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
+		Tables: []router.TableRules{{
+			Name: "events.letters", Schema: "events", Table: "letters", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
+			Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
+			Mode: "structured", NullPayload: "reject", Poison: "dead-letter",
+			Routes: []router.Rule{{
+				AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
+			}},
 		}},
 	}
 }
@@ -187,9 +193,9 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
-		"Mapping.Charset", "Mapping.RelationID", "Mapping.RelationSince", "Producer.Found", "Producer.Passage",
-		"Replay", "Replication.DSN", "Replication.Login",
-		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Unsequenced", "Until",
+		"Mappings[0].Charset", "Mappings[0].RelationID", "Mappings[0].RelationSince", "Producer.Found", "Producer.Passage",
+		"Replay", "Replication.DSN", "Replication.Login", "Replication.Outboxes[0].Entry", "Replication.Outboxes[0].Pattern",
+		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Unsequenced", "Until",
 	}, empty)
 }
 
@@ -223,15 +229,6 @@ func TestMappingLeavesOutWhatIsNotMapped(t *testing.T) {
 	assert.NotContains(t, m.Columns, decoder.Time)
 	assert.Equal(t, "about", m.Columns[decoder.Subject])
 	assert.Equal(t, []string{"about", "aggregateid", "aggregatetype", "id", "payload", "type"}, m.ColumnNames())
-}
-
-func TestStreamedMappingKnowsTheRelation(t *testing.T) {
-	t.Parallel()
-	c := configured(t)
-	m := StreamedMapping(c.Outbox, replication.Table{OID: 4711})
-	assert.EqualValues(t, 4711, m.RelationID)
-	m.RelationID = 0
-	assert.Equal(t, Mapping(c.Outbox), m)
 }
 
 // Whatever is kept where, and whatever happens to bad rows, no row may choose

@@ -46,7 +46,7 @@ func (v *verification) report(c verify.Counts) error {
 	if v.command.Truth != "" {
 		r.Truth = v.command.Truth
 	} else {
-		r.Table, r.Settled = v.cfg.Outbox.Table, v.settled.String()
+		r.Table, r.Settled = v.tableNames(), v.settled.String()
 	}
 	if v.command.JSON {
 		return v.std.Line(summary{r})

@@ -136,7 +136,7 @@ func (v *verification) open(ctx context.Context, rows int64, opened replication.
 		return err
 	}
 	v.comparison = verify.New(verify.Options{
-		TempDir: v.command.TempDir, Expect: rows + records, Attributes: expectedRules(v.cfg, v.server.Database, nil).AttributeNames(),
+		TempDir: v.command.TempDir, Expect: rows + records, Attributes: v.attributeNames(), BySource: len(v.cfg.Outboxes) > 0,
 		Streams: v.streams, Strict: v.command.Strict || v.command.Truth != "", Union: v.command.Truth != "",
 		Opened: opened, Span: v.span, Written: v.written, Limit: int(v.command.Limit),
 	}, v.found)
@@ -192,7 +192,7 @@ func (v *verification) translateSpan(ctx context.Context) error {
 			return err
 		}
 		v.written.FromTime = below
-		if below.IsZero() && v.timeColumn() != "" {
+		if below.IsZero() && v.timed() {
 			v.note("position %s cannot be dated, because Kafka has no earlier record of this outbox: "+
 				"older rows without a record count as missing, too. Give a time instead", v.span.From)
 		}
@@ -209,15 +209,38 @@ func (v *verification) translateSpan(ctx context.Context) error {
 
 // timeColumn returns the column that says when rows were inserted, or an empty
 // name.
-func (v *verification) timeColumn() string {
-	return cmp.Or(v.command.TimeColumn, v.cfg.Outbox.CleanupColumn())
+func (v *verification) timeColumn(o config.Outbox) string {
+	return cmp.Or(v.command.TimeColumn, o.CleanupColumn())
+}
+
+// timed reports whether all tables say when their rows were inserted.
+func (v *verification) timed() bool {
+	return !slices.ContainsFunc(v.cfg.Tables(), func(o config.Outbox) bool { return v.timeColumn(o) == "" })
+}
+
+// attributeNames are the extensions that any table maps.
+func (v *verification) attributeNames() (names []string) {
+	for _, o := range v.cfg.Tables() {
+		names = append(names, expectedRules(v.cfg, o, v.server.Database, nil).AttributeNames()...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// tableNames names the tables.
+func (v *verification) tableNames() string {
+	var names []string
+	for _, o := range v.cfg.Tables() {
+		names = append(names, o.Table)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (v *verification) readTable(ctx context.Context) error {
 	if err := v.identify(ctx); err != nil {
 		return err
 	}
-	v.progress.step("reading table " + v.cfg.Outbox.Table)
+	v.progress.step("reading table " + v.tableNames())
 	if err := v.rows(ctx, v.open, v.addRow); err != nil {
 		return err
 	}
@@ -229,11 +252,41 @@ func (v *verification) readTable(ctx context.Context) error {
 	return nil
 }
 
-// rows reads the table and says what each row should be in Kafka.
+// rows reads the tables and says what each row should be in Kafka. open is
+// called once, with what is known from the first table.
 func (v *verification) rows(ctx context.Context,
 	open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error,
 ) error {
-	query := replication.OutboxQuery{Columns: site.Mapping(v.cfg.Outbox).ColumnNames(), TimeColumn: v.timeColumn(), Undated: true}
+	if !v.timed() && !v.span.Unlimited() {
+		v.note("missing events are not looked for: nothing says when a row was inserted. " +
+			"Name a column with --time-column, or omit --from and --to")
+	}
+	tables, err := v.control.DescribeTables(ctx)
+	if err != nil {
+		return err
+	}
+	for i, t := range tables {
+		if i > 0 {
+			open = func(context.Context, int64, replication.LSN) error { return nil }
+		}
+		o := v.cfg.Tables()[t.Outbox.Entry]
+		if o.Table = t.Outbox.Table; t.Outbox.Pattern != "" && !t.Published {
+			v.note("table %s is left out, because publication %q does not contain it", o.Table, v.cfg.Postgres.Publication)
+			continue
+		}
+		if err := v.rowsOf(ctx, o, open, add); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (v *verification) rowsOf(ctx context.Context, o config.Outbox,
+	open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error,
+) error {
+	query := replication.OutboxQuery{
+		Outbox: replication.Outbox{Table: o.Table}, Columns: site.Mapping(o).ColumnNames(), TimeColumn: v.timeColumn(o), Undated: true,
+	}
 	if query.TimeColumn != "" {
 		// Positions are translated after the first row has arrived. They limit
 		// only findings.
@@ -243,18 +296,15 @@ func (v *verification) rows(ctx context.Context,
 		if !v.span.ToTime.IsZero() {
 			query.To = v.span.ToTime.Add(v.command.Slack)
 		}
-	} else if !v.span.Unlimited() {
-		v.note("missing events are not looked for: nothing says when a row was inserted. " +
-			"Name a column with --time-column, or omit --from and --to")
 	}
 	var expectation *verify.Expectation
 	return v.control.ReadOutbox(ctx, query, func(s replication.OutboxSnapshot) (err error) {
-		v.settled = s.Settled
+		v.settled = max(v.settled, s.Settled)
 		v.progress.expect(s.Rows)
 		if len(s.Types) == 0 { // no rows, no types
 			s.Types = make([]uint32, len(query.Columns))
 		}
-		rules := expectedRules(v.cfg, v.server.Database, query.Columns)
+		rules := expectedRules(v.cfg, o, v.server.Database, query.Columns)
 		rules.Types = s.Types
 		if expectation, err = verify.NewExpectation(rules); err != nil {
 			return err
@@ -371,9 +421,9 @@ func (v *verification) note(format string, arguments ...any) {
 	v.notes = append(v.notes, fmt.Sprintf(format, arguments...))
 }
 
-// expectedRules returns the rules as the configuration words them.
-func expectedRules(cfg config.Config, database string, columns []string) verify.Rules {
-	m := site.Mapping(cfg.Outbox)
+// expectedRules returns the rules of a table as the configuration words them.
+func expectedRules(cfg config.Config, o config.Outbox, database string, columns []string) verify.Rules {
+	m := site.Mapping(o)
 	attributes := map[string]string{}
 	for attribute, column := range m.Columns {
 		attributes[attribute.String()] = column
@@ -381,11 +431,11 @@ func expectedRules(cfg config.Config, database string, columns []string) verify.
 	r := verify.Rules{
 		Columns: columns, Attributes: attributes, Extensions: m.Extensions,
 		Constants: map[string]string{"table": m.Schema + "." + m.Table, "schema": m.Schema, "database": database},
-		Topic:     cfg.Kafka.Topic, Key: cfg.Kafka.Key, Type: cfg.CloudEvents.Type, Source: cfg.CloudEvents.Source,
+		Topic:     o.Topic, Key: o.Key, Type: cfg.CloudEvents.Type, Source: o.Source,
 		ContentType: cfg.CloudEvents.DataContentType, Structured: cfg.CloudEvents.Mode == config.ModeStructured,
-		NullPayload: cfg.Outbox.NullPayload,
+		NullPayload: o.NullPayload,
 	}
-	for _, route := range cfg.Routes {
+	for _, route := range o.Routes {
 		r.Routes = append(r.Routes, verify.Route{
 			AggregateType: route.AggregateType, Topic: route.Topic, Key: route.Key,
 			Mode: route.Mode, NullPayload: route.NullPayload,

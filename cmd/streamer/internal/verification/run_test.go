@@ -57,13 +57,13 @@ func TestDeadLetterTopic(t *testing.T) {
 func TestTimeColumn(t *testing.T) {
 	t.Parallel()
 	v := &verification{}
-	assert.Empty(t, v.timeColumn())
+	assert.Empty(t, v.timeColumn(v.cfg.Outbox))
 	v.cfg.Outbox.Columns.Time = "occurred"
-	assert.Equal(t, "occurred", v.timeColumn())
+	assert.Equal(t, "occurred", v.timeColumn(v.cfg.Outbox))
 	v.cfg.Outbox.Cleanup.TimeColumn = "written"
-	assert.Equal(t, "written", v.timeColumn())
+	assert.Equal(t, "written", v.timeColumn(v.cfg.Outbox))
 	v.command.TimeColumn = "named"
-	assert.Equal(t, "named", v.timeColumn())
+	assert.Equal(t, "named", v.timeColumn(v.cfg.Outbox))
 }
 
 // The rules are those of the configuration, and not those of the encoder that
@@ -75,7 +75,7 @@ func TestExpectedRules(t *testing.T) {
 	cfg.CloudEvents = config.CloudEvents{Source: "/s", Type: "t", Mode: "structured", DataContentType: "text/plain"}
 	cfg.Kafka.Topic, cfg.Kafka.Key = "topic", "key"
 	cfg.Routes = []config.Route{{AggregateType: "a*", Topic: "r", Key: "k", Mode: "binary", NullPayload: "reject"}}
-	r := expectedRules(cfg, "shop", []string{"id"})
+	r := expectedRules(cfg, cfg.Tables()[0], "shop", []string{"id"})
 	assert.Equal(t, []string{"id"}, r.Columns)
 	assert.Equal(t, map[string]string{"table": "events.letters", "schema": "events", "database": "shop"}, r.Constants)
 	assert.Equal(t, "aggregatetype", r.Attributes["aggregate_type"])

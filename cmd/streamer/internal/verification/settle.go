@@ -54,13 +54,19 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 // excuseWaiting excuses the rows that the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("reading the rows that wait in the slot")
-	mapping := site.Mapping(v.cfg.Outbox)
-	mapping.Charset = replication.NewCharset(v.server.Encoding)
-	d := decoder.New(mapping)
-	err := m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
+	mappings := site.Mappings(v.cfg)
+	for i := range mappings {
+		mappings[i].Charset = replication.NewCharset(v.server.Encoding)
+	}
+	routes, err := site.NewRouter(v.cfg, v.server.Database)
+	if err != nil {
+		return err
+	}
+	d := decoder.New(mappings...)
+	err = m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
-			return v.excuse([]byte(poison.EventID))
+			return v.excuse([]byte(poison.EventID), routes.Source(d.Event()))
 		}
 		// Everything below the checkpoint is acknowledged, whatever the slot
 		// says.
@@ -68,7 +74,7 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 			return err
 		}
 		v.progress.one()
-		return v.excuse(d.Event().Attribute(decoder.ID))
+		return v.excuse(d.Event().Attribute(decoder.ID), routes.Source(d.Event()))
 	})
 	if err != nil && ctx.Err() == nil {
 		v.comparison.Undecided()
@@ -79,4 +85,6 @@ func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed r
 	return err
 }
 
-func (v *verification) excuse(id []byte) error { return v.comparison.Excuse(id, verify.InFlight) }
+func (v *verification) excuse(id, source []byte) error {
+	return v.comparison.Excuse(id, source, verify.InFlight)
+}

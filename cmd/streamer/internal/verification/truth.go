@@ -94,10 +94,10 @@ func (v *verification) record(ctx context.Context) (err error) {
 	}()
 	buffered := bufio.NewWriterSize(file, 1<<20)
 	var w *verify.TruthWriter
-	v.progress.step("recording table " + v.cfg.Outbox.Table)
+	v.progress.step("recording table " + v.tableNames())
 	err = v.rows(ctx, func(_ context.Context, _ int64, opened replication.LSN) (err error) {
 		w, err = verify.NewTruthWriter(buffered, verify.TruthHeader{
-			Streams: v.streams, Opened: opened.String(), Table: v.cfg.Outbox.Table, At: time.Now().UTC(),
+			Streams: v.streams, Opened: opened.String(), Table: v.tableNames(), At: time.Now().UTC(),
 		})
 		return err
 	}, func(r *verify.Row) error { return w.Write(r) })
@@ -107,6 +107,6 @@ func (v *verification) record(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(v.std.Out, "recorded %s rows of %s in %s\n", console.Grouped(w.Rows()), v.cfg.Outbox.Table, v.command.Record)
+	fmt.Fprintf(v.std.Out, "recorded %s rows of %s in %s\n", console.Grouped(w.Rows()), v.tableNames(), v.command.Record)
 	return nil
 }

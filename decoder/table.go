@@ -1,0 +1,57 @@
+package decoder
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/outboxstream/streamer/internal/pgname"
+)
+
+// table is an outbox table, and where its values go.
+type table struct {
+	mapping    Mapping
+	name       pgname.Table
+	index      int      // of the mapping
+	targets    []string // column names; values are filled in the same order
+	attributes []Attribute
+	extensions []Extension // sorted by name; their values follow the attributes'
+	values     []value     // of the last row
+}
+
+func newTable(index int, m Mapping) *table {
+	t := &table{mapping: m, name: pgname.Table{Schema: m.Schema, Name: m.Table}, index: index}
+	for _, a := range Attributes() {
+		if column := m.Columns[a]; column != "" {
+			t.attributes = append(t.attributes, a)
+			t.targets = append(t.targets, column)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Extensions)) {
+		t.extensions = append(t.extensions, Extension{Name: name})
+		t.targets = append(t.targets, m.Extensions[name])
+	}
+	t.values = make([]value, len(t.targets))
+	return t
+}
+
+// tableNamed returns the outbox table with this name, or whose pattern the name
+// matches, or nil.
+func (d *Decoder) tableNamed(schema, name string) *table {
+	for _, t := range d.tables {
+		if t.name.Matches(schema, name) {
+			return t
+		}
+	}
+	return nil
+}
+
+// tableOf returns the outbox table that a relation of another name is at this
+// point of the WAL, or nil.
+func (d *Decoder) tableOf(relation uint32) *table {
+	for _, t := range d.tables {
+		if relation == t.mapping.RelationID && relation != 0 && d.event.Position.Commit >= t.mapping.RelationSince {
+			return t
+		}
+	}
+	return nil
+}
