@@ -45,3 +45,28 @@ func (d *Decoder) Restore(mapping int, names Names, at replication.Position, com
 	err := d.fill()
 	return &d.event, err
 }
+
+// Find returns the value of a column, or of a reference such as headers#/id,
+// among the columns of a row: its bytes as the server sent them, or the text of
+// the JSON value. nil means that there is none.
+func Find(reference string, columns []Column) []byte {
+	name, p := newTarget(reference)
+	for _, c := range columns {
+		if c.Name != name {
+			continue
+		}
+		if p == nil {
+			return c.Bytes
+		}
+		v, _, err := p.resolve(&value{typeOID: c.TypeOID, binary: c.Binary, null: c.Null, bytes: c.Bytes}, false, nil, new([]byte))
+		if err != nil {
+			return nil
+		}
+		text, _, err := v.appendText(nil)
+		if err != nil {
+			return nil
+		}
+		return text
+	}
+	return nil
+}

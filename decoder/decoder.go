@@ -30,6 +30,8 @@ type Decoder struct {
 	relations map[uint32]*relation
 	baseTypes map[uint32]uint32 // of domains, by OID
 	row       *table            // of the last row
+	pointed   value             // see source
+	checked   []byte            // see resolve
 	scratch   []byte
 	converted []byte // text of the last row that was not in UTF-8
 

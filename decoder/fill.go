@@ -12,20 +12,30 @@ import (
 func (d *Decoder) fill() error {
 	e, t := &d.event, d.row
 	e.Table, e.Extensions = t.index, t.extensions
-	e.attributes = [attributeCount][]byte{}
+	e.attributes = t.defaults
 	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
-	d.scratch = d.scratch[:0]
+	d.scratch, d.checked = d.scratch[:0], nil
 	// The first problem is reported at the end, when the row's ID is known.
 	var problem error
 	for i, a := range t.attributes {
-		if err := d.fillAttribute(a, &t.values[i]); err != nil && problem == nil {
-			problem = fmt.Errorf("column %q: %w", t.targets[i], err)
+		v, err := d.source(i)
+		if err == nil {
+			err = d.fillAttribute(a, v)
+		}
+		if err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.mapping.Columns[a], err)
 		}
 	}
 	for i := range e.Extensions {
-		n := len(t.attributes) + i
-		if err := d.fillExtension(&e.Extensions[i], &t.values[n]); err != nil && problem == nil {
-			problem = fmt.Errorf("column %q: %w", t.targets[n], err)
+		x := &e.Extensions[i]
+		v, err := d.source(len(t.attributes) + i)
+		if err == nil {
+			err = d.fillExtension(x, v)
+		} else {
+			x.Value = nil
+		}
+		if err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.mapping.Extensions[x.Name], err)
 		}
 	}
 	if problem == nil {
@@ -62,14 +72,14 @@ func required(a Attribute) bool { return a <= Type }
 func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
 	e := &d.event
 	switch {
-	case v.null && required(a):
+	case v.null && required(a) && e.attributes[a] == nil:
 		return errNull
 	case a == Payload:
 		return d.fillData(v)
 	case v.null:
 		return nil
 	case a == Time:
-		e.Time, err = v.micro()
+		e.Time, err = v.instant(d.row.unit)
 		return err
 	}
 	var text []byte
@@ -82,7 +92,7 @@ func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
 	switch {
 	case !blank(text):
 		e.attributes[a] = text
-	case required(a):
+	case required(a) && e.attributes[a] == nil:
 		return errEmpty
 	}
 	return nil

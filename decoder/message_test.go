@@ -10,9 +10,8 @@ import (
 
 // OIDs of types that need no special treatment in the decoder.
 const (
-	oidFloat8  = 701
-	oidDate    = 1082
-	oidNumeric = 1700
+	oidFloat8 = 701
+	oidDate   = 1082
 )
 
 type testColumn struct {

@@ -3,6 +3,7 @@ package decoder
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -20,10 +21,17 @@ type Mapping struct {
 	// transactions that commit at RelationSince or later.
 	RelationID    uint32
 	RelationSince replication.LSN
-	// Columns are the mapped columns; an attribute that is missing is not mapped.
+	// Columns are the mapped columns, or column#/json/pointer; an attribute that
+	// is missing is not mapped.
 	Columns map[Attribute]string
-	// Extensions maps CloudEvents extension names to columns.
+	// Extensions maps CloudEvents extension names to columns, or the same.
 	Extensions map[string]string
+	// Defaults are the values of text attributes where no column is mapped, or
+	// where it has none.
+	Defaults map[Attribute]string
+	// TimeUnit is the unit of a time that is a number, in microseconds; 0: a
+	// millisecond.
+	TimeUnit int64
 	// Charset converts the text of messages to UTF-8; nil: it is in UTF-8, or
 	// meant to be. It is the database's, and so the same for all its tables.
 	Charset *replication.Charset
@@ -46,14 +54,28 @@ func Located(mappings []Mapping, tables []replication.Table) []Mapping {
 // ColumnNames lists every mapped column once, sorted.
 func (m Mapping) ColumnNames() []string {
 	var names []string
-	for _, column := range m.Columns {
-		names = append(names, column)
-	}
-	for _, column := range m.Extensions {
-		names = append(names, column)
+	for _, reference := range m.references() {
+		name, _ := ColumnName(reference)
+		names = append(names, name)
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
+}
+
+// Documents lists every mapped column that must hold JSON once, sorted.
+func (m Mapping) Documents() []string {
+	var names []string
+	for _, reference := range m.references() {
+		if name, inside := ColumnName(reference); inside {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (m Mapping) references() []string {
+	return slices.Concat(slices.Collect(maps.Values(m.Columns)), slices.Collect(maps.Values(m.Extensions)))
 }
 
 // relation is the outbox table as the last Relation message described it.

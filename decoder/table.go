@@ -1,6 +1,7 @@
 package decoder
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -11,27 +12,42 @@ import (
 type table struct {
 	mapping    Mapping
 	name       pgname.Table
-	index      int      // of the mapping
-	targets    []string // column names; values are filled in the same order
+	index      int        // of the mapping
+	targets    []string   // column names; values are filled in the same order
+	pointers   []*pointer // by target; nil if no target has one
+	defaults   [attributeCount][]byte
+	unit       int64 // of a time that is a number, in microseconds
 	attributes []Attribute
 	extensions []Extension // sorted by name; their values follow the attributes'
 	values     []value     // of the last row
 }
 
 func newTable(index int, m Mapping) *table {
-	t := &table{mapping: m, name: pgname.Table{Schema: m.Schema, Name: m.Table}, index: index}
+	t := &table{mapping: m, name: pgname.Table{Schema: m.Schema, Name: m.Table}, index: index, unit: cmp.Or(m.TimeUnit, milliseconds)}
 	for _, a := range Attributes() {
 		if column := m.Columns[a]; column != "" {
 			t.attributes = append(t.attributes, a)
-			t.targets = append(t.targets, column)
+			t.target(column)
+		}
+		if constant := m.Defaults[a]; constant != "" {
+			t.defaults[a] = []byte(constant)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Extensions)) {
 		t.extensions = append(t.extensions, Extension{Name: name})
-		t.targets = append(t.targets, m.Extensions[name])
+		t.target(m.Extensions[name])
+	}
+	if !slices.ContainsFunc(t.pointers, func(p *pointer) bool { return p != nil }) {
+		t.pointers = nil
 	}
 	t.values = make([]value, len(t.targets))
 	return t
+}
+
+// target adds where a value comes from.
+func (t *table) target(reference string) {
+	column, p := newTarget(reference)
+	t.targets, t.pointers = append(t.targets, column), append(t.pointers, p)
 }
 
 // tableNamed returns the outbox table with this name, or whose pattern the name

@@ -35,6 +35,7 @@ const (
 	oidVarchar     = 1043
 	oidTimestamp   = 1114
 	oidTimestamptz = 1184
+	oidNumeric     = 1700
 	oidUUID        = 2950
 	oidJSONB       = 3802
 )
@@ -43,7 +44,7 @@ const (
 var builtInTypes = map[string]uint32{
 	"bool": oidBool, "bytea": oidBytea, "char": oidChar, "name": oidName, "int8": oidInt8, "int2": oidInt2, "int4": oidInt4,
 	"text": oidText, "json": oidJSON, "bpchar": oidBpchar, "varchar": oidVarchar, "timestamp": oidTimestamp,
-	"timestamptz": oidTimestamptz, "uuid": oidUUID, "jsonb": oidJSONB, "xml": oidXML,
+	"timestamptz": oidTimestamptz, "uuid": oidUUID, "jsonb": oidJSONB, "xml": oidXML, "numeric": oidNumeric,
 }
 
 // isText reports whether the value is text in the database's encoding.
@@ -236,19 +237,9 @@ func (v *value) extensionKind() ExtensionKind {
 }
 
 // micro is a point in time in microseconds since the Unix epoch. It reads a
-// timestamptz, a timestamp (taken as UTC), or a bigint of milliseconds as in
-// Debezium.
+// timestamptz or a timestamp (taken as UTC).
 func (v *value) micro() (int64, error) {
 	switch v.typeOID {
-	case oidInt8:
-		milli, err := v.integer()
-		if err != nil {
-			return 0, err
-		}
-		if milli != milli*1000/1000 {
-			return 0, errTimeRange
-		}
-		return checkTime(milli * 1000)
 	case oidTimestamp, oidTimestamptz:
 		if !v.binary {
 			return parseTimestamp(v.bytes)
@@ -258,8 +249,10 @@ func (v *value) micro() (int64, error) {
 		}
 		return checkTime(unixMicro(int64(binary.BigEndian.Uint64(v.bytes))))
 	}
-	return 0, errors.New("time column is neither timestamptz, timestamp nor a bigint of milliseconds")
+	return 0, errors.New("time column is neither timestamptz, timestamp, bigint, integer, numeric nor text")
 }
+
+var errTimeText = errors.New("text that is not a time in RFC 3339, such as 2026-11-21T14:30:00Z" + remedy)
 
 var errTimeRange = errors.New("time that RFC 3339 cannot express (infinity, BC or after the year 9999)")
 

@@ -173,7 +173,7 @@ func TestBrokenValues(t *testing.T) {
 		"bytea of other digits": {Subject, oidBytea, `\x` + secret, "hex"},
 		"empty text bytea":      {Payload, oidBytea, "", "hex"},
 		"numeric in binary":     {Payload, oidNumeric, []byte(secret), "postgres.binary: false"},
-		"text as time":          {Time, oidText, secret, "timestamptz"},
+		"text as time":          {Time, oidText, secret, "RFC 3339"},
 		"date as time":          {Time, oidDate, "2024-01-02", "timestamptz"},
 		"words as bigint time":  {Time, oidInt8, secret, ""},
 		"short bigint time":     {Time, oidInt8, []byte(secret), "length"},

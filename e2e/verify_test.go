@@ -504,7 +504,7 @@ func TestVerifyRefusals(t *testing.T) { //nolint:tparallel // the last part chan
 	}{
 		"a bound that is none":      {[]string{"--from", "yesterday"}, 2, "--from yesterday: write an LSN"},
 		"a column that is none":     {[]string{"--time-column", "created"}, 2, `has no column "created"`},
-		"a column that is no time":  {[]string{"--time-column", "type"}, 2, "is text, not timestamptz"},
+		"a column that is no time":  {[]string{"--time-column", "payload"}, 2, "is jsonb, not timestamptz"},
 		"a recording that is none":  {[]string{"--truth", "/dev/zero/none"}, 2, "--truth"},
 		"a file that is no record":  {[]string{"--truth", "verify_test.go"}, 2, "line 1: not a line of a truth file"},
 		"a table that is not there": {[]string{"--set", "outbox.table=missing"}, 3, "does not exist"},

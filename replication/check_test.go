@@ -431,8 +431,8 @@ func TestCheckTimeColumn(t *testing.T) {
 	t.Parallel()
 	for typ, fits := range map[string]bool{
 		"timestamp with time zone": true, "timestamp without time zone": true, "timestamp(3) with time zone": true,
-		"bigint": true, "my_domain": true,
-		"text": false, "date": false, "jsonb": false,
+		"bigint": true, "my_domain": true, "text": true, "character varying": true, "numeric": true,
+		"integer": false, "date": false, "jsonb": false,
 	} {
 		table := Table{
 			Outbox: Outbox{Table: "public.outbox", TimeColumn: "at"}, Exists: true, Persistence: "p", Columns: []Column{{Name: "at", Type: typ}},
@@ -445,6 +445,11 @@ func TestCheckTimeColumn(t *testing.T) {
 		table.Outbox.TimeColumn = ""
 		assert.Empty(t, checkTime(table), "without a time column")
 	}
+	seconds := Table{
+		Outbox: Outbox{Table: "public.outbox", TimeColumn: "at", TimeUnit: microseconds},
+		Exists: true, Persistence: "p", Columns: []Column{{Name: "at", Type: "integer"}},
+	}
+	assert.Empty(t, checkTime(seconds))
 }
 
 // An event ID is unique within its source. Where two tables share a source,
@@ -474,5 +479,25 @@ func TestTablesWithTheSameSource(t *testing.T) {
 		}
 		require.ErrorContains(t, err, c.says)
 		assert.Contains(t, failure.Fix(err), "put {table} into cloudevents.source")
+	}
+}
+
+// A JSON pointer leads only into columns that can hold JSON.
+func TestCheckDocuments(t *testing.T) {
+	t.Parallel()
+	for typ, fits := range map[string]bool{
+		"json": true, "jsonb": true, "text": true, "character varying": true, "bytea": true, "integer": false, "uuid": false, "hstore": false,
+	} {
+		table := Table{
+			Outbox: Outbox{Table: "public.outbox", Columns: []string{"doc"}, Documents: []string{"doc"}},
+			Exists: true, Persistence: "p", Columns: []Column{{Name: "doc", Type: typ}},
+		}
+		found := checkColumns(table, Config{})
+		if assert.Equal(t, fits, len(found) == 0, typ) && !fits {
+			assert.True(t, found[0].Fatal)
+			assert.Equal(t, `a JSON pointer leads into column "doc" of public.outbox, which is `+typ+" and holds no JSON", found[0].Problem)
+		}
+		table.Outbox.Documents = nil
+		assert.Empty(t, checkColumns(table, Config{}), "without a pointer")
 	}
 }

@@ -59,7 +59,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return r, err
 	}
-	_, limit, err := timeExpressions(t, column)
+	at, err := cleanupExpressions(t, column)
 	if err != nil {
 		return r, err
 	}
@@ -72,7 +72,7 @@ func (c *Control) Removable(ctx context.Context, t Table, column string, before 
 		ours = " and " + filter
 	}
 	rows, err := c.conn.Query(ctx, "with "+attached+" select tableoid, ctid::text, xmin::text from "+r.source+
-		" o where "+quoteIdentifier(column)+" < "+fmt.Sprintf(limit, 2)+ours+" and not "+early+" limit $3", t.OID, before, most)
+		" o where "+at.compared+" < "+fmt.Sprintf(at.limit, 2)+ours+" and not "+early+" limit $3", t.OID, before, most)
 	if err != nil {
 		return r, explainCleanup(t.Outbox.Table, err)
 	}
@@ -126,7 +126,7 @@ func (c *Control) OldPartitions(
 	if err := c.refuseStrays(ctx, t); err != nil {
 		return nil, 0, err
 	}
-	_, limit, err := timeExpressions(t, column)
+	at, err := cleanupExpressions(t, column)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -145,7 +145,7 @@ func (c *Control) OldPartitions(
 			select c.oid, c.relname, c.relnamespace, substring(pg_get_expr(c.relpartbound, c.oid) from 'TO \(''?([^'')]+)''?\)') as upper
 			from pg_inherits i join pg_class c on c.oid = i.inhrelid where i.inhparent = $2 and not i.inhdetachpending) p
 		join pg_namespace n on n.oid = p.relnamespace
-		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(limit, 1)+`
+		where upper is not null and upper <> 'MAXVALUE' and upper::`+columnType(t, column)+" <= "+fmt.Sprintf(at.limit, 1)+`
 		order by upper::`+columnType(t, column), before, t.OID)
 	if err != nil {
 		return nil, 0, explainCleanup(t.Outbox.Table, err)

@@ -79,12 +79,19 @@ func checkColumns(t Table, c Config) []Finding {
 		case !ok:
 			found = append(found, Finding{
 				true, fmt.Sprintf("outbox table %s has no column %q", t.Outbox.Table, name),
-				"add the column, or map another one under outbox.columns; the table has " + columnNames(t.Columns),
+				"add the column, or map another one under outbox.columns, or a constant under outbox.defaults; the table has " +
+					columnNames(t.Columns),
 			})
 		case c.Binary && !slices.Contains(binaryTypes, columnType(t, name)):
 			found = append(found, Finding{
 				true, fmt.Sprintf("column %q of %s is %s, whose binary form is not known", name, t.Outbox.Table, column.Type),
 				"set postgres.binary: false",
+			})
+		}
+		if typ := columnType(t, name); ok && slices.Contains(t.Outbox.Documents, name) && !slices.Contains(documentTypes, typ) {
+			found = append(found, Finding{
+				true, fmt.Sprintf("a JSON pointer leads into column %q of %s, which is %s and holds no JSON", name, t.Outbox.Table, column.Type),
+				"map a json, jsonb, text or bytea column under outbox.columns or outbox.extensions, or this one without a pointer",
 			})
 		}
 		if ok && column.Generated != "" && !t.publishes(column) {
@@ -99,6 +106,9 @@ var binaryTypes = []string{
 	"boolean", "bytea", `"char"`, "name", "smallint", "integer", "bigint", "text", "character", "character varying", "json", "jsonb",
 	"uuid", "timestamp without time zone", "timestamp with time zone",
 }
+
+// documentTypes are the types of columns into which a JSON pointer can lead.
+var documentTypes = []string{"json", "jsonb", "text", "character varying", "character", "bytea"}
 
 // publishes reports whether the values of a generated column can be in the
 // stream. The first version that publishes them, PostgreSQL 18, lists them
@@ -130,19 +140,20 @@ func checkGenerated(t Table, c Config, column Column) Finding {
 
 // noTimes are types from which no time can be read, or only part of one.
 var noTimes = []string{
-	"text", "character varying", "date", "time without time zone", "time with time zone", "interval",
-	"integer", "smallint", "numeric", "double precision", "real", "boolean", "uuid", "json", "jsonb",
-	"bytea",
+	"date", "time without time zone", "time with time zone", "interval", "smallint", "double precision", "real", "boolean", "uuid",
+	"json", "jsonb", "bytea",
 }
 
 // checkTime checks the type of the time column. With an unsuitable type no row
 // could be published.
 func checkTime(t Table) []Finding {
-	if typ := columnType(t, t.Outbox.TimeColumn); t.Outbox.TimeColumn != "" && slices.Contains(noTimes, typ) {
+	o := t.Outbox
+	typ := columnType(t, o.TimeColumn)
+	if o.TimeColumn != "" && (slices.Contains(noTimes, typ) || typ == "integer" && o.TimeUnit != microseconds) {
 		return []Finding{{
-			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", t.Outbox.TimeColumn, t.Outbox.Table, typ),
-			"map a column of type timestamptz, timestamp or bigint (milliseconds) as outbox.columns.time, or none: " +
-				"then events have the time of their commit",
+			true, fmt.Sprintf("column %q of %s, which holds the time of an event, is %s", o.TimeColumn, o.Table, typ),
+			"map a column of type timestamptz, timestamp, bigint or numeric (in outbox.time_unit), integer (seconds) or text (RFC 3339) " +
+				"as outbox.columns.time, or none: then events have the time of their commit",
 		}}
 	}
 	return nil

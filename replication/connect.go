@@ -57,10 +57,15 @@ type Outbox struct {
 	// it names the table.
 	Entry   int
 	Pattern string
-	// Columns are the columns that must exist and be published.
-	Columns []string
+	// Columns are the columns that must exist and be published. Documents are those
+	// of them that must be able to hold JSON.
+	Columns   []string
+	Documents []string
 	// TimeColumn is the member of Columns that holds the time of an event, if any.
+	// TimeUnit is the unit of times that are numbers, in microseconds; 0: a
+	// millisecond.
 	TimeColumn string
+	TimeUnit   int64
 	// AggregateID is the column by which rows are divided among shards.
 	AggregateID string
 	// ID is the column of the event ID, and Source the source of the events as far

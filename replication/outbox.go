@@ -20,7 +20,7 @@ type OutboxQuery struct {
 	Outbox  Outbox   // the table
 	Columns []string // in this order; the table's if empty
 	// TimeColumn holds the time when a row was written: a timestamptz, a timestamp
-	// in UTC or a bigint of milliseconds. It may be empty.
+	// in UTC, a number in the configured unit, or text in ISO 8601. It may be empty.
 	TimeColumn string
 	// From and To limit TimeColumn: at or after From, before To. Zero times are no
 	// limits.
@@ -210,6 +210,11 @@ func (c *Control) explainOutbox(t Table, err error) error {
 		)
 	case "42703":
 		return failure.Misconfigure(failure.Advise(described, "correct outbox.columns"))
+	case "22007", "22008": // PostgreSQL's message quotes the value
+		return failure.Misconfigure(failure.Advise(
+			fmt.Errorf("read table %s: a row has text that is no time in the column that says when rows were written", t.Outbox.Table),
+			"name another column with --time-column, or none",
+		))
 	case "53400":
 		return failure.Advise(described, temporaryFiles)
 	case "55P03":
@@ -245,21 +250,21 @@ func (q OutboxQuery) sql(t Table) (string, [][]byte, error) {
 	var conditions []string
 	var parameters [][]byte
 	if q.TimeColumn != "" {
-		micro, limit, err := timeExpressions(t, q.TimeColumn)
+		at, err := timeExpressions(t, q.TimeColumn)
 		if err != nil {
 			return "", nil, err
 		}
-		selected = append(selected, micro)
+		selected = append(selected, at.micro)
 		undated := ""
 		if q.Undated {
-			undated = " or (" + micro + ") is null"
+			undated = " or (" + at.micro + ") is null"
 		}
 		for operator, bound := range map[string]time.Time{">=": q.From, "<": q.To} {
 			if bound.IsZero() {
 				continue
 			}
 			parameters = append(parameters, []byte(bound.UTC().Format(time.RFC3339Nano)))
-			conditions = append(conditions, "("+quoteIdentifier(q.TimeColumn)+" "+operator+" "+fmt.Sprintf(limit, len(parameters))+undated+")")
+			conditions = append(conditions, "("+at.compared+" "+operator+" "+fmt.Sprintf(at.limit, len(parameters))+undated+")")
 		}
 	}
 	if q.IDs != nil && len(q.IDs) <= mostIDs && slices.Contains(plainIDs, columnType(t, q.IDColumn)) {
@@ -297,29 +302,6 @@ func arrayOf(charset *Charset, values []string) []byte {
 		text = append(append(append(text, '"'), escaped.Replace(v)...), '"')
 	}
 	return append(text, '}')
-}
-
-// timeExpressions returns a column's time in microseconds since the Unix epoch,
-// and the expression to compare the column with, for a parameter whose number
-// is left open.
-func timeExpressions(t Table, column string) (micro, limit string, err error) {
-	have, ok := t.column(column)
-	if !ok {
-		return "", "", failure.Misconfigure(fmt.Errorf("outbox table %s has no column %q: it has %s", t.Outbox.Table, column, columnNames(t.Columns)))
-	}
-	name := quoteIdentifier(column)
-	micro, limit = "case when isfinite("+name+") then (extract(epoch from "+name+") * 1000000)::bigint end", "$%d::timestamptz"
-	switch typ := columnType(t, column); {
-	case typ == "bigint":
-		micro, limit = name+" * 1000", "(extract(epoch from $%d::timestamptz) * 1000)::bigint"
-	case !strings.HasPrefix(typ, "timestamp"):
-		return "", "", failure.Misconfigure(
-			fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp or a bigint of milliseconds", column, t.Outbox.Table, have.Type),
-		)
-	case !strings.HasSuffix(typ, "with time zone"):
-		limit = "($%d::timestamptz at time zone 'UTC')"
-	}
-	return micro, limit, nil
 }
 
 // errNoCopy explains why the slot could not be copied.

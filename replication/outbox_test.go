@@ -128,12 +128,16 @@ func TestReadOutboxByTime(t *testing.T) {
 	const noon = 1_700_049_600 // in seconds since the Unix epoch
 	at := time.Unix(noon, 0)
 	for typ, value := range map[string]string{
-		"timestamptz":  "to_timestamp(%d)",
-		"timestamp(3)": "to_timestamp(%d) at time zone 'UTC'",
-		"bigint":       "%d * 1000::bigint",
-		"later":        "to_timestamp(%d)",
-		"local":        "to_timestamp(%d) at time zone 'UTC'",
-		"millis":       "%d * 1000::bigint",
+		"timestamptz":   "to_timestamp(%d)",
+		"timestamp(3)":  "to_timestamp(%d) at time zone 'UTC'",
+		"bigint":        "%d * 1000::bigint",
+		"later":         "to_timestamp(%d)",
+		"local":         "to_timestamp(%d) at time zone 'UTC'",
+		"millis":        "%d * 1000::bigint",
+		"numeric(20,3)": "%d * 1000::numeric",
+		"varchar(40)":   `to_char(to_timestamp(%d) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`,
+		"text":          `to_char(to_timestamp(%d) at time zone 'UTC', 'YYYY-MM-DD HH24:MI:SS')`, // without a zone
+		"integer":       "%d",                                                                    // of seconds
 	} {
 		t.Run(typ, func(t *testing.T) {
 			t.Parallel()
@@ -145,6 +149,9 @@ func TestReadOutboxByTime(t *testing.T) {
 			}
 			f.exec("insert into outbox values (9, null)")
 			f.config.Outboxes[0].Columns = []string{"id"}
+			if typ == "integer" {
+				f.config.Outboxes[0].TimeUnit = microseconds
+			}
 			row := func(i int) string { return fmt.Sprintf("%d|%d", i, (noon+i)*1_000_000) }
 			_, rows, err := readOutbox(f, OutboxQuery{TimeColumn: "created at"})
 			require.NoError(t, err)
@@ -175,7 +182,8 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 		"no table":       {func(c *Config) { c.Outboxes[0].Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused},
 		"no column":      {func(c *Config) { c.Outboxes[0].Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured},
 		"no time column": {nil, OutboxQuery{TimeColumn: "none"}, `has no column "none": it has id, payload`, failure.Misconfigured},
-		"no time in it":  {nil, OutboxQuery{TimeColumn: "payload"}, `column "payload" of table public.outbox is text`, failure.Misconfigured},
+		"no time in it":  {nil, OutboxQuery{TimeColumn: "payload"}, "a row has text that is no time in the column", failure.Misconfigured},
+		"a number":       {nil, OutboxQuery{TimeColumn: "id"}, `column "id" of table public.outbox is integer`, failure.Misconfigured},
 		"an odd name":    {nil, OutboxQuery{Columns: []string{`"; drop table outbox`}}, "correct outbox.columns", failure.Misconfigured},
 	} {
 		t.Run(name, func(t *testing.T) {

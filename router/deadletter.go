@@ -68,18 +68,16 @@ type DeadLetter struct {
 // NewDeadLetter builds a DeadLetter from a row's columns. rules are those of
 // its table.
 func NewDeadLetter(rules TableRules, columns []decoder.Column) DeadLetter {
-	l := DeadLetter{Payload: decoder.Column{Null: true}}
+	l := DeadLetter{
+		Payload: decoder.Column{Null: true}, Key: decoder.Find(rules.Columns[decoder.AggregateID], columns),
+		AggregateType: string(decoder.Find(rules.Columns[decoder.AggregateType], columns)),
+		EventID:       strings.ToValidUTF8(string(decoder.Find(rules.Columns[decoder.ID], columns)), ""),
+	}
+	payload, _ := decoder.ColumnName(rules.Columns[decoder.Payload])
 	for _, c := range columns {
-		switch c.Name {
-		case rules.Columns[decoder.Payload]:
+		if c.Name == payload {
 			l.Payload = c
 			continue
-		case rules.Columns[decoder.AggregateID]:
-			l.Key = c.Bytes
-		case rules.Columns[decoder.AggregateType]:
-			l.AggregateType = string(c.Bytes)
-		case rules.Columns[decoder.ID]:
-			l.EventID = strings.ToValidUTF8(string(c.Bytes), "")
 		}
 		l.Columns = append(l.Columns, c)
 	}

@@ -99,11 +99,8 @@ func summarize(d *DeadLetter, rules Rules) Letter {
 	if err != nil { // it was an outbox table once
 		return l
 	}
-	for _, c := range d.Columns {
-		if c.Name == rules.Tables[table].Columns[decoder.AggregateType] {
-			l.AggregateType = strings.ToValidUTF8(string(c.Bytes), "")
-		}
-	}
+	row := append(slices.Clip(d.Columns), d.Payload)
+	l.AggregateType = strings.ToValidUTF8(string(decoder.Find(rules.Tables[table].Columns[decoder.AggregateType], row)), "")
 	return l
 }
 

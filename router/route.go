@@ -87,8 +87,9 @@ type TableRules struct {
 	// Poison is what happens to rows that can never be published.
 	Poison Policy
 
-	// Columns and Extensions are the mapping of the table.
+	// Columns, Defaults and Extensions are the mapping of the table.
 	Columns    map[decoder.Attribute]string
+	Defaults   map[decoder.Attribute]string
 	Extensions []string // sorted
 	// Entry is the table's own part of the configuration in error texts, as in
 	// "outboxes[1]"; empty where there is only one.
@@ -142,6 +143,9 @@ func (r Rules) write(h io.Writer, t TableRules) {
 	for a, column := range t.Columns {
 		meanings[a.String()] = column
 	}
+	for a, constant := range t.Defaults {
+		meanings[a.String()] += " or " + constant
+	}
 	for _, name := range slices.Sorted(maps.Keys(meanings)) {
 		if strings.Contains(strings.Join(templates, " "), "{"+name+"}") {
 			fmt.Fprintf(h, " %s=%q", name, meanings[name])
@@ -156,6 +160,16 @@ func (r Rules) constants(t TableRules) names {
 		return names{"database": r.Database}
 	}
 	return names{"table": t.Schema + "." + t.Table, "schema": t.Schema, "database": r.Database}
+}
+
+// mapped are the attributes that rows can have, each with where it comes from.
+func (t TableRules) mapped() map[decoder.Attribute]string {
+	all := maps.Clone(t.Defaults)
+	if all == nil {
+		return t.Columns
+	}
+	maps.Copy(all, t.Columns)
+	return all
 }
 
 // route is a resolved rule.
@@ -247,7 +261,7 @@ func (r *Router) resolve(rules TableRules) (*tableRouter, error) {
 	var problems []error
 	constants := r.rules.constants(rules)
 	parseWith := func(constants names, key, text string) template {
-		parsed, err := parseTemplate(key, text, constants, rules.Columns, rules.Extensions)
+		parsed, err := parseTemplate(key, text, constants, rules.mapped(), rules.Extensions)
 		if err != nil {
 			problems = append(problems, err)
 		}

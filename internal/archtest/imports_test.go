@@ -26,6 +26,7 @@ const (
 	verification = "cmd/streamer/internal/verification"
 	replay       = "cmd/streamer/internal/replay"
 	doctor       = "cmd/streamer/internal/doctor"
+	scaffold     = "cmd/streamer/internal/scaffold"
 	manual       = "cmd/streamer/internal/manual"
 )
 
@@ -52,7 +53,7 @@ var mayImport = map[string][]string{
 	"internal/config":    {"internal/failure", "internal/pgname"},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
-	"internal/verify":    {"internal/failure", "replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
+	"internal/verify":    {"internal/failure", "internal/pgname", "replication", "router/kafka", "router/wire"}, // not the encoder that this package checks
 
 	console: {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site: {
@@ -78,11 +79,12 @@ var mayImport = map[string][]string{
 	},
 	doctor: {
 		console, site, status, preview, "internal/failure", "internal/awsauth", "internal/pipeline", "internal/config", "replication",
-		"checkpoint", "router", "router/kafka",
+		"decoder", "checkpoint", "router", "router/kafka",
 	},
-	manual: {console, "internal/config"},
+	scaffold: {console, site, "internal/failure", "internal/config", "replication"},
+	manual:   {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor, manual,
+		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }

@@ -19,9 +19,13 @@ type Rules struct {
 	// Columns are the columns that are read, Types the OIDs of their types.
 	Columns []string
 	Types   []uint32
-	// Attributes maps the names under outbox.columns to columns. Extensions does
-	// the same for the names of extensions.
+	// Attributes maps the names under outbox.columns to columns, or
+	// column#/json/pointer. Extensions does the same for the names of extensions.
 	Attributes, Extensions map[string]string
+	// Defaults are the constants under outbox.defaults, by the same names.
+	Defaults map[string]string
+	// TimeUnit is the unit of a time that is a number, in microseconds.
+	TimeUnit int64
 	// Constants are the placeholders database, schema and table.
 	Constants map[string]string
 
@@ -45,12 +49,12 @@ var optional = []string{"traceparent", "tracestate", "correlationid", "causation
 // Expectation builds rows from the values of a table. It is not for concurrent
 // use.
 type Expectation struct {
-	rules  Rules
-	index  map[string]int // of columns
-	routes []expectedRoute
-	typ    []piece
-	source []piece
-	row    Row
+	rules   Rules
+	origins map[string]origin // of references to columns
+	routes  []expectedRoute
+	typ     []piece
+	source  []piece
+	row     Row
 	// Of the current row, in canonical form:
 	text       map[string][]byte // attributes by name
 	extensions map[string][]byte
@@ -73,15 +77,14 @@ type piece struct {
 
 // NewExpectation resolves the templates.
 func NewExpectation(r Rules) (*Expectation, error) {
-	e := &Expectation{rules: r, index: map[string]int{}, text: map[string][]byte{}, extensions: map[string][]byte{}, json: map[string]bool{}}
-	for i, column := range r.Columns {
-		e.index[column] = i
-	}
-	for _, columns := range []map[string]string{r.Attributes, r.Extensions} {
-		for name, column := range columns {
-			if _, read := e.index[column]; !read {
-				return nil, fmt.Errorf("column %q of %s is not read", column, name)
+	e := &Expectation{rules: r, origins: map[string]origin{}, text: map[string][]byte{}, extensions: map[string][]byte{}, json: map[string]bool{}}
+	for _, references := range []map[string]string{r.Attributes, r.Extensions} {
+		for name, reference := range references {
+			found, read := r.find(reference)
+			if !read {
+				return nil, fmt.Errorf("column %q of %s is not read", reference, name)
 			}
+			e.origins[reference] = found
 		}
 	}
 	e.typ, e.source = split(r.Type), split(r.Source)
@@ -186,29 +189,37 @@ func (e *Expectation) read(values [][]byte) error {
 	if id, err := e.canonical(e.rules.Attributes["id"], values); err == nil {
 		e.text["id"] = id // whatever is wrong with the others
 	}
-	for name, column := range e.rules.Attributes {
-		if name == "payload" {
-			continue
-		}
-		text, err := e.canonical(column, values)
-		if err == nil && name == "time" && text != nil {
-			text, err = e.attributeTime(column, text)
-		}
+	for name, constant := range e.rules.Defaults {
+		e.text[name] = []byte(constant)
+	}
+	for name, reference := range e.rules.Attributes {
+		text, err := e.attribute(name, reference, values)
 		if err != nil {
-			return fmt.Errorf("column %q: %w", column, err)
+			return fmt.Errorf("column %q: %w", reference, err)
 		}
 		if !blank(text) {
 			e.text[name] = text
 		}
 	}
-	for name, column := range e.rules.Extensions {
-		text, err := e.canonical(column, values)
+	for name, reference := range e.rules.Extensions {
+		text, err := e.canonical(reference, values)
 		if err != nil {
-			return fmt.Errorf("column %q: %w", column, err)
+			return fmt.Errorf("column %q: %w", reference, err)
 		}
 		e.extensions[name] = text
 	}
 	return nil
+}
+
+// attribute is the text of an attribute; the payload has none.
+func (e *Expectation) attribute(name, reference string, values [][]byte) ([]byte, error) {
+	switch name {
+	case "payload":
+		return nil, nil
+	case "time":
+		return e.attributeTime(reference, values)
+	}
+	return e.canonical(reference, values)
 }
 
 func (e *Expectation) match() *expectedRoute {
@@ -273,17 +284,18 @@ func plainURI(c byte) bool {
 
 // data derives payload and media type.
 func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
-	column, at := e.rules.Attributes["payload"], -1
-	if column != "" {
-		at = e.index[column]
+	content, typ, err := e.content(values)
+	if err != nil {
+		*r = Row{ID: r.ID} // the streamer says what is wrong with the row
+		return
 	}
-	r.ContentType = e.contentType(at)
+	r.ContentType = e.contentType(typ)
 	json := e.isJSON(r.ContentType)
 	var data []byte
 	present := true
 	switch {
-	case at >= 0 && values[at] != nil:
-		data = e.raw(at, values[at])
+	case content != nil:
+		data = content
 		if route.structured && json {
 			data = bytes.Trim(data, " \t\r\n") // the document's white space
 		}
@@ -316,22 +328,20 @@ func (e *Expectation) isJSON(contentType []byte) bool {
 	return json
 }
 
-func (e *Expectation) contentType(payload int) []byte {
+func (e *Expectation) contentType(typ uint32) []byte {
 	if own := e.text["datacontenttype"]; len(own) > 0 {
 		return own
 	}
 	if e.rules.ContentType != "" {
 		return []byte(e.rules.ContentType)
 	}
-	if payload >= 0 {
-		switch e.rules.Types[payload] {
-		case typeJSON, typeJSONB:
-			return []byte("application/json")
-		case typeBytea:
-			return []byte("application/octet-stream")
-		case typeXML:
-			return []byte("application/xml")
-		}
+	switch typ {
+	case typeJSON, typeJSONB:
+		return []byte("application/json")
+	case typeBytea:
+		return []byte("application/octet-stream")
+	case typeXML:
+		return []byte("application/xml")
 	}
 	return []byte("text/plain; charset=utf-8")
 }
@@ -341,14 +351,34 @@ const (
 	typeBool        = 16
 	typeBytea       = 17
 	typeInt8        = 20
+	typeText        = 25
 	typeJSON        = 114
 	typeXML         = 142
+	typeBpchar      = 1042
+	typeVarchar     = 1043
 	typeTimestamp   = 1114
 	typeTimestamptz = 1184
 	typeJSONB       = 3802
 )
 
-// raw is a payload as bytes.
+// content is the payload as bytes, nil for NULL, and the type of its column.
+func (e *Expectation) content(values [][]byte) ([]byte, uint32, error) {
+	reference := e.rules.Attributes["payload"]
+	if reference == "" {
+		return nil, 0, nil
+	}
+	p := e.origins[reference]
+	if p.pointer != nil {
+		found, err := e.inside(p, values)
+		return found, typeJSON, err
+	}
+	if values[p.column] == nil {
+		return nil, e.rules.Types[p.column], nil
+	}
+	return e.raw(p.column, values[p.column]), e.rules.Types[p.column], nil
+}
+
+// raw is a value as bytes.
 func (e *Expectation) raw(at int, value []byte) []byte {
 	if e.rules.Types[at] == typeBytea {
 		if decoded, err := hex.DecodeString(strings.TrimPrefix(string(value), `\x`)); err == nil {
@@ -358,18 +388,25 @@ func (e *Expectation) raw(at int, value []byte) []byte {
 	return value
 }
 
-// canonical is a column as the text of a CloudEvents attribute; nil is NULL.
-func (e *Expectation) canonical(column string, values [][]byte) ([]byte, error) {
-	at := e.index[column]
-	value := values[at]
+// canonical is a value as the text of a CloudEvents attribute; nil is NULL.
+func (e *Expectation) canonical(reference string, values [][]byte) ([]byte, error) {
+	p := e.origins[reference]
+	if p.pointer != nil {
+		found, err := e.inside(p, values)
+		if err != nil || found == nil {
+			return nil, err
+		}
+		return scalarText(found)
+	}
+	value := values[p.column]
 	if value == nil {
 		return nil, nil
 	}
-	switch e.rules.Types[at] {
+	switch e.rules.Types[p.column] {
 	case typeBool:
 		return strconv.AppendBool(nil, string(value) == "t"), nil
 	case typeBytea:
-		return []byte(base64.StdEncoding.EncodeToString(e.raw(at, value))), nil
+		return []byte(base64.StdEncoding.EncodeToString(e.raw(p.column, value))), nil
 	case typeTimestamp, typeTimestamptz:
 		written, err := parseTime(string(value))
 		return []byte(written), err
@@ -388,16 +425,21 @@ func parseTime(text string) (string, error) {
 	return at.Format(time.RFC3339Nano), nil
 }
 
-// attributeTime also accepts a bigint of milliseconds.
-func (e *Expectation) attributeTime(column string, text []byte) ([]byte, error) {
-	if e.rules.Types[e.index[column]] != typeInt8 {
+// attributeTime also accepts numbers and text in ISO 8601.
+func (e *Expectation) attributeTime(reference string, values [][]byte) ([]byte, error) {
+	text, err := e.canonical(reference, values)
+	p := e.origins[reference]
+	switch typ := e.rules.Types[p.column]; {
+	case err != nil || text == nil:
+		return nil, err
+	case p.pointer == nil && (typ == typeTimestamp || typ == typeTimestamptz):
 		return text, nil
+	case p.pointer == nil && (typ == typeText || typ == typeVarchar || typ == typeBpchar):
+		return writtenTime(string(text))
+	case p.pointer != nil && e.isText(p, values):
+		return writtenTime(string(text))
 	}
-	milli, err := strconv.ParseInt(string(text), 10, 64)
-	if err != nil {
-		return nil, errTime
-	}
-	return []byte(time.UnixMilli(milli).UTC().Format(time.RFC3339Nano)), nil
+	return e.epoch(string(text))
 }
 
 // blank reports whether CloudEvents takes a value for empty: such an attribute

@@ -21,7 +21,11 @@ import (
 func outboxColumns(o config.Outbox) []replication.Column {
 	m := site.Mapping(o)
 	var columns []replication.Column
-	add := func(name, typ string) {
+	add := func(reference, typ string) {
+		name, inside := decoder.ColumnName(reference)
+		if inside {
+			typ = "jsonb"
+		}
 		if name != "" && !slices.ContainsFunc(columns, func(c replication.Column) bool { return c.Name == name }) {
 			columns = append(columns, replication.Column{Name: name, Type: typ})
 		}

@@ -428,8 +428,12 @@ func expectedRules(cfg config.Config, o config.Outbox, database string, columns 
 	for attribute, column := range m.Columns {
 		attributes[attribute.String()] = column
 	}
+	defaults := map[string]string{}
+	for attribute, constant := range m.Defaults {
+		defaults[attribute.String()] = constant
+	}
 	r := verify.Rules{
-		Columns: columns, Attributes: attributes, Extensions: m.Extensions,
+		Columns: columns, Attributes: attributes, Extensions: m.Extensions, Defaults: defaults, TimeUnit: m.TimeUnit,
 		Constants: map[string]string{"table": m.Schema + "." + m.Table, "schema": m.Schema, "database": database},
 		Topic:     o.Topic, Key: o.Key, Type: cfg.CloudEvents.Type, Source: o.Source,
 		ContentType: cfg.CloudEvents.DataContentType, Structured: cfg.CloudEvents.Mode == config.ModeStructured,
