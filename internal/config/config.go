@@ -70,9 +70,12 @@ type Rewind struct {
 
 // Outbox describes the outbox table.
 type Outbox struct {
+	Preset      string            `koanf:"preset" enum:",axon,brighter,cap,debezium,django,event-store,eventuate-tram,marten,masstransit,message-db,nservicebus,pg-transactional-outbox,quarkus,rails,rails-event-store,spring-modulith,watermill,wolverine" doc:"The framework that writes the table. It fills table, columns, defaults, extensions, time_unit and null_payload; keys that you set take precedence. See docs/presets.md for each."`
 	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog. A bare name is in schema public. A name with a dot or a quote is written in double quotes, as in SQL. In outboxes, a * stands for any text: tenant_*.outbox is every such table, also one that appears later."`
-	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read."`
-	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column that holds its value."`
+	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read. column#/json/pointer is a value inside JSON that a json, jsonb, text or bytea column holds, by a JSON pointer (RFC 6901); a member that is missing or null is as a NULL. The payload at a pointer is JSON, as it stands there."`
+	Defaults    Defaults          `koanf:"defaults" doc:"Constants for what the table has no column for, and for rows that have NULL or nothing in it. To have no column at all, leave its key under outbox.columns empty."`
+	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column, or column#/json/pointer, that holds its value."`
+	TimeUnit    string            `koanf:"time_unit" enum:"seconds,milliseconds,microseconds" doc:"What a time counts that is a number since 1970: outbox.columns.time and outbox.cleanup.time_column."`
 	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value."`
 	Cleanup     Cleanup           `koanf:"cleanup" doc:"What happens to rows that have been published."`
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
@@ -87,7 +90,7 @@ type Outbox struct {
 type Cleanup struct {
 	Mode       string        `koanf:"mode" enum:"none,delete,drop-partitions" doc:"none leaves the clean-up to you; delete deletes rows in small transactions; drop-partitions drops partitions of a table that is partitioned by range on the time column."`
 	Retention  time.Duration `koanf:"retention" min:"1s" doc:"How long rows are kept, by their time column. Rows that are not yet published are always kept."`
-	TimeColumn string        `koanf:"time_column" doc:"Column that says when a row was written: timestamptz, timestamp in UTC, or bigint of milliseconds; empty: outbox.columns.time."`
+	TimeColumn string        `koanf:"time_column" doc:"Column that says when a row was written: timestamptz, timestamp in UTC, or bigint in outbox.time_unit; empty: outbox.columns.time."`
 	BatchRows  int           `koanf:"batch_rows" min:"1" max:"100000" doc:"Rows deleted in one transaction."`
 	Pause      time.Duration `koanf:"pause" min:"0s" doc:"Pause between two transactions that delete."`
 	Interval   time.Duration `koanf:"interval" min:"100ms" doc:"How often to look for rows to remove when there were none."`
@@ -101,7 +104,7 @@ type Columns struct {
 	AggregateID     string `koanf:"aggregate_id" doc:"Aggregate ID, the partition key and subject of the event."`
 	Type            string `koanf:"type" doc:"Event type."`
 	Payload         string `koanf:"payload" doc:"Payload."`
-	Time            string `koanf:"time" doc:"Optional: time of the event; without it, the commit time."`
+	Time            string `koanf:"time" doc:"Optional: time of the event; without it, the commit time. A timestamptz, a timestamp in UTC, a number in outbox.time_unit, or text in RFC 3339."`
 	Subject         string `koanf:"subject" doc:"Optional: subject; without it, the aggregate ID."`
 	Source          string `koanf:"source" doc:"Optional: source; without it, cloudevents.source."`
 	DataSchema      string `koanf:"dataschema" doc:"Optional: URI of the schema of the payload."`
@@ -112,6 +115,14 @@ type Columns struct {
 	CausationID     string `koanf:"causationid" doc:"Optional: ID of the event that caused this one."`
 	PartitionKey    string `koanf:"partition_key" doc:"Optional: partition key; without it, kafka.key."`
 	Topic           string `koanf:"topic" doc:"Optional: topic; without it, kafka.topic."`
+}
+
+// Defaults are constants that stand in for columns.
+type Defaults struct {
+	AggregateType   string `koanf:"aggregate_type" doc:"Aggregate type. All such events go to one topic, as long as kafka.topic has {aggregate_type}, and share one route."`
+	AggregateID     string `koanf:"aggregate_id" doc:"Aggregate ID. All such events have one key: they are in one partition and in commit order. To spread them over all partitions, in no order, map the column of the event ID as outbox.columns.aggregate_id instead."`
+	Type            string `koanf:"type" doc:"Event type."`
+	DataContentType string `koanf:"datacontenttype" doc:"Media type of the payload, such as application/json for a text column with JSON. It takes precedence over cloudevents.datacontenttype."`
 }
 
 // CloudEvents describes the attributes and the content mode of the events.
@@ -255,8 +266,25 @@ type Shutdown struct {
 }
 
 // CleanupColumn returns the column by which rows are old enough to be removed.
+// A time inside JSON is none.
 func (o Outbox) CleanupColumn() string {
-	return cmp.Or(o.Cleanup.TimeColumn, o.Columns.Time)
+	return cmp.Or(o.Cleanup.TimeColumn, o.TimeColumn())
+}
+
+// TimeColumn returns the column that holds the time of an event, or an empty
+// name if that time is inside JSON, or not mapped.
+func (o Outbox) TimeColumn() string { return wholeColumn(o.Columns.Time) }
+
+// IDColumn returns the column that holds the event ID, or an empty name if that
+// ID is inside JSON.
+func (o Outbox) IDColumn() string { return wholeColumn(o.Columns.ID) }
+
+// wholeColumn returns the column, or an empty name if a JSON pointer follows it.
+func wholeColumn(reference string) string {
+	if c, ok := pgname.ParseColumn(reference); ok && c.Pointer == nil {
+		return c.Name
+	}
+	return ""
 }
 
 // Tables returns the outbox tables. What an entry leaves to the general keys has

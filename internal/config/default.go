@@ -33,6 +33,7 @@ func Default() Config {
 				Type:          "type",
 				Payload:       "payload",
 			},
+			TimeUnit:    "milliseconds",      // as Debezium writes bigint times
 			NullPayload: NullPayloadJSONNull, // an event without data is legal; a tombstone must be configured
 			Cleanup:     Cleanup{Mode: CleanupNone, Retention: 24 * time.Hour, BatchRows: 500, Pause: 50 * time.Millisecond, Interval: time.Minute},
 			MaxRowBytes: 16 << 20, // bounds the memory one row can take; far above what a broker accepts by default

@@ -28,6 +28,7 @@ const FileVariable = environmentPrefix + "CONFIG"
 // over earlier ones.
 type Options struct {
 	File         string            // YAML or JSON file; empty: STREAMER_CONFIG, then DefaultFile
+	NoFile       bool              // read no file at all
 	FileExplicit bool              // the operator named File, so it must exist and takes precedence over STREAMER_CONFIG
 	Environ      []string          // environment as os.Environ returns it
 	Flags        map[string]string // command-line flags that were given: key such as "kafka.brokers" (or kafka-brokers), value
@@ -58,8 +59,10 @@ type loader struct {
 // No problem contains a secret.
 func Load(o Options) (*Loaded, error) {
 	l := &loader{tree: koanf.New(delimiter), origins: map[string]origin{}}
-	if err := l.file(o); err != nil {
-		return nil, err
+	if !o.NoFile {
+		if err := l.file(o); err != nil {
+			return nil, err
+		}
 	}
 	if err := l.environment(o.Environ); err != nil {
 		return nil, err
@@ -68,6 +71,7 @@ func Load(o Options) (*Loaded, error) {
 		return nil, err
 	}
 	cfg := Default()
+	l.preset(&cfg.Outbox)
 	if err := l.decode(&cfg); err != nil {
 		return nil, err
 	}
@@ -177,6 +181,46 @@ func (l *loader) assign(k *key, path []string, value string, set origin) (string
 	return strings.Join(path, delimiter), items
 }
 
+// preset fills the keys of the preset that is set, if there is such a one, so
+// that what is set is written over them.
+func (l *loader) preset(o *Outbox) {
+	name, _ := l.tree.Get("outbox" + delimiter + "preset").(string)
+	p, ok := FindPreset(name)
+	if !ok {
+		return // validation says so
+	}
+	before := plain(root.child("outbox"), valueOf(*o))
+	p.Apply(o)
+	l.presetOrigins(p, before, plain(root.child("outbox"), valueOf(*o)), "outbox.")
+}
+
+// presetOrigins notes what the preset has changed and nothing else sets.
+func (l *loader) presetOrigins(p Preset, before, after map[string]any, prefix string) {
+	for name, value := range after {
+		switch value := value.(type) {
+		case map[string]any:
+			l.presetOrigins(p, before[name].(map[string]any), value, prefix+name+".")
+			continue
+		case []any: // no preset has routes
+			continue
+		case map[string]string:
+			for entry := range value {
+				l.presetOrigin(p, prefix+name+"."+entry)
+			}
+			continue
+		}
+		if before[name] != value {
+			l.presetOrigin(p, prefix+name)
+		}
+	}
+}
+
+func (l *loader) presetOrigin(p Preset, at string) {
+	if _, set := l.origins[at]; !set {
+		l.origins[at] = origin{name: "preset " + p.Name, where: "preset " + p.Name}
+	}
+}
+
 // decode writes what is set over the defaults in cfg. A key that cannot be
 // decoded keeps its default.
 func (l *loader) decode(cfg *Config) error {
@@ -188,6 +232,12 @@ func (l *loader) decode(cfg *Config) error {
 	for i, values := range entries {
 		entry := Default().Outbox
 		entry.Table = ""
+		if set, ok := values.(map[string]any); ok {
+			name, _ := set["preset"].(string)
+			if p, ok := FindPreset(name); ok {
+				p.Apply(&entry)
+			}
+		}
 		if err := l.decodeInto(fmt.Sprintf("%s[%d].", outboxes, i), values, &entry); err != nil {
 			return err
 		}

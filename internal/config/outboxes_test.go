@@ -70,6 +70,20 @@ func TestSeveralTables(t *testing.T) {
 	assert.Equal(t, []Outbox{mine}, loaded.Config.Only(2).Tables())
 }
 
+// An entry may be the table of a framework. Keys that are set take precedence.
+func TestPresetInAnEntry(t *testing.T) {
+	t.Parallel()
+	loaded, err := loadText(t, "outboxes: [{preset: rails}, {preset: django, table: shop.events}]")
+	require.NoError(t, err)
+	rails, _ := FindPreset("rails")
+	django, _ := FindPreset("django")
+	tables := loaded.Config.Tables()
+	assert.Equal(t, qualified(rails.Outbox.Table), tables[0].Table)
+	assert.Equal(t, rails.Outbox.Columns, tables[0].Columns)
+	assert.Equal(t, "shop.events", tables[1].Table)
+	assert.Equal(t, django.Outbox.Columns, tables[1].Columns)
+}
+
 // A single table is the only entry.
 func TestOneTable(t *testing.T) {
 	t.Parallel()

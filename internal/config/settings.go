@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 
 	"github.com/outboxstream/streamer/internal/pgname"
@@ -53,9 +54,16 @@ func (c *Config) normalise() {
 
 func (o *Outbox) normalise() {
 	o.Table = qualified(o.Table)
+	o.dropExtensions()
 	if len(o.Routes) == 0 {
 		o.Routes = nil
 	}
+}
+
+// dropExtensions leaves out extensions of the preset that are set to nothing.
+func (o *Outbox) dropExtensions() {
+	p, _ := FindPreset(o.Preset)
+	maps.DeleteFunc(o.Extensions, func(name, column string) bool { return column == "" && p.Outbox.Extensions[name] != "" })
 }
 
 // qualified is the one form of a table's name, with its schema. Validation

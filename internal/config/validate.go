@@ -72,7 +72,7 @@ func (k *checker) setting(s setting) {
 		return
 	}
 	if s.enum != nil && !slices.Contains(s.enum, s.value.String()) {
-		k.add(s.at, s.value.String(), "use "+alternatives(s.enum))
+		k.add(s.at, s.value.String(), "use "+alternatives(s.enum)+s.suggestion())
 	}
 	if s.min != "" && s.value.Int() < bound(s.key, s.min) {
 		k.add(s.at, s.shown(), "must be at least "+s.min)
@@ -80,6 +80,15 @@ func (k *checker) setting(s setting) {
 	if s.max != "" && s.value.Int() > bound(s.key, s.max) {
 		k.add(s.at, s.shown(), "must be at most "+s.max)
 	}
+}
+
+// suggestion is for long lists of accepted values, where a typo is hard to see.
+func (s setting) suggestion() string {
+	const long = 8
+	if len(s.enum) <= long {
+		return ""
+	}
+	return didYouMean(nearest(s.value.String(), s.enum, "."))
 }
 
 // command checks the command of a secret. It may hold secrets itself, so it is

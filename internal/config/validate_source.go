@@ -87,13 +87,7 @@ func (k *checker) outbox(i int, o Outbox) {
 	if o.IsPattern() && len(k.Outboxes) == 0 {
 		k.add("outbox.table", o.Table, "a pattern stands for several tables: make it an entry of outboxes")
 	}
-	defaults := valueOf(Default().Outbox.Columns)
-	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(o.Columns), k.below(i, "columns.")) {
-		isOptional := defaults.Field(s.index).IsZero()
-		if column := s.value.String(); column != "" || !isOptional {
-			k.identifier(s.at, column)
-		}
-	}
+	k.columns(i, o)
 	if o.Cleanup.Mode != CleanupNone && o.CleanupColumn() == "" {
 		k.addHidden(
 			k.below(i, "cleanup.time_column"), "name the column that says when a row was written, or map it as "+cmp.Or(k.Entry(i), "outbox")+".columns.time",
@@ -133,7 +127,7 @@ func (k *checker) extensions(at string, extensions map[string]string) {
 		case !extensionName.MatchString(name):
 			k.addHidden(at+name, "use 1 to 20 lower-case letters and digits for the name of an extension")
 		}
-		k.identifier(at+name, extensions[name])
+		k.reference(at+name, extensions[name])
 	}
 }
 

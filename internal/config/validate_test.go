@@ -55,7 +55,7 @@ func TestValidate(t *testing.T) {
 		"half a quoted table":  {func(c *Config) { c.Outbox.Table = `public."Outbox` }, []string{"outbox.table", "in double quotes"}},
 		"table with database":  {func(c *Config) { c.Outbox.Table = "a.b.c" }, []string{"outbox.table", "schema.table"}},
 		"upper-case table":     {func(c *Config) { c.Outbox.Table = "public.OutboxMessages" }, nil},
-		"no column":            {func(c *Config) { c.Outbox.Columns.ID = "" }, []string{"outbox.columns.id", "1 to 63 bytes"}},
+		"no column":            {func(c *Config) { c.Outbox.Columns.ID = "" }, []string{"outbox.columns.id", "name its column"}},
 		"long optional column": {func(c *Config) { c.Outbox.Columns.Time = long }, []string{"outbox.columns.time", "1 to 63 bytes"}},
 		"null payload": {
 			func(c *Config) { c.Outbox.NullPayload = "skip" },

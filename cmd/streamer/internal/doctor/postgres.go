@@ -10,6 +10,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
@@ -40,6 +41,7 @@ func (d *doctor) postgres(ctx context.Context) {
 				"the replica identity does not matter, as only inserts are read", d.complete(), c.Publication))
 	}
 	for _, table := range d.tables {
+		d.dispatch(ctx, control, table)
 		d.partitions(ctx, control, table)
 	}
 	d.slotState(ctx, control, server)
@@ -59,6 +61,25 @@ func (d *doctor) complete() string {
 		return "table " + d.tables[0].Outbox.Table + " has all mapped columns"
 	}
 	return console.Counted(len(d.tables), "table") + " have all mapped columns"
+}
+
+// dispatch looks for another program that publishes the rows.
+func (d *doctor) dispatch(ctx context.Context, control *replication.Control, table replication.Table) {
+	if !table.Exists {
+		return
+	}
+	const what = "other dispatcher"
+	writes, err := control.Writes(ctx, table.OID)
+	if err != nil {
+		d.outcome(err, what, "")
+		return
+	}
+	switch found := site.Dispatching(d.cfg.Tables()[table.Outbox.Entry], table.Columns, writes); {
+	case found.Seen:
+		d.say(Warned, what, found.Meaning, found.Remedy)
+	case found.Meaning != "":
+		d.say(Fine, what, found.Meaning, "")
+	}
 }
 
 // partitions checks whether rows can move to another partition of the table.
@@ -104,7 +125,7 @@ const samplePatience = 3 * time.Second
 // limits of topics. A streamer needs no right on the table, so an unreadable
 // table is no fault.
 func (d *doctor) payloads(ctx context.Context, control *replication.Control, table replication.Table, o config.Outbox, size int64) {
-	column := o.Columns.Payload
+	column, _ := decoder.ColumnName(o.Columns.Payload)
 	if column == "" || !slices.ContainsFunc(table.Columns, func(c replication.Column) bool { return c.Name == column }) {
 		return
 	}

@@ -41,7 +41,7 @@ func (r *tableReplay) missing(ctx context.Context) error {
 	}
 	q := replication.OutboxQuery{
 		OrderBy: cmp.Or(r.OrderBy, r.timeColumn()), TimeColumn: r.timeColumn(),
-		IDColumn: r.outbox.Columns.ID, IDs: slices.Collect(maps.Keys(found.IDs)),
+		IDColumn: r.outbox.IDColumn(), IDs: slices.Collect(maps.Keys(found.IDs)),
 	}
 	q.AsWritten = q.OrderBy == ""
 	return r.fromTable(ctx, q, found.IDs)

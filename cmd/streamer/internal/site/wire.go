@@ -75,8 +75,10 @@ func ReplicationConfig(c config.Config) replication.Config {
 	}
 	for _, o := range c.Tables() {
 		r.Outboxes = append(r.Outboxes, replication.Outbox{
-			Table: o.Table, Columns: Mapping(o).ColumnNames(), TimeColumn: o.Columns.Time, AggregateID: o.Columns.AggregateID,
-			ID: o.Columns.ID, Source: sourceOf(o),
+			Table: o.Table, Columns: Mapping(o).ColumnNames(), Documents: Mapping(o).Documents(),
+			TimeColumn: o.TimeColumn(), TimeUnit: timeUnits[o.TimeUnit],
+			AggregateID: o.Columns.AggregateID, // with shards, validation keeps pointers out
+			ID:          o.IDColumn(), Source: sourceOf(o),
 		})
 		r.MaxRow = max(r.MaxRow, int(o.MaxRowBytes))
 	}
@@ -117,7 +119,21 @@ func Mapping(o config.Outbox) decoder.Mapping {
 		decoder.PartitionKey: o.Columns.PartitionKey, decoder.Topic: o.Columns.Topic,
 	}
 	maps.DeleteFunc(columns, func(_ decoder.Attribute, column string) bool { return column == "" })
-	return decoder.Mapping{Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions}
+	return decoder.Mapping{
+		Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions, Defaults: defaults(o.Defaults), TimeUnit: timeUnits[o.TimeUnit],
+	}
+}
+
+// timeUnits are the values of outbox.time_unit in microseconds.
+var timeUnits = map[string]int64{"seconds": 1_000_000, "milliseconds": 1000, "microseconds": 1}
+
+func defaults(d config.Defaults) map[decoder.Attribute]string {
+	constants := map[decoder.Attribute]string{
+		decoder.AggregateType: d.AggregateType, decoder.AggregateID: d.AggregateID, decoder.Type: d.Type,
+		decoder.DataContentType: d.DataContentType,
+	}
+	maps.DeleteFunc(constants, func(_ decoder.Attribute, constant string) bool { return constant == "" })
+	return constants
 }
 
 // Mappings are those of all outbox tables.
@@ -151,8 +167,8 @@ func Rules(c config.Config) router.Rules {
 func tableRules(c config.Config, o config.Outbox, entry string) router.TableRules {
 	m := Mapping(o)
 	t := router.TableRules{
-		Entry: entry, Name: o.Table, Schema: m.Schema, Table: m.Table, Columns: m.Columns, Extensions: slices.Sorted(maps.Keys(m.Extensions)),
-		Source: o.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
+		Entry: entry, Name: o.Table, Schema: m.Schema, Table: m.Table, Columns: m.Columns, Defaults: m.Defaults,
+		Extensions: slices.Sorted(maps.Keys(m.Extensions)), Source: o.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
 		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
 		Topic: o.Topic, Key: o.Key, NullPayload: router.NullPayload(o.NullPayload), Poison: router.Policy(o.Poison),
 	}

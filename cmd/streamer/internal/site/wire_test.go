@@ -33,10 +33,12 @@ var everything = []string{
 	"outbox.table=events.letters", "outbox.null_payload=reject", "outbox.max_row_bytes=8KiB", "outbox.extensions.tenant=c_tenant",
 	"outbox.columns.id=c_id", "outbox.columns.aggregate_type=c_aggregate_type", "outbox.columns.aggregate_id=c_aggregate_id",
 	"outbox.columns.type=c_type", "outbox.columns.payload=c_payload", "outbox.columns.time=c_time",
-	"outbox.columns.subject=c_subject", "outbox.columns.source=c_source", "outbox.columns.dataschema=c_dataschema",
+	"outbox.columns.subject=c_document#/subject", "outbox.columns.source=c_source", "outbox.columns.dataschema=c_dataschema",
 	"outbox.columns.datacontenttype=c_datacontenttype", "outbox.columns.traceparent=c_traceparent",
 	"outbox.columns.tracestate=c_tracestate", "outbox.columns.correlationid=c_correlationid",
 	"outbox.columns.causationid=c_causationid", "outbox.columns.partition_key=c_partition_key", "outbox.columns.topic=c_topic",
+	"outbox.defaults.aggregate_type=d_aggregate_type", "outbox.defaults.aggregate_id=d_aggregate_id", "outbox.defaults.type=d_type",
+	"outbox.defaults.datacontenttype=d/content", "outbox.time_unit=seconds",
 	"outbox.cleanup.mode=delete", "outbox.cleanup.retention=9s", "outbox.cleanup.time_column=c_written",
 	"outbox.cleanup.batch_rows=10", "outbox.cleanup.pause=11s", "outbox.cleanup.interval=12s",
 	"cloudevents.source=/source", "cloudevents.type=type", "cloudevents.mode=structured",
@@ -123,7 +125,8 @@ func wantReplication() replication.Config {
 	return replication.Config{
 		Slot: "slot", Publication: "publication", Shard: replication.Shard{Index: 28, Count: 29},
 		Outboxes: []replication.Outbox{{
-			Table: "events.letters", Columns: wantMapping().ColumnNames(), TimeColumn: "c_time", AggregateID: "c_aggregate_id",
+			Table: "events.letters", Columns: wantMapping().ColumnNames(), Documents: []string{"c_document"},
+			TimeColumn: "c_time", TimeUnit: 1_000_000, AggregateID: "c_aggregate_id",
 			ID: "c_id", Source: "events.letters",
 		}},
 		ConnectTimeout: time.Second, LockTimeout: 15 * time.Second, SenderTimeout: 5 * time.Second,
@@ -133,10 +136,14 @@ func wantReplication() replication.Config {
 
 func wantMapping() decoder.Mapping {
 	return decoder.Mapping{
-		Schema: "events", Table: "letters", Extensions: map[string]string{"tenant": "c_tenant"},
+		Schema: "events", Table: "letters", Extensions: map[string]string{"tenant": "c_tenant"}, TimeUnit: 1_000_000,
+		Defaults: map[decoder.Attribute]string{
+			decoder.AggregateType: "d_aggregate_type", decoder.AggregateID: "d_aggregate_id", decoder.Type: "d_type",
+			decoder.DataContentType: "d/content",
+		},
 		Columns: map[decoder.Attribute]string{
 			decoder.ID: "c_id", decoder.AggregateType: "c_aggregate_type", decoder.AggregateID: "c_aggregate_id",
-			decoder.Type: "c_type", decoder.Payload: "c_payload", decoder.Time: "c_time", decoder.Subject: "c_subject",
+			decoder.Type: "c_type", decoder.Payload: "c_payload", decoder.Time: "c_time", decoder.Subject: "c_document#/subject",
 			decoder.Source: "c_source", decoder.DataSchema: "c_dataschema", decoder.DataContentType: "c_datacontenttype",
 			decoder.TraceParent: "c_traceparent", decoder.TraceState: "c_tracestate", decoder.CorrelationID: "c_correlationid",
 			decoder.CausationID: "c_causationid", decoder.PartitionKey: "c_partition_key", decoder.Topic: "c_topic",
@@ -151,8 +158,9 @@ func wantRules() router.Rules {
 			{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"},
 		},
 		Tables: []router.TableRules{{
-			Name: "events.letters", Schema: "events", Table: "letters", Columns: wantMapping().Columns, Extensions: []string{"tenant"},
-			Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
+			Name: "events.letters", Schema: "events", Table: "letters", Columns: wantMapping().Columns, Defaults: wantMapping().Defaults,
+			Extensions: []string{"tenant"},
+			Source:     "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
 			Mode: "structured", NullPayload: "reject", Poison: "dead-letter",
 			Routes: []router.Rule{{
 				AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
