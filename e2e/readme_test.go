@@ -135,7 +135,7 @@ func (n *newcomer) background(line string) (stop func()) {
 // commands returns the lines of a block, without comments and with continuation
 // lines joined.
 func commands(b block) (lines []string) {
-	for line := range strings.Lines(b.text) {
+	for line := range strings.Lines(strings.ReplaceAll(b.text, "\\\n", "")) {
 		line, _, _ = strings.Cut(line, " #")
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			lines = append(lines, line)
@@ -151,7 +151,10 @@ func TestREADME(t *testing.T) {
 	n := newNewcomer(t)
 	n.sql(only(t, blocks, "sql", "CREATE TABLE"))
 	n.sql(only(t, blocks, "sql", "CREATE ROLE"))
-	n.write("streamer.yaml", only(t, blocks, "yaml", "brokers"))
+	for _, line := range commands(only(t, blocks, "sh", "streamer init")) {
+		n.does(line)
+	}
+	n.writes(only(t, blocks, "yaml", "brokers"))
 	for _, line := range commands(only(t, blocks, "sh", "streamer setup --print")) {
 		n.does(line)
 	}
@@ -171,6 +174,24 @@ func TestREADME(t *testing.T) {
 	require.NoError(t, err, string(output))
 	assert.Contains(t, string(output), "com.example.order.placed")
 	stop()
+}
+
+// writes makes sure that the file is what the block says, apart from comments
+// and from what is set to its default.
+func (n *newcomer) writes(b block) {
+	n.t.Helper()
+	written := n.does("streamer config")
+	n.write("shown.yaml", b)
+	assert.Equal(n.t, values(n.does("streamer config --config shown.yaml")), values(written))
+}
+
+// values are the lines of an effective configuration, without origins.
+func values(effective string) (lines []string) {
+	for line := range strings.Lines(effective) {
+		value, _, _ := strings.Cut(line, "  # ")
+		lines = append(lines, strings.TrimSpace(value))
+	}
+	return lines
 }
 
 // The tutorial's blocks are executed one after the other.

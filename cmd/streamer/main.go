@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -20,6 +19,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/manual"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/replay"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/scaffold"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
@@ -44,6 +44,7 @@ type cli struct {
 	Config string   `short:"c" placeholder:"FILE" help:"Configuration file (YAML or JSON). Default: ./streamer.yaml, if it exists." env:"STREAMER_CONFIG"`
 	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Overrides environment and file."`
 
+	Init        scaffold.Command     `cmd:"" help:"Look at a database and write the configuration for its outbox table."`
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, with remedies."`
@@ -102,7 +103,7 @@ func run(arguments []string, env environment) int {
 	}
 	parsed.BindTo(ctx, (*context.Context)(nil))
 	err = parsed.Run(site.Configuration(func() (*config.Loaded, error) { return c.load(env.environ) }),
-		console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
+		site.Given{File: c.Config, Environ: env.environ, Set: c.Set}, console.Streams{In: env.stdin, Out: env.stdout, Err: env.stderr})
 	report(env.stderr, err)
 	return exitCode(err)
 }
@@ -136,13 +137,9 @@ func exitCode(err error) int {
 
 // load reads the configuration. All commands use it.
 func (c *cli) load(environ []string) (*config.Loaded, error) {
-	flags := map[string]string{}
-	for _, set := range c.Set {
-		key, value, ok := strings.Cut(set, "=")
-		if !ok {
-			return nil, failure.Misconfigure(fmt.Errorf("--set %s: write KEY=VALUE", key))
-		}
-		flags[key] = value
+	flags, err := site.Given{Set: c.Set}.Flags()
+	if err != nil {
+		return nil, err
 	}
 	file := c.Config
 	if file == "" {

@@ -7,8 +7,10 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
-// Given is what the operator gives to the process besides a configuration file.
+// Given is what the operator gives to the process, for commands that read no
+// configuration file.
 type Given struct {
+	File    string   // the configuration file; empty: none is named
 	Environ []string // as os.Environ returns it
 	Set     []string // KEY=VALUE, from --set
 }
