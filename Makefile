@@ -16,7 +16,7 @@ LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 VERSION    ?=
 GORELEASER := $(GO) tool -modfile=tools/release/go.mod goreleaser
 
-.PHONY: help build demo test short long model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
+.PHONY: help build demo test short long writers model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ short: ## run the tests that need no server
 
 long: ## run the slow tests as well: more servers, thousands of partitions
 	STREAMER_LONG=1 $(GO) test -race -shuffle=on -timeout=60m ./...
+
+writers: ## let frameworks from the registries (npm, PyPI, Maven Central, Go) write the rows that presets read
+	STREAMER_LONG=1 $(GO) test -count=1 -timeout=30m -run '^TestWriters$$' -v ./cmd/streamer
 
 model: ## play histories against a model of the servers for MODELTIME (default 30m); a failure names its seed
 	$(GO) test -count=1 -timeout 24h -run '^TestModel$$' ./internal/pipeline -args -model.for $(MODELTIME) -model.from 0

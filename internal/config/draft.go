@@ -28,10 +28,6 @@ func (d Draft) Write(w io.Writer) error {
 	var b strings.Builder
 	writeComment(&b, "", d.Heading)
 	for _, c := range root.children {
-		if kept, shown := d.covers(c.path); !kept && !shown {
-			continue
-		}
-		b.WriteByte('\n')
 		d.write(&b, c, valueOf(d.Config).Field(c.index), "")
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
@@ -49,8 +45,11 @@ func (d Draft) covers(path string) (kept, shown bool) {
 
 func (d Draft) write(b *strings.Builder, k *key, value reflect.Value, indent string) {
 	kept, shown := d.covers(k.path)
-	if !kept && !shown {
+	if !kept && (!shown || isSection(k) && slices.Contains(d.Hints, k.path) && value.IsZero()) {
 		return
+	}
+	if !strings.HasSuffix(b.String(), ":\n") {
+		b.WriteByte('\n')
 	}
 	mark := ""
 	if !kept {
@@ -62,13 +61,14 @@ func (d Draft) write(b *strings.Builder, k *key, value reflect.Value, indent str
 	case kindSection:
 		fmt.Fprintf(b, "%s%s%s:\n", indent, mark, k.name)
 		for _, c := range k.children {
-			d.write(b, c, value.Field(c.index), indent+"  ")
+			field := value.Field(c.index)
+			if chosen, _ := d.covers(c.path); chosen || !slices.Contains(d.Hints, k.path) {
+				d.write(b, c, field, indent+"  ")
+			} else if !field.IsZero() { // the section is shown as a whole
+				fmt.Fprintf(b, "%s#   %s: %s\n", indent, c.name, setting{key: c, value: field}.yaml())
+			}
 		}
 	case kindTable:
-		if value.Len() == 0 {
-			fmt.Fprintf(b, "%s%s%s: {}\n", indent, mark, k.name)
-			return
-		}
 		fmt.Fprintf(b, "%s%s%s:\n", indent, mark, k.name)
 		for _, name := range tableNames(value) {
 			fmt.Fprintf(b, "%s%s  %s: %s\n", indent, mark, scalar(name), scalar(value.MapIndex(reflect.ValueOf(name)).String()))
@@ -81,6 +81,9 @@ func (d Draft) write(b *strings.Builder, k *key, value reflect.Value, indent str
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, k.name, text)
 	}
 }
+
+// isSection reports whether the key has others below it, or entries.
+func isSection(k *key) bool { return k.kind == kindSection || k.kind == kindTable }
 
 // draftValue is the value in YAML. ok is false for a secret that must not be
 // written.

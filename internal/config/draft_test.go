@@ -25,7 +25,7 @@ func TestDraftReadsBack(t *testing.T) {
 		Config: loaded.Config, Heading: "First.\nSecond.", Keys: []string{
 			"postgres.dsn", "outbox.preset", "outbox.columns.aggregate_id", "outbox.extensions.tenantid", "kafka.brokers",
 		},
-		Hints: []string{"poison.policy", "outbox.null_payload", "outbox.defaults"}, Remarks: map[string]string{"outbox.preset": "A remark."},
+		Hints: []string{"poison.policy", "outbox.null_payload", "outbox.columns", "outbox.defaults"}, Remarks: map[string]string{"outbox.preset": "A remark."},
 	})
 	again := load(t, write(t, text))
 	loaded.Config.Routes = nil // not among the keys
@@ -33,9 +33,11 @@ func TestDraftReadsBack(t *testing.T) {
 	for _, line := range []string{
 		"# First.\n# Second.\n", "  # A remark.\n  preset: cap\n", "  brokers: [a:9092, b:9092]\n", "# poison:\n  # stop ends", "  # policy: stop\n",
 		"  # null_payload: json_null\n", "  # Bootstrap brokers, each as host:port.\n",
+		"\n  columns:\n  #   id: Id\n", "\n    aggregate_id: Content#/Value/id\n",
 	} {
 		assert.Contains(t, text, line)
 	}
+	assert.NotContains(t, text, "defaults:", "this preset has none")
 	for line := range strings.Lines(text) {
 		assert.LessOrEqual(t, len(strings.TrimRight(line, "\n")), widestComment, line)
 	}

@@ -23,7 +23,8 @@ func (s *scaffold) dispatched(ctx context.Context, control *replication.Control,
 	found := site.Dispatching(outbox, c.table.Columns, writes)
 	if !found.Seen {
 		if c.certain() && c.preset.Dispatcher != "" {
-			s.remarks["outbox.table"] = "Sent by " + c.preset.Dispatcher + " as well, unless you turn that off: " + c.preset.TurnOff + "."
+			s.remarks["outbox.table"] = "Two publishers, unless you turn one off: the streamer, and " + c.preset.Dispatcher + ". To do so: " +
+				c.preset.TurnOff + "."
 		}
 		return nil
 	}
