@@ -12,30 +12,21 @@ import (
 func (d *Decoder) fill() error {
 	e, t := &d.event, d.row
 	e.Table, e.Extensions = t.index, t.extensions
-	e.attributes = t.defaults
+	if e.attributes = [attributeCount][]byte{}; t.defaults != nil {
+		e.attributes = *t.defaults
+	}
 	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
 	d.scratch, d.checked = d.scratch[:0], nil
 	// The first problem is reported at the end, when the row's ID is known.
 	var problem error
 	for i, a := range t.attributes {
-		v, err := d.source(i)
-		if err == nil {
-			err = d.fillAttribute(a, v)
-		}
-		if err != nil && problem == nil {
+		if err := d.fillAttribute(i, a); err != nil && problem == nil {
 			problem = fmt.Errorf("column %q: %w", t.mapping.Columns[a], err)
 		}
 	}
 	for i := range e.Extensions {
-		x := &e.Extensions[i]
-		v, err := d.source(len(t.attributes) + i)
-		if err == nil {
-			err = d.fillExtension(x, v)
-		} else {
-			x.Value = nil
-		}
-		if err != nil && problem == nil {
-			problem = fmt.Errorf("column %q: %w", t.mapping.Extensions[x.Name], err)
+		if err := d.fillExtension(len(t.attributes)+i, &e.Extensions[i]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.mapping.Extensions[e.Extensions[i].Name], err)
 		}
 	}
 	if problem == nil {
@@ -69,8 +60,13 @@ var (
 // mapped.
 func required(a Attribute) bool { return a <= Type }
 
-func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
-	e := &d.event
+func (d *Decoder) fillAttribute(target int, a Attribute) (err error) {
+	e, v := &d.event, &d.row.values[target]
+	if d.row.pointers != nil {
+		if v, err = d.source(target); err != nil {
+			return err
+		}
+	}
 	switch {
 	case v.null && required(a) && e.attributes[a] == nil:
 		return errNull
@@ -79,7 +75,9 @@ func (d *Decoder) fillAttribute(a Attribute, v *value) (err error) {
 	case v.null:
 		return nil
 	case a == Time:
-		e.Time, err = v.instant(d.row.unit)
+		if e.Time, err = v.micro(); err == errNoTimestamp { //nolint:errorlint // it is never wrapped
+			e.Time, err = v.instant(d.row.unit)
+		}
 		return err
 	}
 	var text []byte
@@ -112,8 +110,15 @@ func (d *Decoder) fillData(v *value) (err error) {
 	return err
 }
 
-func (d *Decoder) fillExtension(x *Extension, v *value) (err error) {
-	x.Value, x.Kind = nil, v.extensionKind()
+func (d *Decoder) fillExtension(target int, x *Extension) (err error) {
+	x.Value = nil
+	v := &d.row.values[target]
+	if d.row.pointers != nil {
+		if v, err = d.source(target); err != nil {
+			return err
+		}
+	}
+	x.Kind = v.extensionKind()
 	if v.null {
 		return nil
 	}

@@ -38,11 +38,11 @@ var (
 		" or the pointer")
 )
 
-// source returns where the value of a target comes from. Without pointers it is
-// the column itself.
+// source returns the value of a target where a mapping has pointers: what the
+// pointer leads to, or the column itself.
 func (d *Decoder) source(i int) (*value, error) {
 	t := d.row
-	if t.pointers == nil || t.pointers[i] == nil {
+	if t.pointers[i] == nil {
 		return &t.values[i], nil
 	}
 	payload := i < len(t.attributes) && t.attributes[i] == Payload

@@ -184,8 +184,10 @@ func (d *Decoder) plan(r *relation) error {
 	var missing []string
 	for target, name := range r.table.targets {
 		i := slices.IndexFunc(r.columns, func(c column) bool { return c.name == name })
-		if i < 0 {
+		if i < 0 && !slices.Contains(missing, name) { // several pointers may lead into it
 			missing = append(missing, name)
+		}
+		if i < 0 {
 			continue
 		}
 		r.columns[i].targets = append(r.columns[i].targets, target)

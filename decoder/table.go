@@ -15,7 +15,7 @@ type table struct {
 	index      int        // of the mapping
 	targets    []string   // column names; values are filled in the same order
 	pointers   []*pointer // by target; nil if no target has one
-	defaults   [attributeCount][]byte
+	defaults   *[attributeCount][]byte // nil if there are none
 	unit       int64 // of a time that is a number, in microseconds
 	attributes []Attribute
 	extensions []Extension // sorted by name; their values follow the attributes'
@@ -30,6 +30,9 @@ func newTable(index int, m Mapping) *table {
 			t.target(column)
 		}
 		if constant := m.Defaults[a]; constant != "" {
+			if t.defaults == nil {
+				t.defaults = new([attributeCount][]byte)
+			}
 			t.defaults[a] = []byte(constant)
 		}
 	}

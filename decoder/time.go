@@ -13,8 +13,8 @@ import (
 const milliseconds = 1000
 
 // instant is a point in time in microseconds since the Unix epoch. It reads what
-// micro reads, numbers of the given unit since the epoch, and text in RFC 3339
-// or ISO 8601; without a zone that text is in UTC, like a timestamp.
+// micro does not: numbers of the given unit since the epoch, and text in RFC
+// 3339 or ISO 8601; without a zone that text is in UTC, like a timestamp.
 func (v *value) instant(unit int64) (int64, error) {
 	switch v.typeOID {
 	case oidInt8, oidInt4:
@@ -31,7 +31,7 @@ func (v *value) instant(unit int64) (int64, error) {
 	case oidText, oidVarchar, oidBpchar:
 		return parseTime(v.bytes)
 	}
-	return v.micro()
+	return 0, errNoTimestamp
 }
 
 // parseEpoch reads a number with a fraction. What is below a microsecond is cut

@@ -249,8 +249,10 @@ func (v *value) micro() (int64, error) {
 		}
 		return checkTime(unixMicro(int64(binary.BigEndian.Uint64(v.bytes))))
 	}
-	return 0, errors.New("time column is neither timestamptz, timestamp, bigint, integer, numeric nor text")
+	return 0, errNoTimestamp
 }
+
+var errNoTimestamp = errors.New("time column is neither timestamptz, timestamp, bigint, integer, numeric nor text")
 
 var errTimeText = errors.New("text that is not a time in RFC 3339, such as 2026-11-21T14:30:00Z" + remedy)
 

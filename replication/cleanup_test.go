@@ -112,7 +112,7 @@ func TestRemoveFromPartitions(t *testing.T) {
 	}
 	assert.Equal(t, []int32{3}, f.ids())
 	_, _, err = control.OldPartitions(t.Context(), table, "id", cutoff)
-	assert.ErrorContains(t, err, "not timestamptz")
+	require.ErrorContains(t, err, "not timestamptz")
 	_, err = control.Removable(t.Context(), table, "payload", cutoff, 100)
 	assert.ErrorContains(t, err, "is text, not timestamptz", "any text may look like a time")
 }

@@ -173,6 +173,7 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 	t.Parallel()
 	f := newFixture(t, pgtest.Shared(t))
 	f.insert(1, 10)
+	f.exec("insert into outbox values (11, '2026-02-30 00:00')")
 	for name, c := range map[string]struct {
 		change func(*Config)
 		query  OutboxQuery

@@ -45,7 +45,7 @@ func timeExpressions(t Table, column string) (timeSQL, error) {
 			limit: fmt.Sprintf("(extract(epoch from $%%d::timestamptz) * %d)::numeric", microseconds/unit),
 		}, nil
 	case slices.Contains(textTypes, typ): // the session's time zone is UTC
-		return timestampSQL(name+"::timestamptz", "$%d::timestamptz"), nil
+		return timestampSQL("(case when "+name+" ~ '"+beginsAsTime+"' then "+name+"::timestamptz end)", "$%d::timestamptz"), nil
 	}
 	return timeSQL{}, failure.Misconfigure(
 		fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp, a number in outbox.time_unit or text", column, t.Outbox.Table, have.Type),
@@ -63,6 +63,10 @@ func cleanupExpressions(t Table, column string) (timeSQL, error) {
 }
 
 var textTypes = []string{"text", "character varying", "character"}
+
+// beginsAsTime keeps text that is no time from ending the query: it is as a
+// NULL.
+const beginsAsTime = `^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}`
 
 // microseconds in a second.
 const microseconds = 1_000_000

@@ -72,7 +72,8 @@ func TestInitAsks(t *testing.T) {
 	got, file := initialisation(t, r, "3\nrecipient\nletter\nkafka:9092\n")
 	require.Zero(t, got.code, got.stderr)
 	assert.Contains(t, got.stderr, "  1  cap.published  has all columns of preset cap, DotNetCore.CAP\n")
-	assert.Contains(t, got.stderr, "  3  public.letters  looks like an outbox: id in id, type in event_type, payload in payload, time in created_at\n")
+	assert.Contains(t, got.stderr, "  3  public.letters  looks like an outbox: "+
+		"id in id, type in event_type, payload in payload, time in created_at\n")
 	assert.Contains(t, got.stderr, "No column of public.letters looks like the aggregate ID, which is the key in Kafka. "+
 		"It has: id, event_type, payload, body, recipient, created_at\n")
 	loaded, err := config.Load(config.Options{File: file, FileExplicit: true})
@@ -93,7 +94,8 @@ func TestInitRefuses(t *testing.T) {
 	r := newRig(t, false)
 	got, file := initialisation(t, r, "")
 	assert.Equal(t, exitUsage, got.code)
-	assert.Contains(t, got.stderr, "streamer: no table of the database looks like an outbox: 0 tables looked at\nfix: name the table with --table")
+	assert.Contains(t, got.stderr, "streamer: no table of the database looks like an outbox: 0 tables looked at\n"+
+		"fix: name the table with --table")
 	assert.NoFileExists(t, file)
 
 	r.script(readFramework(t, "cap").table + readFramework(t, "marten").table +
@@ -102,15 +104,21 @@ func TestInitRefuses(t *testing.T) {
 		arguments []string
 		want      string
 	}{
-		"several tables":    {nil, "several tables look like an outbox:\n  cap.published  has all columns"},
-		"unknown preset":    {[]string{"--preset", "matren"}, "did you mean marten?"},
-		"another preset":    {[]string{"--preset", "axon"}, "no table of the database looks like an outbox of preset axon"},
-		"no such table":     {[]string{"--table", "nowhere"}, "the database has no table public.nowhere"},
-		"not of the preset": {[]string{"--table", "thin", "--preset", "debezium"}, "table public.thin lacks columns of preset debezium: aggregateid, aggregatetype, type"},
-		"no type":           {[]string{"--table", "thin"}, "no column of public.thin looks like the aggregate ID, which is the key in Kafka\nfix: name it: --set outbox.columns.aggregate_id=COLUMN; for events without order, --set outbox.columns.aggregate_id=id"},
-		"no key":            {[]string{"--table", "keyless"}, "no column of public.keyless looks like the aggregate ID"},
-		"wrong brokers":     {[]string{"--preset", "cap", "--brokers", "kafka"}, "kafka.brokers"},
-		"unknown key":       {[]string{"--set", "outbox.tabel=x"}, "did you mean outbox.table?"},
+		"several tables": {nil, "several tables look like an outbox:\n  cap.published  has all columns"},
+		"unknown preset": {[]string{"--preset", "matren"}, "did you mean marten?"},
+		"another preset": {[]string{"--preset", "axon"}, "no table of the database looks like an outbox of preset axon"},
+		"no such table":  {[]string{"--table", "nowhere"}, "the database has no table public.nowhere"},
+		"not of the preset": {
+			[]string{"--table", "thin", "--preset", "debezium"},
+			"table public.thin lacks columns of preset debezium: aggregateid, aggregatetype, type",
+		},
+		"no type": {
+			[]string{"--table", "thin"}, "no column of public.thin looks like the aggregate ID, which is the key in Kafka\n" +
+				"fix: name it: --set outbox.columns.aggregate_id=COLUMN; for events without order, --set outbox.columns.aggregate_id=id",
+		},
+		"no key":        {[]string{"--table", "keyless"}, "no column of public.keyless looks like the aggregate ID"},
+		"wrong brokers": {[]string{"--preset", "cap", "--brokers", "kafka"}, "kafka.brokers"},
+		"unknown key":   {[]string{"--set", "outbox.tabel=x"}, "did you mean outbox.table?"},
 	} {
 		got, file := initialisation(t, r, "", c.arguments...)
 		assert.Equal(t, exitUsage, got.code, "%s: %s", name, got.stderr)
@@ -129,7 +137,8 @@ func TestInitNeverOverwrites(t *testing.T) {
 	require.NoError(t, err)
 	again := execute(t, nil, "init", "--dsn", r.dsn, "--output", file, "--table", "outbox")
 	assert.Equal(t, exitUsage, again.code)
-	assert.Equal(t, "streamer: file "+file+" exists and is not overwritten\nfix: name another file with --output, or print it with --print\n", again.stderr)
+	assert.Equal(t, "streamer: file "+file+" exists and is not overwritten\n"+
+		"fix: name another file with --output, or print it with --print\n", again.stderr)
 	after, err := os.ReadFile(file)
 	require.NoError(t, err)
 	assert.Equal(t, string(before), string(after))

@@ -92,7 +92,8 @@ func TestWriters(t *testing.T) { //nolint:tparallel // each takes the whole mach
 // test is skipped, and fails in CI.
 func (w writer) installed(t *testing.T) string {
 	t.Helper()
-	folder, err := testserver.Cached(t.Context(), "writer-"+w.preset+"-"+w.version, func(text string) { t.Log(text) }, func(folder string) error {
+	name := "writer-" + w.preset + "-" + w.version
+	folder, err := testserver.Cached(t.Context(), name, func(text string) { t.Log(text) }, func(folder string) error {
 		for _, line := range w.install {
 			if output, err := w.command(t.Context(), folder, "sh", "-ec", line).CombinedOutput(); err != nil {
 				return errors.Join(testserver.ErrMissing, fmt.Errorf("install %s: %w: %s", w.preset, err, output))

@@ -18,20 +18,23 @@ func drafted(t *testing.T, d Draft) string {
 
 func TestDraftReadsBack(t *testing.T) {
 	t.Parallel()
-	loaded, err := withFlags(t, "outbox.preset=cap", "outbox.columns.aggregate_id=Content#/Value/id", "outbox.extensions.tenantid=Content#/Headers/tenant",
-		"kafka.brokers=a:9092,b:9092", "postgres.dsn=postgres://u@db/shop", "routes=[{aggregate_type: order, topic: orders}]")
+	loaded, err := withFlags(t, "outbox.preset=cap", "outbox.columns.aggregate_id=Content#/Value/id",
+		"outbox.extensions.tenantid=Content#/Headers/tenant", "kafka.brokers=a:9092,b:9092", "postgres.dsn=postgres://u@db/shop",
+		"routes=[{aggregate_type: order, topic: orders}]")
 	require.NoError(t, err)
 	text := drafted(t, Draft{
 		Config: loaded.Config, Heading: "First.\nSecond.", Keys: []string{
 			"postgres.dsn", "outbox.preset", "outbox.columns.aggregate_id", "outbox.extensions.tenantid", "kafka.brokers",
 		},
-		Hints: []string{"poison.policy", "outbox.null_payload", "outbox.columns", "outbox.defaults"}, Remarks: map[string]string{"outbox.preset": "A remark."},
+		Hints:   []string{"poison.policy", "outbox.null_payload", "outbox.columns", "outbox.defaults"},
+		Remarks: map[string]string{"outbox.preset": "A remark."},
 	})
 	again := load(t, write(t, text))
 	loaded.Config.Routes = nil // not among the keys
 	assert.Equal(t, loaded.Config, again.Config, text)
 	for _, line := range []string{
-		"# First.\n# Second.\n", "  # A remark.\n  preset: cap\n", "  brokers: [a:9092, b:9092]\n", "# poison:\n  # stop ends", "  # policy: stop\n",
+		"# First.\n# Second.\n", "  # A remark.\n  preset: cap\n", "  brokers: [a:9092, b:9092]\n", "# poison:\n  # stop ends",
+		"  # policy: stop\n",
 		"  # null_payload: json_null\n", "  # Bootstrap brokers, each as host:port.\n",
 		"\n  columns:\n  #   id: Id\n", "\n    aggregate_id: Content#/Value/id\n",
 	} {

@@ -18,9 +18,10 @@ type Preset struct {
 	Marks []string
 
 	// Dispatcher is the part of the framework that sends the rows itself; empty if
-	// there is none. It updates the columns Status, or deletes rows.
+	// there is none. It updates the columns Status, or deletes rows if Deletes.
 	Dispatcher string
 	Status     []string
+	Deletes    bool
 	// TurnOff says how to keep the dispatcher from sending.
 	TurnOff string
 }

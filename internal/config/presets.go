@@ -43,7 +43,8 @@ var presets = []Preset{
 		},
 		Marks:      []string{"Retries", "Added", "ExpiresAt", "StatusName"},
 		Dispatcher: "CAP's dispatcher, which sends each row at once and again when that fails", Status: []string{"StatusName", "Retries"},
-		TurnOff: "CAP cannot store without sending: give it a transport that does nothing, such as an in-memory queue, while the streamer publishes",
+		TurnOff: "CAP cannot store without sending: give it a transport that does nothing, such as an in-memory queue, " +
+			"while the streamer publishes",
 	},
 	{
 		Name: "debezium", Title: "Debezium's outbox event router",
@@ -116,8 +117,8 @@ var presets = []Preset{
 			Extensions: map[string]string{"destination": "DestinationAddress"},
 		},
 		Marks:      []string{"SequenceNumber", "OutboxId", "ContentType", "EnqueueTime"},
-		Dispatcher: "MassTransit's bus outbox, which sends each row and deletes it",
-		TurnOff:    "call DisableDeliveryService() in UseBusOutbox: rows are then written and not sent",
+		Dispatcher: "MassTransit's bus outbox, which sends each row and deletes it", Deletes: true,
+		TurnOff: "call DisableDeliveryService() in UseBusOutbox: rows are then written and not sent",
 	},
 	{
 		Name: "message-db", Title: "Message DB (Eventide)",
@@ -224,7 +225,7 @@ var presets = []Preset{
 			Extensions: map[string]string{"destination": "destination"},
 		},
 		Marks:      []string{"owner_id", "deliver_by", "attempts"},
-		Dispatcher: "Wolverine's durability agent, which sends each row and deletes it", Status: []string{"owner_id", "attempts"},
+		Dispatcher: "Wolverine's durability agent, which sends each row and deletes it", Status: []string{"owner_id", "attempts"}, Deletes: true,
 		TurnOff: "Wolverine cannot store without sending: let the streamer publish only what Wolverine sends nowhere else",
 	},
 }

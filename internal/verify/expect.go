@@ -77,7 +77,9 @@ type piece struct {
 
 // NewExpectation resolves the templates.
 func NewExpectation(r Rules) (*Expectation, error) {
-	e := &Expectation{rules: r, origins: map[string]origin{}, text: map[string][]byte{}, extensions: map[string][]byte{}, json: map[string]bool{}}
+	e := &Expectation{
+		rules: r, origins: map[string]origin{}, text: map[string][]byte{}, extensions: map[string][]byte{}, json: map[string]bool{},
+	}
 	for _, references := range []map[string]string{r.Attributes, r.Extensions} {
 		for name, reference := range references {
 			found, read := r.find(reference)

@@ -176,7 +176,7 @@ func (s *scaffold) column(c candidate, key string) (string, error) {
 	if s.asker == nil {
 		remedy := "name it: --set outbox.columns." + key + "=COLUMN"
 		if key == "aggregate_id" && fallback != "" {
-			remedy += fmt.Sprintf("; for events without order, --set outbox.columns.aggregate_id=%s", fallback)
+			remedy += "; for events without order, --set outbox.columns.aggregate_id=" + fallback
 		}
 		return "", failure.Misconfigure(failure.Advise(problem, "%s", remedy))
 	}

@@ -121,7 +121,8 @@ var suggestive = []struct {
 		"serializedevent",
 	}},
 	{"time", []string{
-		"occurredat", "occurredon", "occurredonutc", "createdat", "createdon", "createdonutc", "created", "timestamp", "eventtime", "insertedat", "time",
+		"occurredat", "occurredon", "occurredonutc", "createdat", "createdon", "createdonutc", "created", "timestamp", "eventtime", "insertedat",
+		"time",
 	}},
 }
 

@@ -56,7 +56,8 @@ func TestGuess(t *testing.T) {
 			"aggregate_id in aggregate_id, type in event_type, payload in payload, time in created_at",
 		"Id Type Content OccurredOnUtc! ProcessedOnUtc! Error": "id in Id, type in Type, payload in Content, time in OccurredOnUtc",
 		"id event_name data created_at":                        "id in id, type in event_name, payload in data",
-		"message_id id topic key name body":                    "id in message_id, aggregate_type in topic, aggregate_id in key, type in name, payload in body",
+		"message_id id topic key name body": "id in message_id, aggregate_type in topic, " +
+			"aggregate_id in key, type in name, payload in body",
 	} {
 		g := guessColumns(table("public.t", columns))
 		assert.True(t, g.isLikely(), columns)

@@ -39,10 +39,10 @@ func Dispatching(o config.Outbox, columns []replication.Column, w replication.Wr
 	case w.Updated > 0 && len(marks) > 0:
 		return Dispatch{true, fmt.Sprintf("%d rows have been updated%s, and %s is there to note what was sent: %s may be publishing them as well",
 			w.Updated, since, strings.Join(marks, ", "), who), remedy}
-	case p.Dispatcher != "" && w.Deleted > 0 && o.Cleanup.Mode == config.CleanupNone:
+	case p.Deletes && w.Deleted > 0 && o.Cleanup.Mode == config.CleanupNone:
 		return Dispatch{true, fmt.Sprintf("%d rows have been deleted%s: %s may be publishing them as well", w.Deleted, since, who), remedy}
 	case p.Dispatcher != "":
-		return Dispatch{false, fmt.Sprintf("no sign of %s: no row has been updated or deleted%s", who, since), ""}
+		return Dispatch{false, fmt.Sprintf("no sign of %s in what was updated and deleted%s", who, since), ""}
 	}
 	return Dispatch{}
 }

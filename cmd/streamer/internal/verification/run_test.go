@@ -260,7 +260,7 @@ func TestServersThatRefuse(t *testing.T) {
 		"no PostgreSQL":  {"postgres.dsn", "postgres://nobody@127.0.0.1:1/none", nil, failure.Transient, "connect to PostgreSQL"},
 		"no table":       {"outbox.table", "missing", nil, failure.Refused, "public.missing does not exist"},
 		"no such column": {"", "", func(c *Command) { c.TimeColumn = "created" }, failure.Misconfigured, `"created"`},
-		"no time":        {"", "", func(c *Command) { c.TimeColumn = "type" }, failure.Misconfigured, "timestamptz"},
+		"no time":        {"", "", func(c *Command) { c.TimeColumn = "payload" }, failure.Misconfigured, "timestamptz"},
 	} {
 		broken := &rig{t: t, settings: maps.Clone(r.settings)}
 		if c.key != "" {
