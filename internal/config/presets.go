@@ -6,7 +6,7 @@ const mediaJSON = "application/json"
 // version that it was taken from, and docs/presets.md says what is lost.
 var presets = []Preset{
 	{
-		Name: "axon", Title: "Axon Framework's event store (JPA or JDBC)",
+		Name: "axon", Title: "Axon Framework's event store by JPA",
 		Outbox: Outbox{
 			Table: "public.domain_event_entry",
 			Columns: Columns{

@@ -1,4 +1,4 @@
--- Axon Framework 4: DomainEventEntry of axon-eventsourcing (JPA and JDBC), with bytea columns as its
+-- Axon Framework 4: DomainEventEntry by JPA as Spring Boot names its columns, with bytea columns as Axon's
 -- documentation advises for PostgreSQL, and events serialised as JSON.
 CREATE TABLE domain_event_entry (
   global_index bigserial PRIMARY KEY,
