@@ -14,39 +14,38 @@ import (
 type UserTable struct {
 	Name    string // qualified, as in outbox.table
 	OID     uint32
-	Rows    int64 // the server's estimate; -1: none yet
 	Columns []Column
 }
 
-// UserTables lists the tables of the database whose rows are in the WAL. It
-// leaves out PostgreSQL's own, and partitions, whose rows belong to their root.
+// UserTables lists the tables of the database whose rows are in the WAL, with
+// their columns. It leaves out PostgreSQL's own, and partitions, whose rows
+// belong to their root. Of nested domains only the outer one is resolved.
 func (c *Control) UserTables(ctx context.Context) ([]UserTable, error) {
-	rows, err := c.conn.Query(ctx, `select n.nspname::text, c.relname::text, c.oid, (
-			select coalesce(sum(greatest(p.reltuples, -1)), -1)::bigint from pg_class p
-			where p.relkind = 'r' and p.oid in (select c.oid union select relid from pg_partition_tree(c.oid)))
+	rows, err := c.conn.Query(ctx, `select n.nspname::text, c.relname::text, c.oid, a.attname::text, format_type(a.atttypid, a.atttypmod),
+			format_type(coalesce(nullif(t.typbasetype, 0), t.oid), null), a.attgenerated::text
 		from pg_class c join pg_namespace n on n.oid = c.relnamespace
+		join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped join pg_type t on t.oid = a.atttypid
 		where c.relkind in ('r', 'p') and c.relpersistence = 'p' and not c.relispartition
 			and n.nspname <> 'information_schema' and n.nspname !~ '^pg_'
-		order by 1, 2`)
+		order by 1, 2, a.attnum`)
 	if err != nil {
 		return nil, fmt.Errorf("tables of the database: %w", err)
 	}
-	tables, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (UserTable, error) {
-		var name pgname.Table
-		var t UserTable
-		err := row.Scan(&name.Schema, &name.Name, &t.OID, &t.Rows)
-		t.Name = name.String()
-		return t, err
+	var tables []UserTable
+	var name pgname.Table
+	var oid uint32
+	var column Column
+	fields := []any{&name.Schema, &name.Name, &oid, &column.Name, &column.Type, &column.Base, &column.Generated}
+	_, err = pgx.ForEachRow(rows, fields, func() error {
+		if len(tables) == 0 || tables[len(tables)-1].OID != oid {
+			tables = append(tables, UserTable{Name: name.String(), OID: oid})
+		}
+		last := &tables[len(tables)-1]
+		last.Columns = append(last.Columns, column)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("tables of the database: %w", err)
-	}
-	for i := range tables {
-		described := Table{OID: tables[i].OID}
-		if err := c.describeColumns(ctx, &described); err != nil {
-			return nil, err
-		}
-		tables[i].Columns = described.Columns
 	}
 	return tables, nil
 }

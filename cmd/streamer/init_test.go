@@ -110,7 +110,11 @@ func TestInitRefuses(t *testing.T) {
 		"no such table":  {[]string{"--table", "nowhere"}, "the database has no table public.nowhere"},
 		"not of the preset": {
 			[]string{"--table", "thin", "--preset", "debezium"},
-			"table public.thin lacks columns of preset debezium: aggregateid, aggregatetype, type",
+			"table public.thin has no column aggregateid, aggregatetype, type: it has id, payload\nfix: map another column with --set",
+		},
+		"half mapped": {
+			[]string{"--preset", "cap", "--set", "outbox.columns.payload=Contents#/Value"},
+			"table cap.published has no column Contents: it has Id, ",
 		},
 		"no type": {
 			[]string{"--table", "thin"}, "no column of public.thin looks like the aggregate ID, which is the key in Kafka\n" +
@@ -201,4 +205,19 @@ func TestDispatcherIsNoticed(t *testing.T) {
 			assert.Contains(t, again.stdout, "# "+c.want)
 		})
 	}
+}
+
+// A table that a framework makes is not made up.
+func TestSetupLeavesTheTableToItsFramework(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false, "STREAMER_OUTBOX_PRESET=cap")
+	got := r.execute("setup", "--create-table")
+	assert.Equal(t, exitRefused, got.code)
+	assert.Equal(t, "streamer: outbox table cap.published does not exist\n"+
+		"fix: let DotNetCore.CAP make it, or name another in outbox.table\n", got.stderr)
+	printed := r.execute("setup", "--print")
+	require.Zero(t, printed.code, printed.stderr)
+	assert.Contains(t, printed.stdout, "-- The outbox table cap.published is made by DotNetCore.CAP.")
+	assert.NotContains(t, printed.stdout, "CREATE TABLE")
+	assert.Contains(t, printed.stdout, "CREATE PUBLICATION")
 }

@@ -25,20 +25,16 @@ func (s *scaffold) choose(ctx context.Context, settings map[string]string) (map[
 		return nil, err
 	}
 	defer control.Close()
-	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
-	defer cancel()
-	tables, err := control.UserTables(ctx)
+	tables, err := userTables(ctx, control)
 	if err != nil {
 		return nil, err
 	}
-	named := ""
-	if loaded.Origins["outbox.table"] != "default" && !strings.HasPrefix(loaded.Origins["outbox.table"], "preset ") {
-		named = loaded.Config.Outbox.Table
-	}
-	c, err := s.candidate(tables, named, loaded.Config.Outbox.Preset)
+	named := loaded.Origins["outbox.table"] != "default" && !strings.HasPrefix(loaded.Origins["outbox.table"], "preset ")
+	c, err := s.candidate(tables, named, loaded.Config.Outbox)
 	if err != nil {
 		return nil, err
 	}
+	s.table = c.table
 	fmt.Fprintf(s.std.Err, "streamer: table %s %s\n", c.table.Name, c.why())
 	if err := s.dispatched(ctx, control, c); err != nil {
 		return nil, err
@@ -46,13 +42,19 @@ func (s *scaffold) choose(ctx context.Context, settings map[string]string) (map[
 	return s.describe(c, settings)
 }
 
+func userTables(ctx context.Context, control *replication.Control) ([]replication.UserTable, error) {
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
+	defer cancel()
+	return control.UserTables(ctx)
+}
+
 // candidate is the table to publish: the one that is named, or the only one, or
 // the one that the operator chooses.
-func (s *scaffold) candidate(tables []replication.UserTable, named, preset string) (candidate, error) {
-	if named != "" {
-		return namedCandidate(tables, named, preset)
+func (s *scaffold) candidate(tables []replication.UserTable, named bool, outbox config.Outbox) (candidate, error) {
+	if named {
+		return namedCandidate(tables, outbox)
 	}
-	found := candidates(tables, preset)
+	found := candidates(tables, outbox.Preset)
 	var lines []string
 	for _, c := range found {
 		lines = append(lines, c.String())
@@ -60,7 +62,9 @@ func (s *scaffold) candidate(tables []replication.UserTable, named, preset strin
 	switch {
 	case len(found) == 0:
 		return candidate{}, failure.Misconfigure(failure.Advise(
-			fmt.Errorf("no table of the database looks like an outbox%s: %s looked at", ofPreset(preset), console.Counted(len(tables), "table")),
+			fmt.Errorf(
+				"no table of the database looks like an outbox%s: %s looked at", ofPreset(outbox.Preset), console.Counted(len(tables), "table"),
+			),
 			"name the table with --table; README.md shows one that needs no configuration",
 		))
 	case len(found) == 1, found[0].certain() && !found[1].certain() && s.asker == nil:
@@ -85,22 +89,16 @@ func ofPreset(name string) string {
 }
 
 // namedCandidate is the table that the operator names.
-func namedCandidate(tables []replication.UserTable, named, preset string) (candidate, error) {
-	at := slices.IndexFunc(tables, func(t replication.UserTable) bool { return t.Name == named })
+func namedCandidate(tables []replication.UserTable, outbox config.Outbox) (candidate, error) {
+	at := slices.IndexFunc(tables, func(t replication.UserTable) bool { return t.Name == outbox.Table })
 	if at < 0 {
 		return candidate{}, failure.Misconfigure(failure.Advise(
-			fmt.Errorf("the database has no table %s whose rows are in the WAL", named),
+			fmt.Errorf("the database has no table %s whose rows are in the WAL", outbox.Table),
 			"create it with your migrations, or name another with --table; names are spelled as in the catalog",
 		))
 	}
 	t := tables[at]
-	if p, ok := config.FindPreset(preset); ok {
-		if lacking := missing(t, site.Mapping(p.Outbox).ColumnNames()); len(lacking) > 0 {
-			return candidate{}, failure.Misconfigure(failure.Advise(
-				fmt.Errorf("table %s lacks columns of preset %s: %s", t.Name, p.Name, strings.Join(lacking, ", ")),
-				"name another table with --table, or leave out --preset and map the columns: --set outbox.columns.payload=COLUMN",
-			))
-		}
+	if p, ok := config.FindPreset(outbox.Preset); ok {
 		return candidate{table: t, preset: &p}, nil
 	}
 	if p := bestPreset(t, ""); p != nil {

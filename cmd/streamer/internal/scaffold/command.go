@@ -14,6 +14,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
 )
 
 // Command is streamer init.
@@ -103,6 +104,7 @@ type scaffold struct {
 	asker   *asker            // nil where no answer can be given
 	remarks map[string]string // by key, for the file
 	secret  string            // what to do about a password that is not in the file
+	table   replication.UserTable
 }
 
 // settings are the keys that are given on the command line.
@@ -148,6 +150,9 @@ func (s *scaffold) draft(ctx context.Context) (config.Draft, error) {
 	if err != nil {
 		return config.Draft{}, err
 	}
+	if err := s.complain(loaded.Config.Outbox); err != nil {
+		return config.Draft{}, err
+	}
 	s.password(loaded.Config.Postgres.DSN, loaded.Origins["postgres.dsn"])
 	keys := []string{"outbox.table", "kafka.brokers", "kafka.topic"}
 	for key, origin := range loaded.Origins {
@@ -162,6 +167,19 @@ const heading = "Written by streamer init. `streamer config` checks this file an
 	"docs/reference/configuration.md has all keys.\n" +
 	"An environment variable can set any key too: STREAMER_KAFKA_BROKERS sets kafka.brokers.\n" +
 	"Next: `streamer setup`, `streamer doctor`, `streamer run`."
+
+// complain names the columns that are mapped and that the table lacks.
+func (s *scaffold) complain(o config.Outbox) error {
+	lacking := missing(s.table, site.Mapping(o).ColumnNames())
+	if len(lacking) == 0 {
+		return nil
+	}
+	return failure.Misconfigure(failure.Advise(
+		fmt.Errorf("table %s has no column %s: it has %s", s.table.Name, strings.Join(lacking, ", "), names(s.table)),
+		"map another column with --set, as in --set outbox.columns.payload=COLUMN; set an optional one to nothing; "+
+			"or name another --preset or --table",
+	))
+}
 
 // hints are keys that are worth knowing.
 func hints(c config.Config) []string {

@@ -12,6 +12,8 @@ import (
 // dispatched says whether another program sends the rows too, here and in the
 // file.
 func (s *scaffold) dispatched(ctx context.Context, control *replication.Control, c candidate) error {
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
+	defer cancel()
 	writes, err := control.Writes(ctx, c.table.OID)
 	if err != nil {
 		return err

@@ -16,6 +16,12 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
+// madeBy returns the framework that makes the table itself.
+func madeBy(o config.Outbox) (title string, made bool) {
+	p, ok := config.FindPreset(o.Preset)
+	return p.Title, ok && p.Name != "debezium" && p.Name != "event-store"
+}
+
 // outboxColumns returns the columns of a table that fits the configuration. A
 // column with several purposes gets the type of the first.
 func outboxColumns(o config.Outbox) []replication.Column {
@@ -80,7 +86,9 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	b.WriteString("-- PostgreSQL. Run these statements in this order, " +
 		"in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
 	for _, o := range cfg.Tables() {
-		if !o.IsPattern() {
+		if title, made := madeBy(o); made {
+			fmt.Fprintf(&b, "-- The outbox table %s is made by %s.\n\n", o.Table, title)
+		} else if !o.IsPattern() {
 			statement("-- The outbox table, unless you have one. Applications need INSERT on it.",
 				schemaSQL(o.Table)+replication.TableSQL(o.Table, outboxColumns(o)))
 		}

@@ -165,10 +165,15 @@ func (s *setup) tables(ctx context.Context, control *replication.Control) error 
 	}
 	for _, table := range tables {
 		name, existed := table.Outbox.Table, table.Exists
+		title, made := madeBy(s.cfg.Tables()[table.Outbox.Entry])
 		switch {
 		case existed:
 		case table.Kind != "" || table.Outbox.Pattern != "":
 			return failure.Refuse(table.Missing())
+		case made:
+			return failure.Refuse(failure.Advise(
+				fmt.Errorf("outbox table %s does not exist", name), "let %s make it, or name another in outbox.table", title,
+			))
 		case !s.CreateTable:
 			return failure.Refuse(failure.Advise(
 				fmt.Errorf("outbox table %s does not exist", name),
