@@ -12,11 +12,11 @@ import (
 type table struct {
 	mapping    Mapping
 	name       pgname.Table
-	index      int        // of the mapping
-	targets    []string   // column names; values are filled in the same order
-	pointers   []*pointer // by target; nil if no target has one
+	index      int                     // of the mapping
+	targets    []string                // column names; values are filled in the same order
+	pointers   []*pointer              // by target; nil if no target has one
 	defaults   *[attributeCount][]byte // nil if there are none
-	unit       int64 // of a time that is a number, in microseconds
+	unit       int64                   // of a time that is a number, in microseconds
 	attributes []Attribute
 	extensions []Extension // sorted by name; their values follow the attributes'
 	values     []value     // of the last row

@@ -64,7 +64,8 @@ func TestCharsetNeverHidesABadByte(t *testing.T) {
 func encoded(t *testing.T, encoding string) *fixture {
 	t.Helper()
 	f := newEmptyFixture(t, pgtest.New(t, pgtest.Options{Encoding: encoding}))
-	f.config.Publication, f.config.Outboxes[0].Table, f.config.Outboxes[0].Columns = "événements", "public.boîte", []string{"id", "contenu_é"}
+	f.config.Publication, f.config.Outboxes[0].Table = "événements", "public.boîte"
+	f.config.Outboxes[0].Columns = []string{"id", "contenu_é"}
 	f.exec(
 		"SET client_encoding = 'UTF8'", // the default is the server's
 		`CREATE TABLE "boîte" (id text PRIMARY KEY, "contenu_é" text, unread text)`,

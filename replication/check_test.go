@@ -410,7 +410,8 @@ func TestDescribeTable(t *testing.T) {
 	table, err := f.control().DescribeTable(t.Context(), f.config.Outboxes[0])
 	require.NoError(t, err)
 	want := Table{
-		Outbox: f.config.Outboxes[0], Exists: true, OID: table.OID, Kind: "r", Persistence: "p", Publication: true, Inserts: true, Published: true,
+		Outbox: f.config.Outboxes[0], Exists: true, OID: table.OID, Kind: "r", Persistence: "p",
+		Publication: true, Inserts: true, Published: true,
 		OtherTables: []string{"public.other"},
 		Columns: []Column{
 			{"id", "integer", "integer", ""},

@@ -180,8 +180,12 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 		says   string
 		class  failure.Class
 	}{
-		"no table":       {func(c *Config) { c.Outboxes[0].Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused},
-		"no column":      {func(c *Config) { c.Outboxes[0].Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured},
+		"no table": {
+			func(c *Config) { c.Outboxes[0].Table = "public.missing" }, OutboxQuery{}, "public.missing does not exist", failure.Refused,
+		},
+		"no column": {
+			func(c *Config) { c.Outboxes[0].Columns = []string{"none"} }, OutboxQuery{}, "correct outbox.columns", failure.Misconfigured,
+		},
 		"no time column": {nil, OutboxQuery{TimeColumn: "none"}, `has no column "none": it has id, payload`, failure.Misconfigured},
 		"no time in it":  {nil, OutboxQuery{TimeColumn: "payload"}, "a row has text that is no time in the column", failure.Misconfigured},
 		"a number":       {nil, OutboxQuery{TimeColumn: "id"}, `column "id" of table public.outbox is integer`, failure.Misconfigured},
@@ -202,7 +206,8 @@ func TestReadOutboxRefusals(t *testing.T) { //nolint:tparallel // its parts shar
 	t.Run("a visitor's error", func(t *testing.T) {
 		stop := errors.New("stop")
 		seen := 0
-		err := f.control().ReadOutbox(t.Context(), OutboxQuery{Outbox: f.config.Outboxes[0]}, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error {
+		query := OutboxQuery{Outbox: f.config.Outboxes[0]}
+		err := f.control().ReadOutbox(t.Context(), query, func(OutboxSnapshot) error { return nil }, func(OutboxRow) error {
 			seen++
 			return stop
 		})

@@ -96,7 +96,9 @@ func checkStrays(t Table) []Finding {
 		finding := Finding{Fatal: true}
 		switch stray.Kind {
 		case strayChild:
-			finding.Problem = fmt.Sprintf("table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, t.Outbox.Table)
+			finding.Problem = fmt.Sprintf(
+				"table %s inherits from outbox table %s: rows stored in it are not in the stream", stray.Name, t.Outbox.Table,
+			)
 			finding.Remedy = fmt.Sprintf(
 				"drop the trigger that routes rows to %s, move its unpublished rows into %s itself, "+
 					"and ALTER TABLE %s NO INHERIT %s (docs/how-to/clean-up.md#a-table-split-by-inheritance)",

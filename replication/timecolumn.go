@@ -48,7 +48,9 @@ func timeExpressions(t Table, column string) (timeSQL, error) {
 		return timestampSQL("(case when "+name+" ~ '"+beginsAsTime+"' then "+name+"::timestamptz end)", "$%d::timestamptz"), nil
 	}
 	return timeSQL{}, failure.Misconfigure(
-		fmt.Errorf("column %q of table %s is %s, not timestamptz, timestamp, a number in outbox.time_unit or text", column, t.Outbox.Table, have.Type),
+		fmt.Errorf(
+			"column %q of table %s is %s, not timestamptz, timestamp, a number in outbox.time_unit or text", column, t.Outbox.Table, have.Type,
+		),
 	)
 }
 

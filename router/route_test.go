@@ -192,17 +192,19 @@ func TestNewRouterRefuses(t *testing.T) {
 		spoil   func(*Rules)
 		problem string
 	}{
-		"unknown placeholder":       {func(r *Rules) { r.Tables[0].Topic = "x.{aggregatetype}" }, "kafka.topic"},
-		"placeholder in a route":    {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
-		"pattern":                   {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
-		"source":                    {func(r *Rules) { r.Tables[0].Source = "" }, "source"},
-		"type":                      {func(r *Rules) { r.Tables[0].Type = "" }, "type"},
-		"data content type":         {func(r *Rules) { r.Tables[0].DataContentType = "no media type;;" }, "cloudevents"},
-		"extension name":            {func(r *Rules) { r.Tables[0].Extensions = []string{"tenant_id"} }, "tenant_id"},
-		"schema that is not a URI":  {func(r *Rules) { r.Tables[0].DataSchema = "a b:" }, "dataschema"},
-		"constant topic":            {func(r *Rules) { r.Tables[0].Topic = "no topic!" }, "kafka.topic"},
-		"constant topic of a route": {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic"},
-		"topic of the checkpoints":  {func(r *Rules) { r.Tables[0].Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
+		"unknown placeholder":      {func(r *Rules) { r.Tables[0].Topic = "x.{aggregatetype}" }, "kafka.topic"},
+		"placeholder in a route":   {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Key: "{nope}"}} }, "routes[0].key"},
+		"pattern":                  {func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a["}} }, "routes[0].aggregate_type"},
+		"source":                   {func(r *Rules) { r.Tables[0].Source = "" }, "source"},
+		"type":                     {func(r *Rules) { r.Tables[0].Type = "" }, "type"},
+		"data content type":        {func(r *Rules) { r.Tables[0].DataContentType = "no media type;;" }, "cloudevents"},
+		"extension name":           {func(r *Rules) { r.Tables[0].Extensions = []string{"tenant_id"} }, "tenant_id"},
+		"schema that is not a URI": {func(r *Rules) { r.Tables[0].DataSchema = "a b:" }, "dataschema"},
+		"constant topic":           {func(r *Rules) { r.Tables[0].Topic = "no topic!" }, "kafka.topic"},
+		"constant topic of a route": {
+			func(r *Rules) { r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "no topic!"}} }, "routes[0].topic",
+		},
+		"topic of the checkpoints": {func(r *Rules) { r.Tables[0].Topic = "streamer.checkpoints" }, "streamer.checkpoints"},
 		"checkpoints in a route": {func(r *Rules) {
 			r.Tables[0].Routes = []Rule{{AggregateType: "a", Topic: "streamer.checkpoints"}}
 		}, "streamer.checkpoints"},
@@ -263,7 +265,8 @@ func TestFingerprint(t *testing.T) {
 		seen[fingerprint] = name
 	}
 	same := base()
-	same.Tables[0].Mode, same.Tables[0].NullPayload, same.Tables[0].Source, same.Tables[0].Type, same.StreamID = Structured, NullReject, "x", "y", "z"
+	same.Tables[0].Mode, same.Tables[0].NullPayload, same.StreamID = Structured, NullReject, "z"
+	same.Tables[0].Source, same.Tables[0].Type = "x", "y"
 	same.Tables[0].Columns[decoder.Time], same.Tables[0].Columns[decoder.Subject] = "at", "about"
 	assert.Equal(t, base().Fingerprint(), same.Fingerprint())
 }

@@ -45,7 +45,9 @@ var mayImport = map[string][]string{
 	"checkpoint":         {"internal/failure", "internal/pgname", "internal/pgsession"},
 	"router/kafka":       {"internal/failure", "internal/mutation", "internal/wait"},
 	"router/wire":        {"replication"},
-	"router":             {"internal/failure", "internal/mutation", "internal/pgname", "replication", "decoder", "router/kafka", "router/wire"},
+	"router": {
+		"internal/failure", "internal/mutation", "internal/pgname", "replication", "decoder", "router/kafka", "router/wire",
+	},
 	"internal/pipeline": {
 		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "replication", "decoder", "checkpoint", "router",
 		"router/kafka", "router/wire",

@@ -47,7 +47,8 @@ func TestSeveralTables(t *testing.T) {
 
 	sales, stock, mine := tables[0], tables[1], tables[2]
 	want := Default().Outbox
-	want.Table, want.Source, want.Topic, want.Key, want.Poison = "sales.outbox", "/shop/{table}", "outbox.event.{aggregate_type}", "{aggregate_id}", "stop"
+	want.Table, want.Source, want.Poison = "sales.outbox", "/shop/{table}", "stop"
+	want.Topic, want.Key = "outbox.event.{aggregate_type}", "{aggregate_id}"
 	want.Routes = []Route{{AggregateType: "order", Topic: "orders"}}
 	assert.Equal(t, want, sales, "what an entry leaves open has the defaults and the general keys")
 
@@ -124,19 +125,34 @@ func TestProblemsOfSeveralTables(t *testing.T) {
 		text string
 		says []string
 	}{
-		"no table":            {"outboxes: [{source: /a}]", []string{"outboxes[0].table", "write schema.table"}},
-		"the same twice":      {"outboxes: [{table: outbox}, {table: public.outbox}]", []string{"outboxes[1].table", "is the table of outboxes[0] as well"}},
-		"both forms":          {"outbox: {table: a}\noutboxes: [{table: b}]", []string{"outbox (", "make it an entry of outboxes"}},
-		"unknown key":         {"outboxes: [{table: a, tabel: b}]", []string{"outboxes[0].tabel", "did you mean outboxes[].table?"}},
-		"unknown inner key":   {"outboxes: [{table: a, columns: {idd: b}}]", []string{"outboxes[0].columns.idd", "unknown key"}},
-		"a value of its type": {"outboxes: [{table: a, cleanup: {mode: delete, retention: long}}]", []string{"outboxes[0].cleanup.retention", "write a duration"}},
-		"bounds":              {"outboxes: [{table: a, max_row_bytes: 1}]", []string{"outboxes[0].max_row_bytes", "must be at least 1KiB"}},
-		"enumeration":         {"outboxes: [{table: a, poison: ignore}]", []string{"outboxes[0].poison", "use stop, dead-letter or an empty value"}},
-		"extension":           {"outboxes: [{table: a, extensions: {Tenant: t}}]", []string{"outboxes[0].extensions.Tenant", "lower-case"}},
-		"source":              {"outboxes: [{table: a, source: 'a b'}]", []string{"outboxes[0].source", "not a URI-reference"}},
-		"topic":               {"outboxes: [{table: a, topic: '{tenant}'}]", []string{"outboxes[0].topic", "unknown placeholder {tenant}"}},
-		"route":               {"outboxes: [{table: a, routes: [{topic: b}]}]", []string{"outboxes[0].routes[0].aggregate_type", "a route needs a pattern"}},
-		"time column":         {"outboxes: [{table: a, cleanup: {mode: delete}}]", []string{"outboxes[0].cleanup.time_column", "outboxes[0].columns.time"}},
+		"no table": {"outboxes: [{source: /a}]", []string{"outboxes[0].table", "write schema.table"}},
+		"the same twice": {
+			"outboxes: [{table: outbox}, {table: public.outbox}]",
+			[]string{"outboxes[1].table", "is the table of outboxes[0] as well"},
+		},
+		"both forms":        {"outbox: {table: a}\noutboxes: [{table: b}]", []string{"outbox (", "make it an entry of outboxes"}},
+		"unknown key":       {"outboxes: [{table: a, tabel: b}]", []string{"outboxes[0].tabel", "did you mean outboxes[].table?"}},
+		"unknown inner key": {"outboxes: [{table: a, columns: {idd: b}}]", []string{"outboxes[0].columns.idd", "unknown key"}},
+		"a value of its type": {
+			"outboxes: [{table: a, cleanup: {mode: delete, retention: long}}]",
+			[]string{"outboxes[0].cleanup.retention", "write a duration"},
+		},
+		"bounds": {"outboxes: [{table: a, max_row_bytes: 1}]", []string{"outboxes[0].max_row_bytes", "must be at least 1KiB"}},
+		"enumeration": {
+			"outboxes: [{table: a, poison: ignore}]",
+			[]string{"outboxes[0].poison", "use stop, dead-letter or an empty value"},
+		},
+		"extension": {"outboxes: [{table: a, extensions: {Tenant: t}}]", []string{"outboxes[0].extensions.Tenant", "lower-case"}},
+		"source":    {"outboxes: [{table: a, source: 'a b'}]", []string{"outboxes[0].source", "not a URI-reference"}},
+		"topic":     {"outboxes: [{table: a, topic: '{tenant}'}]", []string{"outboxes[0].topic", "unknown placeholder {tenant}"}},
+		"route": {
+			"outboxes: [{table: a, routes: [{topic: b}]}]",
+			[]string{"outboxes[0].routes[0].aggregate_type", "a route needs a pattern"},
+		},
+		"time column": {
+			"outboxes: [{table: a, cleanup: {mode: delete}}]",
+			[]string{"outboxes[0].cleanup.time_column", "outboxes[0].columns.time"},
+		},
 		"not for every table": {
 			"outboxes: [{table: a, extensions: {tenantid: t}}, {table: b}]\nkafka: {topic: '{tenantid}'}",
 			[]string{"kafka.topic", "unknown placeholder {tenantid}"},

@@ -90,7 +90,8 @@ func (k *checker) outbox(i int, o Outbox) {
 	k.columns(i, o)
 	if o.Cleanup.Mode != CleanupNone && o.CleanupColumn() == "" {
 		k.addHidden(
-			k.below(i, "cleanup.time_column"), "name the column that says when a row was written, or map it as "+cmp.Or(k.Entry(i), "outbox")+".columns.time",
+			k.below(i, "cleanup.time_column"),
+			"name the column that says when a row was written, or map it as "+k.below(i, "columns.time"),
 		)
 	}
 	k.extensions(k.below(i, "extensions."), o.Extensions)
@@ -123,7 +124,9 @@ func (k *checker) extensions(at string, extensions map[string]string) {
 		case slices.Contains(coreAttributes, name):
 			k.addHidden(at+name, "this is an attribute of CloudEvents itself: map it in outbox.columns or cloudevents, or choose another name")
 		case slices.Contains(ownExtensions, name):
-			k.addHidden(at+name, "this extension is set by the streamer: map its column in outbox.columns where there is one, or choose another name")
+			k.addHidden(
+				at+name, "this extension is set by the streamer: map its column in outbox.columns where there is one, or choose another name",
+			)
 		case !extensionName.MatchString(name):
 			k.addHidden(at+name, "use 1 to 20 lower-case letters and digits for the name of an extension")
 		}

@@ -43,7 +43,10 @@ func (p *Pipeline) Rehearse(
 	if err != nil {
 		return Rehearsal{}, err
 	}
-	h := &rehearsal{replay: p.config.Replay, routes: routes, decoder: decoder.New(decoder.Located(p.config.Mappings, tables)...), Rehearsal: Rehearsal{Topics: map[string]int64{}}}
+	h := &rehearsal{
+		replay: p.config.Replay, routes: routes, decoder: decoder.New(decoder.Located(p.config.Mappings, tables)...),
+		Rehearsal: Rehearsal{Topics: map[string]int64{}},
+	}
 	for ctx.Err() == nil {
 		m, err := reader.Next()
 		if err == nil {

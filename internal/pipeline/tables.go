@@ -37,7 +37,8 @@ func (p *Pipeline) countsAsBefore(h *holding, r resumePoint, found router.Found)
 	}
 	return failure.Refuse(failure.Advise(
 		fmt.Errorf("rows above the checkpoint %s were published with %s, and the configuration has others now", r.LSN, before),
-		"start the streamer once more with the former tables, stop it with SIGTERM, and wait for exit code 0: then nothing is above the checkpoint",
+		"start the streamer once more with the former tables, stop it with SIGTERM, and wait for exit code 0: "+
+			"then nothing is above the checkpoint",
 	))
 }
 

@@ -95,7 +95,10 @@ func (l *Log) Add(r *kafka.LogRecord) error {
 func (l *Log) add(r *kafka.LogRecord, position replication.Position) error {
 	c := l.comparison
 	at := l.event.committed(r.Time)
-	e := entry{kind: entryRecord, id: c.options.identity(l.event.id, l.event.source), place: l.place, offset: r.Offset, position: position, time: at.UnixMicro()}
+	e := entry{
+		kind: entryRecord, id: c.options.identity(l.event.id, l.event.source), place: l.place, offset: r.Offset,
+		position: position, time: at.UnixMicro(),
+	}
 	l.noteStart(&e)
 	l.facts(r, &e.facts)
 	e.mark(inRange, c.options.Span.record(position, at))

@@ -54,7 +54,8 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(out)
 	workloads := flags.String("workloads", "", "names, separated by commas; empty: all")
-	contenders := flags.String("contenders", "", "names or beginnings (raw, streamer, baseline, debezium) or exact names (=streamer), separated by commas; empty: all")
+	contenders := flags.String("contenders", "",
+		"names or beginnings (raw, streamer, baseline, debezium) or exact names (=streamer), separated by commas; empty: all")
 	sweep := flags.Bool("sweep", false, "vary row size, transaction size and partitions instead, with the streamer only")
 	flags.Float64Var(&o.Scale, "scale", 1, "scale of the workloads: 0.1 is a tenth of the rows and of the time")
 	flags.IntVar(&o.Rounds, "rounds", 3, "number of times that everything is measured")

@@ -24,7 +24,9 @@ func TestParse(t *testing.T) {
 	t.Run("a choice", func(t *testing.T) {
 		t.Parallel()
 		options, _, result, err := parse(
-			[]string{"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1", "-broker-cores", "1", "-before", "HEAD~1"}, io.Discard,
+			[]string{
+				"-workloads", "w2,W1", "-contenders", "streamer,debezium", "-scale", "0.1", "-broker-cores", "1", "-before", "HEAD~1",
+			}, io.Discard,
 		)
 		require.NoError(t, err)
 		require.Len(t, options.Workloads, 2)

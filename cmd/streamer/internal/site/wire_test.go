@@ -94,7 +94,8 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 	got.DSN, got.Checkpoint.DSN, got.Client.SASL.Password, got.Client.SASL.ClientSecret = nil, nil, nil, nil
 	got.Log, got.Producer.Log, got.Metrics = nil, nil, nil
 	assert.Equal(t, pipeline.Config{
-		Replication: wantReplication(), Mappings: []decoder.Mapping{wantMapping()}, Rules: wantRules(), Client: wantClient(), Producer: wantProducer(),
+		Replication: wantReplication(), Mappings: []decoder.Mapping{wantMapping()}, Rules: wantRules(),
+		Client: wantClient(), Producer: wantProducer(),
 		Checkpoint: pipeline.CheckpointConfig{
 			Store: "kafka", Interval: 23 * time.Second, Topic: "checkpoints", ReplicationFactor: 24, Table: "kept.positions", Path: "position",
 		},

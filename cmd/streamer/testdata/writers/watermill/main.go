@@ -44,7 +44,9 @@ func run(ctx context.Context, dsn, step string) error {
 	if err != nil {
 		return err
 	}
-	publisher, err := watermillsql.NewPublisher(watermillsql.TxFromStdSQL(tx), watermillsql.PublisherConfig{SchemaAdapter: schema}, watermill.NopLogger{})
+	publisher, err := watermillsql.NewPublisher(
+		watermillsql.TxFromStdSQL(tx), watermillsql.PublisherConfig{SchemaAdapter: schema}, watermill.NopLogger{},
+	)
 	if err != nil {
 		return err
 	}
