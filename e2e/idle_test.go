@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestConnectionsThatTheBrokerClosesAreNoError(t *testing.T) {
 		soon   = closed + expiry/3 + patience // by when either has happened
 	)
 	settings := kafkatest.ForgetfulSettings(expiry)
-	settings["connections.max.idle.ms"] = fmt.Sprint(closed.Milliseconds())
+	settings["connections.max.idle.ms"] = strconv.FormatInt(closed.Milliseconds(), 10)
 	cluster, proxy := behindProxy(t, kafkatest.Options{Settings: settings})
 	// Checkpoints in Kafka would keep the connection in use.
 	r := newRig(t, outboxTable, withKafka(cluster), withStore("file"), withConfig("kafka.brokers="+proxy.Address()))

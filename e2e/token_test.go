@@ -144,7 +144,7 @@ func (k *renewing) stops() {
 	})
 	rate := float64(k.connections()-connections) / time.Since(began).Seconds()
 	k.t.Logf("%.1f connections a second without a token, for %s", rate, time.Since(began))
-	assert.Less(k.t, rate, 10.0, "no storm")
+	assert.Less(k.t, rate, 5.0, "no storm")
 }
 
 // Tokens of OAUTHBEARER come from a file that is kept up to date.
