@@ -149,11 +149,11 @@ func compareWithPglogrepl(t *testing.T, d *Decoder, message []byte) {
 			require.Equal(t, c.Name, r.columns[i].name)
 		}
 	case *pglogrepl.InsertMessage:
-		compareTuple(t, d, d.relations[m.RelationID], m.Tuple)
+		compareTuple(t, d.relations[m.RelationID], m.Tuple)
 	}
 }
 
-func compareTuple(t *testing.T, d *Decoder, r *relation, tuple *pglogrepl.TupleData) {
+func compareTuple(t *testing.T, r *relation, tuple *pglogrepl.TupleData) {
 	t.Helper()
 	require.Len(t, r.columns, len(tuple.Columns))
 	for i, theirs := range tuple.Columns {

@@ -470,7 +470,10 @@ func TestTablesWithTheSameSource(t *testing.T) {
 		{[]Table{table("a", "/s", "bigint")}, ""},
 		{[]Table{table("a", "/a", "bigint"), table("b", "/b", "bigint")}, ""},
 		{[]Table{table("a", "/s", "uuid"), table("b", "/s", "uuid")}, ""},
-		{[]Table{table("a", "/s", "uuid"), table("b", "/s", "bigint")}, `events of tables a and b have the same source "/s", and ids of b are bigint`},
+		{
+			[]Table{table("a", "/s", "uuid"), table("b", "/s", "bigint")},
+			`events of tables a and b have the same source "/s", and ids of b are bigint`,
+		},
 		{[]Table{table("a", "/s", "text"), table("b", "/t", "uuid"), table("c", "/s", "uuid")}, `events of tables a and c`},
 	} {
 		err := Refusal(CheckTables(c.tables, Config{Publication: "p"}))
