@@ -74,15 +74,20 @@ func ReplicationConfig(c config.Config) replication.Config {
 		Binary: c.Postgres.Binary, BulkReads: c.Replication.BulkReads, Login: login(c, c.Postgres.Auth),
 	}
 	for _, o := range c.Tables() {
-		r.Outboxes = append(r.Outboxes, replication.Outbox{
-			Table: o.Table, Columns: Mapping(o).ColumnNames(), Documents: Mapping(o).Documents(),
-			TimeColumn: o.TimeColumn(), TimeUnit: timeUnits[o.TimeUnit],
-			AggregateID: o.Columns.AggregateID, // with shards, validation keeps pointers out
-			ID:          o.IDColumn(), Source: sourceOf(o),
-		})
+		r.Outboxes = append(r.Outboxes, Outbox(o))
 		r.MaxRow = max(r.MaxRow, int(o.MaxRowBytes))
 	}
 	return r
+}
+
+// Outbox returns what the stream, and queries of the table, need to know about it.
+func Outbox(o config.Outbox) replication.Outbox {
+	return replication.Outbox{
+		Table: o.Table, Columns: Mapping(o).ColumnNames(), Documents: Mapping(o).Documents(),
+		TimeColumn: o.TimeColumn(), TimeUnit: timeUnits[o.TimeUnit],
+		AggregateID: o.Columns.AggregateID, // with shards, validation keeps pointers out
+		ID:          o.IDColumn(), Source: sourceOf(o),
+	}
 }
 
 // sourceOf is the source of a table's events, as far as it is the same for all.

@@ -285,7 +285,7 @@ func (v *verification) rowsOf(ctx context.Context, o config.Outbox,
 	open func(context.Context, int64, replication.LSN) error, add func(*verify.Row) error,
 ) error {
 	query := replication.OutboxQuery{
-		Outbox: replication.Outbox{Table: o.Table}, Columns: site.Mapping(o).ColumnNames(), TimeColumn: v.timeColumn(o), Undated: true,
+		Outbox: site.Outbox(o), Columns: site.Mapping(o).ColumnNames(), TimeColumn: v.timeColumn(o), Undated: true,
 	}
 	if query.TimeColumn != "" {
 		// Positions are translated after the first row has arrived. They limit
