@@ -1,0 +1,72 @@
+package replication
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// countedRows is up to how many rows are counted rather than estimated.
+const countedRows = 10_000
+
+// RowCount is how many rows the outbox table has.
+type RowCount struct {
+	Rows  int64
+	Exact bool // otherwise it is the server's estimate
+}
+
+// CountRows returns how many rows the table has, among those that where selects.
+// It counts only a few and leaves larger numbers to the server's estimate, so it
+// is quick. A user who may not read the table gets an estimate, too.
+func (c *Control) CountRows(ctx context.Context, t Table, q SnapshotQuery) (RowCount, error) {
+	condition, err := q.condition(c.config, t)
+	if err != nil {
+		return RowCount{}, err
+	}
+	from := " from " + t.source(c.config) + condition
+	var count RowCount
+	err = c.conn.QueryRow(ctx, fmt.Sprintf("select count(*) from (select%s limit %d) few", from, countedRows+1)).Scan(&count.Rows)
+	if count.Exact = err == nil && count.Rows <= countedRows; count.Exact {
+		return count, nil
+	}
+	if sqlState(err) == "42501" { // the catalog is open to all
+		return c.estimate(ctx, t)
+	}
+	if err != nil {
+		return RowCount{}, c.explainOutbox(err)
+	}
+	rows, err := c.planRows(ctx, "select"+from)
+	return RowCount{Rows: max(rows, count.Rows)}, err
+}
+
+// estimate is the catalog's number of rows, as of the last VACUUM or ANALYZE.
+func (c *Control) estimate(ctx context.Context, t Table) (RowCount, error) {
+	var count RowCount
+	err := c.conn.QueryRow(ctx, `select coalesce(sum(greatest(c.reltuples, s.n_live_tup, 0)), 0)::bigint
+		from pg_class c left join pg_stat_all_tables s on s.relid = c.oid
+		where c.relkind = 'r' and c.oid in (`+storage+")", t.OID).Scan(&count.Rows)
+	if err != nil {
+		return count, fmt.Errorf("size of table %s: %w", c.config.Table, err)
+	}
+	return count, nil
+}
+
+var errNoPlan = errors.New("server has returned no plan")
+
+// planRows is how many rows the server expects a query to return.
+func (c *Control) planRows(ctx context.Context, statement string) (int64, error) {
+	var text string
+	if err := c.conn.QueryRow(ctx, "explain (format json) "+statement).Scan(&text); err != nil {
+		return 0, c.explainOutbox(err)
+	}
+	var plans []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) == 0 {
+		return 0, errNoPlan
+	}
+	return int64(plans[0].Plan.Rows), nil
+}
