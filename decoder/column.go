@@ -28,6 +28,18 @@ func (d *Decoder) Columns() []Column {
 	return columns
 }
 
+// Raw is the value of a mapped column of the last row as the server sent it,
+// whether or not the row could become an event. nil is NULL, or a column that is
+// not mapped. It is a view, valid until the next message is decoded.
+func (d *Decoder) Raw(column string) []byte {
+	for i, name := range d.targets {
+		if name == column {
+			return d.values[i].bytes
+		}
+	}
+	return nil
+}
+
 // Restore builds the event of a row from its columns, as Decode would have. The
 // error is a *PoisonError. Missing columns are NULL.
 func (d *Decoder) Restore(at replication.Position, commitTime int64, columns []Column) (*Event, error) {

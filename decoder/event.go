@@ -103,6 +103,10 @@ type Event struct {
 	// Extensions are sorted by name; the set is always the same.
 	Extensions []Extension
 
+	// SnapshotKey is the row's place in the order in which the table was read, nil
+	// for rows from the stream. The decoder does not set it.
+	SnapshotKey []byte
+
 	attributes [attributeCount][]byte
 }
 

@@ -37,6 +37,7 @@ var (
 	keyContentType   = headerKey("content-type")
 	plainTraceParent = headerKey("traceparent")
 	plainTraceState  = headerKey("tracestate")
+	keySnapshotKey   = headerKey(wire.SnapshotKeyHeader)
 
 	specVersion    = constantHeader(keySpecVersion, "1.0")
 	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
@@ -72,6 +73,7 @@ type encoder struct {
 	extensions []wireHeader // names, in the order of Event.Extensions
 	stream     wireHeader
 	replay     []wireHeader // the attribute and the header that mark a replay; none otherwise
+	snapshot   wireHeader   // the attribute that marks a row from before the stream; nil otherwise
 	source     wireHeader   // nil unless constant
 	sourceText []byte       // likewise
 	types      map[string]wireHeader
@@ -87,6 +89,9 @@ func newEncoder(r *Router) *encoder {
 	e.stream = constantHeader(headerKey(wire.StreamHeader), r.rules.StreamID)
 	if mark := r.rules.Replay; mark != "" {
 		e.replay = []wireHeader{constantHeader(headerKey("ce_"+wire.ReplayExtension), mark), constantHeader(headerKey(wire.ReplayHeader), mark)}
+	}
+	if mark := r.rules.Snapshot; mark != "" {
+		e.snapshot = constantHeader(headerKey("ce_"+wire.SnapshotExtension), mark)
 	}
 	for _, name := range r.rules.Extensions {
 		e.extensions = append(e.extensions, headerKey("ce_"+name))
@@ -209,6 +214,10 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	for _, mark := range enc.replay {
 		h.constant(mark)
 	}
+	if enc.snapshot != nil {
+		h.constant(enc.snapshot)
+		h.add(keySnapshotKey, e.SnapshotKey)
+	}
 	b.addEvent(e, d.Key, value, h)
 	enc.scratch = h.buf
 }
@@ -266,6 +275,7 @@ func (enc *encoder) structured(
 		j = appendExtension(j, x)
 	}
 	j = appendMember(j, wire.ReplayExtension, []byte(enc.router.rules.Replay))
+	j = appendMember(j, wire.SnapshotExtension, []byte(enc.router.rules.Snapshot))
 	if present {
 		j = append(j, `,"datacontenttype":`...)
 		j = appendString(j, contentType)
@@ -288,6 +298,7 @@ func (enc *encoder) structured(
 	if len(enc.replay) > 0 {
 		h.constant(enc.replay[1])
 	}
+	h.add(keySnapshotKey, e.SnapshotKey)
 	b.addEvent(e, d.Key, j, h)
 	enc.scratch = h.buf
 	return nil
