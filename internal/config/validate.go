@@ -26,6 +26,7 @@ func (c Config) problems() []*Problem {
 	k.postgres()
 	k.shard()
 	k.outbox()
+	k.snapshot()
 	k.cloudEvents()
 	k.routes()
 	k.brokers()

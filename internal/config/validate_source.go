@@ -59,6 +59,7 @@ var (
 	// ownExtensions are set by the streamer itself.
 	ownExtensions = []string{
 		"sequence", "partitionkey", "traceparent", "tracestate", "correlationid", "causationid", "replay",
+		"snapshot",
 	}
 )
 
@@ -85,6 +86,19 @@ func (k *checker) outbox() {
 			k.addHidden(at, "use 1 to 20 lower-case letters and digits for the name of an extension")
 		}
 		k.identifier(at, k.Outbox.Extensions[name])
+	}
+}
+
+func (k *checker) snapshot() {
+	s := k.Snapshot
+	if s.OrderBy != "" {
+		k.identifier("snapshot.order_by", s.OrderBy)
+	}
+	if s.Mode == SnapshotInitial && s.OrderBy == "" {
+		k.addHidden("snapshot.order_by", "name the column that says in which order the rows of the table are published, such as created_at")
+	}
+	if strings.ContainsRune(s.Where, 0) {
+		k.addHidden("snapshot.where", "must not contain the character NUL")
 	}
 }
 

@@ -127,6 +127,7 @@ func (quiet) CatchingUp(bool)              {}
 func (quiet) Slot(replication.Slot)        {}
 func (quiet) Removed(int)                  {}
 func (quiet) Rewind(replication.Slot)      {}
+func (quiet) Snapshot(int64, int64)        {}
 
 func (w *world) config(p *process) Config {
 	log := slog.New(storyteller{w, p.number})

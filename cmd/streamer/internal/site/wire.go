@@ -35,7 +35,8 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 			Traces: c.OTLP.Endpoint != "" && c.OTLP.Traces,
 		},
 		Reading: pipeline.Reading(c.Replication.Reader), CatchUpFrom: int64(c.Replication.CatchUpFrom),
-		Rewind: pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
+		Rewind:   pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
+		Snapshot: pipeline.Snapshot{Initial: c.Snapshot.Mode == config.SnapshotInitial, Query: SnapshotQuery(c), Rate: c.Snapshot.Rate},
 		Cleanup: pipeline.Cleanup{
 			Mode: pipeline.CleanupMode(c.Outbox.Cleanup.Mode), Retention: c.Outbox.Cleanup.Retention, Column: c.Outbox.CleanupColumn(),
 			Batch: c.Outbox.Cleanup.BatchRows, Pause: c.Outbox.Cleanup.Pause, Interval: c.Outbox.Cleanup.Interval,
@@ -45,6 +46,13 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 		StatusInterval: c.Postgres.StatusInterval, BlockedTimeout: c.Postgres.BlockedTimeout,
 		DrainTimeout: c.Shutdown.DrainTimeout, RetryInitial: c.Retry.Initial, RetryMax: c.Retry.Max,
 		Log: log, Metrics: m,
+	}
+}
+
+// SnapshotQuery selects the rows from before the slot.
+func SnapshotQuery(c config.Config) replication.SnapshotQuery {
+	return replication.SnapshotQuery{
+		OrderBy: c.Snapshot.OrderBy, ID: c.Outbox.Columns.ID, Where: c.Snapshot.Where, ChunkRows: c.Snapshot.ChunkRows,
 	}
 }
 

@@ -1,0 +1,361 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/testserver"
+)
+
+// oldTable is an outbox that had rows before its slot.
+const oldTable = `create table outbox (
+	id uuid primary key default gen_random_uuid(),
+	aggregatetype text, aggregateid text, type text, payload jsonb, created_at timestamptz not null default clock_timestamp());
+	create index on outbox (created_at)`
+
+var initialSnapshot = []string{"snapshot.mode=initial", "snapshot.order_by=created_at"}
+
+// newSnapshotRig has a table with rows from before the slot: numbers below n, in
+// the order of created_at, over 100 aggregates. clock_timestamp() at the insert
+// of later rows is after all of them.
+func newSnapshotRig(t *testing.T, rows int, options ...option) *rig {
+	t.Helper()
+	r := newRig(t, "", append([]option{withConfig(initialSnapshot...)}, options...)...)
+	r.exec(oldTable)
+	r.exec("create publication streamer for table outbox with (publish = 'insert')")
+	r.exec(`insert into outbox (aggregatetype, aggregateid, type, payload, created_at)
+		select 'order', 'o' || n % 100, 't', jsonb_build_object('n', n), now() - ($1::int - n) * interval '1 millisecond' - interval '1 minute'
+		from generate_series(0, $1::int - 1) n`, rows)
+	r.exec("analyze outbox")
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+	return r
+}
+
+// writeLive commits rows, numbered from first on, until stop is called. stop
+// returns the number after the last.
+func (r *rig) writeLive(first int) (stop func() int) {
+	conn := r.open()
+	quit, done := make(chan struct{}), make(chan error, 1)
+	n := first
+	go func() {
+		var err error
+		for err == nil {
+			select {
+			case <-quit:
+				done <- nil
+				return
+			default:
+			}
+			_, err = conn.Exec(r.t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) "+
+				"values ('order', $1, 't', jsonb_build_object('n', $2::int))", fmt.Sprint("o", n%100), n)
+			n++
+		}
+		done <- err
+	}()
+	var once sync.Once
+	return func() int {
+		once.Do(func() {
+			close(quit)
+			require.NoError(r.t, <-done)
+		})
+		return n
+	}
+}
+
+// seam audits a topic: every number below end once, in order for each key, in
+// each partition the old rows first, and sequences that grow.
+func (r *rig) seam(messages []*sarama.ConsumerMessage, old, end int) {
+	r.t.Helper()
+	published := 0
+	for key, numbers := range byKey(r.t, messages) {
+		require.IsIncreasing(r.t, numbers, "in order, and none twice: "+key)
+		published += len(numbers)
+	}
+	require.Equal(r.t, end, published)
+	streaming, last := map[int32]bool{}, map[int32]string{}
+	marked, mark, first := 0, "", ""
+	for _, m := range messages {
+		sequence := header(m, "ce_sequence")
+		require.Greater(r.t, sequence, last[m.Partition])
+		last[m.Partition] = sequence
+		at := header(m, "ce_snapshot")
+		assert.Equal(r.t, at != "", header(m, "streamer-snapshot-key") != "")
+		if at == "" {
+			streaming[m.Partition] = true
+			continue
+		}
+		require.False(r.t, streaming[m.Partition], "the stream begins behind the old rows")
+		if mark == "" {
+			mark, first = at, sequence[:16]
+		}
+		require.Equal(r.t, mark, at, "the same in all")
+		require.Equal(r.t, first, sequence[:16], "right below the slot's beginning")
+		marked++
+	}
+	require.Equal(r.t, old, marked)
+}
+
+// snapshotState is what `streamer status` says.
+type snapshotState struct {
+	Rows     int64     `json:"rows"`
+	Expected int64     `json:"rows_expected"`
+	Finished time.Time `json:"finished"`
+	Left     *float64  `json:"seconds_left"`
+}
+
+func (r *rig) snapshotState() *snapshotState {
+	r.t.Helper()
+	out, _ := r.run("status", "--json")
+	var s struct{ Snapshot *snapshotState }
+	require.NoError(r.t, json.NewDecoder(bytes.NewReader(out)).Decode(&s), string(out))
+	return s.Snapshot
+}
+
+// run runs a command that ends, and returns its output and exit code.
+func (r *rig) run(command ...string) (out []byte, code int) {
+	r.t.Helper()
+	p := r.startWith(command)
+	code = p.code()
+	return []byte(p.log.String()), code
+}
+
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	const old = 5000
+	r := newSnapshotRig(t, old, withConfig("snapshot.chunk_rows=700"))
+	stop := r.writeLive(old)
+	p := r.startReady()
+	p.logged("snapshot finished: the stream begins")
+	end := stop()
+	r.confirmed(p)
+	r.seam(r.records("order"), old, end)
+	state := r.snapshotState()
+	require.NotNil(t, state)
+	assert.EqualValues(t, old, state.Rows)
+	assert.False(t, state.Finished.IsZero())
+	require.Zero(t, p.stop())
+
+	p = r.startReady() // never again
+	r.insert("order", "o1", "t", fmt.Sprintf(`{"n": %d}`, end))
+	r.confirmed(p)
+	r.seam(r.records("order"), old, end+1)
+	out, code := r.run("verify")
+	assert.Zero(t, code, string(out))
+}
+
+// TestSnapshotKilledAgainAndAgain kills a snapshot at random moments, while rows
+// are written, and while rows that are published are deleted.
+func TestSnapshotKilledAgainAndAgain(t *testing.T) {
+	t.Parallel()
+	for _, store := range []string{"kafka", "postgres"} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			const old = 60_000
+			r := newSnapshotRig(t, old, withStore(store), withConfig("snapshot.rate=20000", "snapshot.chunk_rows=4000"))
+			snapshotKilled(t, r, old, 10, 300*time.Millisecond)
+		})
+	}
+}
+
+// TestSnapshotOfMillions is the same in the size that is promised:
+//
+//	STREAMER_LONG=1 go test ./e2e -run TestSnapshotOfMillions -timeout 60m
+func TestSnapshotOfMillions(t *testing.T) {
+	testserver.Long(t)
+	old, kills := 10_000_000, 50
+	if n, err := strconv.Atoi(os.Getenv("STREAMER_SNAPSHOT_ROWS")); err == nil {
+		old = n
+	}
+	r := newSnapshotRig(t, old)
+	snapshotKilled(t, r, old, kills, 1500*time.Millisecond)
+}
+
+func snapshotKilled(t *testing.T, r *rig, old, kills int, pause time.Duration) {
+	t.Helper()
+	stop := r.writeLive(old)
+	during := 0
+	for range kills {
+		p := r.start()
+		time.Sleep(pause/4 + time.Duration(rand.Int64N(int64(2*pause))))
+		p.kill()
+		if state := r.snapshotState(); state != nil && state.Finished.IsZero() {
+			during++
+			// The oldest rows are published, and their application deletes them.
+			r.exec("delete from outbox where id in (select id from outbox order by created_at limit $1)", min(state.Rows/3, 20_000))
+		}
+	}
+	p := r.start()
+	deadline := time.Now().Add(20 * time.Minute)
+	for !strings.Contains(p.log.String(), "snapshot finished") && time.Now().Before(deadline) {
+		select {
+		case <-p.exited:
+			require.Fail(t, "the streamer has ended")
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	peak := p.peak()
+	end := stop()
+	r.confirmed(p)
+	t.Logf("%d kills, %d of them during the snapshot, %d rows written meanwhile, peak %d MiB", kills, during, end-old, peak>>10)
+	assert.Positive(t, during)
+	assert.LessOrEqual(t, peak, 64<<10)
+	r.seam(r.records("order"), old, end)
+}
+
+// TestSnapshotIsStopped stops and starts a snapshot several times. Nothing is
+// repeated, and the position in the table is kept.
+func TestSnapshotIsStopped(t *testing.T) {
+	t.Parallel()
+	const old = 8000
+	r := newSnapshotRig(t, old, withConfig("snapshot.chunk_rows=500"))
+	stop := r.writeLive(old)
+	for range 3 {
+		p := r.start("snapshot.rate=2000")
+		p.eventually("rows are published", func() bool { return len(r.records("order")) > 0 })
+		time.Sleep(300 * time.Millisecond)
+		before := r.snapshotState()
+		require.Zero(t, p.stop())
+		state := r.snapshotState()
+		require.True(t, state.Finished.IsZero())
+		require.GreaterOrEqual(t, state.Rows, before.Rows)
+		assert.Len(t, r.records("order"), int(state.Rows), "what is in Kafka is in the checkpoint")
+	}
+	p := r.startReady()
+	p.logged("snapshot continues")
+	p.logged("snapshot finished")
+	end := stop()
+	r.confirmed(p)
+	r.seam(r.records("order"), old, end)
+}
+
+// TestSnapshotSurvives loses connections to PostgreSQL, and Kafka for a while.
+func TestSnapshotSurvives(t *testing.T) {
+	t.Parallel()
+	const old = 20_000
+	r := newSnapshotRig(t, old, withConfig("snapshot.rate=10000", "snapshot.chunk_rows=2000"))
+	stop := r.writeLive(old)
+	p := r.startReady()
+	for range 4 {
+		time.Sleep(400 * time.Millisecond)
+		r.exec("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'streamer:' || $1", r.slot)
+	}
+	p.logged("snapshot finished")
+	end := stop()
+	r.confirmed(p)
+	r.seam(r.records("order"), old, end)
+}
+
+// TestSnapshotDeadLetters has rows that cannot be published.
+func TestSnapshotDeadLetters(t *testing.T) {
+	t.Parallel()
+	const old = 2000
+	r := newSnapshotRig(t, old, withConfig("snapshot.chunk_rows=300", "poison.topic=dead"+"-letters-"+strconv.Itoa(rand.IntN(1<<30))))
+	r.exec("update outbox set aggregateid = null where (payload->>'n')::int % 400 = 7")
+	r.start().refused(exitRefused, "value is NULL, an event needs it", "poison.policy=dead-letter")
+
+	p := r.startReady("poison.policy=dead-letter", "snapshot.rate=2000")
+	p.eventually("rows are published", func() bool { return len(r.records("order")) > 0 })
+	p.kill()
+	p = r.startReady("poison.policy=dead-letter")
+	p.logged("snapshot finished")
+	r.confirmed(p)
+	assert.Len(t, r.records("order"), old-5)
+	r.lines = append(r.lines, "poison.policy=dead-letter")
+	out, code := r.run("dead-letters", "list", "--json")
+	require.Zero(t, code, string(out))
+	assert.Equal(t, 5, bytes.Count(out, []byte(`"invalid_row"`)), string(out))
+}
+
+func TestSnapshotRefusals(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		sql    string
+		config []string
+		code   int
+		says   []string
+	}{
+		"NULLs in the order": {
+			"alter table outbox alter created_at drop not null; insert into outbox (created_at) values (null)", nil, exitRefused,
+			[]string{`column "created_at" of public.outbox may be NULL`, `ALTER COLUMN "created_at" SET NOT NULL`},
+		},
+		"uuid": {"", []string{"snapshot.order_by=id"}, exitRefused, []string{`column "id" of public.outbox is uuid, whose values have no order`, "snapshot.order_by"}},
+		"a column that where names and the table lacks": {
+			"", []string{"snapshot.where=createdat > now()"}, exitUsage, []string{`column "createdat" does not exist`, "correct snapshot.where; the table has id"},
+		},
+		"no order": {"", []string{"snapshot.order_by="}, exitUsage, []string{"snapshot.order_by", "created_at"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newSnapshotRig(t, 10)
+			if test.sql != "" {
+				r.exec(test.sql)
+			}
+			r.start(test.config...).refused(test.code, test.says...)
+			assert.Empty(t, r.records("order"), "nothing was published")
+		})
+	}
+}
+
+// TestSnapshotIsChangedMidway refuses what would publish rows twice or leave
+// some out, and lets the operator give up the rest.
+func TestSnapshotIsChangedMidway(t *testing.T) {
+	t.Parallel()
+	const old = 4000
+	r := newSnapshotRig(t, old, withConfig("snapshot.rate=1000", "snapshot.chunk_rows=300"))
+	p := r.startReady()
+	p.eventually("rows are published", func() bool { return len(r.records("order")) > 0 })
+	require.Zero(t, p.stop())
+	const unfinished = "the snapshot of table public.outbox is not finished"
+	r.start("snapshot.mode=none").refused(exitRefused, unfinished, "snapshot.mode is none", "streamer checkpoint set slot --yes")
+	r.start("snapshot.where=true").refused(exitRefused, unfinished, "its rows are selected or ordered in another way")
+	r.start("kafka.key={type}").refused(exitRefused, unfinished, "topics, keys or partitions are chosen in another way")
+	out, code := r.run("doctor")
+	assert.Contains(t, string(out), "rows from before the slot are published", code)
+
+	published := len(r.records("order"))
+	id := r.insert("order", "o1", "t", `{"n": 4000}`)
+	out, code = r.run("checkpoint", "set", "slot", "--yes")
+	require.Zero(t, code, string(out))
+	p = r.startReady()
+	r.confirmed(p)
+	messages := r.records("order")
+	require.Len(t, messages, published+1)
+	assert.Contains(t, ids(messages), id)
+	require.Zero(t, p.stop())
+}
+
+// TestUnpublishedRowsAreSaid has rows from before the slot and no snapshot.
+func TestUnpublishedRowsAreSaid(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "", withConfig("snapshot.order_by=created_at"))
+	r.exec(oldTable)
+	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) select 'order', 'o', 't', '{}' from generate_series(1, 1234)")
+	out, code := r.run("setup")
+	require.Zero(t, code, string(out))
+	assert.Contains(t, string(out), "1,234 rows from before slot")
+	out, _ = r.run("doctor")
+	assert.Contains(t, string(out), "1,234 rows, and those that were committed before the slot are not published")
+	p := r.start()
+	p.logged("rows that were committed before the slot began are not published (snapshot.mode is none)")
+	p.logged("rows_in_table=1234")
+	p.kill()
+
+	out, code = r.run("setup", "--set", "snapshot.mode=initial")
+	require.Zero(t, code, string(out))
+	assert.Contains(t, string(out), `1,234 rows of public.outbox, ordered by "created_at", are published by the first start`)
+	p = r.start("snapshot.mode=initial")
+	p.logged("no snapshot, because this slot was streamed before")
+	p.kill()
+}
