@@ -24,16 +24,13 @@ func BenchmarkSnapshot(b *testing.B) {
 	r.fill(events)
 	r.exec("analyze outbox")
 	for b.Loop() {
-		began := time.Now()
-		stop := r.stream()
-		r.confirmed("streamer")
-		caughtUp := time.Since(began)
-		stop()
+		caughtUp, streamed := r.until("transferred", r.flags, func(string) bool { return r.isConfirmed("streamer") })
 		took, peak := r.snapshot("second", nil)
 		b.ReportMetric(events/caughtUp.Seconds(), "catch-up-events/s")
 		b.ReportMetric(events/took.Seconds(), "snapshot-events/s")
 		b.ReportMetric(caughtUp.Seconds()/took.Seconds(), "ratio")
-		b.ReportMetric(float64(peak)/1024, "peak-MiB")
+		b.ReportMetric(float64(streamed)/1024, "catch-up-peak-MiB")
+		b.ReportMetric(float64(peak)/1024, "snapshot-peak-MiB")
 	}
 }
 
@@ -114,12 +111,29 @@ func (r *benchRig) snapshotFlags(slot string, settings []string) []string {
 // and the largest resident set in kB.
 func (r *benchRig) snapshot(slot string, settings []string) (took time.Duration, peak int) {
 	r.b.Helper()
-	p := &process{t: nil, log: &syncBuffer{}, exited: make(chan struct{})}
-	p.cmd = exec.CommandContext(r.b.Context(), binary, append([]string{"run"}, r.snapshotFlags(slot, settings)...)...)
+	return r.until("finished the snapshot", r.snapshotFlags(slot, settings), func(log string) bool {
+		return strings.Contains(log, "snapshot finished")
+	})
+}
+
+// isConfirmed reports whether everything in the WAL is published through a slot.
+func (r *benchRig) isConfirmed(slot string) (reached bool) {
+	r.b.Helper()
+	require.NoError(r.b, r.db.QueryRow(r.b.Context(), "select confirmed_flush_lsn >= pg_current_wal_flush_lsn() "+
+		"from pg_replication_slots where slot_name = $1", slot).Scan(&reached))
+	return reached
+}
+
+// until runs a streamer until a condition on its log holds. It returns how long
+// that took, and the largest resident set in kB.
+func (r *benchRig) until(what string, flags []string, condition func(log string) bool) (took time.Duration, peak int) {
+	r.b.Helper()
+	p := &process{log: &syncBuffer{}}
+	p.cmd = exec.CommandContext(r.b.Context(), binary, append([]string{"run"}, flags...)...)
 	p.cmd.Stderr = p.log
 	began := time.Now()
 	require.NoError(r.b, p.cmd.Start())
-	require.Eventually(r.b, func() bool { return strings.Contains(p.log.String(), "snapshot finished") }, 5*time.Minute, 10*time.Millisecond, p.log)
+	require.Eventually(r.b, func() bool { return condition(p.log.String()) }, 5*time.Minute, 10*time.Millisecond, "%s: %s", what, p.log)
 	took, peak = time.Since(began), p.peak()
 	require.NoError(r.b, p.cmd.Process.Signal(syscall.SIGTERM))
 	require.NoError(r.b, p.cmd.Wait())

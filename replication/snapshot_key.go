@@ -256,3 +256,17 @@ func (o Order) than(operator string, k Key) string {
 	}
 	return "(" + o.sql("") + ") " + operator + " (" + strings.Join(values, ", ") + ")"
 }
+
+// OrderBy returns an order by columns, each with its type as PostgreSQL prints
+// it.
+func OrderBy(columns ...[2]string) (Order, error) {
+	var o Order
+	for _, c := range columns {
+		kind, known := orderKinds[c[1]]
+		if !known {
+			return o, fmt.Errorf("rows cannot be ordered by %s", c[1])
+		}
+		o.columns = append(o.columns, orderColumn{name: c[0], typ: c[1], kind: kind})
+	}
+	return o, nil
+}

@@ -21,7 +21,8 @@ type streamedIDs struct {
 	fresh      []streamedID // not yet sorted
 	bounded    bool
 	bound      int64 // rows of a higher rank are not covered
-	most       int
+	most       int   // IDs in memory
+	tied       int   // more than that, because all are of one rank
 }
 
 // streamedID is a hash of an ID. Two IDs with the same hash would be taken for
@@ -56,7 +57,7 @@ func (s *streamedIDs) empty() bool { return len(s.main)+len(s.tail)+len(s.fresh)
 
 // clear forgets all IDs, before the slot is read again.
 func (s *streamedIDs) clear() {
-	s.main, s.tail, s.fresh, s.bounded = s.main[:0], s.tail[:0], s.fresh[:0], false
+	s.main, s.tail, s.fresh, s.bounded, s.tied = s.main[:0], s.tail[:0], s.fresh[:0], false, 0
 }
 
 // add notes an ID.
@@ -67,10 +68,10 @@ func (s *streamedIDs) add(id []byte, rank int64) error {
 	entry := hashOf(id)
 	entry.rank = rank
 	s.fresh = append(s.fresh, entry)
-	if count := len(s.main) + len(s.tail) + len(s.fresh); count >= s.most {
-		return s.narrow()
+	if len(s.main)+len(s.tail)+len(s.fresh) < max(s.most, s.tied) {
+		return nil
 	}
-	return nil
+	return s.narrow()
 }
 
 // narrow drops the upper half.
@@ -85,11 +86,11 @@ func (s *streamedIDs) narrow() error {
 	if bound == ranks[len(ranks)-1] { // the upper half is of one rank
 		at, _ := slices.BinarySearch(ranks, bound)
 		if at == 0 {
-			if len(ranks) < tiedStreamed*s.most {
+			if s.tied = 2 * len(ranks); s.tied <= tiedStreamed*s.most {
 				return nil
 			}
 			return failure.Refuse(failure.Advise(
-				fmt.Errorf("more than %d rows that were written since the slot began have the same value of snapshot.order_by", len(ranks)),
+				fmt.Errorf("more than %d rows that were written since the slot began are too alike in the column of snapshot.order_by", len(ranks)-1),
 				"name another column in snapshot.order_by",
 			))
 		}
