@@ -103,8 +103,8 @@ func everyField(t *testing.T, p place) {
 	want.Former = []string{"4d2f6c1e00aa55ff"}
 	want.Version = 2 // of an unfinished snapshot
 	want.Snapshot = &checkpoint.Snapshot{
-		Table: "public.outbox", Begun: time.Date(2026, 2, 27, 1, 2, 3, 0, time.UTC), Key: `"created_at" timestamptz`, Last: `["z"]`, After: `["é"]`,
-		Ordinal: 1 << 31, Rows: 1 << 40, Expected: 1 << 41,
+		Table: "public.outbox", Begun: time.Date(2026, 2, 27, 1, 2, 3, 0, time.UTC),
+		Key: `"created_at" timestamptz`, Last: `["z"]`, After: `["é"]`, Ordinal: 1 << 31, Rows: 1 << 40, Expected: 1 << 41,
 	}
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {

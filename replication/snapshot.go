@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/outboxstream/streamer/internal/failure"
@@ -54,7 +55,17 @@ func OpenSnapshot(ctx context.Context, c Config, server Server, t Table, q Snaps
 		s.Close()
 		return nil, fmt.Errorf("set synchronous_commit: %w", err)
 	}
+	s.endPredecessors(ctx)
 	return s, nil
+}
+
+// endPredecessors ends what a killed predecessor has left on the server: it
+// decodes on until it notices that its client is gone, which may take as long as
+// the snapshot itself. The caller holds the lock, so no other streamer uses
+// copies of the slot. Without the right to do it, they end by themselves.
+func (s *Snapshot) endPredecessors(ctx context.Context) {
+	_, _ = s.control.conn.Exec(ctx, `select pg_terminate_backend(active_pid) from pg_replication_slots
+		where temporary and active_pid is not null and slot_name like $1`, copiesOf(s.config.Slot))
 }
 
 // Order is the order of the rows.
@@ -145,11 +156,8 @@ func (s *Snapshot) reader(ctx context.Context) (*rowReader, error) {
 // Ask requests the rows after a key, up to and including last, in order. after
 // is nil at the beginning.
 func (s *Snapshot) Ask(after, last Key, limit int) error {
-	columns := ""
-	for _, name := range s.config.Columns {
-		columns += quoteIdentifier(name) + ", "
-	}
-	statement, err := s.statement("select "+columns+s.order.plain(), after, last,
+	columns := append(quoteAll(s.config.Columns), s.order.plain())
+	statement, err := s.statement("select "+strings.Join(columns, ", "), after, last,
 		fmt.Sprintf(" order by %s limit %d", s.order.sql(""), limit))
 	if err == nil {
 		statement, err = inEncoding(statement, s.server.Encoding)

@@ -75,7 +75,9 @@ func TestOrder(t *testing.T) {
 func TestOrderRefusesKeys(t *testing.T) {
 	t.Parallel()
 	o := Order{columns: []orderColumn{{name: "k", typ: "bigint"}, {name: "t", typ: "date", kind: orderTime}}}
-	for _, text := range []string{``, `{}`, `["1"]`, `["1","2","3"]`, `["x","2026-11-30"]`, `["1","yesterday"]`, `["1","2026-11"]`, `["1","2026-11-30 25:00"]`} {
+	for _, text := range []string{
+		``, `{}`, `["1"]`, `["1","2","3"]`, `["x","2026-11-30"]`, `["1","yesterday"]`, `["1","2026-11"]`, `["1","2026-11-30 25:00"]`,
+	} {
 		_, err := o.Parse(text)
 		assert.Error(t, err, text)
 	}

@@ -71,6 +71,9 @@ func (c *Control) PlanSnapshot(ctx context.Context, t Table, q SnapshotQuery) (O
 // orderOf looks up the columns of the key.
 func orderOf(t Table, c Config, q SnapshotQuery) (Order, []Finding) {
 	o := Order{charset: t.Charset()}
+	refuse := func(remedy, format string, arguments ...any) (Order, []Finding) {
+		return o, []Finding{{true, fmt.Sprintf(format, arguments...), remedy}}
+	}
 	names := []string{q.OrderBy}
 	if q.OrderBy != q.ID {
 		names = append(names, q.ID)
@@ -78,22 +81,28 @@ func orderOf(t Table, c Config, q SnapshotQuery) (Order, []Finding) {
 	for i, name := range names {
 		column, ok := t.column(name)
 		if !ok {
-			return o, []Finding{{true, fmt.Sprintf("outbox table %s has no column %q, by which snapshot.order_by orders its rows", c.Table, name),
-				"the table has " + columnNames(t.Columns) + ": " + orderRemedy}}
+			return refuse(
+				"the table has "+columnNames(t.Columns)+": "+orderRemedy,
+				"outbox table %s has no column %q, by which snapshot.order_by orders its rows", c.Table, name,
+			)
 		}
 		typ, _, _ := strings.Cut(columnType(t, name), "(")
 		kind, known := orderKinds[typ]
 		switch {
 		case typ == "uuid" && i == 0:
-			return o, []Finding{{true, fmt.Sprintf("column %q of %s is uuid, whose values have no order", name, c.Table), orderRemedy}}
+			return refuse(orderRemedy, "column %q of %s is uuid, whose values have no order", name, c.Table)
 		case !known && i == 0:
-			return o, []Finding{{true, fmt.Sprintf("column %q of %s is %s, by which rows cannot be ordered exactly", name, c.Table, column.Type), orderRemedy}}
+			return refuse(orderRemedy, "column %q of %s is %s, by which rows cannot be ordered exactly", name, c.Table, column.Type)
 		case !known:
-			return o, []Finding{{true, fmt.Sprintf("column %q of %s, which tells rows with the same %q apart, is %s", name, c.Table, q.OrderBy, column.Type),
-				"map a column of type uuid, text, smallint, integer or bigint as outbox.columns.id"}}
+			return refuse(
+				"map a column of type uuid, text, smallint, integer or bigint as outbox.columns.id",
+				"column %q of %s, which tells rows with the same %q apart, is %s", name, c.Table, q.OrderBy, column.Type,
+			)
 		case kind == orderBytes && typ != "uuid" && !bytesKept(t.encoding):
-			return o, []Finding{{true, fmt.Sprintf("column %q of %s is %s in a database in %s, where the order of texts is not known", name, c.Table, column.Type, t.encoding),
-				orderRemedy + ", and map a column of another type as outbox.columns.id"}}
+			return refuse(
+				orderRemedy+", and map a column of another type as outbox.columns.id",
+				"column %q of %s is %s in a database in %s, where the order of texts is not known", name, c.Table, column.Type, t.encoding,
+			)
 		}
 		o.columns = append(o.columns, orderColumn{name: name, typ: typ, kind: kind})
 	}
@@ -154,23 +163,24 @@ func (c *Control) exceeds(ctx context.Context, t Table, rows int) (large bool, e
 // check compares the order with the catalog. It marks the columns that must be
 // compared by bytes.
 func (o Order) check(t Table, c Config, columns []keyColumn, indexes []keyIndex, large bool) []Finding {
-	var found []Finding
+	return append(o.checkColumns(t, c, columns), o.checkIndexes(c, indexes, large)...)
+}
+
+func (o Order) checkColumns(t Table, c Config, columns []keyColumn) (found []Finding) {
 	fatal := func(remedy, format string, arguments ...any) {
 		found = append(found, Finding{true, fmt.Sprintf(format, arguments...), remedy})
 	}
-	names := o.Columns()
-	first, id := names[0], names[len(names)-1]
 	for i := range o.columns {
 		column := &o.columns[i]
 		at := slices.IndexFunc(columns, func(k keyColumn) bool { return k.Name == column.name })
-		switch {
-		case at < 0:
+		if at < 0 {
 			fatal("start again", "column %q of %s has just been dropped", column.name, c.Table)
 			continue
-		case !columns[at].NotNull:
+		}
+		if !columns[at].NotNull {
 			fatal(
-				fmt.Sprintf("fill it in where it is NULL, then ALTER TABLE %s ALTER COLUMN %s SET NOT NULL; or name another column in snapshot.order_by",
-					QuoteTable(c.Table), quoteIdentifier(column.name)),
+				fmt.Sprintf("fill it in where it is NULL, then ALTER TABLE %s ALTER COLUMN %s SET NOT NULL; "+
+					"or name another column in snapshot.order_by", QuoteTable(c.Table), quoteIdentifier(column.name)),
 				"column %q of %s may be NULL: rows without a value have no place in the order and would be left out", column.name, c.Table,
 			)
 		}
@@ -178,21 +188,32 @@ func (o Order) check(t Table, c Config, columns []keyColumn, indexes []keyIndex,
 			fatal("publish all columns of the table", "publication %q leaves out column %q of %s, by which snapshot.order_by orders its rows",
 				c.Publication, column.name, c.Table)
 		}
-		if bytewise := columns[at].Bytewise; column.kind == orderBytes && column.typ != "uuid" && !bytewise {
+		if column.kind == orderBytes && column.typ != "uuid" && !columns[at].Bytewise {
 			if column.collate = true; i == 0 {
 				fatal(orderRemedy, "column %q of %s has a collation whose order depends on the server's libraries", column.name, c.Table)
 			}
 		}
 	}
+	return found
+}
+
+func (o Order) checkIndexes(c Config, indexes []keyIndex, large bool) (found []Finding) {
+	names := o.Columns()
+	first, id := names[0], names[len(names)-1]
+	outside := func(name string) bool { return !slices.Contains(names, name) }
 	if !slices.ContainsFunc(indexes, func(x keyIndex) bool {
-		return x.Unique && slices.Contains(x.Columns, id) && !slices.ContainsFunc(x.Columns, func(n string) bool { return !slices.Contains(names, n) })
+		return x.Unique && slices.Contains(x.Columns, id) && !slices.ContainsFunc(x.Columns, outside)
 	}) {
-		fatal(fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", QuoteTable(c.Table), quoteIdentifier(id)),
-			"nothing makes column %q of %s unique, so rows with the same %q cannot be told apart", id, c.Table, first)
+		found = append(found, Finding{
+			true, fmt.Sprintf("nothing makes column %q of %s unique, so rows with the same %q cannot be told apart", id, c.Table, first),
+			fmt.Sprintf("CREATE UNIQUE INDEX CONCURRENTLY ON %s (%s)", QuoteTable(c.Table), quoteIdentifier(id)),
+		})
 	}
 	if large && !slices.ContainsFunc(indexes, func(x keyIndex) bool { return len(x.Columns) > 0 && x.Columns[0] == first }) {
-		fatal(fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", QuoteTable(c.Table), strings.Join(quoteAll(names), ", ")),
-			"no index of %s begins with column %q: every part of the snapshot would read and sort the whole table", c.Table, first)
+		found = append(found, Finding{
+			true, fmt.Sprintf("no index of %s begins with column %q: every part of the snapshot would read and sort the whole table", c.Table, first),
+			fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", QuoteTable(c.Table), o.plain()),
+		})
 	}
 	return found
 }
@@ -262,15 +283,21 @@ func oldSlotMinor(version int) bool {
 func CheckSnapshot(s Server, slot Slot, from LSN) []Finding {
 	switch {
 	case s.InStandby:
-		return []Finding{{true, "the server is a standby, where a snapshot is not possible",
-			"name the primary in postgres.dsn, or add target_session_attrs=read-write"}}
+		return []Finding{{
+			true, "the server is a standby, where a snapshot is not possible",
+			"name the primary in postgres.dsn, or add target_session_attrs=read-write",
+		}}
 	case slot.Confirmed != from:
-		return []Finding{{true, fmt.Sprintf("slot %q is at %s, but the snapshot is of the rows from before %s", slot.Name, slot.Confirmed, from),
+		return []Finding{{
+			true, fmt.Sprintf("slot %q is at %s, but the snapshot is of the rows from before %s", slot.Name, slot.Confirmed, from),
 			"another client has moved the slot: continue without the rest of the snapshot with `streamer checkpoint set slot --yes`, " +
-				"then publish what is missing with `streamer replay --missing`"}}
+				"then publish what is missing with `streamer replay --missing`",
+		}}
 	case oldSlotMinor(s.Version):
-		return []Finding{{true, "PostgreSQL " + versionText(s.Version) + " can begin a slot inside a transaction, whose first rows a snapshot would not find",
-			"update to the newest minor release, drop the slot and run `streamer setup` again"}}
+		return []Finding{{
+			true, "PostgreSQL " + versionText(s.Version) + " can begin a slot inside a transaction, whose first rows a snapshot would not find",
+			"update to the newest minor release, drop the slot and run `streamer setup` again",
+		}}
 	}
 	return nil
 }

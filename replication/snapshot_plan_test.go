@@ -49,12 +49,17 @@ func TestPlanSnapshot(t *testing.T) {
 			"create table outbox (id uuid, payload text, at int not null, primary key (id, at)) partition by range (at); " +
 				"create table p1 partition of outbox for values from (0) to (100)", "at", "", "",
 		},
-		"a missing column":   {id + "at int not null)", "created", `has no column "created"`, "the table has id, payload, at"},
-		"uuid":               {id + "at int not null)", "id", "is uuid, whose values have no order", "snapshot.order_by"},
-		"floating point":     {id + "at float not null)", "at", "is double precision, by which rows cannot be ordered exactly", "snapshot.order_by"},
-		"nullable":           {id + "at int)", "at", "may be NULL: rows without a value have no place in the order", `ALTER COLUMN "at" SET NOT NULL`},
-		"text by a language": {id + `at text collate "en-x-icu" not null)`, "at", "collation whose order depends on the server's libraries", `COLLATE "C"`},
-		"not unique":         {"create table outbox (id uuid not null, payload text, at int not null)", "at", "nothing makes column \"id\" of public.outbox unique", "CREATE UNIQUE INDEX"},
+		"a missing column": {id + "at int not null)", "created", `has no column "created"`, "the table has id, payload, at"},
+		"uuid":             {id + "at int not null)", "id", "is uuid, whose values have no order", "snapshot.order_by"},
+		"floating point":   {id + "at float not null)", "at", "is double precision, by which rows cannot be ordered exactly", "snapshot.order_by"},
+		"nullable":         {id + "at int)", "at", "may be NULL: rows without a value have no place", `ALTER COLUMN "at" SET NOT NULL`},
+		"text by a language": {
+			id + `at text collate "en-x-icu" not null)`, "at", "collation whose order depends on the server's libraries", `COLLATE "C"`,
+		},
+		"not unique": {
+			"create table outbox (id uuid not null, payload text, at int not null)", "at",
+			"nothing makes column \"id\" of public.outbox unique", "CREATE UNIQUE INDEX",
+		},
 		"partly unique": {
 			"create table outbox (id uuid not null, payload text, at int not null); create unique index on outbox (id) where at > 5",
 			"at", "nothing makes column \"id\"", "CREATE UNIQUE INDEX",

@@ -59,7 +59,9 @@ func (t *tenure) firstSnapshot(ctx context.Context, h *holding, slot replication
 	}
 	if _, epoch := h.owner.ID(); h.owner.Fences() && epoch > 0 && slot.Decoded > 0 {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("no checkpoint is stored although slot %q was streamed before: a snapshot would publish the whole table again", slot.Name),
+			fmt.Errorf(
+				"no checkpoint is stored although slot %q was streamed before: a snapshot would publish the whole table again", slot.Name,
+			),
 			"restore the checkpoint, or continue where the slot begins with `streamer checkpoint set slot --yes`",
 		))
 	}
@@ -77,7 +79,7 @@ func (t *tenure) firstSnapshot(ctx context.Context, h *holding, slot replication
 // furtherSnapshot makes sure that a snapshot can go on as it began.
 func (t *tenure) furtherSnapshot(ctx context.Context, slot replication.Slot, r *resumePoint) error {
 	s := r.Snapshot
-	if s == nil && t.config.Snapshot.Initial {
+	if s == nil && t.config.Snapshot.Initial && t.config.Replay == nil {
 		t.log.Info("no snapshot, because this slot was streamed before snapshot.mode was set to initial", "slot", slot.Name)
 	}
 	if !s.Pending() {

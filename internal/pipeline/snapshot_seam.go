@@ -66,7 +66,9 @@ func newSeam(r resumePoint, found *router.Found, letters string) (*seam, error) 
 
 func partitionsChanged(s *checkpoint.Snapshot, topic string, before, now int) error {
 	return failure.Refuse(failure.Advise(
-		fmt.Errorf("the snapshot of table %s is not finished, but topic %q has %d partitions and had %d: keys have moved", s.Table, topic, now, before),
+		fmt.Errorf(
+			"the snapshot of table %s is not finished, but topic %q has %d partitions and had %d: keys have moved", s.Table, topic, now, before,
+		),
 		"%s", "give the topic its former number of partitions, "+snapshotRemedy))
 }
 

@@ -39,8 +39,8 @@ func (d *doctor) beforeSlot(ctx context.Context) {
 		d.say(Fine, what, fmt.Sprintf("%s of %s, ordered by %q, are published before the stream",
 			console.AboutRows(count.Rows, count.Exact), d.cfg.Outbox.Table, q.OrderBy), "")
 	case count.Rows > 0:
-		d.say(Warned, what, fmt.Sprintf("table %s has %s, and those that were committed before the slot are not published (snapshot.mode is none)",
-			d.cfg.Outbox.Table, console.AboutRows(count.Rows, count.Exact)),
+		d.say(Warned, what, fmt.Sprintf("table %s has %s, and those that were committed before the slot are not published "+
+			"(snapshot.mode is none)", d.cfg.Outbox.Table, console.AboutRows(count.Rows, count.Exact)),
 			"if they are to be published, set snapshot.mode: initial and snapshot.order_by before the first start (docs/how-to/first-start.md)")
 	}
 }

@@ -56,7 +56,7 @@ func (s *Snapshot) row() [2]string {
 	text := fmt.Sprintf("%s of about %s of %s published; the stream begins after them",
 		console.Grouped(s.Rows), console.Counted(s.Expected, "row"), s.Table)
 	if s.Left != nil {
-		text += fmt.Sprintf(", in about %s", console.About(time.Duration(*s.Left*float64(time.Second))))
+		text += ", in about " + console.About(time.Duration(*s.Left*float64(time.Second)))
 	}
 	return [2]string{"snapshot", text}
 }
