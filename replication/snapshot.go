@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
@@ -100,7 +102,15 @@ func (s *Snapshot) Estimate(ctx context.Context, after, last Key) (int64, error)
 	if err != nil {
 		return 0, err
 	}
-	return s.control.planRows(ctx, statement) // in a session in UTF-8
+	var rows int64
+	err = s.control.quickly(ctx, func(tx pgx.Tx) error {
+		rows, err = planRows(ctx, tx, statement) // in a session in UTF-8
+		return err
+	})
+	if err != nil {
+		return 0, s.explain(err)
+	}
+	return rows, nil
 }
 
 // Highest returns the highest key of the table. found is false if it has no

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // countedRows is up to how many rows are counted rather than estimated.
@@ -26,18 +28,34 @@ func (c *Control) CountRows(ctx context.Context, t Table, q SnapshotQuery) (RowC
 	}
 	from := " from " + t.source(c.config) + condition
 	var count RowCount
-	err = c.conn.QueryRow(ctx, fmt.Sprintf("select count(*) from (select%s limit %d) few", from, countedRows+1)).Scan(&count.Rows)
-	if count.Exact = err == nil && count.Rows <= countedRows; count.Exact {
-		return count, nil
-	}
+	err = c.quickly(ctx, func(tx pgx.Tx) error {
+		err := tx.QueryRow(ctx, fmt.Sprintf("select count(*) from (select%s limit %d) few", from, countedRows+1)).Scan(&count.Rows)
+		if count.Exact = count.Rows <= countedRows; count.Exact || err != nil {
+			return err
+		}
+		rows, err := planRows(ctx, tx, "select"+from)
+		count.Rows = max(rows, count.Rows)
+		return err
+	})
 	if sqlState(err) == "42501" { // the catalog is open to all
 		return c.estimate(ctx, t)
 	}
 	if err != nil {
 		return RowCount{}, c.explainOutbox(err)
 	}
-	rows, err := c.planRows(ctx, "select"+from)
-	return RowCount{Rows: max(rows, count.Rows)}, err
+	return count, nil
+}
+
+// quickly runs questions about the table that wait neither for a session that
+// alters it nor for a slow disk. A context that ends would end the connection,
+// and with it the lock of the slot.
+func (c *Control) quickly(ctx context.Context, ask func(pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, c.conn, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "set local lock_timeout = '1s'; set local statement_timeout = '5s'"); err != nil {
+			return err
+		}
+		return ask(tx)
+	})
 }
 
 // estimate is the catalog's number of rows, as of the last VACUUM or ANALYZE.
@@ -55,10 +73,10 @@ func (c *Control) estimate(ctx context.Context, t Table) (RowCount, error) {
 var errNoPlan = errors.New("server has returned no plan")
 
 // planRows is how many rows the server expects a query to return.
-func (c *Control) planRows(ctx context.Context, statement string) (int64, error) {
+func planRows(ctx context.Context, tx pgx.Tx, statement string) (int64, error) {
 	var text string
-	if err := c.conn.QueryRow(ctx, "explain (format json) "+statement).Scan(&text); err != nil {
-		return 0, c.explainOutbox(err)
+	if err := tx.QueryRow(ctx, "explain (format json) "+statement).Scan(&text); err != nil {
+		return 0, err
 	}
 	var plans []struct {
 		Plan struct {

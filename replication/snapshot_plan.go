@@ -211,7 +211,7 @@ func (o Order) checkIndexes(c Config, indexes []keyIndex, large bool) (found []F
 	}
 	if large && !slices.ContainsFunc(indexes, func(x keyIndex) bool { return len(x.Columns) > 0 && x.Columns[0] == first }) {
 		found = append(found, Finding{
-			true, fmt.Sprintf("no index of %s begins with column %q: every part of the snapshot would read and sort the whole table", c.Table, first),
+			true, fmt.Sprintf("no index of %s begins with column %q: each part of the snapshot would read and sort all of it", c.Table, first),
 			fmt.Sprintf("CREATE INDEX CONCURRENTLY ON %s (%s)", QuoteTable(c.Table), o.plain()),
 		})
 	}
@@ -232,8 +232,10 @@ func quoteAll(names []string) []string {
 func (c *Control) tryWhere(ctx context.Context, t Table, q SnapshotQuery) error {
 	condition, err := q.condition(c.config, t)
 	if err == nil {
-		var plan string
-		err = c.conn.QueryRow(ctx, "explain select from "+t.source(c.config)+condition).Scan(&plan)
+		err = c.quickly(ctx, func(tx pgx.Tx) error {
+			_, err := planRows(ctx, tx, "select from "+t.source(c.config)+condition)
+			return err
+		})
 	}
 	if err == nil {
 		return nil

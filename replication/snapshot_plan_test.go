@@ -51,7 +51,7 @@ func TestPlanSnapshot(t *testing.T) {
 		},
 		"a missing column": {id + "at int not null)", "created", `has no column "created"`, "the table has id, payload, at"},
 		"uuid":             {id + "at int not null)", "id", "is uuid, whose values have no order", "snapshot.order_by"},
-		"floating point":   {id + "at float not null)", "at", "is double precision, by which rows cannot be ordered exactly", "snapshot.order_by"},
+		"floating point":   {id + "at float not null)", "at", "is double precision, by which rows cannot be ordered", "snapshot.order_by"},
 		"nullable":         {id + "at int)", "at", "may be NULL: rows without a value have no place", `ALTER COLUMN "at" SET NOT NULL`},
 		"text by a language": {
 			id + `at text collate "en-x-icu" not null)`, "at", "collation whose order depends on the server's libraries", `COLLATE "C"`,
@@ -215,6 +215,23 @@ func TestSnapshotRows(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, RowCount{Rows: 3, Exact: true}, count)
 	})
+}
+
+// TestCountRowsOfALockedTable must not end the connection, which holds the lock
+// of the slot.
+func TestCountRowsOfALockedTable(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, pgtest.Shared(t))
+	control := f.control()
+	table := describe(t, control)
+	f.exec("begin", "lock table outbox in access exclusive mode")
+	_, err := control.CountRows(t.Context(), table, SnapshotQuery{})
+	require.ErrorContains(t, err, "the table is being altered")
+	require.NoError(t, control.Ping(t.Context()))
+	f.exec("rollback")
+	count, err := control.CountRows(t.Context(), table, SnapshotQuery{})
+	require.NoError(t, err)
+	assert.Equal(t, RowCount{Exact: true}, count)
 }
 
 func TestCheckSnapshot(t *testing.T) {

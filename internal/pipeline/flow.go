@@ -97,7 +97,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	config := p.config.Producer
 	if f.seam = seam; seam != nil {
 		config.Held, config.StopOnGrowth = seam.held, true
-		config.MaxInFlightBytes -= config.MaxInFlightBytes / 4 // for the IDs that the stream will deliver
+		config.MaxInFlightBytes = max(config.MaxBatchBytes, config.MaxInFlightBytes/2) // the IDs of the stream take the rest
 	}
 	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)

@@ -60,7 +60,8 @@ func (t *tenure) firstSnapshot(ctx context.Context, h *holding, slot replication
 	if _, epoch := h.owner.ID(); h.owner.Fences() && epoch > 0 && slot.Decoded > 0 {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"no checkpoint is stored although slot %q was streamed before: a snapshot would publish the whole table again", slot.Name,
+				"no checkpoint is stored although slot %q was streamed before: a snapshot would publish the whole table again",
+				slot.Name,
 			),
 			"restore the checkpoint, or continue where the slot begins with `streamer checkpoint set slot --yes`",
 		))
@@ -262,8 +263,8 @@ func (s *snapshotting) finish(ctx context.Context) error {
 	return nil
 }
 
-// noteLandmark makes sure that what is in Kafka belongs to this snapshot.
-func noteLandmark(l router.Landmark, below replication.LSN) error {
+// checkOldLandmark makes sure that what is in Kafka belongs to this snapshot.
+func checkOldLandmark(l router.Landmark, below replication.LSN) error {
 	if l.Position.Commit == below && l.Key != "" {
 		return nil
 	}

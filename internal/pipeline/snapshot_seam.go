@@ -43,7 +43,7 @@ func newSeam(r resumePoint, found *router.Found, letters string) (*seam, error) 
 		s.last[topic] = make([]replication.Key, len(t.Partitions))
 	}
 	for _, l := range found.Landmarks {
-		if err := noteLandmark(l, r.LSN-1); err != nil {
+		if err := checkOldLandmark(l, r.LSN-1); err != nil {
 			return nil, err
 		}
 		s.ordinal = max(s.ordinal, l.Position.Ordinal)
