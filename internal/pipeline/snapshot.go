@@ -88,7 +88,9 @@ func (t *tenure) furtherSnapshot(ctx context.Context, slot replication.Slot, r *
 	}
 	refuse := func(remedy, format string, arguments ...any) error {
 		return failure.Refuse(failure.Advise(
-			fmt.Errorf("the snapshot of table %s is not finished, but %w", s.Table, fmt.Errorf(format, arguments...)), "%s, %s", remedy, snapshotRemedy))
+			fmt.Errorf("the snapshot of table %s is not finished, but %s", s.Table, fmt.Sprintf(format, arguments...)),
+			"%s, %s", remedy, snapshotRemedy,
+		))
 	}
 	if !t.config.Snapshot.Initial {
 		return refuse("set snapshot.mode to initial", "snapshot.mode is none")
