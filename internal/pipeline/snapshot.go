@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
+	"runtime/debug"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -176,12 +178,24 @@ func (t *tenure) snapshot(ctx context.Context, slot replication.Slot) error {
 	defer flow.wake.Store(nil)
 	defer context.AfterFunc(working, s.nudge)()
 	t.state.set(Snapshotting, "")
+	defer frugal(int64(t.config.Producer.MaxInFlightBytes / 2))()
 	err = s.run(working)
 	if err != nil && working.Err() != nil {
 		err = context.Cause(working)
 	}
 	t.pipeline.progressed = t.pipeline.progressed || s.saved
 	return s.leave(ctx, err)
+}
+
+// frugal lowers the limit of the garbage collector, if there is one, by what the
+// producer of a snapshot leaves. It returns what restores the limit.
+func frugal(bytes int64) (restore func()) {
+	limit := debug.SetMemoryLimit(-1)
+	if limit == math.MaxInt64 {
+		return func() {}
+	}
+	debug.SetMemoryLimit(limit - bytes)
+	return func() { debug.SetMemoryLimit(limit) }
 }
 
 // watchSnapshot notices when the lock is lost or the table leaves the

@@ -34,7 +34,7 @@ type streamedID struct {
 
 // mostStreamed is how many IDs are kept in memory. Each takes 24 bytes, and
 // sorting takes some of them twice.
-const mostStreamed = 512 << 10
+const mostStreamed = 256 << 10
 
 // tiedStreamed is how many may have the same rank: they cannot be told apart.
 const tiedStreamed = 4
