@@ -408,6 +408,7 @@ func TestSnapshotIsChangedMidway(t *testing.T) {
 	id := r.insert("order", "o1", "t", `{"n": 4000}`)
 	out, code = r.run("checkpoint", "set", "slot", "--yes")
 	require.Zero(t, code, string(out))
+	assert.Contains(t, string(out), "snapshot: given up")
 	p = r.startReady()
 	r.confirmed(p)
 	messages := r.records("order")

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -36,6 +38,10 @@ var (
 	errMomentOver = errors.New("rows were read as of one moment for long enough")
 	// errUncovered ends it where the stream has to be read again first.
 	errUncovered = errors.New("the IDs in the stream have to be read again")
+	errTooMany   = failure.Refuse(failure.Advise(
+		fmt.Errorf("the snapshot has published %d rows, which is all that sequences have room for", uint32(math.MaxUint32)),
+		"select fewer rows with snapshot.where in a new slot, %s", snapshotRemedy,
+	))
 )
 
 // snapshotting is the work of a snapshot, from where the checkpoint says to the
@@ -379,6 +385,9 @@ func (s *snapshotting) cursor() *snapshotMark {
 
 // publish gives a row to the producer.
 func (s *snapshotting) publish(ctx context.Context, key replication.Key, values [][]byte) error {
+	if s.ordinal == math.MaxUint32 {
+		return errTooMany
+	}
 	s.text = s.order.Append(s.text[:0], key)
 	s.seam.key = key
 	e := s.messages.decoder.Event()
