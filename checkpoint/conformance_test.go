@@ -102,6 +102,11 @@ func everyField(t *testing.T, p place) {
 	want.Started, want.Exact, want.Disputed = "2026-11-30 08:00:00.123456+00", true, true
 	want.Last.CommitTime = 1_790_000_000_123_456
 	want.Former = []string{"4d2f6c1e00aa55ff"}
+	want.Version = 2 // of an unfinished snapshot
+	want.Snapshot = &checkpoint.Snapshot{
+		Table: "public.outbox", Begun: time.Date(2026, 2, 27, 1, 2, 3, 0, time.UTC),
+		Key: `"created_at" timestamptz`, Last: `["z"]`, After: `["é"]`, Ordinal: 1 << 31, Rows: 1 << 40, Expected: 1 << 41,
+	}
 	fields := reflect.ValueOf(want)
 	for i := range fields.NumField() {
 		require.False(t, fields.Field(i).IsZero(), "the test forgets field %s", fields.Type().Field(i).Name)
@@ -226,7 +231,7 @@ func damaged(t *testing.T) map[string]struct {
 		"no position":      {sealed(`{"version":1}`), checkpoint.ErrTorn},
 		"wrong types":      {sealed(`{"version":1,"slot":7,"lsn":"0/1"}`), checkpoint.ErrTorn},
 		"not an object":    {sealed(`null`), checkpoint.ErrTorn},
-		"future":           {sealed(`{"version":2,"position":{"lsn":1}}`), checkpoint.ErrFuture},
+		"future":           {sealed(`{"version":3,"position":{"lsn":1}}`), checkpoint.ErrFuture},
 		"far future":       {`{"checkpoint":{"version":99},"sha512":"…"}`, checkpoint.ErrFuture},
 		"other cluster":    foreign(func(r *checkpoint.Record) { r.SystemID = "7300000000000000002" }),
 		"other database":   foreign(func(r *checkpoint.Record) { r.Database = "shop2" }),

@@ -106,6 +106,9 @@ type Record struct {
 	// Replay is the range that is being published again, in the record of a
 	// replay.
 	Replay *Replay `json:"replay,omitempty"`
+	// Snapshot is how far the rows from before the slot have been published. It is
+	// nil if they are not to be published.
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
 	// NextTransaction is roughly the transaction ID that the server had reached at
 	// LSN, 0 if unknown. It is for the operator; nothing depends on it.
 	NextTransaction int64 `json:"next_transaction,omitempty"`
@@ -160,7 +163,8 @@ func (r Record) Missing() (topics []string) {
 	return topics
 }
 
-// recordVersion is the format written here. A reader refuses a newer one.
+// recordVersion is the format written here, except for snapshotVersion. A reader
+// refuses a newer one.
 const recordVersion = 1
 
 // Store keeps one record per identity. Save returns only once the record would
@@ -224,6 +228,9 @@ type storedRecord struct {
 // JSON with a checksum.
 func Encode(r Record) ([]byte, error) {
 	r.Version = recordVersion
+	if r.Snapshot.Pending() {
+		r.Version = snapshotVersion
+	}
 	body, err := json.Marshal(storedRecord{recordFields(r), r.LSN.String()})
 	if err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)
@@ -258,10 +265,10 @@ func parse(stored []byte, where string) (Record, error) {
 		Version int `json:"version"`
 	}
 	_ = json.Unmarshal(e.Record, &version) // the checksum below detects any damage
-	if version.Version > recordVersion {
+	if version.Version > snapshotVersion {
 		return Record{}, refuse(
 			ErrFuture, where,
-			fmt.Sprintf("format %d, but this streamer reads up to %d", version.Version, recordVersion), "run the newer version",
+			fmt.Sprintf("format %d, but this streamer reads up to %d", version.Version, snapshotVersion), "run the newer version",
 		)
 	}
 	if e.Checksum != checksum(e.Record) {

@@ -28,6 +28,18 @@ func (d *Decoder) Columns() []Column {
 	return columns
 }
 
+// Raw is the value of a mapped column of the last row as the server sent it,
+// whether or not the row could become an event. nil is NULL, or a column that is
+// not mapped. It is a view, valid until the next message is decoded.
+func (d *Decoder) Raw(column string) []byte {
+	for i, name := range d.row.targets {
+		if name == column {
+			return d.row.values[i].bytes
+		}
+	}
+	return nil
+}
+
 // Restore builds the event of a row from its columns, as Decode would have.
 // mapping is the index of its table's, and names are the table's. The error is a
 // *PoisonError. Missing columns are NULL.

@@ -120,6 +120,10 @@ type Event struct {
 	// Extensions are sorted by name; the set is the same for all rows of a table.
 	Extensions []Extension
 
+	// SnapshotKey is the row's place in the order in which the table was read, nil
+	// for rows from the stream. The decoder does not set it.
+	SnapshotKey []byte
+
 	attributes [attributeCount][]byte
 }
 

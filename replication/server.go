@@ -150,6 +150,9 @@ type Slot struct {
 	Copies int `json:"-"`
 	// NextTransaction is the ID that the next transaction that writes will get.
 	NextTransaction int64 `json:"-"`
+	// Decoded is how many transactions were read from the slot, as far as the
+	// server's statistics go back.
+	Decoded int64 `json:"-"`
 	// InStandby reports whether the server is in recovery.
 	InStandby bool `json:"-"`
 }
@@ -169,22 +172,23 @@ func (c *Control) Slot(ctx context.Context) (Slot, error) {
 	var text []byte
 	var flushed string
 	var copies int
-	var next int64
+	var next, decoded int64
 	var standby bool
 	asked := time.Now()
 	err := c.conn.QueryRow(ctx, `select to_jsonb(s),
 		(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_flush_lsn() end)::text,
 		(select count(*) from pg_catalog.pg_replication_slots c where c.temporary and c.slot_name like $2),
-		pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_is_in_recovery()
+		pg_snapshot_xmax(pg_current_snapshot())::text::bigint, pg_is_in_recovery(),
+		coalesce((select total_txns from pg_catalog.pg_stat_replication_slots t where t.slot_name = $1), 0)
 		from pg_catalog.pg_replication_slots s where slot_name = $1`, c.config.Slot, copiesOf(c.config.Slot)).
-		Scan(&text, &flushed, &copies, &next, &standby)
+		Scan(&text, &flushed, &copies, &next, &standby, &decoded)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Slot{}, c.slotMissing()
 	}
 	if err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}
-	slot := Slot{At: asked, Copies: copies, NextTransaction: next, InStandby: standby}
+	slot := Slot{At: asked, Copies: copies, NextTransaction: next, InStandby: standby, Decoded: decoded}
 	if err := json.Unmarshal(text, &slot); err != nil {
 		return Slot{}, fmt.Errorf("state of slot %q: %w", c.config.Slot, err)
 	}

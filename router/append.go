@@ -86,6 +86,9 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	if published, err := p.config.Passage.holds(e.Position, t.name, part.id, len(t.partitions)); err != nil || published {
 		return Skipped, err
 	}
+	if p.config.Held != nil && p.config.Held(t.name, part.id) {
+		return Skipped, nil
+	}
 	if err := p.router.fits(e); err != nil {
 		return NotTaken, err
 	}

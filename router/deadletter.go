@@ -63,6 +63,9 @@ type DeadLetter struct {
 	Payload       decoder.Column
 	AggregateType string
 	Key           []byte // the aggregate ID, nil where it is not known
+	// SnapshotKey is the row's place in the order of a snapshot; nil for rows from
+	// the stream.
+	SnapshotKey []byte
 }
 
 // NewDeadLetter builds a DeadLetter from a row's columns. rules are those of
@@ -143,6 +146,9 @@ func (l *DeadLetter) headers(streamID string) []sarama.RecordHeader {
 		{Key: []byte(deadLetterSource), Value: []byte(l.Source)},
 		{Key: []byte(deadLetterFormats), Value: meaning},
 		{Key: []byte(wire.StreamHeader), Value: []byte(streamID)},
+	}
+	if l.SnapshotKey != nil {
+		list = append(list, sarama.RecordHeader{Key: []byte(wire.SnapshotKeyHeader), Value: l.SnapshotKey})
 	}
 	for _, c := range l.Columns {
 		if !c.Null {

@@ -37,6 +37,7 @@ var (
 	keyContentType   = headerKey("content-type")
 	plainTraceParent = headerKey("traceparent")
 	plainTraceState  = headerKey("tracestate")
+	keySnapshotKey   = headerKey(wire.SnapshotKeyHeader)
 
 	specVersion    = constantHeader(keySpecVersion, "1.0")
 	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
@@ -68,14 +69,17 @@ var (
 
 // encoder writes events into batches. Constant headers are encoded once.
 type encoder struct {
-	router  *Router
-	tables  []tableHeaders
-	stream  wireHeader
-	replay  []wireHeader // the attribute and the header that mark a replay; none otherwise
-	types   map[string]wireHeader
-	json    []byte // scratch for structured mode
-	scratch []byte // for headers
-	media   map[string]mediaType
+	router *Router
+	tables []tableHeaders
+	stream wireHeader
+	replay []wireHeader // the attribute and the header that mark a replay; none otherwise
+	// snapshot is the attribute that marks a row from before the stream; nil
+	// otherwise.
+	snapshot wireHeader
+	types    map[string]wireHeader
+	json     []byte // scratch for structured mode
+	scratch  []byte // for headers
+	media    map[string]mediaType
 }
 
 // tableHeaders are what is the same for all rows of a table.
@@ -92,6 +96,9 @@ func newEncoder(r *Router) *encoder {
 	e.stream = constantHeader(headerKey(wire.StreamHeader), r.rules.StreamID)
 	if mark := r.rules.Replay; mark != "" {
 		e.replay = []wireHeader{constantHeader(headerKey("ce_"+wire.ReplayExtension), mark), constantHeader(headerKey(wire.ReplayHeader), mark)}
+	}
+	if mark := r.rules.Snapshot; mark != "" {
+		e.snapshot = constantHeader(headerKey("ce_"+wire.SnapshotExtension), mark)
 	}
 	for _, t := range r.tables {
 		var same tableHeaders
@@ -219,6 +226,10 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	for _, mark := range enc.replay {
 		h.constant(mark)
 	}
+	if enc.snapshot != nil {
+		h.constant(enc.snapshot)
+		h.add(keySnapshotKey, e.SnapshotKey)
+	}
 	b.addEvent(e, d.Key, value, h)
 	enc.scratch = h.buf
 }
@@ -276,6 +287,7 @@ func (enc *encoder) structured(
 		j = appendExtension(j, x)
 	}
 	j = appendMember(j, wire.ReplayExtension, []byte(enc.router.rules.Replay))
+	j = appendMember(j, wire.SnapshotExtension, []byte(enc.router.rules.Snapshot))
 	if present {
 		j = append(j, `,"datacontenttype":`...)
 		j = appendString(j, contentType)
@@ -298,6 +310,7 @@ func (enc *encoder) structured(
 	if len(enc.replay) > 0 {
 		h.constant(enc.replay[1])
 	}
+	h.add(keySnapshotKey, e.SnapshotKey)
 	b.addEvent(e, d.Key, j, h)
 	enc.scratch = h.buf
 	return nil

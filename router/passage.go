@@ -67,6 +67,9 @@ type Landmark struct {
 	Partition int32
 	// Digest is the digest of all rows up to this one, 0 if it is unknown.
 	Digest uint64
+	// Key is the row's place in the order of a snapshot; empty for rows from the
+	// stream.
+	Key string
 }
 
 // seed makes the digests of one process comparable. Digests of another process

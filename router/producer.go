@@ -71,7 +71,10 @@ type ProducerConfig struct {
 	Found Found
 	// Passage knows which events were published before. nil means none.
 	Passage *Passage
-	Log     *slog.Logger
+	// Held reports whether a partition already has the event that is being
+	// appended, where positions do not say so. nil means never.
+	Held func(topic string, partition int32) bool
+	Log  *slog.Logger
 }
 
 const (

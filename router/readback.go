@@ -55,6 +55,9 @@ type Found struct {
 	// Published holds single events from topics whose partitions hold no
 	// prefix.
 	Published map[replication.Position]struct{}
+	// Keys are those of rows from before the stream, in topics whose partitions
+	// hold no prefix.
+	Keys map[string]struct{}
 	// Landmarks are events that must reappear in the stream, in stream order.
 	// If one does not, this is not the history that was published.
 	Landmarks []Landmark
@@ -124,6 +127,7 @@ func (r ReadBack) Read(ctx context.Context, c *kafka.Client) (Found, error) {
 		expired: map[kafka.TopicPartition]int64{}, highest: map[kafka.TopicPartition]Landmark{},
 	}
 	w.found.Topics, w.found.Published, w.found.Missing = map[string]FoundTopic{}, map[replication.Position]struct{}{}, map[string]Marks{}
+	w.found.Keys = map[string]struct{}{}
 	prefixes, scattered, err := w.plan(ctx)
 	if err != nil {
 		return w.found, err
@@ -226,7 +230,7 @@ func (w *reading) gap(format string, arguments ...any) {
 // ours reads position and event ID from a record of this stream.
 func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 	w.found.Records++
-	stream, replay := false, false
+	stream, replay, key := false, false, ""
 	for _, h := range r.Headers {
 		switch string(h.Key) {
 		case wire.ReplayHeader:
@@ -236,13 +240,15 @@ func (w *reading) ours(s *kafka.Span, r *sarama.Record) (Landmark, bool) {
 			replay = true
 		case wire.StreamHeader:
 			stream = string(h.Value) == w.StreamID
+		case wire.SnapshotKeyHeader:
+			key = string(h.Value)
 		}
 	}
 	if !stream || replay != (w.Replay != "") {
 		return Landmark{}, false
 	}
 	id, position := identify(r)
-	return Landmark{Position: position, EventID: id, Topic: s.Topic, Partition: s.Partition}, position != replication.Position{}
+	return Landmark{Position: position, EventID: id, Topic: s.Topic, Partition: s.Partition, Key: key}, position != replication.Position{}
 }
 
 // readScattered reads the whole spans and records each event above the
@@ -263,6 +269,9 @@ func (w *reading) readScattered(ctx context.Context, spans []*kafka.Span) error 
 			return nil
 		}
 		w.found.Published[l.Position] = struct{}{}
+		if l.Key != "" {
+			w.found.Keys[l.Key] = struct{}{}
+		}
 		if l.Position.Compare(w.last.Position) > 0 {
 			w.last = l
 			w.last.Partition = -1

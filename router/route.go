@@ -60,6 +60,9 @@ type Rules struct {
 	StreamID string
 	// Replay marks records that are published again. Otherwise it is empty.
 	Replay string
+	// Snapshot marks records of rows from before the stream. Otherwise it is
+	// empty.
+	Snapshot string
 	// Unsequenced leaves out the attribute sequence where the position of an
 	// event is not known.
 	Unsequenced bool

@@ -108,6 +108,10 @@ func (command checkpointSetCommand) Run(ctx context.Context, load site.Configura
 	}
 	return p.Decide(ctx, command.Position, func(d pipeline.Decision) error {
 		fmt.Fprintln(std.Out, consequence(d))
+		if s := d.Before.Snapshot; d.Unknown == nil && s.Pending() {
+			fmt.Fprintf(std.Out, "snapshot: given up; of the rows from before the slot, %s of about %s are published and the others will not be\n",
+				console.Grouped(s.Rows), console.Grouped(s.Expected))
+		}
 		if !command.Yes {
 			return failure.Refuse(failure.Advise(errors.New("nothing was changed"), "add --yes to replace the position"))
 		}

@@ -90,7 +90,7 @@ func TestFaults(t *testing.T) {
 	for _, version := range versions() {
 		t.Run("postgres="+cmp.Or(version, "default"), func(t *testing.T) {
 			t.Parallel()
-			for _, f := range table {
+			for _, f := range withSnapshots(table) {
 				if !selected(f) {
 					continue
 				}
@@ -114,7 +114,8 @@ func TestFaults(t *testing.T) {
 func TestTable(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
-	for _, f := range table {
+	require.Len(t, withSnapshots(table), len(table)+len(underSnapshot))
+	for _, f := range withSnapshots(table) {
 		require.NotEmpty(t, f.name)
 		require.NotEmpty(t, f.what, f.name)
 		require.NotEmpty(t, f.group, f.name)

@@ -54,8 +54,8 @@ type load struct {
 }
 
 // startLoad starts the writers; stop ends them.
-func startLoad(ctx context.Context, dsn func() string, seed uint64) *load {
-	l := &load{dsn: dsn, journal: newJournal()}
+func startLoad(ctx context.Context, dsn func() string, seed uint64, j *journal) *load {
+	l := &load{dsn: dsn, journal: j}
 	for i := range writers {
 		w := &writer{load: l, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		l.running.Go(func() { w.run(ctx) })

@@ -249,8 +249,10 @@ func (r *run) moveTo(dsn string) {
 // startWriters starts the load. The returned function ends it and finds out how
 // each transaction ended. That function may be called again.
 func (r *run) startWriters() (stop func()) {
-	r.load = startLoad(r.ctx, r.dsn, r.seed)
-	r.audit.journal = r.load.journal
+	if r.audit.journal == nil {
+		r.audit.journal = newJournal()
+	}
+	r.load = startLoad(r.ctx, r.dsn, r.seed, r.audit.journal)
 	stop = sync.OnceFunc(r.stopWriters)
 	r.t.Cleanup(r.load.stop)
 	return stop

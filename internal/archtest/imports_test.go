@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	"internal/pgsession": {"internal/failure"},
 	"internal/awsauth":   {"internal/failure"},
 	"internal/wait":      {},
-	"replication":        {"internal/failure", "internal/pgname", "internal/pgsession"},
+	"replication":        {"internal/failure", "internal/pgname", "internal/pgsession", "internal/wait"},
 	"decoder":            {"internal/failure", "internal/pgname", "replication"},
 	"checkpoint":         {"internal/failure", "internal/pgname", "internal/pgsession"},
 	"router/kafka":       {"internal/failure", "internal/mutation", "internal/wait"},

@@ -19,6 +19,7 @@ type Config struct {
 	Shard       Shard       `koanf:"shard" doc:"The part of the outbox table that this streamer reads when several share the work. PostgreSQL 15 or later."`
 	Replication Replication `koanf:"replication" doc:"How the WAL is read."`
 	Rewind      Rewind      `koanf:"rewind" doc:"How much WAL is kept so that past events can be published again: see streamer replay."`
+	Snapshot    Snapshot    `koanf:"snapshot" doc:"What the first start of a slot does about rows that were in the outbox table before the slot: see docs/how-to/first-start.md."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
 	Outboxes    []Outbox    `koanf:"outboxes" like:"outbox" required:"table" example:"[{table: sales.outbox}, {table: stock.outbox, source: /stock}]" doc:"Several outbox tables, instead of outbox. Their events are published in one order, that of the commits."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
@@ -66,6 +67,15 @@ type Replication struct {
 type Rewind struct {
 	Keep     time.Duration `koanf:"keep" min:"0s" doc:"How long the server keeps WAL for replays, by a second slot that stays behind on purpose, named after postgres.slot with the suffix _rewind; 0s: not at all."`
 	MaxBytes Size          `koanf:"max_bytes" min:"1MiB" doc:"How much of the server's disk this WAL may take. At this limit, less of the past is kept."`
+}
+
+// Snapshot configures what becomes of the rows from before the slot.
+type Snapshot struct {
+	Mode      string `koanf:"mode" enum:"none,initial" doc:"none publishes only what is committed after the slot was created; initial publishes the rows from before first, in the order of snapshot.order_by, and then the stream. It applies to a slot that has not been streamed yet."`
+	OrderBy   string `koanf:"order_by" doc:"Column that says in which order the rows from before the slot are published; rows with the same value follow in the order of outbox.columns.id. A uuid, which has no order, is refused, and so is a column that may be NULL. Required with initial."`
+	Where     string `koanf:"where" doc:"Condition in SQL for the rows from before the slot that are published, as in the WHERE of a SELECT; empty: all of them. It must not change while the snapshot is under way, and neither must the rows that it selects."`
+	ChunkRows int    `koanf:"chunk_rows" min:"100" max:"1000000" doc:"How many rows are read as of one moment. Reading ends after 10 s in any case, because the server keeps dead rows for it meanwhile."`
+	Rate      int    `koanf:"rate" min:"0" max:"10000000" doc:"Largest number of rows published per second; 0: as fast as they can be read."`
 }
 
 // Outbox describes the outbox table.
@@ -359,6 +369,9 @@ const (
 	StoreKafka    = "kafka"
 	StorePostgres = "postgres"
 	StoreFile     = "file"
+
+	SnapshotNone    = "none"
+	SnapshotInitial = "initial"
 
 	CleanupNone           = "none"
 	CleanupDelete         = "delete"

@@ -21,7 +21,8 @@ func Default() Config {
 			CatchUpFrom: 64 << 20, // half a second's work: less is not worth changing the reader
 			BulkReads:   true,
 		},
-		Rewind: Rewind{MaxBytes: 10 << 30}, // the disk space is the server's: nothing is kept unless configured
+		Rewind:   Rewind{MaxBytes: 10 << 30},                      // the disk space is the server's: nothing is kept unless configured
+		Snapshot: Snapshot{Mode: SnapshotNone, ChunkRows: 50_000}, // old events are a surprise to consumers unless they were asked for
 		Outbox: Outbox{
 			Table: "public.outbox",
 			// The names Debezium's outbox event router expects, so that existing tables

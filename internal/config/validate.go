@@ -26,6 +26,7 @@ func (c Config) problems() []*Problem {
 	k.postgres()
 	k.shard()
 	k.outboxes()
+	k.snapshot()
 	k.cloudEvents()
 	k.generalRoutes()
 	k.brokers()

@@ -62,6 +62,7 @@ var (
 	// ownExtensions are set by the streamer itself.
 	ownExtensions = []string{
 		"sequence", "partitionkey", "traceparent", "tracestate", "correlationid", "causationid", "replay",
+		"snapshot",
 	}
 )
 
@@ -141,6 +142,22 @@ func (k *checker) source(at, source string, known []string) {
 			"not a URI-reference as defined in RFC 3986: write https://example.com/outbox or /outbox, for example, "+
 				"and percent-encode other characters",
 		)
+	}
+}
+
+func (k *checker) snapshot() {
+	s := k.Snapshot
+	if s.OrderBy != "" {
+		k.identifier("snapshot.order_by", s.OrderBy)
+	}
+	if s.Mode == SnapshotInitial && s.OrderBy == "" {
+		k.addHidden("snapshot.order_by", "name the column that says in which order the rows of the table are published, such as created_at")
+	}
+	if s.Mode == SnapshotInitial && len(k.Outboxes) > 0 {
+		k.add("snapshot.mode", s.Mode, "takes a single table, and outboxes is set: set none, or make the first start with outbox")
+	}
+	if strings.ContainsRune(s.Where, 0) {
+		k.addHidden("snapshot.where", "must not contain the character NUL")
 	}
 }
 

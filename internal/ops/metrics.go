@@ -40,6 +40,8 @@ type Metrics struct {
 	rewind     *prometheus.GaugeVec
 	removed    prometheus.Counter
 	read       *prometheus.CounterVec
+	snapshot   prometheus.Gauge
+	expected   prometheus.Gauge
 }
 
 // NewMetrics registers all metrics.
@@ -85,11 +87,16 @@ func NewMetrics(version string) *Metrics {
 		"Rows of the outbox table that were removed after they had been published (outbox.cleanup).",
 	).WithLabelValues()
 	m.rewind = gauge("rewind_retained_wal_bytes", "WAL that the rewind slot keeps on the server's disk, so that it can be replayed.", "slot")
+	m.snapshot = gauge("snapshot_rows", "Rows from before the slot that are published (snapshot.mode).").WithLabelValues()
+	m.expected = gauge(
+		"snapshot_rows_expected",
+		"How many rows from before the slot there are, as the server estimates; equal to snapshot_rows at the end.",
+	).WithLabelValues()
 	m.saved = gauge("checkpoint_timestamp_seconds", "When a checkpoint was last stored.").WithLabelValues()
 	m.state = gauge(
 		"state",
-		"1 for what the instance is doing: starting, standby, streaming, blocked (Kafka does not acknowledge), "+
-			"waiting (before it tries again), draining.",
+		"1 for what the instance is doing: starting, standby, snapshot (rows from before the slot), streaming, "+
+			"blocked (Kafka does not acknowledge), waiting (before it tries again), draining.",
 		"state",
 	)
 	m.refusals = counter(
@@ -191,6 +198,12 @@ func (m *Metrics) Slot(s replication.Slot) {
 
 // Read counts rows of a table that were read from the stream.
 func (m *Metrics) Read(table string, rows int64) { m.read.WithLabelValues(table).Add(float64(rows)) }
+
+// Snapshot records how many rows from before the slot are published.
+func (m *Metrics) Snapshot(rows, expected int64) {
+	m.snapshot.Set(float64(rows))
+	m.expected.Set(float64(expected))
+}
 
 // Removed counts rows that were removed.
 func (m *Metrics) Removed(rows int) { m.removed.Add(float64(rows)) }

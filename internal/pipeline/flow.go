@@ -42,6 +42,7 @@ type flow struct {
 	tracker  *checkpoint.Tracker
 	saver    *saver
 	trail    trail
+	seam     *seam           // of a snapshot under way; nil otherwise
 	began    replication.LSN // where reading began after the last lost connection, at or below the checkpoint
 	resumed  replication.LSN // the checkpoint at that time
 	outdated bool            // the checkpoint is of another history
@@ -68,7 +69,14 @@ type heir struct {
 // left.
 func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *heir) (*flow, error) {
 	rules := p.config.Rules
+	seam, err := newSeam(r, &found, rules.DeadLetterTopic)
+	if err != nil {
+		return nil, err
+	}
 	rules.Database = r.Database
+	if seam != nil {
+		rules.Snapshot = seam.mark
+	}
 	rules.StreamID, rules.Replay = p.purpose.streamID(r.Record), p.purpose.mark()
 	routes, err := router.NewRouter(rules)
 	if err != nil {
@@ -87,6 +95,10 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 	}
 	f.passage = router.NewPassage(r.point, found, written)
 	config := p.config.Producer
+	if f.seam = seam; seam != nil {
+		config.Held, config.StopOnGrowth = seam.held, true
+		config.MaxInFlightBytes = max(config.MaxBatchBytes, config.MaxInFlightBytes/2) // the IDs of the stream take the rest
+	}
 	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {

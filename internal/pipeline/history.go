@@ -49,6 +49,8 @@ type resumePoint struct {
 	// reappear. It is the record's LSN, or below it if that LSN may belong to a
 	// history that the server does not have.
 	low replication.LSN
+	// order is that of the snapshot, while it is under way.
+	order replication.Order
 }
 
 // resumeAt is the resume point of a loaded record. If the last row below its
@@ -56,6 +58,9 @@ type resumePoint struct {
 // Otherwise everything below the LSN was published or must not be.
 func resumeAt(r checkpoint.Record) resumePoint {
 	last, known := lastOf(r)
+	if r.Snapshot.Pending() { // its rows are right below the record's LSN, and not all of them are published
+		return resumePoint{Record: r, low: r.LSN - 1}
+	}
 	if r.Exact = r.Exact && known; r.Exact {
 		return resumePoint{Record: r, point: router.Point{Position: last.Position}, low: r.LSN}
 	}

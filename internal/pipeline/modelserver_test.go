@@ -336,6 +336,20 @@ func (c *modelControl) SwitchPoint(ctx context.Context, _ replication.Server, ti
 
 func (c *modelControl) DatabaseExists(context.Context, string) (bool, error) { return true, nil }
 
+func (c *modelControl) OtherShards(context.Context) ([]string, error) { return nil, nil }
+
+func (c *modelControl) PlanSnapshot(
+	context.Context, replication.Table, replication.SnapshotQuery,
+) (replication.Order, []replication.Finding, error) {
+	return replication.Order{}, nil, nil
+}
+
+func (c *modelControl) CountRows(context.Context, replication.Table, replication.SnapshotQuery) (replication.RowCount, error) {
+	return replication.RowCount{}, nil
+}
+
+func (c *modelControl) SurelyOld(context.Context, replication.Table) bool { return false }
+
 func (c *modelControl) CheckFormerSlots(ctx context.Context, _ replication.Succession) ([]replication.Finding, error) {
 	return nil, c.use(ctx, func() error { return nil })
 }

@@ -46,6 +46,7 @@ type Config struct {
 	CatchUpFrom int64
 	Rewind      Rewind
 	Cleanups    []Cleanup // of the tables
+	Snapshot    Snapshot
 	// Until is where to stop. Transactions that commit at or above it are left to
 	// others. 0 means no end.
 	Until replication.LSN
@@ -92,6 +93,9 @@ type Metrics interface {
 	Removed(rows int)
 	// Rewind reports the rewind slot as the server sees it.
 	Rewind(replication.Slot)
+	// Snapshot reports how many rows from before the slot are published, and how
+	// many there are expected to be. The two are equal at the end.
+	Snapshot(rows, expected int64)
 }
 
 // Pipeline streams from one slot to Kafka.
@@ -110,7 +114,10 @@ type Pipeline struct {
 	// condemned holds rows that the broker has refused, by position, until they
 	// have become dead letters.
 	condemned map[replication.Position]*router.PoisonError
-	asked     atomic.Pointer[time.Time] // when the pipeline was asked to stop
+	// progressed reports whether a snapshot has come further in this tenure: the
+	// position does not change meanwhile.
+	progressed bool
+	asked      atomic.Pointer[time.Time] // when the pipeline was asked to stop
 }
 
 // New checks what can be checked without a server.
@@ -159,6 +166,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 	pause := p.retries()
 	for {
 		began, stored := time.Now(), p.stored()
+		p.progressed = false
 		streamed, err := p.tenure(ctx)
 		if errors.Is(err, errComplete) {
 			return nil
@@ -179,7 +187,7 @@ func (p *Pipeline) Run(ctx context.Context) error {
 			return p.locate(ctx, err)
 		}
 		// Opening a stream is not progress: what ended this one may end every one.
-		if p.stored() > stored || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
+		if p.stored() > stored || p.progressed || time.Since(began) >= steady || mutation.Active(mutation.RetryAtOnce) {
 			pause.Reset()
 		}
 		if errors.Is(err, kafka.ErrNoTransactions) {

@@ -49,12 +49,17 @@ func (s *session) bury(e *decoder.Event, err error, class router.PoisonClass) er
 		return err
 	}
 	if result == router.Appended {
-		s.config.Metrics.DeadLetter(string(class))
-		s.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
-			"topic", s.config.Rules.DeadLetterTopic, "event_id", letter.EventID, "position", e.Position.String(),
-			"class", string(class), "reason", letter.Reason)
+		s.noteBuried(&letter)
 	}
 	return nil
+}
+
+// noteBuried reports that a row has become a dead letter.
+func (g ground) noteBuried(l *router.DeadLetter) {
+	g.config.Metrics.DeadLetter(string(l.Class))
+	g.log.Error("row cannot be published and went to the dead letters: see `streamer dead-letters list`",
+		"topic", g.config.Rules.DeadLetterTopic, "event_id", l.EventID, "position", l.Position.String(),
+		"class", string(l.Class), "reason", l.Reason)
 }
 
 // letter returns the last decoded row as a dead letter.

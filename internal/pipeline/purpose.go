@@ -65,8 +65,11 @@ func (streaming) reached(replication.LSN)                      {}
 func (streaming) complete()                                    {}
 func (streaming) parts() bool                                  { return true }
 
-func (streaming) begin(ctx context.Context, t *tenure, h *holding, slot replication.Slot, _ *checkpoint.Record) error {
-	return t.succeeds(ctx, h.store, slot)
+func (streaming) begin(ctx context.Context, t *tenure, h *holding, slot replication.Slot, first *checkpoint.Record) error {
+	if err := t.succeeds(ctx, h.store, slot); err != nil {
+		return err
+	}
+	return t.firstSnapshot(ctx, h, slot, first)
 }
 
 func (streaming) accompany(ctx context.Context, beside *sync.WaitGroup, t *tenure, s *session) {

@@ -15,7 +15,11 @@ import (
 type servers struct {
 	database func(context.Context, replication.Config) (database, error)
 	// read opens the requested reader, ReadStream or ReadCatchUp.
-	read  func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
+	read func(context.Context, Reading, replication.Config, replication.Server, replication.Slot, replication.LSN) (reader, error)
+	// oldRows opens what reads the rows from before the slot.
+	oldRows func(
+		context.Context, replication.Config, replication.Server, replication.Table, replication.SnapshotQuery, replication.Order, replication.LSN,
+	) (oldRows, error)
 	kafka func(kafka.ClientConfig) (cluster, error)
 	// store opens a store that is not a topic. stored opens it for reading.
 	store  func(context.Context, CheckpointConfig) (checkpoint.Store, error)
@@ -37,6 +41,10 @@ type database interface {
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
 	databases
 	CheckFormerSlots(context.Context, replication.Succession) ([]replication.Finding, error)
+	OtherShards(context.Context) ([]string, error)
+	PlanSnapshot(context.Context, replication.Table, replication.SnapshotQuery) (replication.Order, []replication.Finding, error)
+	CountRows(context.Context, replication.Table, replication.SnapshotQuery) (replication.RowCount, error)
+	SurelyOld(context.Context, replication.Table) bool
 	Close()
 }
 
@@ -88,7 +96,17 @@ func configured() servers {
 			}
 			return postgres{control}, nil
 		},
-		read:   openReader,
+		read: openReader,
+		oldRows: func(
+			ctx context.Context, c replication.Config, s replication.Server, t replication.Table,
+			q replication.SnapshotQuery, o replication.Order, from replication.LSN,
+		) (oldRows, error) {
+			old, err := replication.OpenSnapshot(ctx, c, s, t, q, o, from)
+			if err != nil {
+				return nil, err
+			}
+			return old, nil
+		},
 		kafka:  connectKafka,
 		store:  openStore,
 		stored: openReadOnly,

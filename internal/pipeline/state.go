@@ -10,16 +10,20 @@ type Phase string
 
 // The phases.
 const (
-	Starting  Phase = "starting"
-	Standby   Phase = "standby" // another instance holds the lock or the slot
-	Streaming Phase = "streaming"
-	Blocked   Phase = "blocked" // the broker does not acknowledge
-	Waiting   Phase = "waiting" // between two sessions, after an error
-	Draining  Phase = "draining"
+	Starting Phase = "starting"
+	Standby  Phase = "standby" // another instance holds the lock or the slot
+	// Snapshotting is publishing the rows from before the slot.
+	Snapshotting Phase = "snapshot"
+	Streaming    Phase = "streaming"
+	Blocked      Phase = "blocked" // the broker does not acknowledge
+	Waiting      Phase = "waiting" // between two sessions, after an error
+	Draining     Phase = "draining"
 )
 
 // Phases returns all phases.
-func Phases() []Phase { return []Phase{Starting, Standby, Streaming, Blocked, Waiting, Draining} }
+func Phases() []Phase {
+	return []Phase{Starting, Standby, Snapshotting, Streaming, Blocked, Waiting, Draining}
+}
 
 // Status is a snapshot of the pipeline.
 type Status struct {
@@ -28,8 +32,10 @@ type Status struct {
 	Since  time.Time // start of the phase
 }
 
-// Ready reports whether the instance does its job: streaming or standing by.
-func (s Status) Ready() bool { return s.Phase == Streaming || s.Phase == Standby }
+// Ready reports whether the instance does its job: it publishes or stands by.
+func (s Status) Ready() bool {
+	return s.Phase == Snapshotting || s.Phase == Streaming || s.Phase == Standby
+}
 
 type state struct {
 	mu      sync.Mutex

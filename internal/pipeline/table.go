@@ -2,7 +2,6 @@ package pipeline
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"time"
 
@@ -50,13 +49,14 @@ func (p *Pipeline) ReplayTable(
 		return err
 	}
 	defer r.close()
-	q.Outbox, q.Columns = source.Outboxes[0], r.mapping.ColumnNames()
+	q.Outbox, q.Columns = source.Outboxes[0], p.config.Mappings[0].ColumnNames()
 	err = control.ReadOutbox(ctx, q, func(s replication.OutboxSnapshot) error {
 		if len(s.Types) == 0 { // no row
 			return nil
 		}
-		r.position.Commit = s.Settled
-		if err := r.describe(q.Columns, s.Types); err != nil {
+		// Rows that do not say when they were written get the time of the replay:
+		// Kafka deletes records older than its retention.
+		if err := r.messages.describe(s.Settled, time.Now(), q.Columns, s.Types); err != nil {
 			return err
 		}
 		return published(ctx, s.Settled)
@@ -70,14 +70,11 @@ func (p *Pipeline) ReplayTable(
 // tableReplay makes rows of the table look like rows from the WAL.
 type tableReplay struct {
 	ground
-	mapping  decoder.Mapping
-	decoder  *decoder.Decoder
+	messages tableMessages
 	routes   *router.Router
 	producer *router.Producer
 	notified chan struct{}
 	limiter  *rate.Limiter
-	position replication.Position
-	message  []byte
 }
 
 func (t *tenure) newTableReplay(ctx context.Context, client *kafka.Client) (*tableReplay, error) {
@@ -87,14 +84,13 @@ func (t *tenure) newTableReplay(ctx context.Context, client *kafka.Client) (*tab
 	}
 	rules := t.config.Rules
 	rules.Database, rules.StreamID, rules.Replay, rules.Unsequenced = t.server.Database, t.config.Replay.StreamID, t.config.Replay.ID, true
-	r := &tableReplay{
-		ground: t.ground, mapping: t.config.Mappings[0], notified: make(chan struct{}, 1), limiter: t.config.Replay.limiter(),
-	}
+	r := &tableReplay{ground: t.ground, notified: make(chan struct{}, 1), limiter: t.config.Replay.limiter()}
 	if r.routes, err = router.NewRouter(rules); err != nil {
 		return nil, err
 	}
-	r.mapping.RelationID = t.tables[0].OID
-	r.decoder = decoder.New(r.mapping)
+	mapping := t.config.Mappings[0]
+	mapping.RelationID = t.tables[0].OID
+	r.messages = newTableMessages(mapping)
 	r.producer = router.NewProducer(
 		t.config.Producer, owner, r.routes, checkpoint.NewTracker(0), t.config.Metrics, func() { ring(r.notified) },
 	)
@@ -106,42 +102,9 @@ func (r *tableReplay) close() {
 	r.producer.Wait()
 }
 
-// describe gives the decoder what a server sends before the first row: the
-// beginning of a transaction, and the table. Rows that do not say when they
-// were written get the time of the replay: Kafka deletes records older than its
-// retention.
-func (r *tableReplay) describe(columns []string, types []uint32) error {
-	begin := binary.BigEndian.AppendUint64([]byte{'B'}, uint64(r.position.Commit))
-	begin = binary.BigEndian.AppendUint64(begin, uint64(time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)).Microseconds()))
-	if _, err := r.decoder.Decode(binary.BigEndian.AppendUint32(begin, 0)); err != nil {
-		return err
-	}
-	m := r.mapping
-	relation := binary.BigEndian.AppendUint32([]byte{'R'}, m.RelationID)
-	relation = append(append(relation, m.Schema+"\x00"+m.Table+"\x00"...), 'd')
-	relation = binary.BigEndian.AppendUint16(relation, uint16(len(columns)))
-	for i, name := range columns {
-		relation = append(append(relation, 0), name+"\x00"...)
-		relation = binary.BigEndian.AppendUint32(relation, types[i])
-		relation = binary.BigEndian.AppendUint32(relation, ^uint32(0)) // no type modifier
-	}
-	_, err := r.decoder.Decode(relation)
-	return err
-}
-
 // row publishes a row.
 func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error {
-	m := binary.BigEndian.AppendUint32(append(r.message[:0], 'I'), r.mapping.RelationID)
-	m = binary.BigEndian.AppendUint16(append(m, 'N'), uint16(len(row.Values)))
-	for _, value := range row.Values {
-		if value == nil {
-			m = append(m, 'n')
-			continue
-		}
-		m = append(binary.BigEndian.AppendUint32(append(m, 't'), uint32(len(value))), value...)
-	}
-	r.message = m
-	_, err := r.decoder.Decode(m)
+	err := r.messages.row(row.Values)
 	if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
 		r.passOver(router.PoisonRow, poison)
 		return nil
@@ -149,7 +112,7 @@ func (r *tableReplay) row(ctx context.Context, row replication.OutboxRow) error 
 	if err != nil {
 		return err
 	}
-	e := r.decoder.Event()
+	e := r.messages.decoder.Event()
 	if row.Time != 0 {
 		e.Time, e.CommitTime = row.Time, row.Time
 	} else {

@@ -286,7 +286,7 @@ func (p *Pipeline) openStore(ctx context.Context, h *holding) (err error) {
 
 // readBack finds out what was published after the checkpoint.
 func (p *Pipeline) readBack(ctx context.Context, h *holding, record resumePoint) (router.Found, error) {
-	if !h.found || p.config.Resume == ResumeAtLeastOnce || mutation.Active(mutation.SkipReadBack) {
+	if !h.found || p.config.Resume == ResumeAtLeastOnce && !record.Snapshot.Pending() || mutation.Active(mutation.SkipReadBack) {
 		return router.Found{}, nil
 	}
 	began := time.Now()

@@ -35,7 +35,8 @@ type tenure struct {
 	// inspected is the end of the WAL when the table was last found to be
 	// correctly published.
 	inspected replication.LSN
-	timeline  int32 // of the checkpoint taken over; 0 without one
+	timeline  int32             // of the checkpoint taken over; 0 without one
+	order     replication.Order // of a snapshot
 }
 
 // tenure holds the lock and streams, session after session, until something
@@ -332,6 +333,12 @@ func (t *tenure) startOver(ctx context.Context, slot replication.Slot) (replicat
 		return 0, err
 	}
 	p.flow, p.left = flow, nil
+	if r.Snapshot.Pending() {
+		if err := t.snapshot(ctx, slot); err != nil {
+			return 0, err
+		}
+		return t.startOver(ctx, slot)
+	}
 	return flow.resume(slot), nil
 }
 
@@ -343,7 +350,9 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 			return resumePoint{}, err
 		}
 		t.log.Info("first start of this slot", "slot", slot.Name, "lsn", slot.Confirmed.String())
-		return resumeAt(r), nil
+		first := resumeAt(r)
+		first.order = t.order
+		return first, nil
 	}
 	t.lag.published(h.stored.SavedAt, false)
 	r := resumeAt(h.stored)
@@ -364,6 +373,9 @@ func (t *tenure) resumePoint(ctx context.Context, h *holding, slot replication.S
 		r.low = slot.Confirmed
 	}
 	if err := t.usable(ctx, slot, r); err != nil {
+		return r, err
+	}
+	if err := t.furtherSnapshot(ctx, slot, &r); err != nil {
 		return r, err
 	}
 	return r, t.fits(ctx, r.LSN, false)

@@ -128,6 +128,7 @@ func (quiet) Slot(replication.Slot)        {}
 func (quiet) Read(string, int64)           {}
 func (quiet) Removed(int)                  {}
 func (quiet) Rewind(replication.Slot)      {}
+func (quiet) Snapshot(int64, int64)        {}
 
 func (w *world) config(p *process) Config {
 	log := slog.New(storyteller{w, p.number})

@@ -70,7 +70,7 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 			e.time = h.Value
 		case "ce_sequence":
 			e.sequence = h.Value
-		case "ce_" + wire.ReplayExtension: // the replay header says so as well
+		case "ce_" + wire.ReplayExtension, "ce_" + wire.SnapshotExtension: // what the event is does not depend on them
 		case "content-type":
 			e.contentType = h.Value
 		case wire.StreamHeader:
@@ -131,7 +131,7 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 			into = &e.sequence
 		case "datacontenttype":
 			into = &e.contentType
-		case "data", "data_base64", wire.ReplayExtension:
+		case "data", "data_base64", wire.ReplayExtension, wire.SnapshotExtension:
 			continue
 		default:
 			others.add(name, plain(raw))

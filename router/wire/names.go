@@ -14,5 +14,14 @@ const ReplayHeader = "streamer-replay"
 // that published an event again, for consumers.
 const ReplayExtension = "replay"
 
+// SnapshotExtension is the CloudEvents extension attribute that marks an event
+// whose row was committed before the stream began, for consumers. Its value is
+// when the snapshot began.
+const SnapshotExtension = "snapshot"
+
+// SnapshotKeyHeader carries the row's place in the order of the snapshot, so
+// that a later start knows which rows were published even if they are gone.
+const SnapshotKeyHeader = "streamer-snapshot-key"
+
 // DeadLetterHeader marks a record as a dead letter. Its value is the class.
 const DeadLetterHeader = "streamer-dead-letter"

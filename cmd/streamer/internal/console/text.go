@@ -63,6 +63,17 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%dd", d/day)
 }
 
+// AboutRows writes a number of rows, which may be an estimate.
+func AboutRows(n int64, exact bool) string {
+	switch {
+	case !exact:
+		return "about " + Grouped(n) + " rows"
+	case n == 1:
+		return "1 row"
+	}
+	return Grouped(n) + " rows"
+}
+
 // Printable replaces characters of a row that would move the cursor of a
 // terminal.
 func Printable(text string) string {

@@ -167,6 +167,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 			return
 		}
 		d.say(Fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
+		d.beforeSlot(ctx)
 		return
 	}
 	if !d.outcome(err, "checkpoint",
@@ -176,6 +177,10 @@ func (d *doctor) checkpoint(ctx context.Context) {
 	d.saved = record.LSN
 	d.tables = replication.After(record.Publication, d.tables)
 	d.resumes(record)
+	if record.Snapshot.Pending() {
+		d.say(Fine, "snapshot", fmt.Sprintf("%s of about %s rows from before the slot are published; the stream begins after them",
+			console.Grouped(record.Snapshot.Rows), console.Grouped(record.Snapshot.Expected)), "")
+	}
 	if record.Timeline != d.server.Timeline {
 		d.say(Warned, "timeline", fmt.Sprintf("the server is on timeline %d, the checkpoint is of timeline %d",
 			d.server.Timeline, record.Timeline),

@@ -104,8 +104,12 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	}
 	for _, o := range cfg.Tables() {
 		if o.Cleanup.Mode != config.CleanupNone && !o.IsPattern() {
-			statement("-- For outbox.cleanup. To drop partitions the role must own them.", grantCleanupSQL(o.Table))
+			statement("-- For outbox.cleanup. To drop partitions the role must own them.", grantTableSQL(o.Table, "SELECT, DELETE"))
 		}
+	}
+	if cfg.Snapshot.Mode == config.SnapshotInitial {
+		statement("-- For snapshot.mode: initial. The role reads the table itself, and needs this only until\n"+
+			"-- the snapshot is finished.", grantTableSQL(cfg.Outbox.Table, "SELECT"))
 	}
 	writeSlots(&b, cfg, command.Failover)
 	topics := slices.Concat(known, command.Topic)
@@ -130,13 +134,13 @@ func roleSQL(cfg config.Config) (comment, sql string) {
 		"CREATE ROLE " + role + " LOGIN REPLICATION NOSUPERUSER NOCREATEDB NOCREATEROLE"
 }
 
-// grantCleanupSQL lets the role find and delete rows. Only the schema public is
-// open to every role.
-func grantCleanupSQL(table string) string {
+// grantTableSQL lets the role find rows, and do what else is allowed. Only the
+// schema public is open to every role.
+func grantTableSQL(table, allowed string) string {
 	schema, _ := replication.SplitTable(table)
 	to := " TO " + replication.QuoteIdentifier(Role)
 	return "GRANT USAGE ON SCHEMA " + replication.QuoteIdentifier(schema) + to + ";\n" +
-		"GRANT SELECT, DELETE ON " + replication.QuoteTable(table) + to
+		"GRANT " + allowed + " ON " + replication.QuoteTable(table) + to
 }
 
 // writePublications writes the publication, or one for each shard if there are

@@ -237,7 +237,7 @@ func (s *setup) slot(ctx context.Context, shard, first *shardSetup, server repli
 	s.report("slot", fmt.Sprintf("%s at %s", name, slot.Confirmed), shard.existed)
 	s.findings(replication.CheckSlot(slot, server))
 	shard.failover = slot.Failover
-	return nil
+	return s.beforeSlot(ctx, shard, server, slot)
 }
 
 // copiedByStandbys says of which slots standbys keep no copy, if they are to. A

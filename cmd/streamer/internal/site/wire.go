@@ -37,6 +37,7 @@ func PipelineConfig(c config.Config, log *slog.Logger, m pipeline.Metrics) pipel
 		},
 		Reading: pipeline.Reading(c.Replication.Reader), CatchUpFrom: int64(c.Replication.CatchUpFrom),
 		Rewind:   pipeline.Rewind{Keep: c.Rewind.Keep, MaxBytes: int64(c.Rewind.MaxBytes)},
+		Snapshot: pipeline.Snapshot{Initial: c.Snapshot.Mode == config.SnapshotInitial, Query: SnapshotQuery(c), Rate: c.Snapshot.Rate},
 		Cleanups: cleanups(c),
 		Resume:   pipeline.Resume(c.Kafka.Resume), TransactionalIDPrefix: c.Kafka.TransactionalID,
 		Checkpoint:     checkpointConfig(c),
@@ -54,6 +55,13 @@ func cleanups(c config.Config) (list []pipeline.Cleanup) {
 		})
 	}
 	return list
+}
+
+// SnapshotQuery selects the rows from before the slot.
+func SnapshotQuery(c config.Config) replication.SnapshotQuery {
+	return replication.SnapshotQuery{
+		OrderBy: c.Snapshot.OrderBy, ID: c.Outbox.Columns.ID, Where: c.Snapshot.Where, ChunkRows: c.Snapshot.ChunkRows,
+	}
 }
 
 func checkpointConfig(c config.Config) pipeline.CheckpointConfig {

@@ -30,6 +30,7 @@ var everything = []string{
 	"postgres.status_interval=2s", "postgres.wal_sender_timeout=5s", "postgres.blocked_timeout=4s", "postgres.binary=true",
 	"replication.reader=catch-up", "replication.catch_up_from=5KiB", "replication.bulk_reads=true",
 	"rewind.keep=6s", "rewind.max_bytes=7MiB",
+	"snapshot.mode=initial", "snapshot.order_by=c_order", "snapshot.where=true", "snapshot.chunk_rows=130", "snapshot.rate=31",
 	"outbox.table=events.letters", "outbox.null_payload=reject", "outbox.max_row_bytes=8KiB", "outbox.extensions.tenant=c_tenant",
 	"outbox.columns.id=c_id", "outbox.columns.aggregate_type=c_aggregate_type", "outbox.columns.aggregate_id=c_aggregate_id",
 	"outbox.columns.type=c_type", "outbox.columns.payload=c_payload", "outbox.columns.time=c_time",
@@ -101,6 +102,9 @@ func TestEveryKeyReachesItsField(t *testing.T) {
 		},
 		Resume: pipeline.ResumeExactlyOnce, Reading: "catch-up", CatchUpFrom: 5 << 10,
 		Rewind: pipeline.Rewind{Keep: 6 * time.Second, MaxBytes: 7 << 20},
+		Snapshot: pipeline.Snapshot{
+			Initial: true, Query: replication.SnapshotQuery{OrderBy: "c_order", ID: "c_id", Where: "true", ChunkRows: 130}, Rate: 31,
+		},
 		Cleanups: []pipeline.Cleanup{{
 			Mode: "delete", Retention: 9 * time.Second, Column: "c_written", Batch: 10, Pause: 11 * time.Second, Interval: 12 * time.Second,
 		}},
@@ -202,9 +206,9 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
-		"Mappings[0].Charset", "Mappings[0].RelationID", "Mappings[0].RelationSince", "Producer.Found", "Producer.Passage",
+		"Mappings[0].Charset", "Mappings[0].RelationID", "Mappings[0].RelationSince", "Producer.Found", "Producer.Held", "Producer.Passage",
 		"Replay", "Replication.DSN", "Replication.Login", "Replication.Outboxes[0].Entry", "Replication.Outboxes[0].Pattern",
-		"Rules.Database", "Rules.Replay", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Unsequenced", "Until",
+		"Rules.Database", "Rules.Replay", "Rules.Snapshot", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Unsequenced", "Until",
 	}, empty)
 }
 

@@ -90,7 +90,8 @@ type Report struct {
 	Rewind     *pastSlot   `json:"rewind,omitempty"` // slot that keeps the past
 	Replay     *pastSlot   `json:"replay,omitempty"` // slot of a replay that is running or was interrupted
 	Checkpoint *Checkpoint `json:"checkpoint"`
-	Resume     *Resume     `json:"resume"` // according to the checkpoint
+	Snapshot   *Snapshot   `json:"snapshot,omitempty"` // of the rows from before the slot
+	Resume     *Resume     `json:"resume"`             // according to the checkpoint
 	Streamer   *Streamer   `json:"streamer"`
 	Unknown    []string    `json:"unknown,omitempty"` // why parts are missing
 }
@@ -103,6 +104,13 @@ func (s *Report) compare(before *Report) {
 	}
 	if s.Streamer != nil {
 		s.Streamer.Rate = s.rate(before)
+	}
+	if s.Snapshot != nil {
+		var former *Snapshot
+		if before != nil {
+			former = before.Snapshot
+		}
+		s.Snapshot.compare(former)
 	}
 }
 
@@ -130,6 +138,7 @@ func readStatus(ctx context.Context, cfg config.Config) (Report, error) {
 		if err == nil {
 			shown := ShowCheckpoint(record, site.CheckpointPlace(cfg))
 			s.Checkpoint, s.Resume = &shown, ResumeOf(record)
+			s.Snapshot = snapshotOf(record)
 			s.dateRewind(record.Past)
 			if s.Slot != nil {
 				s.Slot.countTransactions(record)
@@ -205,6 +214,9 @@ func (s Report) rows() [][2]string {
 	}
 	if s.Checkpoint != nil {
 		rows = append(rows, s.Checkpoint.Rows()[:3]...)
+	}
+	if s.Snapshot != nil {
+		rows = append(rows, s.Snapshot.row())
 	}
 	if s.Resume != nil {
 		rows = append(rows, [2]string{"resume", s.Resume.String()})
