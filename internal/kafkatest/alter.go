@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -26,10 +27,29 @@ func (c *Cluster) DeleteTopic(ctx context.Context, topic string) error {
 		}
 		return nil
 	})
+	if err == nil && usesZooKeeper() {
+		err = c.awaitFreeName(ctx, topic)
+	}
 	if err != nil {
 		return fmt.Errorf("wait for the end of topic %q: %w", topic, err)
 	}
 	return nil
+}
+
+// awaitFreeName waits until a topic of this name can be created, or has been
+// created by another client. With ZooKeeper that takes a moment longer than the
+// brokers know the deleted one.
+func (c *Cluster) awaitFreeName(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	detail := &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}
+	return poll(ctx, nil, func() error {
+		err := c.withAdmin(func(admin sarama.ClusterAdmin) error { return admin.CreateTopic(topic, detail, true) })
+		if _, missing := c.Partitions(topic); err != nil && missing == nil {
+			return nil
+		}
+		return err
+	})
 }
 
 // AddPartitions increases the number of partitions of a topic and returns once

@@ -153,9 +153,22 @@ func (b *broker) format(ctx context.Context, clusterID string, features map[stri
 	return nil
 }
 
-// startBroker starts the process and waits until the broker serves requests,
-// which it does once the controllers have let it join.
+// startBroker starts the broker and waits until it serves requests. ZooKeeper
+// remembers a broker that was killed until its session expires. Until then
+// another process of that broker ends at once, and is started again.
 func (c *Cluster) startBroker(ctx context.Context, b *broker) error {
+	for {
+		logged := len(b.log())
+		err := c.startProcess(ctx, b)
+		if err == nil || ctx.Err() != nil || !strings.Contains(b.log()[logged:], "NodeExistsException") {
+			return err
+		}
+	}
+}
+
+// startProcess starts the process and waits until the broker serves requests,
+// which it does once the controllers have let it join.
+func (c *Cluster) startProcess(ctx context.Context, b *broker) error {
 	cmd := c.launcher.command(context.WithoutCancel(ctx), b, "kafka.Kafka", c.options.JVMOptions, b.propertiesFile())
 	err := b.withLog(cmd, func() (err error) {
 		b.process, err = testserver.StartProcess(cmd, syscall.SIGKILL)

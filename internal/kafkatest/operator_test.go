@@ -140,6 +140,11 @@ func TestOperator(t *testing.T) { //nolint:tparallel // as above
 		got, err := cluster.Consume(t.Context(), topic)
 		require.NoError(t, err)
 		assert.Empty(t, got)
+		for range 10 {
+			require.NoError(t, cluster.AddPartitions(t.Context(), topic, 8))
+			require.NoError(t, cluster.DeleteTopic(t.Context(), topic))
+			require.NoError(t, cluster.CreateTopic(t.Context(), topic, 1, nil), "at once")
+		}
 	})
 	t.Run("a setting changes and goes back", func(t *testing.T) {
 		topic := cluster.NewTopic(t, 1, nil)
