@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
 // A row that chooses a topic that Kafka can never have is itself at fault: it is
@@ -48,17 +51,23 @@ func TestImpossibleTopic(t *testing.T) {
 // bad rows. When they are corrected, the same rows are published.
 func TestTopicThatRefusesTimes(t *testing.T) {
 	t.Parallel()
-	const limit = "message.timestamp.before.max.ms"
+	limit := "message.timestamp.before.max.ms"
+	if !kafkatest.AtLeast(3, 6) {
+		limit = "message.timestamp.difference.max.ms"
+	}
+	const tooOld = 2 * time.Second // for events, but not for a marker that a busy broker writes
 	r := newRig(t, outboxTable)
-	require.NoError(t, r.kafka.CreateTopic(t.Context(), r.topic("order"), 2, map[string]string{limit: "1"}))
+	require.NoError(t, r.kafka.CreateTopic(t.Context(), r.topic("order"), 2, map[string]string{limit: "2000"}))
 	r.lines = append(r.lines, "poison.topic="+r.prefix+"-letters")
 	r.numbered("o1", 1, 2, 3)
 	r.numbered("o2", 4)
+	committed := time.Now()
+	require.Eventually(t, func() bool { return time.Since(committed) > tooOld }, 2*tooOld, tooOld/20, "the events grow old")
 	output, code := r.command("doctor")
 	assert.Equal(t, exitRefused, code, output)
-	assert.Contains(t, output, limit+" = 1 of topic")
+	assert.Contains(t, output, limit+" = 2000 of topic")
 	for _, policy := range []string{"stop", "dead-letter"} {
-		r.start("poison.policy="+policy).refused(exitRefused, `"`+r.topic("order")+`" partition`, limit+" = 1 of the topic refuses",
+		r.start("poison.policy="+policy).refused(exitRefused, `"`+r.topic("order")+`" partition`, limit+" = 2000 of the topic refuses",
 			"outbox row", "set "+limit, "86400000", "message.timestamp.type=LogAppendTime")
 	}
 	require.NoError(t, r.kafka.SetTopic(t.Context(), r.topic("order"), "message.timestamp.type", "LogAppendTime"))
