@@ -49,12 +49,14 @@ func (c *Control) CountRows(ctx context.Context, t Table, q SnapshotQuery) (RowC
 // SurelyOld reports whether the table has a row that the slot does not deliver.
 // If not, there may be one all the same. The server does not say when a slot was
 // created, only the oldest transaction of which it keeps the catalog for it, and
-// that is an older one if another slot was behind.
+// that is an older one if another slot was behind. And only the first rows in
+// storage, where old ones are, are looked at: a start does not wait for a scan.
 func (c *Control) SurelyOld(ctx context.Context, t Table) bool {
 	var old bool
 	err := c.quickly(ctx, func(tx pgx.Tx) error {
-		return tx.QueryRow(ctx, "select exists (select from "+t.source()+` where age(xmin) >
-			(select age(catalog_xmin) from pg_catalog.pg_replication_slots where slot_name = $1))`, c.config.Slot).Scan(&old)
+		return tx.QueryRow(ctx, fmt.Sprintf(`select exists (select from (select xmin from %s limit %d) few where age(xmin) >
+			(select age(catalog_xmin) from pg_catalog.pg_replication_slots where slot_name = $1))`, t.source(), countedRows),
+			c.config.Slot).Scan(&old)
 	})
 	return err == nil && old
 }
