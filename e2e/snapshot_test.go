@@ -429,6 +429,7 @@ func TestUnpublishedRowsAreSaid(t *testing.T) {
 	p := r.start()
 	p.logged("rows that were committed before the slot began are not published (snapshot.mode is none)")
 	p.logged("rows_in_table=1234")
+	p.logged("msg=streaming") // with the first checkpoint stored
 	p.kill()
 
 	out, code = r.run("setup", "--set", "snapshot.mode=initial")
