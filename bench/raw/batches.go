@@ -21,11 +21,9 @@ const perBatch = 1_000
 // produceBatches sends ready-made batches, one at a time to each partition.
 // What remains is compression, the wire and the broker.
 func produceBatches(ctx context.Context, o options) (err error) {
-	config := broker.Config()
-	config.Net.MaxOpenRequests = 64 // all partitions at the same time
-	client, err := sarama.NewClient(strings.Split(o.brokers, ","), config)
+	client, err := connect(o, 64) // all partitions at the same time
 	if err != nil {
-		return fmt.Errorf("connect to Kafka: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	partitions, err := partitionsOf(client, o)
@@ -43,6 +41,18 @@ func produceBatches(ctx context.Context, o options) (err error) {
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+// connect returns a client that has up to so many requests under way on each
+// connection.
+func connect(o options, requests int) (sarama.Client, error) {
+	config := broker.Config()
+	config.Net.MaxOpenRequests = requests
+	client, err := sarama.NewClient(strings.Split(o.brokers, ","), config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Kafka: %w", err)
+	}
+	return client, nil
 }
 
 func partitionsOf(client sarama.Client, o options) (partitions []broker.Partition, err error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -19,11 +18,9 @@ const inFlight = 5
 // produceRequests sends requests as the streamer does: over one connection to
 // the leader, each with a small batch for every partition.
 func produceRequests(ctx context.Context, o options) (err error) {
-	config := broker.Config()
-	config.Net.MaxOpenRequests = inFlight
-	client, err := sarama.NewClient(strings.Split(o.brokers, ","), config)
+	client, err := connect(o, inFlight)
 	if err != nil {
-		return fmt.Errorf("connect to Kafka: %w", err)
+		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
 	partitions, err := partitionsOf(client, o)
