@@ -67,21 +67,18 @@ func (d *doctor) unpublished(ctx context.Context, what string, control *replicat
 		d.say(Fine, what, found, "")
 		return
 	}
-	d.say(Warned, what, found,
-		"if they are to be published, set snapshot.mode: initial and snapshot.order_by before the first start (docs/how-to/first-start.md)")
+	d.say(Warned, what, found, site.SnapshotRemedy)
 }
 
 // snapshotFits reports whether the snapshot that is configured is possible.
 func (d *doctor) snapshotFits(
 	ctx context.Context, control *replication.Control, table replication.Table, q replication.SnapshotQuery,
 ) bool {
-	found := replication.CheckSnapshot(*d.server, *d.slot, d.slot.Confirmed)
-	_, more, err := control.PlanSnapshot(ctx, table, q)
+	found, err := site.CheckSnapshot(ctx, control, *d.server, *d.slot, table, q)
 	if err != nil {
 		d.outcome(err, "snapshot", "")
 		return false
 	}
-	found = append(found, more...)
 	d.findings(found, "snapshot", fmt.Sprintf("the rows of %s can be read in the order of %q", table.Outbox.Table, q.OrderBy))
 	return len(found) == 0
 }

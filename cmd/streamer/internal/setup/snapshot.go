@@ -30,8 +30,7 @@ func (s *setup) beforeSlot(ctx context.Context, shard *shardSetup, server replic
 		}
 		if count.Rows > 0 {
 			fmt.Fprintf(s.std.Out, "warning  table %s has %s from before slot %s, which are not published (snapshot.mode is none)\n"+
-				"         fix: if they are to be published, set snapshot.mode: initial and snapshot.order_by before the first start "+
-				"(docs/how-to/first-start.md)\n", table.Outbox.Table, console.AboutRows(count.Rows, count.Exact), shard.c.Slot)
+				"         fix: %s\n", table.Outbox.Table, console.AboutRows(count.Rows, count.Exact), shard.c.Slot, site.SnapshotRemedy)
 		}
 	}
 	return nil
@@ -43,12 +42,11 @@ func (s *setup) snapshot(
 	ctx context.Context, shard *shardSetup, server replication.Server, slot replication.Slot, table replication.Table,
 ) error {
 	q := site.SnapshotQuery(s.cfg)
-	found := replication.CheckSnapshot(server, slot, slot.Confirmed)
-	_, more, err := shard.control.PlanSnapshot(ctx, table, q)
+	found, err := site.CheckSnapshot(ctx, shard.control, server, slot, table, q)
 	if err != nil {
 		return err
 	}
-	if found = append(found, more...); len(found) > 0 {
+	if len(found) > 0 {
 		s.findings(found)
 		return nil
 	}

@@ -57,13 +57,6 @@ func cleanups(c config.Config) (list []pipeline.Cleanup) {
 	return list
 }
 
-// SnapshotQuery selects the rows from before the slot.
-func SnapshotQuery(c config.Config) replication.SnapshotQuery {
-	return replication.SnapshotQuery{
-		OrderBy: c.Snapshot.OrderBy, ID: c.Outbox.Columns.ID, Where: c.Snapshot.Where, ChunkRows: c.Snapshot.ChunkRows,
-	}
-}
-
 func checkpointConfig(c config.Config) pipeline.CheckpointConfig {
 	return pipeline.CheckpointConfig{
 		Store: c.Checkpoint.Store, Interval: c.Checkpoint.Interval,
