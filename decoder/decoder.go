@@ -14,7 +14,7 @@ const (
 	Other Kind = iota
 	// Begin opens a transaction: Event().Position has its commit LSN.
 	Begin
-	// Row is an insert into the outbox table: see Event.
+	// Row is an insert into the outbox table, or a message: see Event.
 	Row
 	// Commit closes the transaction: see CommitEnd.
 	Commit
@@ -28,6 +28,7 @@ type Decoder struct {
 	charset *replication.Charset
 
 	relations map[uint32]*relation
+	messages  map[string]*relation // by prefix
 	baseTypes map[uint32]uint32 // of domains, by OID
 	row       *table            // of the last row
 	pointed   value             // see source
@@ -39,15 +40,20 @@ type Decoder struct {
 	inTransaction bool
 	commitEnd     replication.LSN
 	ignored       int64
+	loose         Loose
 }
 
 // New returns a decoder for a new session. There is one mapping for each outbox
 // table; an event says to which of them it belongs.
 func New(mappings ...Mapping) *Decoder {
-	d := &Decoder{relations: map[uint32]*relation{}, baseTypes: map[uint32]uint32{}}
+	d := &Decoder{relations: map[uint32]*relation{}, messages: map[string]*relation{}, baseTypes: map[uint32]uint32{}}
 	for i, m := range mappings {
 		d.charset = m.Charset
-		d.tables = append(d.tables, newTable(i, m))
+		t := newTable(i, m)
+		d.tables = append(d.tables, t)
+		if m.Messages != "" {
+			d.messages[m.Messages] = &relation{table: t, names: NamesOfMessages(m.Messages)}
+		}
 	}
 	d.row = d.tables[0]
 	return d
@@ -67,15 +73,15 @@ func (d *Decoder) InTransaction() bool { return d.inTransaction }
 // Ignored counts the rows of other tables, updates and deletes so far.
 func (d *Decoder) Ignored() int64 { return d.ignored }
 
-// Rows calls visit for each outbox table with the number of its rows that were
-// decoded since the last call, unless there were none. The name is as in
-// outbox.table.
+// Rows calls visit for each outbox table, and each prefix of messages, with the
+// number of its rows that were decoded since the last call, unless there were
+// none. The name is as in outbox.table, or MessagesName.
 func (d *Decoder) Rows(visit func(table string, rows int64)) {
 	for _, r := range d.relations {
-		if r.rows > 0 {
-			visit(r.names.Name, r.rows)
-			r.rows = 0
-		}
+		r.count(visit)
+	}
+	for _, m := range d.messages {
+		m.count(visit)
 	}
 }
 
@@ -97,7 +103,9 @@ func (d *Decoder) Decode(message []byte) (Kind, error) {
 	case 'U', 'D', 'T':
 		d.ignored++
 		return Other, nil
-	case 'O', 'M':
+	case 'M':
+		return d.message(&c)
+	case 'O':
 		return Other, nil
 	default:
 		// Skipping messages that the decoder does not understand would lose rows

@@ -97,7 +97,7 @@ func NamesOf(schema, table string) Names {
 	return Names{[]byte(schema), []byte(schema + "." + table), pgname.Table{Schema: schema, Name: table}.String()}
 }
 
-// Event is one outbox row. Its byte slices are views that are valid until the
+// Event is one outbox row, or one message. Its byte slices are views that are valid until the
 // next message is decoded. nil means that the column is not mapped, NULL or
 // empty.
 type Event struct {
@@ -117,7 +117,8 @@ type Event struct {
 	HasData  bool
 	DataKind DataKind
 
-	// Extensions are sorted by name; the set is the same for all rows of a table.
+	// Extensions are sorted by name, and the set is the same for all rows of a
+	// table. Those of a message are what it has, in its order.
 	Extensions []Extension
 
 	// SnapshotKey is the row's place in the order in which the table was read, nil

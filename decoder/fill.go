@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// fill builds the event from the values of the row. Every error is a
-// *PoisonError.
+// fill builds the event from the values of the row, or from a message. Every
+// error is a *PoisonError.
 func (d *Decoder) fill() error {
 	e, t := &d.event, d.row
 	e.Table, e.Extensions = t.index, t.extensions
@@ -17,8 +17,25 @@ func (d *Decoder) fill() error {
 	}
 	e.Time, e.Data, e.HasData = e.CommitTime, nil, false
 	d.scratch, d.checked = d.scratch[:0], nil
-	// The first problem is reported at the end, when the row's ID is known.
 	var problem error
+	if t.mapping.Messages != "" {
+		problem = d.readEvent()
+	} else {
+		problem = d.fillRow()
+	}
+	if problem == nil {
+		return nil
+	}
+	if m := d.charset; m != nil && errors.Is(problem, errEncoding) {
+		problem = fmt.Errorf("a byte stands for no character in %s: %w", m, problem)
+	}
+	return d.poison(problem)
+}
+
+// fillRow builds the event from columns. The first problem is reported at the
+// end, when the row's ID is known.
+func (d *Decoder) fillRow() (problem error) {
+	e, t := &d.event, d.row
 	for i, a := range t.attributes {
 		if err := d.fillAttribute(i, a); err != nil && problem == nil {
 			problem = fmt.Errorf("column %q: %w", t.mapping.Columns[a], err)
@@ -29,13 +46,7 @@ func (d *Decoder) fill() error {
 			problem = fmt.Errorf("column %q: %w", t.mapping.Extensions[e.Extensions[i].Name], err)
 		}
 	}
-	if problem == nil {
-		return nil
-	}
-	if m := d.charset; m != nil && errors.Is(problem, errEncoding) {
-		problem = fmt.Errorf("a byte stands for no character in %s: %w", m, problem)
-	}
-	return d.poison(problem)
+	return problem
 }
 
 func (d *Decoder) poison(err error) error {

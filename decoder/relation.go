@@ -16,6 +16,9 @@ type Mapping struct {
 	// Schema and Table name the outbox table, or are a pattern of the names of
 	// several (see pgname.Table.IsPattern). Rows of other tables are ignored.
 	Schema, Table string
+	// Messages is the prefix of messages that are CloudEvents in JSON; empty: the
+	// mapping is of a table. The columns are then those of MessageColumns.
+	Messages string
 	// RelationID is the table's OID, or 0. The WAL may hold rows from a time when
 	// the table had another name. They are outbox rows nevertheless, in
 	// transactions that commit at RelationSince or later.
@@ -86,6 +89,14 @@ type relation struct {
 	names   Names
 	columns []column
 	rows    int64 // that Rows has not returned yet
+}
+
+// count hands over what Rows has not returned yet.
+func (r *relation) count(visit func(table string, rows int64)) {
+	if r.rows > 0 {
+		visit(r.names.Name, r.rows)
+		r.rows = 0
+	}
 }
 
 type column struct {

@@ -24,8 +24,11 @@ type table struct {
 
 func newTable(index int, m Mapping) *table {
 	t := &table{mapping: m, name: pgname.Table{Schema: m.Schema, Name: m.Table}, index: index, unit: cmp.Or(m.TimeUnit, milliseconds)}
+	if m.Messages != "" {
+		t.target(Content)
+	}
 	for _, a := range Attributes() {
-		if column := m.Columns[a]; column != "" {
+		if column := m.Columns[a]; column != "" && m.Messages == "" {
 			t.attributes = append(t.attributes, a)
 			t.target(column)
 		}
@@ -57,7 +60,7 @@ func (t *table) target(reference string) {
 // matches, or nil.
 func (d *Decoder) tableNamed(schema, name string) *table {
 	for _, t := range d.tables {
-		if t.name.Matches(schema, name) {
+		if t.mapping.Messages == "" && t.name.Matches(schema, name) {
 			return t
 		}
 	}
