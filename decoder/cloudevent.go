@@ -46,7 +46,8 @@ var (
 		"or choose a prefix that no one else uses")
 	errVersion   = errors.New("value is not 1.0, the version of CloudEvents that is known" + remedy)
 	errNoText    = errors.New("value is not a string" + remedy)
-	errNoInteger = errors.New("value is a number that is not a whole number of 32 bits, which CloudEvents does not allow: write it as a string")
+	errNoInteger = errors.New("value is a number that is not a whole number of 32 bits, which CloudEvents does not allow: " +
+		"write it as a string")
 	errNoValue   = errors.New("value is an object or an array, which CloudEvents does not allow for an attribute" + remedy)
 	errTwice     = errors.New("member is there twice" + remedy)
 	errOwn       = errors.New("this extension is set by the streamer: leave it out")
@@ -257,8 +258,11 @@ func (r *eventReader) complete() error {
 		member  string
 		missing error
 	}{
-		{ID, "id", errMissing}, {Source, "source", errMissing}, {Type, "type", errMissing},
-		{AggregateType, "aggregatetype", errNoType}, {AggregateID, "subject", errNoSubject},
+		{ID, "id", errMissing},
+		{Source, "source", errMissing},
+		{Type, "type", errMissing},
+		{AggregateType, "aggregatetype", errNoType},
+		{AggregateID, "subject", errNoSubject},
 	} {
 		switch {
 		case r.event.attributes[needed.a] != nil:

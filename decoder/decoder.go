@@ -29,10 +29,10 @@ type Decoder struct {
 
 	relations map[uint32]*relation
 	messages  map[string]*relation // by prefix
-	baseTypes map[uint32]uint32 // of domains, by OID
-	row       *table            // of the last row
-	pointed   value             // see source
-	checked   []byte            // see resolve
+	baseTypes map[uint32]uint32    // of domains, by OID
+	row       *table               // of the last row
+	pointed   value                // see source
+	checked   []byte               // see resolve
 	scratch   []byte
 	converted []byte // text of the last row that was not in UTF-8
 
@@ -75,7 +75,7 @@ func (d *Decoder) Ignored() int64 { return d.ignored }
 
 // Rows calls visit for each outbox table, and each prefix of messages, with the
 // number of its rows that were decoded since the last call, unless there were
-// none. The name is as in outbox.table, or MessagesName.
+// none. The name is as in outbox.table, or pgname.OfMessages.
 func (d *Decoder) Rows(visit func(table string, rows int64)) {
 	for _, r := range d.relations {
 		r.count(visit)

@@ -3,6 +3,7 @@ package decoder
 import (
 	"fmt"
 
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -64,9 +65,5 @@ func (d *Decoder) Loose() Loose {
 // NamesOfMessages returns the names under which the events of messages with this
 // prefix are known.
 func NamesOfMessages(prefix string) Names {
-	return Names{Table: []byte(prefix), Name: MessagesName(prefix)}
+	return Names{Table: []byte(prefix), Name: pgname.OfMessages(prefix)}
 }
-
-// MessagesName stands for the name of a table where there is none: in metrics,
-// dead letters and reports.
-func MessagesName(prefix string) string { return "messages:" + prefix }

@@ -40,13 +40,16 @@ type Mapping struct {
 	Charset *replication.Charset
 }
 
-// Located returns the mappings for a stream from a server with these tables.
-// Those of a pattern find their tables by name only.
-func Located(mappings []Mapping, tables []replication.Table) []Mapping {
+// Located returns the mappings for a stream from a server with these tables,
+// whose database has this encoding. Those of a pattern find their tables by name
+// only.
+func Located(mappings []Mapping, tables []replication.Table, encoding string) []Mapping {
 	located := slices.Clone(mappings)
+	for i := range located {
+		located[i].Charset = replication.NewCharset(encoding)
+	}
 	for _, t := range tables {
 		m := &located[t.Outbox.Entry]
-		m.Charset = t.Charset()
 		if t.Outbox.Pattern == "" {
 			m.RelationID, m.RelationSince = t.OID, t.Since()
 		}

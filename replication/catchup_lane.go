@@ -105,9 +105,9 @@ func (l *lane) ask(from, to LSN, messages int) error {
 		statements,
 		fmt.Sprintf(
 			"COPY (SELECT lsn, data FROM pg_logical_slot_get_binary_changes(%s, %s, %d, "+
-				"'proto_version', '1', 'publication_names', %s, 'binary', '%t')) TO STDOUT (FORMAT binary)",
+				"'proto_version', '1', 'publication_names', %s, 'binary', '%t', 'messages', '%t')) TO STDOUT (FORMAT binary)",
 			quoteLiteral(l.copy), quoteLiteral(to.String()), messages,
-			quoteLiteral(quoteIdentifier(l.publication)), l.config.Binary,
+			quoteLiteral(quoteIdentifier(l.publication)), l.config.Binary, l.config.readsMessages(),
 		),
 		"SELECT restart_lsn, confirmed_flush_lsn, pg_current_wal_flush_lsn() FROM pg_replication_slots WHERE slot_name = "+quoteLiteral(l.copy),
 	)

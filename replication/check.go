@@ -374,6 +374,23 @@ func (c *Control) describePublished(ctx context.Context, t *Table, schema, table
 	return rows.Err()
 }
 
+// CheckPublication makes sure that there is the publication where no table says
+// so: PostgreSQL looks it up as soon as any table is written to, also where only
+// messages are read.
+func CheckPublication(s Server, c Config) []Finding {
+	if c.readsTables() || s.Publication {
+		return nil
+	}
+	return []Finding{noPublication(c)}
+}
+
+func noPublication(c Config) Finding {
+	return Finding{
+		true, fmt.Sprintf("publication %q does not exist", c.Publication),
+		"create the publication before the slot: `streamer setup`, or `streamer setup --print` for the SQL",
+	}
+}
+
 // CheckTables compares the catalog with the configuration.
 func CheckTables(tables []Table, c Config) []Finding {
 	var found []Finding
@@ -450,8 +467,7 @@ func checkPublication(t Table, c Config) []Finding {
 		name, QuoteTable(t.Outbox.Table), name, QuoteTable(t.Outbox.Table),
 	)
 	if !t.Publication {
-		add(true, "create the publication before the slot: `streamer setup`, or `streamer setup --print` for the SQL", "does not exist")
-		return found
+		return append(found, noPublication(c))
 	}
 	if !t.Inserts {
 		actions := strings.Join(append([]string{"insert"}, t.OtherActions...), ", ")

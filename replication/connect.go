@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -25,7 +26,7 @@ type Config struct {
 	Login       pgsession.Login
 	Slot        string
 	Publication string
-	// Outboxes are the outbox tables, at least one.
+	// Outboxes are the outbox tables, or prefixes of messages; at least one.
 	Outboxes []Outbox
 	// Shard is the part of the table that is read.
 	Shard Shard
@@ -48,8 +49,21 @@ type Config struct {
 	Binary bool
 }
 
+// readsMessages reports whether logical decoding messages are wanted.
+func (c Config) readsMessages() bool {
+	return slices.ContainsFunc(c.Outboxes, func(o Outbox) bool { return o.Messages != "" })
+}
+
+// readsTables reports whether there are outbox tables.
+func (c Config) readsTables() bool {
+	return slices.ContainsFunc(c.Outboxes, func(o Outbox) bool { return o.Messages == "" })
+}
+
 // Outbox is an outbox table as it is configured.
 type Outbox struct {
+	// Messages is the prefix of messages that are read instead of a table. All other
+	// fields are empty then, except for Entry.
+	Messages string
 	// Table is schema-qualified as in "public.outbox". In Config it may be a
 	// pattern: see pgname.Table.IsPattern.
 	Table string
@@ -164,6 +178,9 @@ func connectFrames(ctx context.Context, c Config, config *pgconn.Config, notice 
 	var in *frames
 	config.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		in = newFrames(r, connectionBuffer, c.MaxRow+messageOverhead)
+		if c.readsMessages() {
+			in.passesOver = c.isForeignMessage
+		}
 		return pgproto3.NewFrontend(&handshake{frames: in}, w)
 	}
 	conn, err := pgconn.ConnectConfig(ctx, config)

@@ -20,7 +20,14 @@ type frames struct {
 	initial    int // capacity to return to after a large message
 	max        int // largest message body accepted, in bytes
 	lastRead   int // number of bytes in the last read
+	// passesOver reports, of a message that is too large, whether it is wanted by no
+	// one, by the beginning of its body. nil: none is.
+	passesOver func(beginning []byte) bool
+	over       int64 // bytes of such a message that are still to come
 }
+
+// beginning is how much of a body passesOver sees.
+const beginning = 256
 
 const (
 	// flowing is how many bytes one read must return for more to be expected at
@@ -38,6 +45,9 @@ func newFrames(r io.Reader, capacity, maxBody int) *frames {
 // next returns the next complete message, or ok = false when more bytes are
 // needed. The body is valid until the next call of fill.
 func (f *frames) next() (kind byte, body []byte, ok bool, err error) {
+	if !f.passedOver() {
+		return 0, nil, false, nil
+	}
 	have := f.end - f.start
 	if have < frameHeader {
 		return 0, nil, false, nil
@@ -47,6 +57,11 @@ func (f *frames) next() (kind byte, body []byte, ok bool, err error) {
 	switch {
 	case size < 0:
 		return 0, nil, false, fmt.Errorf("message of type %q with a length of %d bytes", head[0], size+4)
+	case size > int64(f.max) && f.passesOver != nil && have < frameHeader+beginning:
+		return 0, nil, false, nil
+	case size > int64(f.max) && f.passesOver != nil && f.passesOver(f.buf[f.start+frameHeader:f.start+frameHeader+beginning]):
+		f.over = size + frameHeader
+		return f.next()
 	case size > int64(f.max):
 		return 0, nil, false, &TooLargeError{Size: size, Limit: int64(f.max)}
 	case int64(have-frameHeader) < size:
@@ -55,6 +70,15 @@ func (f *frames) next() (kind byte, body []byte, ok bool, err error) {
 	body = f.buf[f.start+frameHeader : f.start+frameHeader+int(size)]
 	f.start += frameHeader + int(size)
 	return head[0], body, true, nil
+}
+
+// passedOver drops what has come of a message that is passed over. It reports
+// whether all of it has.
+func (f *frames) passedOver() bool {
+	have := min(f.over, int64(f.end-f.start))
+	f.start += int(have)
+	f.over -= have
+	return f.over == 0
 }
 
 // fill reads once. It makes room for the message that next found incomplete,
@@ -90,7 +114,11 @@ func (f *frames) pending() int {
 	if f.end-f.start < frameHeader {
 		return frameHeader
 	}
-	return int(binary.BigEndian.Uint32(f.buf[f.start+1:])) + 1
+	size := int(binary.BigEndian.Uint32(f.buf[f.start+1:])) + 1
+	if size > f.max+frameHeader && f.passesOver != nil {
+		return frameHeader + beginning
+	}
+	return size
 }
 
 // TooLargeError reports a protocol message above the configured limit. It is

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -297,3 +298,45 @@ func FuzzFrames(f *testing.F) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// A message that no one wants is dropped piece by piece, whatever its size, and
+// takes no memory.
+func TestFramesPassOver(t *testing.T) {
+	t.Parallel()
+	unwanted := frame{'d', "over" + strings.Repeat("x", 5000)}
+	wanted := frame{'d', "row" + strings.Repeat("y", 1000)}
+	stream := wire(frame{'d', "a"}, unwanted, unwanted, wanted, unwanted, frame{'d', "b"})
+	for _, sizes := range [][]int{{1}, {3, 300}, {4097}, {len(stream)}} {
+		f := newFrames(cut(stream, sizes...), 16, 2000)
+		f.passesOver = func(beginning []byte) bool { return string(beginning[:4]) == "over" }
+		got, err := readFrames(f)
+		require.ErrorIs(t, err, io.EOF)
+		require.Equal(t, []frame{{'d', "a"}, wanted, {'d', "b"}}, got, "reads of %d bytes", sizes)
+		assert.LessOrEqual(t, len(f.buf), 2000+frameHeader)
+	}
+	f := newFrames(cut(wire(frame{'d', strings.Repeat("z", 5000)}), 100), 16, 2000)
+	f.passesOver = func([]byte) bool { return false }
+	_, err := readFrames(f)
+	var large *TooLargeError
+	assert.ErrorAs(t, err, &large)
+}
+
+func TestForeignMessages(t *testing.T) {
+	t.Parallel()
+	c := Config{Outboxes: []Outbox{{Table: "public.outbox"}, {Messages: "orders"}}}
+	xlog := func(message string) string { return "w" + strings.Repeat("\x00", xlogDataHeader-1) + message }
+	row := func(message string) string { return "\x00\x02" + strings.Repeat("\x00", rowHeader-2) + message }
+	const own, foreign = "M\x01\x00\x00\x00\x00\x00\x00\x00\x01orders\x00", "M\x01\x00\x00\x00\x00\x00\x00\x00\x01order\x00"
+	for name, wrap := range map[string]func(string) string{
+		"streamed": xlog, "caught up": row, "first of a stretch": func(m string) string { return copySignature + row(m) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			assert.False(t, c.isForeignMessage([]byte(wrap(own+"x"))))
+			assert.True(t, c.isForeignMessage([]byte(wrap(foreign+"x"))))
+			assert.True(t, c.isForeignMessage([]byte(wrap("M\x01\x00\x00\x00\x00\x00\x00\x00\x01"+strings.Repeat("p", 300)))))
+			assert.False(t, c.isForeignMessage([]byte(wrap("I\x00\x00\x40\x00N\x00\x01orders"))), "a row")
+			assert.False(t, c.isForeignMessage([]byte(wrap(""))))
+		})
+	}
+}

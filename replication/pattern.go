@@ -11,12 +11,15 @@ import (
 	"github.com/outboxstream/streamer/internal/pgname"
 )
 
-// matching returns the configured tables. Patterns are replaced by the tables
-// that match them now.
+// matching returns the configured tables, without messages. Patterns are
+// replaced by the tables that match them now.
 func (c *Control) matching(ctx context.Context) ([]Outbox, error) {
 	var all []Outbox
 	for i, o := range c.config.Outboxes {
 		o.Entry = i
+		if o.Messages != "" {
+			continue
+		}
 		pattern, _ := pgname.Parse(o.Table)
 		if !pattern.IsPattern() {
 			all = append(all, o)

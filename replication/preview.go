@@ -32,8 +32,8 @@ func (c *Control) Peek(ctx context.Context, s Server, messages int, visit func(a
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // it has changed nothing
 	rows, err := tx.Query(ctx, `select (lsn - '0/0'::pg_lsn)::bigint, data from pg_logical_slot_peek_binary_changes($1, null, $2,
-		'proto_version', '1', 'publication_names', $3, 'binary', $4)`,
-		c.config.Slot, messages, quoteIdentifier(publication), strconv.FormatBool(c.config.Binary))
+		'proto_version', '1', 'publication_names', $3, 'binary', $4, 'messages', $5)`,
+		c.config.Slot, messages, quoteIdentifier(publication), strconv.FormatBool(c.config.Binary), strconv.FormatBool(c.config.readsMessages()))
 	if err != nil {
 		return 0, c.explainPeek(err)
 	}

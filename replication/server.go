@@ -33,6 +33,8 @@ type Server struct {
 	MaxSlotKeepSize         string // max_slot_wal_keep_size, as shown
 	// SynchronizedStandbySlots as configured, from PostgreSQL 17 on.
 	SynchronizedStandbySlots string
+	// Publication reports whether the configured publication exists.
+	Publication bool
 	// Pooled reports that another process serves the SQL connection than the one
 	// that was announced when it was opened: something in between shares
 	// connections out.
@@ -101,9 +103,9 @@ func (c *Control) Identify(ctx context.Context) (Server, error) {
 		current_setting('server_encoding'), pg_is_in_recovery(), current_setting('wal_level'),
 		current_setting('synchronous_standby_names'), current_setting('max_slot_wal_keep_size'),
 		coalesce(current_setting('synchronized_standby_slots', true), ''), pg_postmaster_start_time()::text,
-		pg_backend_pid()`).
+		pg_backend_pid(), exists(select from pg_publication where pubname = $1)`, c.config.Publication).
 		Scan(&s.Database, &s.Version, &s.Encoding, &s.InStandby, &s.WALLevel, &s.SynchronousStandbyNames, &s.MaxSlotKeepSize,
-			&s.SynchronizedStandbySlots, &s.Started, &pid)
+			&s.SynchronizedStandbySlots, &s.Started, &pid, &s.Publication)
 	if err != nil {
 		return Server{}, explainShared(fmt.Errorf("identify server: %w", err))
 	}

@@ -15,6 +15,9 @@ import (
 // QuoteIdentifier quotes a name for SQL.
 func QuoteIdentifier(name string) string { return quoteIdentifier(name) }
 
+// QuoteLiteral quotes a text for SQL.
+func QuoteLiteral(text string) string { return quoteLiteral(text) }
+
 // TableSQL creates a table. A column's type may be followed by constraints.
 func TableSQL(table string, columns []Column) string {
 	lines := make([]string, len(columns))
@@ -89,6 +92,11 @@ func (c *Control) exists(ctx context.Context, what, query string, arguments ...a
 	return found, nil
 }
 
+// PublicationExists reports whether there is the configured publication.
+func (c *Control) PublicationExists(ctx context.Context) (bool, error) {
+	return c.exists(ctx, "publication "+c.config.Publication, "select from pg_publication where pubname = $1", c.config.Publication)
+}
+
 // Setting is the value of a server setting in new sessions of this role in this
 // database.
 func (c *Control) Setting(ctx context.Context, name string) (value string, err error) {
@@ -142,6 +150,14 @@ func (c *Control) CreateTable(ctx context.Context, table, sql string) error {
 	return nil
 }
 
+// CreateFunction runs a statement that creates the function, or replaces it.
+func (c *Control) CreateFunction(ctx context.Context, name, sql string) error {
+	if _, err := c.conn.Exec(ctx, sql); err != nil {
+		return c.explainCreate(ctx, "function "+name, "a role that may CREATE in its schema", err)
+	}
+	return nil
+}
+
 // CreatePublication publishes the outbox tables. It must come before the slot: a
 // slot cannot decode WAL from before its publication existed.
 func (c *Control) CreatePublication(ctx context.Context, tables []Table) error {
@@ -157,10 +173,11 @@ func (c *Control) CreatePublication(ctx context.Context, tables []Table) error {
 		return err
 	}
 	if _, err := c.conn.Exec(ctx, sql); err != nil {
-		return c.explainCreate(
-			ctx, "publication "+c.config.Publication,
-			"the owner of table "+strings.Join(names, ", ")+", who also needs CREATE on the database", err,
-		)
+		who := "a role with CREATE on the database"
+		if len(names) > 0 {
+			who = "the owner of table " + strings.Join(names, ", ") + ", who also needs CREATE on the database"
+		}
+		return c.explainCreate(ctx, "publication "+c.config.Publication, who, err)
 	}
 	return nil
 }

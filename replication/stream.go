@@ -105,6 +105,9 @@ func (s *Stream) start(ctx context.Context, server Server, start LSN) error {
 	if s.config.Binary {
 		arguments = append(arguments, "binary 'true'")
 	}
+	if s.config.readsMessages() {
+		arguments = append(arguments, "messages 'true'")
+	}
 	err = pglogrepl.StartReplication(ctx, s.conn, quoteIdentifier(s.config.Slot), start,
 		pglogrepl.StartReplicationOptions{Mode: pglogrepl.LogicalReplication, PluginArgs: arguments})
 	if err != nil {

@@ -77,9 +77,11 @@ type encoder struct {
 	// otherwise.
 	snapshot wireHeader
 	types    map[string]wireHeader
-	json     []byte // scratch for structured mode
-	scratch  []byte // for headers
-	media    map[string]mediaType
+	// extensions are keys of extensions of messages, by name.
+	extensions map[string]wireHeader
+	json       []byte // scratch for structured mode
+	scratch    []byte // for headers
+	media      map[string]mediaType
 }
 
 // tableHeaders are what is the same for all rows of a table.
@@ -92,7 +94,7 @@ type tableHeaders struct {
 type mediaType struct{ valid, json, event bool }
 
 func newEncoder(r *Router) *encoder {
-	e := &encoder{router: r, types: map[string]wireHeader{}, media: map[string]mediaType{}}
+	e := &encoder{router: r, types: map[string]wireHeader{}, extensions: map[string]wireHeader{}, media: map[string]mediaType{}}
 	e.stream = constantHeader(headerKey(wire.StreamHeader), r.rules.StreamID)
 	if mark := r.rules.Replay; mark != "" {
 		e.replay = []wireHeader{constantHeader(headerKey("ce_"+wire.ReplayExtension), mark), constantHeader(headerKey(wire.ReplayHeader), mark)}
@@ -217,7 +219,12 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 		h.add(o.key, e.Attribute(o.attribute))
 	}
 	for i := range e.Extensions {
-		h.add(table.extensions[i], e.Extensions[i].Value)
+		x := &e.Extensions[i]
+		if i < len(table.extensions) {
+			h.add(table.extensions[i], x.Value)
+		} else { // of a message
+			h.add(enc.extensionKey(x.Name), x.Value)
+		}
 	}
 	h.constant(enc.typeHeader(contentType))
 	h.add(plainTraceParent, e.Attribute(decoder.TraceParent))
@@ -232,6 +239,20 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	}
 	b.addEvent(e, d.Key, value, h)
 	enc.scratch = h.buf
+}
+
+// extensionKey returns the key of the header of an extension that no
+// configuration names.
+func (enc *encoder) extensionKey(name string) wireHeader {
+	if key := enc.extensions[name]; key != nil {
+		return key
+	}
+	key := headerKey("ce_" + name)
+	const remembered = 1000
+	if len(enc.extensions) < remembered {
+		enc.extensions[strings.Clone(name)] = key
+	}
+	return key
 }
 
 // typeHeader returns the content-type header with this value.

@@ -29,7 +29,9 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter) (Revival, error) {
 	}
 	rules := r.rules.Tables[table]
 	names := decoder.NamesOf(rules.Schema, rules.Table)
-	if own, ok := pgname.Parse(l.Table); ok {
+	if rules.Messages != "" {
+		names = decoder.NamesOfMessages(rules.Messages)
+	} else if own, ok := pgname.Parse(l.Table); ok {
 		names = decoder.NamesOf(own.Schema, own.Name)
 	}
 	e, err := d.Restore(table, names, l.Position, l.CommitTime, append(slices.Clip(l.Columns), l.Payload))

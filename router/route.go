@@ -80,7 +80,9 @@ type Rules struct {
 // DataSchema, Topic and Key are templates.
 type TableRules struct {
 	// Schema and Table name the table. Name is both as in the configuration.
+	// Messages is the prefix of messages instead of a table.
 	Schema, Table, Name      string
+	Messages                 string
 	Source, Type, DataSchema string
 	DataContentType          string // empty: by the type of the payload column
 	Topic, Key               string
@@ -127,6 +129,9 @@ func (r Rules) Fingerprint() string {
 		if len(r.Tables) > 1 {
 			fmt.Fprintf(h, "%q %q ", t.Schema, t.Table)
 		}
+		if t.Messages != "" {
+			fmt.Fprintf(h, "messages %q ", t.Messages)
+		}
 		r.write(h, t)
 	}
 	return fmt.Sprintf("%016x", h.Sum64())
@@ -142,7 +147,7 @@ func (r Rules) write(h io.Writer, t TableRules) {
 		templates = append(templates, route.Topic, route.Key, "{aggregate_type}")
 	}
 	// The meanings of the placeholders count as well.
-	meanings := names{"table": t.Schema + "." + t.Table, "schema": t.Schema, "database": r.Database}
+	meanings := r.namesOf(t)
 	for a, column := range t.Columns {
 		meanings[a.String()] = column
 	}
@@ -161,6 +166,15 @@ func (r Rules) write(h io.Writer, t TableRules) {
 func (r Rules) constants(t TableRules) names {
 	if (pgname.Table{Schema: t.Schema, Name: t.Table}).IsPattern() {
 		return names{"database": r.Database}
+	}
+	return r.namesOf(t)
+}
+
+// namesOf are the names of a table, or of what stands for one. Messages have no
+// schema.
+func (r Rules) namesOf(t TableRules) names {
+	if t.Messages != "" {
+		return names{"table": t.Messages, "database": r.Database}
 	}
 	return names{"table": t.Schema + "." + t.Table, "schema": t.Schema, "database": r.Database}
 }

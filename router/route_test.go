@@ -254,6 +254,8 @@ func TestFingerprint(t *testing.T) {
 		"column of aggregate id": func(r *Rules) { r.Tables[0].Columns[decoder.AggregateID] = "other" },
 		"column of type":         func(r *Rules) { r.Tables[0].Columns[decoder.AggregateType] = "other" },
 		"schema in the topic":    func(r *Rules) { r.Tables[0].Schema = "other" },
+		"messages":               func(r *Rules) { r.Tables[0].Messages = "orders" },
+		"another prefix":         func(r *Rules) { r.Tables[0].Messages = "stock" },
 		"another table":          func(r *Rules) { r.Tables = append(r.Tables, someRules().Tables[0]) },
 		"database in the topic":  func(r *Rules) { r.Database = "other" },
 	} {

@@ -88,7 +88,7 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 
 func tableNames(cfg config.Config) (names []string) {
 	for _, o := range cfg.Tables() {
-		names = append(names, o.Table)
+		names = append(names, o.Name())
 	}
 	return names
 }

@@ -21,7 +21,7 @@ type Config struct {
 	Rewind      Rewind      `koanf:"rewind" doc:"How much WAL is kept so that past events can be published again: see streamer replay."`
 	Snapshot    Snapshot    `koanf:"snapshot" doc:"What the first start of a slot does about rows that were in the outbox table before the slot: see docs/how-to/first-start.md."`
 	Outbox      Outbox      `koanf:"outbox" doc:"The outbox table and what its columns mean."`
-	Outboxes    []Outbox    `koanf:"outboxes" like:"outbox" required:"table" example:"[{table: sales.outbox}, {table: stock.outbox, source: /stock}]" doc:"Several outbox tables, instead of outbox. Their events are published in one order, that of the commits."`
+	Outboxes    []Outbox    `koanf:"outboxes" like:"outbox" required:"table|messages" example:"[{table: sales.outbox}, {table: stock.outbox, source: /stock}]" doc:"Several outbox tables, or prefixes of messages, instead of outbox. Their events are published in one order, that of the commits."`
 	CloudEvents CloudEvents `koanf:"cloudevents" doc:"How an outbox row becomes a CloudEvent."`
 	Routes      []Route     `koanf:"routes" required:"aggregate_type" example:"[{aggregate_type: order, topic: orders}]" doc:"Exceptions by aggregate type. The first route that matches wins; keys that it leaves empty fall back to the general ones."`
 	Poison      Poison      `koanf:"poison" doc:"Rows that can never be published."`
@@ -82,6 +82,7 @@ type Snapshot struct {
 type Outbox struct {
 	Preset      string            `koanf:"preset" enum:",axon,brighter,cap,debezium,django,event-store,eventuate-tram,marten,masstransit,message-db,nservicebus,pg-transactional-outbox,quarkus,rails,rails-event-store,spring-modulith,watermill,wolverine" doc:"The framework that writes the table. It fills table, columns, defaults, extensions, time_unit and null_payload; keys that you set take precedence. See docs/presets.md for each."`
 	Table       string            `koanf:"table" doc:"Outbox table as schema.table, spelled as in the catalog. A bare name is in schema public. A name with a dot or a quote is written in double quotes, as in SQL. In outboxes, a * stands for any text: tenant_*.outbox is every such table, also one that appears later."`
+	Messages    string            `koanf:"messages" doc:"Prefix of messages, instead of a table: what transactions write with pg_logical_emit_message(true, prefix, content), where the content is a CloudEvent in JSON. It says everything that columns and extensions say of a table, so these cannot be set. See docs/how-to/messages.md."`
 	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read. column#/json/pointer is a value inside JSON that a json, jsonb, text or bytea column holds, by a JSON pointer (RFC 6901); a member that is missing or null is as a NULL. The payload at a pointer is JSON, as it stands there."`
 	Defaults    Defaults          `koanf:"defaults" doc:"Constants for what the table has no column for, and for rows that have NULL or nothing in it. To have no column at all, leave its key under outbox.columns empty."`
 	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column, or column#/json/pointer, that holds its value."`

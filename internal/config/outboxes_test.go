@@ -128,7 +128,7 @@ func TestProblemsOfSeveralTables(t *testing.T) {
 		"no table": {"outboxes: [{source: /a}]", []string{"outboxes[0].table", "write schema.table"}},
 		"the same twice": {
 			"outboxes: [{table: outbox}, {table: public.outbox}]",
-			[]string{"outboxes[1].table", "is the table of outboxes[0] as well"},
+			[]string{"outboxes[1].table", "is that of outboxes[0] as well"},
 		},
 		"both forms":        {"outbox: {table: a}\noutboxes: [{table: b}]", []string{"outbox (", "make it an entry of outboxes"}},
 		"unknown key":       {"outboxes: [{table: a, tabel: b}]", []string{"outboxes[0].tabel", "did you mean outboxes[].table?"}},

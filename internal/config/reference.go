@@ -89,7 +89,8 @@ func writeRecordReference(b *bytes.Buffer, k *key) {
 		k.path, k.doc, k.environment(), k.example,
 	)
 	if k.like != "" {
-		fmt.Fprintf(b, "\nEach entry has the keys of [`%s`](#%s), with the same defaults, and must have `%s`.\n", k.like, k.like, k.required)
+		fmt.Fprintf(b, "\nEach entry has the keys of [`%s`](#%s), with the same defaults, and must have `%s`.\n", k.like, k.like,
+			strings.ReplaceAll(k.required, "|", "` or `"))
 		return
 	}
 	b.WriteString("\n| Key | Meaning |\n|---|---|\n")

@@ -1,6 +1,9 @@
 package config
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Schema returns a JSON Schema (draft 2020-12) of the configuration file, with
 // which editors complete and check keys.
@@ -27,7 +30,7 @@ func sectionSchema(k *key, defaults map[string]any) map[string]any {
 			property = sectionSchema(c, inside)
 		case kindRecords:
 			items := sectionSchema(c, nil)
-			items["required"] = []string{c.required}
+			items = requiring(items, strings.Split(c.required, "|"))
 			property = map[string]any{"type": "array", "items": items}
 		default:
 			property = settingSchema(c)
@@ -39,6 +42,20 @@ func sectionSchema(k *key, defaults map[string]any) map[string]any {
 		properties[c.name] = property
 	}
 	return map[string]any{"type": "object", "additionalProperties": false, "properties": properties}
+}
+
+// requiring demands one of these keys.
+func requiring(items map[string]any, keys []string) map[string]any {
+	if len(keys) == 1 {
+		items["required"] = keys
+		return items
+	}
+	var alternatives []any
+	for _, key := range keys {
+		alternatives = append(alternatives, map[string]any{"required": []string{key}})
+	}
+	items["oneOf"] = alternatives
+	return items
 }
 
 func settingSchema(k *key) map[string]any {

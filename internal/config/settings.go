@@ -54,6 +54,9 @@ func (c *Config) normalise() {
 
 func (o *Outbox) normalise() {
 	o.Table = qualified(o.Table)
+	if o.Messages != "" {
+		o.takeMessages()
+	}
 	o.dropExtensions()
 	if len(o.Routes) == 0 {
 		o.Routes = nil

@@ -30,6 +30,9 @@ func (k *checker) shard() {
 		k.add("shard.index", strconv.Itoa(s.Index), fmt.Sprintf("must be less than shard.count, which is %d", s.Count))
 	}
 	for i, o := range k.Tables() {
+		if s.Count > 1 && o.Messages != "" {
+			k.add(k.below(i, "messages"), o.Messages, "PostgreSQL cannot share messages out among shards: use one shard, or a table")
+		}
 		if s.Count > 1 && o.Cleanup.Mode == CleanupDropPartitions {
 			k.add(
 				k.below(i, "cleanup.mode"), CleanupDropPartitions,

@@ -53,7 +53,10 @@ func (c Config) Placeholders() []string {
 }
 
 func (o Outbox) placeholders() []string {
-	names := []string{"aggregate_id", "aggregate_type", "database", "id", "schema", "table", "type"}
+	names := []string{"aggregate_id", "aggregate_type", "database", "id", "table", "type"}
+	if o.Messages == "" {
+		names = append(names, "schema")
+	}
 	for _, s := range settingsOf(root.child("outbox").child("columns"), valueOf(o.Columns), "") {
 		if s.value.String() != "" && s.name != "payload" {
 			names = append(names, s.name)

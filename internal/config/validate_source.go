@@ -76,14 +76,23 @@ func (k *checker) outboxes() {
 	seen := map[string]int{}
 	for i, o := range k.Tables() {
 		k.outbox(i, o)
-		if first, again := seen[o.Table]; again {
-			k.add(k.below(i, "table"), o.Table, "is the table of "+k.Entry(first)+" as well: keep one of the two")
+		if first, again := seen[o.Name()]; again {
+			what := "table"
+			if o.Messages != "" {
+				what = "messages"
+			}
+			k.add(k.below(i, what), cmp.Or(o.Messages, o.Table), "is that of "+k.Entry(first)+" as well: keep one of the two")
 		}
-		seen[o.Table] = i
+		seen[o.Name()] = i
 	}
 }
 
 func (k *checker) outbox(i int, o Outbox) {
+	if o.Messages != "" {
+		k.messages(i, o)
+		k.tableTemplates(i, o)
+		return
+	}
 	k.table(k.below(i, "table"), o.Table)
 	if o.IsPattern() && len(k.Outboxes) == 0 {
 		k.add("outbox.table", o.Table, "a pattern stands for several tables: make it an entry of outboxes")
@@ -155,6 +164,9 @@ func (k *checker) snapshot() {
 	}
 	if s.Mode == SnapshotInitial && len(k.Outboxes) > 0 {
 		k.add("snapshot.mode", s.Mode, "takes a single table, and outboxes is set: set none, or make the first start with outbox")
+	}
+	if s.Mode == SnapshotInitial && len(k.Outboxes) == 0 && k.Outbox.Messages != "" {
+		k.add("snapshot.mode", s.Mode, "there is nothing to read: messages are only in the WAL; set none")
 	}
 	if strings.ContainsRune(s.Where, 0) {
 		k.addHidden("snapshot.where", "must not contain the character NUL")

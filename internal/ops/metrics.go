@@ -40,6 +40,7 @@ type Metrics struct {
 	rewind     *prometheus.GaugeVec
 	removed    prometheus.Counter
 	read       *prometheus.CounterVec
+	loose      prometheus.Counter
 	snapshot   prometheus.Gauge
 	expected   prometheus.Gauge
 }
@@ -81,7 +82,11 @@ func NewMetrics(version string) *Metrics {
 		"When the server was last asked about the slot; the other metrics of the slot are as old as that.",
 		"slot",
 	)
-	m.read = counter("rows_read_total", "Rows of the outbox tables that were read from the stream.", "table")
+	m.read = counter("rows_read_total", "Rows of the outbox tables, and messages, that were read from the stream.", "table")
+	m.loose = counter(
+		"loose_messages_total",
+		"Messages of outbox.messages that were written outside of transactions, and are not published.",
+	).WithLabelValues()
 	m.removed = counter(
 		"rows_removed_total",
 		"Rows of the outbox table that were removed after they had been published (outbox.cleanup).",
@@ -198,6 +203,9 @@ func (m *Metrics) Slot(s replication.Slot) {
 
 // Read counts rows of a table that were read from the stream.
 func (m *Metrics) Read(table string, rows int64) { m.read.WithLabelValues(table).Add(float64(rows)) }
+
+// Loose counts messages that belong to no transaction.
+func (m *Metrics) Loose(messages int64) { m.loose.Add(float64(messages)) }
 
 // Snapshot records how many rows from before the slot are published.
 func (m *Metrics) Snapshot(rows, expected int64) {

@@ -87,3 +87,8 @@ func matches(pattern, name string) bool {
 	ok, _ := path.Match(literal.Replace(pattern), strings.ReplaceAll(name, "/", "\x00"))
 	return ok
 }
+
+// OfMessages stands for the name of a table where events are messages with this
+// prefix: in metrics, dead letters and reports. No table is called that, because
+// tables are named with their schema.
+func OfMessages(prefix string) string { return "messages:" + prefix }

@@ -74,6 +74,8 @@ type Metrics interface {
 	Reconnected()
 	// Read reports how many rows of a table were read. It is called once per tick.
 	Read(table string, rows int64)
+	// Loose reports messages that belong to no transaction, which are not published.
+	Loose(messages int64)
 	// Skipped reports an event that was read again and not published again.
 	Skipped()
 	// Phase reports that the pipeline has entered another phase.

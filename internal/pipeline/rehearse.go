@@ -44,7 +44,7 @@ func (p *Pipeline) Rehearse(
 		return Rehearsal{}, err
 	}
 	h := &rehearsal{
-		replay: p.config.Replay, routes: routes, decoder: decoder.New(decoder.Located(p.config.Mappings, tables)...),
+		replay: p.config.Replay, routes: routes, decoder: decoder.New(decoder.Located(p.config.Mappings, tables, server.Encoding)...),
 		Rehearsal: Rehearsal{Topics: map[string]int64{}},
 	}
 	for ctx.Err() == nil {

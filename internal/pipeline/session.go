@@ -57,7 +57,8 @@ type session struct {
 func newSession(t *tenure, r reader, start replication.LSN) *session {
 	p := t.pipeline
 	s := &session{
-		ground: t.ground, flow: p.flow, reader: r, decoder: decoder.New(decoder.Located(t.config.Mappings, t.tables)...), condemned: p.condemned,
+		ground: t.ground, flow: p.flow, reader: r, condemned: p.condemned,
+		decoder: decoder.New(decoder.Located(t.config.Mappings, t.tables, t.server.Encoding)...),
 		limiter: t.purpose.limiter(), asked: p.stopping,
 	}
 	s.confirmer = newConfirmer(t.ground, p.flow, r, start)
@@ -428,6 +429,7 @@ func (s *session) measure() {
 	}
 	s.lag.published(oldest, waiting)
 	s.decoder.Rows(s.config.Metrics.Read)
+	s.noteLoose()
 	saved := s.flow.saver.lastSaved()
 	s.purpose.reached(saved.LSN)
 	s.config.Metrics.Position(saved.SavedAt, producer.InFlight(), producer.Events())

@@ -5,18 +5,23 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
 
-// tables are the names of the outbox tables, sorted; none if there is only one.
+// tables are the names of the outbox tables, and of what stands for one where
+// there are messages, sorted; none if there is only one table.
 func (c Config) tables() []string {
-	if len(c.Replication.Outboxes) == 1 {
+	if len(c.Replication.Outboxes) == 1 && c.Replication.Outboxes[0].Messages == "" {
 		return nil
 	}
 	var names []string
 	for _, o := range c.Replication.Outboxes {
+		if o.Messages != "" {
+			o.Table = decoder.NamesOfMessages(o.Messages).Name
+		}
 		names = append(names, o.Table)
 	}
 	slices.Sort(names)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -192,7 +193,10 @@ func (t *tenure) check(ctx context.Context) error {
 		return err
 	}
 	t.inspected, t.seen = t.server.Flushed, t.tables
-	findings := append(replication.CheckServer(t.server, t.source), replication.CheckTables(t.tables, t.source)...)
+	findings := slices.Concat(
+		replication.CheckServer(t.server, t.source), replication.CheckPublication(t.server, t.source),
+		replication.CheckTables(t.tables, t.source),
+	)
 	for _, f := range findings {
 		if !f.Fatal {
 			t.log.Warn("server setup could be improved", "problem", f.Problem, "remedy", f.Remedy)

@@ -127,6 +127,7 @@ func (quiet) CatchingUp(bool)              {}
 func (quiet) Slot(replication.Slot)        {}
 func (quiet) Read(string, int64)           {}
 func (quiet) Removed(int)                  {}
+func (quiet) Loose(int64)                  {}
 func (quiet) Rewind(replication.Slot)      {}
 func (quiet) Snapshot(int64, int64)        {}
 

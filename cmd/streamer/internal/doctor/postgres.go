@@ -33,13 +33,8 @@ func (d *doctor) postgres(ctx context.Context) {
 	d.findings(replication.CheckServer(server, c), "server", fmt.Sprintf("PostgreSQL %d.%d, wal_level logical, "+
 		"synchronous_standby_names does not include the streamer", server.Version/10000, server.Version%10000))
 	d.settings(ctx, control, server)
-	if d.tables, err = control.DescribeTables(ctx); err != nil {
-		d.outcome(err, "outbox table", "")
-	} else {
-		d.findings(replication.CheckTables(d.tables, c), "outbox table",
-			fmt.Sprintf("%s, and publication %q publishes the inserts; "+
-				"the replica identity does not matter, as only inserts are read", d.complete(), c.Publication))
-	}
+	d.outboxTables(ctx, control, c)
+	d.messages(c)
 	for _, table := range d.tables {
 		d.dispatch(ctx, control, table)
 		d.partitions(ctx, control, table)
@@ -51,6 +46,31 @@ func (d *doctor) postgres(ctx context.Context) {
 	for _, table := range d.tables {
 		if table.Exists {
 			d.size(ctx, control, table, d.cfg.Tables()[table.Outbox.Entry])
+		}
+	}
+}
+
+func (d *doctor) outboxTables(ctx context.Context, control *replication.Control, c replication.Config) {
+	var err error
+	if d.tables, err = control.DescribeTables(ctx); err != nil {
+		d.outcome(err, "outbox table", "")
+	} else if len(d.tables) > 0 {
+		d.findings(replication.CheckTables(d.tables, c), "outbox table",
+			fmt.Sprintf("%s, and publication %q publishes the inserts; "+
+				"the replica identity does not matter, as only inserts are read", d.complete(), c.Publication))
+	}
+}
+
+// messages says what to know about events that are in no table.
+func (d *doctor) messages(c replication.Config) {
+	const what = "messages"
+	if found := replication.CheckPublication(*d.server, c); len(found) > 0 {
+		d.findings(found, what, "")
+		return
+	}
+	for _, o := range d.cfg.Tables() {
+		if o.Messages != "" {
+			d.say(Fine, what, fmt.Sprintf("with prefix %q, of transactions only: %s", o.Messages, site.OnlyInWAL), "")
 		}
 	}
 }

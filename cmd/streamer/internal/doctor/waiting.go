@@ -62,7 +62,7 @@ func (d *doctor) readWaiting(ctx context.Context, what string, control *replicat
 	}
 	seen, difficult := waitingTopics{}, documents{}
 	w := preview.Rows{
-		Mappings: site.LocatedMappings(d.cfg, d.tables),
+		Mappings: site.LocatedMappings(d.cfg, d.tables, *d.server),
 		Routes:   routes, Limit: waitingLimit, Partitions: preview.NewTopics(client, d.cfg.Kafka.Topics.Create).Partitions,
 	}
 	w.Poison = func(line preview.Poison) error {

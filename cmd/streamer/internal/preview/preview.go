@@ -60,7 +60,7 @@ func (command Command) Run(ctx context.Context, load site.Configuration, std con
 	counts := &partitionCounts{cfg: cfg, std: std}
 	defer counts.close()
 	w := Rows{
-		Mappings: site.LocatedMappings(cfg, replication.After(record.Publication, tables)),
+		Mappings: site.LocatedMappings(cfg, replication.After(record.Publication, tables), server),
 		Routes:   routes, Partitions: counts.of, Limit: int(min(command.Limit, math.MaxInt)),
 		Event:  func(line router.Rendering) error { return std.Line(line) },
 		Poison: func(line Poison) error { return std.Line(line) },
@@ -86,7 +86,8 @@ func previewable(ctx context.Context, control *replication.Control, c replicatio
 	if err != nil {
 		return server, tables, err
 	}
-	if err := replication.Refusal(replication.CheckTables(tables, c)); err != nil {
+	found := append(replication.CheckPublication(server, c), replication.CheckTables(tables, c)...)
+	if err := replication.Refusal(found); err != nil {
 		return server, tables, err
 	}
 	slot, err := control.Slot(ctx)

@@ -23,6 +23,12 @@ const settlePatience = time.Minute
 // tables publishes whole tables, or their missing rows, one after the other. Two
 // such replays at the same time would publish everything twice.
 func (r *replay) tables(ctx context.Context) error {
+	if !site.HasTables(r.cfg) {
+		return failure.Misconfigure(failure.Advise(
+			errors.New("there is no table to read: all events are messages (outbox.messages)"),
+			"replay them from the WAL, as far as rewind.keep reaches: leave out --from-table and --missing",
+		))
+	}
 	if _, err := r.chosen(r.configured()); err != nil {
 		return err // without asking a server
 	}
@@ -64,10 +70,12 @@ func (r *replay) tables(ctx context.Context) error {
 // configured are the tables, and patterns of tables, of the configuration.
 func (r *replay) configured() []replication.Outbox {
 	outboxes := site.ReplicationConfig(r.cfg).Outboxes
-	for i := range outboxes {
+	var tables []replication.Outbox
+	for _, i := range site.TableEntries(r.cfg) {
 		outboxes[i].Entry = i
+		tables = append(tables, outboxes[i])
 	}
-	return outboxes
+	return tables
 }
 
 // tableReplay is a replay of one table.

@@ -86,6 +86,12 @@ func (command Command) print(cfg config.Config, std console.Streams) error {
 	b.WriteString("-- PostgreSQL. Run these statements in this order, " +
 		"in the database of the outbox table.\n-- wal_level must be 'logical'; changing that needs a restart.\n\n")
 	for _, o := range cfg.Tables() {
+		if o.Messages != "" {
+			statement(fmt.Sprintf("-- Events are messages with prefix %q, without a table:\n-- %s.\n"+
+				"-- This function writes one. The streamer does not need it.",
+				o.Messages, strings.ReplaceAll(site.OnlyInWAL, ", and", ",\n-- and")), functionSQL(o, ""))
+			continue
+		}
 		if title, made := madeBy(o); made {
 			fmt.Fprintf(&b, "-- The outbox table %s is made by %s.\n\n", o.Table, title)
 		} else if !o.IsPattern() {
@@ -147,10 +153,17 @@ func grantTableSQL(table, allowed string) string {
 // several. It does not know whether a column has another type than in the table
 // that setup would create.
 func writePublications(b *strings.Builder, cfg config.Config) error {
-	b.WriteString("-- As the owner of the table, who also needs CREATE on the database.\n")
+	owner := "-- As the owner of the table, who also needs CREATE on the database.\n"
+	if !site.HasTables(cfg) {
+		owner = "-- PostgreSQL wants a publication for every stream, also for one without tables.\n-- As a role with CREATE on the database.\n"
+	}
+	b.WriteString(owner)
 	var tables []replication.Table
 	var patterns []string
 	for i, o := range cfg.Tables() {
+		if o.Messages != "" {
+			continue
+		}
 		if o.IsPattern() {
 			patterns = append(patterns, o.Table)
 			continue

@@ -18,11 +18,12 @@ import (
 
 // Command is streamer setup.
 type Command struct {
-	Print       bool          `help:"Create nothing; print the SQL and the commands for Kafka, with least-privilege grants."`
-	CreateTable bool          `help:"Create the outbox table too, if it is missing."`
-	Failover    bool          `help:"Create the slot so that standbys keep a copy of it (PostgreSQL 17 or later)."`
-	Topic       []string      `sep:"," placeholder:"NAME" help:"An output topic to create; may be repeated."`
-	Timeout     time.Duration `default:"60s" help:"How long each step may wait, above all the creation of the slot, which waits for running transactions."`
+	Print          bool          `help:"Create nothing; print the SQL and the commands for Kafka, with least-privilege grants."`
+	CreateTable    bool          `help:"Create the outbox table too, if it is missing."`
+	CreateFunction bool          `help:"Create, for each prefix of messages, the SQL function that writes one, or replace it."`
+	Failover       bool          `help:"Create the slot so that standbys keep a copy of it (PostgreSQL 17 or later)."`
+	Topic          []string      `sep:"," placeholder:"NAME" help:"An output topic to create; may be repeated."`
+	Timeout        time.Duration `default:"60s" help:"How long each step may wait, above all the creation of the slot, which waits for running transactions."`
 }
 
 // Help is shown by streamer setup --help.
@@ -120,6 +121,9 @@ func (s *setup) postgres(ctx context.Context) (database string, err error) {
 	if err := s.tables(ctx, control); err != nil {
 		return "", err
 	}
+	if err := s.messages(ctx, control, server.Database); err != nil {
+		return "", err
+	}
 	return server.Database, s.shards(ctx, control, server)
 }
 
@@ -196,7 +200,10 @@ func (s *setup) publication(ctx context.Context, shard *shardSetup) error {
 	if err != nil {
 		return err
 	}
-	existed := tables[0].Publication
+	existed, err := shard.control.PublicationExists(ctx)
+	if err != nil {
+		return err
+	}
 	if !existed && shard.existed {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(

@@ -83,6 +83,9 @@ func ReplicationConfig(c config.Config) replication.Config {
 
 // Outbox returns what the stream, and queries of the table, need to know about it.
 func Outbox(o config.Outbox) replication.Outbox {
+	if o.Messages != "" {
+		return replication.Outbox{Messages: o.Messages}
+	}
 	return replication.Outbox{
 		Table: o.Table, Columns: Mapping(o).ColumnNames(), Documents: Mapping(o).Documents(),
 		TimeColumn: o.TimeColumn(), TimeUnit: timeUnits[o.TimeUnit],
@@ -115,6 +118,9 @@ func locking(c replication.Config) replication.Config {
 
 // Mapping says what the columns of the outbox table mean.
 func Mapping(o config.Outbox) decoder.Mapping {
+	if o.Messages != "" {
+		return decoder.Mapping{Messages: o.Messages, Columns: decoder.MessageColumns(), Defaults: defaults(o.Defaults)}
+	}
 	schema, table := config.SplitTable(o.Table)
 	columns := map[decoder.Attribute]string{
 		decoder.ID: o.Columns.ID, decoder.AggregateType: o.Columns.AggregateType, decoder.AggregateID: o.Columns.AggregateID,
@@ -151,8 +157,8 @@ func Mappings(c config.Config) (list []decoder.Mapping) {
 }
 
 // LocatedMappings are those for a stream from a server with these tables.
-func LocatedMappings(c config.Config, tables []replication.Table) []decoder.Mapping {
-	return decoder.Located(Mappings(c), tables)
+func LocatedMappings(c config.Config, tables []replication.Table, server replication.Server) []decoder.Mapping {
+	return decoder.Located(Mappings(c), tables, server.Encoding)
 }
 
 // Rules returns the rules that say where events go, and in which form.
@@ -173,7 +179,7 @@ func Rules(c config.Config) router.Rules {
 func tableRules(c config.Config, o config.Outbox, entry string) router.TableRules {
 	m := Mapping(o)
 	t := router.TableRules{
-		Entry: entry, Name: o.Table, Schema: m.Schema, Table: m.Table, Columns: m.Columns, Defaults: m.Defaults,
+		Entry: entry, Name: o.Name(), Schema: m.Schema, Table: m.Table, Messages: m.Messages, Columns: m.Columns, Defaults: m.Defaults,
 		Extensions: slices.Sorted(maps.Keys(m.Extensions)), Source: o.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
 		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
 		Topic: o.Topic, Key: o.Key, NullPayload: router.NullPayload(o.NullPayload), Poison: router.Policy(o.Poison),

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/ops"
 	"github.com/outboxstream/streamer/internal/pipeline"
@@ -206,9 +207,11 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	empty := emptyFields("", reflect.ValueOf(whole(t)))
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
-		"Mappings[0].Charset", "Mappings[0].RelationID", "Mappings[0].RelationSince", "Producer.Found", "Producer.Held", "Producer.Passage",
-		"Replay", "Replication.DSN", "Replication.Login", "Replication.Outboxes[0].Entry", "Replication.Outboxes[0].Pattern",
-		"Rules.Database", "Rules.Replay", "Rules.Snapshot", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Unsequenced", "Until",
+		"Mappings[0].Charset", "Mappings[0].Messages", "Mappings[0].RelationID", "Mappings[0].RelationSince", // of a table, not of messages
+		"Producer.Found", "Producer.Held", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
+		"Replication.Outboxes[0].Entry", "Replication.Outboxes[0].Messages", "Replication.Outboxes[0].Pattern",
+		"Rules.Database", "Rules.Replay", "Rules.Snapshot", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Tables[0].Messages",
+		"Rules.Unsequenced", "Until",
 	}, empty)
 }
 
@@ -284,4 +287,18 @@ func TestTracesAreForACollector(t *testing.T) {
 		assert.Equal(t, want, c.Producer.Traces)
 	}
 	assert.False(t, PipelineConfig(configured(t), nil, nil).Producer.Traces, "no collector")
+}
+
+// The configuration and the decoder say the same about the content of messages.
+func TestColumnsOfMessages(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "streamer.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("outbox: {messages: orders}"), 0o600))
+	loaded, err := config.Load(config.Options{File: file, FileExplicit: true})
+	require.NoError(t, err)
+	o := loaded.Config.Outbox
+	m := Mapping(o)
+	assert.Equal(t, decoder.MessageColumns(), m.Columns)
+	o.Messages = ""
+	assert.Equal(t, m.Columns, Mapping(o).Columns)
 }

@@ -213,14 +213,22 @@ func (v *verification) timeColumn(o config.Outbox) string {
 	return cmp.Or(v.command.TimeColumn, o.CleanupColumn())
 }
 
+// outboxes are the entries with a table. Messages are not in any.
+func (v *verification) outboxes() (list []config.Outbox) {
+	for _, i := range site.TableEntries(v.cfg) {
+		list = append(list, v.cfg.Tables()[i])
+	}
+	return list
+}
+
 // timed reports whether all tables say when their rows were inserted.
 func (v *verification) timed() bool {
-	return !slices.ContainsFunc(v.cfg.Tables(), func(o config.Outbox) bool { return v.timeColumn(o) == "" })
+	return !slices.ContainsFunc(v.outboxes(), func(o config.Outbox) bool { return v.timeColumn(o) == "" })
 }
 
 // attributeNames are the extensions that any table maps.
 func (v *verification) attributeNames() (names []string) {
-	for _, o := range v.cfg.Tables() {
+	for _, o := range v.outboxes() {
 		names = append(names, expectedRules(v.cfg, o, v.server.Database, nil).AttributeNames()...)
 	}
 	slices.Sort(names)
@@ -230,13 +238,16 @@ func (v *verification) attributeNames() (names []string) {
 // tableNames names the tables.
 func (v *verification) tableNames() string {
 	var names []string
-	for _, o := range v.cfg.Tables() {
+	for _, o := range v.outboxes() {
 		names = append(names, o.Table)
 	}
 	return strings.Join(names, ", ")
 }
 
 func (v *verification) readTable(ctx context.Context) error {
+	if err := v.comparable(); err != nil {
+		return err
+	}
 	if err := v.identify(ctx); err != nil {
 		return err
 	}
@@ -247,6 +258,22 @@ func (v *verification) readTable(ctx context.Context) error {
 	for _, m := range v.members {
 		if err := v.settle(ctx, m); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// comparable says which events cannot be verified, or that none can.
+func (v *verification) comparable() error {
+	if !site.HasTables(v.cfg) {
+		return failure.Misconfigure(failure.Advise(
+			errors.New("there is nothing to verify against: all events are messages (outbox.messages), which are in no table"),
+			"keep your own record of what was written, and compare with --truth",
+		))
+	}
+	for _, o := range v.cfg.Tables() {
+		if o.Messages != "" {
+			v.note("messages with prefix %q are not verified: %s", o.Messages, site.OnlyInWAL)
 		}
 	}
 	return nil

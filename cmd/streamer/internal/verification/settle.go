@@ -54,15 +54,11 @@ func (v *verification) settle(ctx context.Context, m *member) error {
 // excuseWaiting excuses the rows that the slot still holds.
 func (v *verification) excuseWaiting(ctx context.Context, m *member, confirmed replication.LSN) error {
 	v.progress.step("reading the rows that wait in the slot")
-	mappings := site.Mappings(v.cfg)
-	for i := range mappings {
-		mappings[i].Charset = replication.NewCharset(v.server.Encoding)
-	}
 	routes, err := site.NewRouter(v.cfg, v.server.Database)
 	if err != nil {
 		return err
 	}
-	d := decoder.New(mappings...)
+	d := decoder.New(site.LocatedMappings(v.cfg, nil, v.server)...)
 	err = m.control.PeekWaiting(ctx, v.server, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if poison, ok := errors.AsType[*decoder.PoisonError](err); ok {
