@@ -40,6 +40,7 @@ type fault struct {
 
 	settings map[string]string        // of the streamer, beyond those of every run
 	postgres map[string]string        // settings of a PostgreSQL server for this fault alone; nil: a shared one
+	several  bool                     // events are in two tables and in none
 	brokers  int                      // of the shared Kafka cluster; 0 is 1
 	kafka    *kafkatest.Options       // a cluster for this fault alone; nil: the shared one
 	prepare  func(r *run)             // before the streamer starts: a proxy, a certificate
@@ -90,7 +91,7 @@ func TestFaults(t *testing.T) {
 	for _, version := range versions() {
 		t.Run("postgres="+cmp.Or(version, "default"), func(t *testing.T) {
 			t.Parallel()
-			for _, f := range withSnapshots(table) {
+			for _, f := range withSnapshots(withSeveral(table)) {
 				if !selected(f) {
 					continue
 				}
@@ -115,7 +116,8 @@ func TestTable(t *testing.T) {
 	t.Parallel()
 	names := map[string]bool{}
 	require.Len(t, withSnapshots(table), len(table)+len(underSnapshot))
-	for _, f := range withSnapshots(table) {
+	all := withSnapshots(withSeveral(table))
+	for _, f := range all {
 		require.NotEmpty(t, f.name)
 		require.NotEmpty(t, f.what, f.name)
 		require.NotEmpty(t, f.group, f.name)

@@ -48,14 +48,15 @@ var aggregateTypes = []string{"order", "invoice"}
 type load struct {
 	dsn     func() string // called for each connection: a failover moves it
 	journal *journal
+	several bool // rows also go into another table, and into none
 	stopped atomic.Bool
 	running sync.WaitGroup
 	numbers atomic.Int64 // transactions begun
 }
 
 // startLoad starts the writers; stop ends them.
-func startLoad(ctx context.Context, dsn func() string, seed uint64, j *journal) *load {
-	l := &load{dsn: dsn, journal: j}
+func startLoad(ctx context.Context, dsn func() string, seed uint64, j *journal, several bool) *load {
+	l := &load{dsn: dsn, journal: j, several: several}
 	for i := range writers {
 		w := &writer{load: l, random: rand.New(rand.NewPCG(seed, uint64(i)))}
 		l.running.Go(func() { w.run(ctx) })
@@ -252,6 +253,9 @@ func (w *writer) insertAndDelete(ctx context.Context, tx pgx.Tx, t *transaction)
 		return err
 	}
 	_, err := tx.Exec(ctx, "delete from outbox where id = any($1::uuid[])", t.events)
+	if err == nil && w.load.several {
+		_, err = tx.Exec(ctx, `delete from other."Events" where "no" = any($1::uuid[])`, t.events)
+	}
 	return err
 }
 
@@ -275,7 +279,7 @@ func (w *writer) insert(ctx context.Context, tx pgx.Tx, t *transaction, aggregat
 	}
 	batch := &pgx.Batch{}
 	for _, row := range rows {
-		batch.Queue("insert into outbox (id, aggregatetype, aggregateid, type, payload) values ($1, $2, $3, $4, $5)", row...)
+		w.home(destinations).queue(batch, row)
 	}
 	return tx.SendBatch(ctx, batch).Close()
 }
@@ -285,8 +289,8 @@ func (w *writer) copy(ctx context.Context, tx pgx.Tx, t *transaction, aggregate 
 	if err != nil {
 		return err
 	}
-	_, err = tx.CopyFrom(ctx, pgx.Identifier{"outbox"},
-		[]string{"id", "aggregatetype", "aggregateid", "type", "payload"}, pgx.CopyFromRows(rows))
+	table, columns := w.home(inNoTable).copyInto()
+	_, err = tx.CopyFrom(ctx, table, columns, pgx.CopyFromRows(rows))
 	return err
 }
 

@@ -161,7 +161,12 @@ func (r *run) setUp() {
 	r.prefix = fmt.Sprintf("f%x", rand.Uint64())
 	r.slot = "slot_" + r.prefix
 	r.exec(schema)
-	r.exec("create publication streamer for table outbox with (publish = 'insert', publish_via_partition_root = true)")
+	tables := "outbox"
+	if r.fault.several {
+		r.exec(otherTable)
+		tables += `, other."Events"`
+	}
+	r.exec("create publication streamer for table " + tables + " with (publish = 'insert', publish_via_partition_root = true)")
 	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
 	topics := make([]string, len(aggregateTypes))
 	for i, name := range aggregateTypes {
@@ -252,7 +257,7 @@ func (r *run) startWriters() (stop func()) {
 	if r.audit.journal == nil {
 		r.audit.journal = newJournal()
 	}
-	r.load = startLoad(r.ctx, r.dsn, r.seed, r.audit.journal)
+	r.load = startLoad(r.ctx, r.dsn, r.seed, r.audit.journal, r.fault.several)
 	stop = sync.OnceFunc(r.stopWriters)
 	r.t.Cleanup(r.load.stop)
 	return stop
