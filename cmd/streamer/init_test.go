@@ -89,6 +89,21 @@ func TestInitAsks(t *testing.T) {
 	assert.Contains(t, got.stderr, "streamer: no answer was given\nfix: ")
 }
 
+// Whoever has a full table learns on the first day what becomes of its rows.
+func TestInitSaysThatTheTableHasRows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, false)
+	r.script(`create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb)`)
+	got, _ := initialisation(t, r, "", "--print")
+	require.Zero(t, got.code, got.stderr)
+	assert.NotContains(t, got.stdout+got.stderr, "which are not published")
+	r.exec("insert into outbox (aggregateid) values ('a'), ('b')")
+	got, _ = initialisation(t, r, "", "--print")
+	require.Zero(t, got.code, got.stderr)
+	assert.Contains(t, got.stdout, "The table has 2 rows, which are not published.")
+	assert.Contains(t, got.stderr, "2 rows, which are not published unless snapshot.mode is initial")
+}
+
 func TestInitRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, false)

@@ -162,6 +162,11 @@ func (k *checker) snapshot() {
 	if s.Mode == SnapshotInitial && s.OrderBy == "" {
 		k.addHidden("snapshot.order_by", "name the column that says in which order the rows of the table are published, such as created_at")
 	}
+	if s.Mode == SnapshotInitial && k.Outbox.IDColumn() == "" && k.Outbox.Messages == "" {
+		k.addHidden(
+			"outbox.columns.id", "snapshot.mode: initial tells rows apart by their ID, which has to be a column of its own, not inside JSON",
+		)
+	}
 	if s.Mode == SnapshotInitial && len(k.Outboxes) > 0 {
 		k.add("snapshot.mode", s.Mode, "takes a single table, and outboxes is set: set none, or make the first start with outbox")
 	}

@@ -39,7 +39,31 @@ func (s *scaffold) choose(ctx context.Context, settings map[string]string) (map[
 	if err := s.dispatched(ctx, control, c); err != nil {
 		return nil, err
 	}
+	if err := s.filled(ctx, control); err != nil {
+		return nil, err
+	}
 	return s.describe(c, settings)
+}
+
+// filled says what becomes of the rows that the table has already.
+func (s *scaffold) filled(ctx context.Context, control *replication.Control) error {
+	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
+	defer cancel()
+	table, err := control.DescribeTable(ctx, replication.Outbox{Table: s.table.Name})
+	if err != nil {
+		return err
+	}
+	count, err := control.CountRows(ctx, table, replication.SnapshotQuery{})
+	if err != nil || count.Rows == 0 {
+		return err
+	}
+	s.remarks["snapshot.mode"] = fmt.Sprintf(
+		"The table has %s, which are not published. initial publishes them first, in the order of the column that snapshot.order_by names.",
+		console.AboutRows(count.Rows, count.Exact),
+	)
+	fmt.Fprintf(s.std.Err, "streamer: the table has %s, which are not published unless snapshot.mode is initial\n",
+		console.AboutRows(count.Rows, count.Exact))
+	return nil
 }
 
 func userTables(ctx context.Context, control *replication.Control) ([]replication.UserTable, error) {

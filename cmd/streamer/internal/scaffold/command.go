@@ -184,7 +184,7 @@ func (s *scaffold) complain(o config.Outbox) error {
 // hints are keys that are worth knowing.
 func hints(c config.Config) []string {
 	keys := []string{
-		"postgres.dsn", "postgres.slot", "cloudevents.source", "cloudevents.mode", "outbox.null_payload", "poison.policy", "kafka.tls.enabled",
+		"postgres.dsn", "postgres.slot", "cloudevents.source", "cloudevents.mode", "outbox.null_payload", "snapshot.mode", "poison.policy", "kafka.tls.enabled",
 		"kafka.sasl.mechanism", "checkpoint.store", "http.listen",
 	}
 	if c.Outbox.Preset == "" {
