@@ -70,3 +70,27 @@ func TestTenants(t *testing.T) {
 	assert.Equal(t, "1", f.EventID, "the row from before the table was published")
 	assert.Equal(t, 0, p.stop())
 }
+
+// A first start counts the rows that were there before. Tables that another
+// session holds do not keep it from streaming.
+func TestFirstStartOfLockedTenants(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "", withConfig("outboxes=[{table: tenant_*.outbox, source: '/{schema}'}]", "postgres.publication=streamer"))
+	const tenants = 15
+	for n := range tenants {
+		r.newTenant(n)
+	}
+	output, code := r.command("setup")
+	require.Zero(t, code, output)
+	holder := r.open()
+	_, err := holder.Exec(t.Context(), `begin; do $$ declare name text; begin
+		for name in select nspname from pg_namespace where nspname like 'tenant%' loop
+			execute format('lock table %I.outbox in access exclusive mode', name); end loop; end $$`)
+	require.NoError(t, err)
+	p := r.startReady()
+	p.logged("not counted: rows that were committed before the slot began")
+	_, err = holder.Exec(t.Context(), "rollback")
+	require.NoError(t, err)
+	r.ofTenant(7)
+	r.await(p, "order", 1)
+}

@@ -138,12 +138,22 @@ func (t *tenure) planSnapshot(ctx context.Context, slot replication.Slot, from r
 	return err
 }
 
+// countingPatience is after which time no further table is counted. There may be
+// one for each tenant, and each may be locked.
+const countingPatience = 3 * time.Second
+
 // sayUnpublished logs how many rows will not be published. It is no reason to
 // fail if they cannot be counted.
 func (t *tenure) sayUnpublished(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	ctx, cancel := context.WithTimeout(ctx, 3*answerTimeout) // the server's own limits are below that
 	defer cancel()
-	for _, table := range t.tables {
+	began := time.Now()
+	for i, table := range t.tables {
+		if time.Since(began) > countingPatience { // a session that times out would lose the lock
+			t.log.Info("not counted: rows that were committed before the slot began", "tables", len(t.tables)-i,
+				"fix", "see `streamer doctor`")
+			return
+		}
 		if !table.Exists {
 			continue
 		}
