@@ -93,7 +93,8 @@ func TestInitAsks(t *testing.T) {
 func TestInitSaysThatTheTableHasRows(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, false)
-	r.script(`create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text, payload jsonb)`)
+	r.script(`create table outbox (id uuid primary key default gen_random_uuid(), aggregatetype text, aggregateid text, type text,
+		payload jsonb)`)
 	got, _ := initialisation(t, r, "", "--print")
 	require.Zero(t, got.code, got.stderr)
 	assert.NotContains(t, got.stdout+got.stderr, "which are not published")

@@ -184,8 +184,8 @@ func (s *scaffold) complain(o config.Outbox) error {
 // hints are keys that are worth knowing.
 func hints(c config.Config) []string {
 	keys := []string{
-		"postgres.dsn", "postgres.slot", "cloudevents.source", "cloudevents.mode", "outbox.null_payload", "snapshot.mode", "poison.policy", "kafka.tls.enabled",
-		"kafka.sasl.mechanism", "checkpoint.store", "http.listen",
+		"postgres.dsn", "postgres.slot", "cloudevents.source", "cloudevents.mode", "outbox.null_payload", "snapshot.mode", "poison.policy",
+		"kafka.tls.enabled", "kafka.sasl.mechanism", "checkpoint.store", "http.listen",
 	}
 	if c.Outbox.Preset == "" {
 		return keys
