@@ -18,32 +18,26 @@ import (
 // more while it starts again.
 func TestSnapshotKilledAtItsEnd(t *testing.T) {
 	t.Parallel()
-	const old = 600
-	moments := map[string]func(r *rig) bool{
+	const old, each = 600, 6
+	for name, moment := range map[string]func(r *rig) bool{
 		"all published": func(r *rig) bool { return len(r.records("order")) >= old },
 		"stored": func(r *rig) bool {
 			stored, err := os.ReadFile(r.checkpointFile())
 			return err == nil && bytes.Contains(stored, []byte(`"finished"`))
 		},
-	}
-	const each = 6
-	for name, moment := range moments {
+	} {
 		for n := range each {
 			t.Run(fmt.Sprint(name, n), func(t *testing.T) {
 				t.Parallel()
 				r := newSnapshotRig(t, old, withStore("file"), withConfig("snapshot.chunk_rows=200"))
 				stop := r.writeLive(old)
 				p := r.start()
-				deadline := time.Now().Add(patience)
-				for !moment(r) {
+				for deadline := time.Now().Add(patience); !moment(r); { // each look takes a moment itself
 					require.True(t, time.Now().Before(deadline), p.log)
-					time.Sleep(time.Millisecond)
 				}
-				time.Sleep(time.Duration(rand.Int64N(int64(3 * time.Millisecond)))) // a moment, not something awaited
 				p.kill()
 				p = r.start()
-				time.Sleep(time.Duration(rand.Int64N(int64(300 * time.Millisecond))))
-				p.kill()
+				killAfter(p, time.Duration(rand.Int64N(int64(300*time.Millisecond))))
 				p = r.startReady()
 				end := stop()
 				r.confirmed(p)
@@ -52,4 +46,10 @@ func TestSnapshotKilledAtItsEnd(t *testing.T) {
 			})
 		}
 	}
+}
+
+// killAfter kills a process at a moment that nothing announces.
+func killAfter(p *process, moment time.Duration) {
+	<-time.After(moment)
+	p.kill()
 }
