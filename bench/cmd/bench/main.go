@@ -64,6 +64,7 @@ func parse(args []string, out io.Writer) (o rig.Options, folder string, result *
 	flags.StringVar(&o.Before, "before", "", "an earlier `commit` whose streamer is compared as well")
 	flags.IntVar(&o.BrokerCores, "broker-cores", 0, "number of `cores` for Kafka alone; everything else shares the others")
 	flags.DurationVar(&o.Limit, "limit", 20*time.Minute, "time limit for each measurement")
+	flags.StringVar(&o.Profiles, "profiles", "", "`folder` for CPU profiles of the streamer at each steady rate; empty: none")
 	flags.StringVar(&folder, "report", filepath.Join("bench", "report"), "`folder` to write to")
 	if err := flags.Parse(args); err != nil {
 		return o, "", nil, err

@@ -89,6 +89,9 @@ func (s *Streamer) command(ctx context.Context, t Task, command ...string) *exec
 	return cmd
 }
 
+// URL is that of the HTTP endpoint of the last process.
+func (s *Streamer) URL() string { return "http://" + s.address }
+
 // Command writes the configuration and runs `streamer setup`.
 func (s *Streamer) Command(ctx context.Context, t Task) (*exec.Cmd, error) {
 	ports, err := testserver.FreePorts(1)
@@ -115,7 +118,7 @@ func streamerConfiguration(t Task, address string) map[string]any {
 		"outbox":      map[string]any{"table": "public.outbox"},
 		"cloudevents": map[string]any{"source": "/bench"},
 		"kafka":       map[string]any{"brokers": t.Brokers, "topic": t.Prefix + "{aggregate_type}"},
-		"http":        map[string]any{"listen": address},
+		"http":        map[string]any{"listen": address, "pprof": true}, // costs nothing until a profile is asked for
 		"log":         map[string]any{"format": "text"},
 	}
 }

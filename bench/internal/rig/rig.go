@@ -38,6 +38,7 @@ type Options struct {
 	// shares the others; 0: everything shares all.
 	BrokerCores int
 	Limit       time.Duration // for each measurement
+	Profiles    string        // folder for CPU profiles of the streamer at steady rates; empty: none are made
 	Progress    func(string)  // called with what happens
 }
 

@@ -22,6 +22,7 @@ const (
 
 // steadyRun is one contender while events are created at steady rates.
 type steadyRun struct {
+	rig      *Rig
 	workload workload.Workload
 	listener *broker.Listener
 	sampler  *process.Sampler
@@ -43,7 +44,7 @@ func (r *Rig) steady(ctx context.Context, s *stage, c contender.Contender, t con
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, listener.Close()) }()
-	run := &steadyRun{workload: s.workload, listener: listener}
+	run := &steadyRun{rig: r, workload: s.workload, listener: listener}
 	switch c.Kind() {
 	case contender.Producer:
 		results, err = run.produce(ctx, c, t)
@@ -168,7 +169,11 @@ func (run *steadyRun) rates(ctx context.Context, c contender.Contender) (results
 			Events:    whole(rate, run.workload.Duration),
 		}
 		before, began := run.sampler.Usage(), time.Now()
+		profiled := run.rig.profile(ctx, c, result.Workload, run.workload.Duration)
 		took, err := run.at(ctx, rate, result.Events)
+		if err == nil {
+			err = profiled()
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%d events/s: %w", rate, err)
 		}
