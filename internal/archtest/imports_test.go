@@ -48,9 +48,10 @@ var mayImport = map[string][]string{
 	"router": {
 		"internal/failure", "internal/mutation", "internal/pgname", "replication", "decoder", "router/kafka", "router/wire",
 	},
+	"internal/predecessor": {"internal/failure", "replication", "decoder", "router", "router/kafka", "router/wire"},
 	"internal/pipeline": {
-		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "replication", "decoder", "checkpoint", "router",
-		"router/kafka", "router/wire",
+		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "internal/predecessor", "replication", "decoder",
+		"checkpoint", "router", "router/kafka", "router/wire",
 	},
 	"internal/config":    {"internal/failure", "internal/pgname"},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
@@ -81,8 +82,8 @@ var mayImport = map[string][]string{
 		"internal/ops", "replication", "checkpoint", "router",
 	},
 	doctor: {
-		console, site, status, preview, "internal/failure", "internal/awsauth", "internal/pipeline", "internal/config", "replication",
-		"decoder", "checkpoint", "router", "router/kafka",
+		console, site, status, preview, "internal/failure", "internal/awsauth", "internal/pipeline", "internal/predecessor", "internal/config",
+		"replication", "decoder", "checkpoint", "router", "router/kafka",
 	},
 	scaffold: {console, site, "internal/failure", "internal/config", "replication"},
 	manual:   {console, "internal/config"},

@@ -69,6 +69,9 @@ func (streaming) begin(ctx context.Context, t *tenure, h *holding, slot replicat
 	if err := t.succeeds(ctx, h.store, slot); err != nil {
 		return err
 	}
+	if err := t.nothingOfOthers(ctx, h, slot); err != nil {
+		return err
+	}
 	return t.firstSnapshot(ctx, h, slot, first)
 }
 

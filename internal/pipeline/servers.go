@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"github.com/outboxstream/streamer/checkpoint"
+	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -20,7 +21,10 @@ type servers struct {
 	oldRows func(
 		context.Context, replication.Config, replication.Server, replication.Table, replication.SnapshotQuery, replication.Order, replication.LSN,
 	) (oldRows, error)
-	kafka func(kafka.ClientConfig) (cluster, error)
+	// others finds a row that waits in the slot and that another program has
+	// published; nil: there is none.
+	others func(context.Context, cluster, replication.Config, predecessor.Outbox) (*predecessor.Published, error)
+	kafka  func(kafka.ClientConfig) (cluster, error)
 	// store opens a store that is not a topic. stored opens it for reading.
 	store  func(context.Context, CheckpointConfig) (checkpoint.Store, error)
 	stored func(context.Context, CheckpointConfig) (checkpoint.Reader, error)
@@ -107,6 +111,7 @@ func configured() servers {
 			}
 			return old, nil
 		},
+		others: publishedByOthers,
 		kafka:  connectKafka,
 		store:  openStore,
 		stored: openReadOnly,
@@ -124,6 +129,20 @@ func (p postgres) gap(before string, now []replication.Table) []replication.Find
 }
 
 func (p postgres) observe(last []replication.Table) observer { return p.Observe(last) }
+
+// publishedByOthers asks on a connection of its own: the one that holds the lock
+// must not wait for a slot that decodes.
+func publishedByOthers(
+	ctx context.Context, c cluster, source replication.Config, o predecessor.Outbox,
+) (found *predecessor.Published, err error) {
+	source.LockTimeout = 0
+	if o.Control, err = replication.Connect(ctx, source); err != nil {
+		return nil, err
+	}
+	defer o.Control.Close()
+	o.Kafka = c.(connected).Client
+	return predecessor.Find(ctx, o)
+}
 
 func openReader(
 	ctx context.Context, how Reading, c replication.Config, server replication.Server, slot replication.Slot, start replication.LSN,

@@ -105,6 +105,7 @@ func (s *stage) start() {
 	s.config.Metrics = stageMetrics{stage: s}
 	connect, open, dial := w.connectDatabase(p), w.openStore(p), w.connectKafka(p)
 	pipeline, err := newPipeline(s.config, servers{
+		others: noOthers,
 		database: func(ctx context.Context, c replication.Config) (database, error) {
 			if err := s.question("connect"); err != nil {
 				return nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 )
@@ -243,6 +244,7 @@ func (w *world) start() {
 	w.tell("process %d starts", p.number)
 	w.mu.Unlock()
 	pipeline, err := newPipeline(w.config(p), servers{
+		others:   noOthers,
 		database: w.connectDatabase(p), read: w.read(p), kafka: w.connectKafka(p), store: w.openStore(p), stored: w.openStored(p),
 	})
 	if err != nil {
@@ -392,4 +394,9 @@ func (w *world) record() *checkpoint.Record {
 		w.failLocked("stored checkpoint: %v", err)
 	}
 	return &r
+}
+
+// noOthers is for worlds with no other publisher.
+func noOthers(context.Context, cluster, replication.Config, predecessor.Outbox) (*predecessor.Published, error) {
+	return nil, nil
 }

@@ -94,6 +94,7 @@ type doctor struct {
 	slot     *replication.Slot
 	database string
 	saved    replication.LSN // the checkpoint; 0: none, or not known
+	first    bool            // there is no checkpoint: the next start is the first of the slot
 	largest  int64           // largest payload seen, in bytes; 0: none, or not known
 }
 
@@ -166,6 +167,7 @@ func (d *doctor) checkpoint(ctx context.Context) {
 			d.outcome(err, "checkpoint", "")
 			return
 		}
+		d.first = true
 		d.say(Fine, "checkpoint", fmt.Sprintf("none in %s yet: the first start begins where the slot begins", place), "")
 		d.beforeSlot(ctx)
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -45,12 +46,32 @@ func (d *doctor) waiting(ctx context.Context) {
 	}
 	defer client.Close()
 	err = d.readWaiting(ctx, what, control, client)
+	if err == nil && d.first {
+		err = d.others(ctx, client)
+	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
 		d.say(Fine, what, fmt.Sprintf("not checked: the server takes longer than %s to show them", waitingPatience), "")
 	case err != nil:
 		d.outcome(err, what, "")
 	}
+}
+
+// others looks for waiting rows that another program has published, as the first
+// start does.
+func (d *doctor) others(ctx context.Context, client *kafka.Client) error {
+	control, _, err := site.ConnectPostgres(ctx, d.cfg)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	found, err := predecessor.Find(ctx, predecessor.Outbox{
+		Control: control, Server: *d.server, Mappings: site.LocatedMappings(d.cfg, d.tables, *d.server), Rules: site.Rules(d.cfg), Kafka: client,
+	})
+	if err == nil && found != nil {
+		d.outcome(found.Refusal(d.cfg.Postgres.Slot), "other publisher", "")
+	}
+	return err
 }
 
 // readWaiting reads the next rows and says what is wrong with them, or with the

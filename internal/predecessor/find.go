@@ -1,0 +1,230 @@
+package predecessor
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
+	"github.com/outboxstream/streamer/router/wire"
+)
+
+// Guide is the page about this.
+const Guide = "docs/how-to/from-debezium.md"
+
+const (
+	// messages is how many messages of the slot are looked at: some thousand rows.
+	// What another program has published above the slot's position are the first
+	// ones.
+	messages = 10_000
+	// margin is how far the clocks of a database and a publisher may be apart.
+	margin = 5 * time.Minute
+	// parallel is how many partitions are read at once.
+	parallel = 4
+)
+
+// Outbox is what is to be published, and where.
+type Outbox struct {
+	Control  *replication.Control
+	Server   replication.Server
+	Mappings []decoder.Mapping
+	Rules    router.Rules
+	Kafka    *kafka.Client
+}
+
+// Published is a row that waits in the slot and is in Kafka already.
+type Published struct {
+	ID        string
+	Position  replication.Position
+	Topic     string
+	Partition int32
+	Offset    int64
+	Program   string // what published it, as far as its headers say
+}
+
+// Refusal is why a streamer must not start there, nil without p.
+func (p *Published) Refusal(slot string) error {
+	if p == nil {
+		return nil
+	}
+	return failure.Refuse(failure.Advise(
+		fmt.Errorf(
+			"slot %q has no checkpoint, and event %q at %s, which waits in it, is in topic %q already (partition %d, offset %d), published by %s: "+
+				"it would be published again",
+			slot, p.ID, p.Position, p.Topic, p.Partition, p.Offset, p.Program,
+		),
+		"take over without repeating anything (%s), or accept the repeats with `streamer checkpoint set slot --yes`", Guide,
+	))
+}
+
+// row is an event that waits.
+type row struct {
+	source   string
+	position replication.Position
+}
+
+// waiting are the first rows of the slot, by event ID, and the topics to which
+// they go.
+type waiting struct {
+	rows   map[string][]row
+	topics map[string]struct{}
+	since  time.Time // of the first commit
+}
+
+// Find returns a row that waits in the slot and that a program other than a
+// streamer has published, or nil. It looks at the first rows that wait. No
+// client may use the slot meanwhile.
+func Find(ctx context.Context, o Outbox) (*Published, error) {
+	o.Rules.Database = o.Server.Database
+	routes, err := router.NewRouter(o.Rules)
+	if err != nil {
+		return nil, err
+	}
+	if empty, err := o.empty(ctx, routes); err != nil || empty {
+		return nil, err
+	}
+	w, err := o.waiting(ctx, routes)
+	if err != nil || len(w.rows) == 0 {
+		return nil, err
+	}
+	return o.search(ctx, w)
+}
+
+// empty reports whether there is nothing in the topics to which rows can go, so
+// that there is nothing to look for. Rows that name their topic can go anywhere.
+func (o Outbox) empty(ctx context.Context, routes *router.Router) (bool, error) {
+	for _, t := range o.Rules.Tables {
+		if t.Columns[decoder.Topic] != "" {
+			return false, nil
+		}
+	}
+	known, prefixes := routes.Topics()
+	all, err := o.Kafka.Topics("")
+	if err != nil {
+		return false, err
+	}
+	all = slices.DeleteFunc(all, func(topic string) bool {
+		begins := func(prefix string) bool { return strings.HasPrefix(topic, prefix) }
+		return !slices.Contains(known, topic) && !slices.ContainsFunc(prefixes, begins)
+	})
+	if len(all) == 0 {
+		return true, nil
+	}
+	ends, err := o.Kafka.Ends(ctx, all)
+	if err != nil {
+		return false, fmt.Errorf("look for events of another publisher: %w", err)
+	}
+	for _, partitions := range ends {
+		for end := range maps.Values(partitions) {
+			if end > 0 {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// waiting reads the first rows of the slot.
+func (o Outbox) waiting(ctx context.Context, routes *router.Router) (waiting, error) {
+	w := waiting{rows: map[string][]row{}, topics: map[string]struct{}{}}
+	d := decoder.New(o.Mappings...)
+	_, err := o.Control.Peek(ctx, o.Server, messages, func(_ replication.LSN, data []byte) error {
+		kind, err := d.Decode(data)
+		if _, poison := errors.AsType[*decoder.PoisonError](err); poison {
+			return nil // no one can have published it
+		}
+		if err != nil || kind != decoder.Row {
+			return err
+		}
+		e := d.Event()
+		destination, err := routes.Route(e)
+		if err != nil {
+			return nil //nolint:nilerr // likewise
+		}
+		w.topics[string(destination.Topic)] = struct{}{} // a view, until Source is called
+		id := string(e.Attribute(decoder.ID))
+		w.rows[id] = append(w.rows[id], row{string(routes.Source(e)), e.Position})
+		if w.since.IsZero() {
+			w.since = time.UnixMicro(e.CommitTime)
+		}
+		return nil
+	})
+	return w, err
+}
+
+// errFound ends the search.
+var errFound = errors.New("found")
+
+// search reads what the topics have got since the first commit.
+func (o Outbox) search(ctx context.Context, w waiting) (found *Published, err error) {
+	var logs []kafka.Log
+	for topic := range w.topics {
+		partitions, err := o.Kafka.Logs(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		for _, log := range partitions {
+			if err := o.Kafka.Seek(ctx, &log, w.since.Add(-margin)); err != nil {
+				return nil, err
+			}
+			logs = append(logs, log)
+		}
+	}
+	var mu sync.Mutex
+	err = o.Kafka.ScanAll(ctx, logs, parallel, func(log kafka.Log) func(*kafka.LogRecord) error {
+		return func(r *kafka.LogRecord) error {
+			p := w.match(r)
+			if p == nil {
+				return nil
+			}
+			p.Topic, p.Partition, p.Offset = log.Topic, log.Partition, r.Offset
+			mu.Lock()
+			defer mu.Unlock()
+			found = p
+			return errFound
+		}
+	})
+	if errors.Is(err, errFound) {
+		err = nil
+	}
+	return found, err
+}
+
+// match returns the row that a record of another program is about, or nil.
+// Without a source only the ID says which row it is.
+func (w waiting) match(r *kafka.LogRecord) *Published {
+	var id, own, source []byte
+	program := "another program"
+	for _, h := range r.Headers {
+		switch string(h.Key) {
+		case wire.StreamHeader:
+			return nil // a streamer knows its own events, and those of others are not these
+		case "ce_id":
+			id = h.Value
+		case "ce_source":
+			source = h.Value
+		case "id":
+			own = bytes.Trim(h.Value, `"`) // the JsonConverter of Connect quotes headers
+			program = "a program that writes the header id, as Debezium does"
+		}
+	}
+	if id == nil {
+		id, source = own, nil
+	}
+	for _, row := range w.rows[string(id)] {
+		if source == nil || string(source) == row.source {
+			return &Published{ID: string(id), Position: row.position, Program: program}
+		}
+	}
+	return nil
+}
