@@ -76,6 +76,10 @@ func TestTenants(t *testing.T) {
 func TestFirstStartOfLockedTenants(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, "", withConfig("outboxes=[{table: tenant_*.outbox, source: '/{schema}'}]", "postgres.publication=streamer"))
+	if r.pg.Version() >= 160000 {
+		t.Log("there pg_publication_tables itself waits for the locks, and so does the start")
+		return
+	}
 	const tenants = 15
 	for n := range tenants {
 		r.newTenant(n)
