@@ -73,6 +73,11 @@ func (d Draft) write(b *strings.Builder, k *key, value reflect.Value, indent str
 		for _, name := range tableNames(value) {
 			fmt.Fprintf(b, "%s%s  %s: %s\n", indent, mark, scalar(name), scalar(value.MapIndex(reflect.ValueOf(name)).String()))
 		}
+	case kindRecords:
+		fmt.Fprintf(b, "%s%s%s:\n", indent, mark, k.name)
+		for _, l := range listLines(k, value, indent+"  ", usual(k)) {
+			fmt.Fprintf(b, "%s%s\n", mark, l.text)
+		}
 	default:
 		text, ok := draftValue(setting{key: k, value: value})
 		if !ok {
@@ -80,6 +85,16 @@ func (d Draft) write(b *strings.Builder, k *key, value reflect.Value, indent str
 		}
 		fmt.Fprintf(b, "%s%s%s: %s\n", indent, mark, k.name, text)
 	}
+}
+
+// usual is what a record of a list has where nothing is set in it.
+func usual(k *key) reflect.Value {
+	if k.name == outboxes {
+		entry := Default().Outbox
+		entry.Table = ""
+		return valueOf(entry)
+	}
+	return valueOf(Route{})
 }
 
 // isSection reports whether the key has others below it, or entries.

@@ -73,3 +73,32 @@ func TestDraftHoldsNoSecret(t *testing.T) {
 		assert.False(t, NewDSN(bare).HasPassword())
 	}
 }
+
+// Entries of a list hold what differs from the defaults, also where that is
+// nothing.
+func TestDraftWritesLists(t *testing.T) {
+	t.Parallel()
+	loaded, err := withFlags(t,
+		"outboxes=[{table: a.outbox, columns: {id: no, aggregate_type: ''}, defaults: {aggregate_type: a}, extensions: {tenantid: tenant}, "+
+			"routes: [{aggregate_type: 'a*', topic: a}]}, {table: '*.outbox'}]",
+		"routes=[{aggregate_type: order, topic: orders}]")
+	require.NoError(t, err)
+	text := drafted(t, Draft{Config: loaded.Config, Keys: []string{"outboxes", "routes"}, Remarks: map[string]string{"routes": "A remark."}})
+	assert.Contains(t, text, `one order, that of the commits.
+outboxes:
+  - table: a.outbox
+    columns:
+      id: no
+      aggregate_type: ""
+    defaults:
+      aggregate_type: a
+    extensions:
+      tenantid: tenant
+    routes:
+      - aggregate_type: a*
+        topic: a
+  - table: '*.outbox'
+`)
+	assert.Contains(t, text, "# A remark.\nroutes:\n  - aggregate_type: order\n    topic: orders\n")
+	assert.Equal(t, loaded.Config, load(t, write(t, text)).Config, text)
+}

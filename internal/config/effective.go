@@ -58,9 +58,7 @@ func sectionLines(k *key, structure reflect.Value, at, indent string, origins ma
 			}
 		case c.kind == kindRecords && s.value.Len() > 0:
 			lines = append(lines, line{indent + c.name + ":", origins[s.at]})
-			for i := range s.value.Len() {
-				lines = append(lines, recordLines(c, s.value.Index(i), indent+"  ")...)
-			}
+			lines = append(lines, listLines(c, s.value, indent+"  ", reflect.Zero(s.value.Type().Elem()))...)
 		default:
 			lines = append(lines, line{indent + c.name + ": " + s.yaml(), origins[s.at]})
 		}
@@ -68,33 +66,36 @@ func sectionLines(k *key, structure reflect.Value, at, indent string, origins ma
 	return lines
 }
 
-// recordLines leaves out empty values, because empty means the general key.
-func recordLines(k *key, record reflect.Value, indent string) []line {
-	lines := insideRecord(k, record, indent+"  ")
-	if len(lines) > 0 {
-		lines[0].text = indent + "- " + strings.TrimPrefix(lines[0].text, indent+"  ")
+// listLines returns the records of a list. What a record has in common with
+// usual is left out.
+func listLines(k *key, list reflect.Value, indent string, usual reflect.Value) []line {
+	var lines []line
+	for i := range list.Len() {
+		record := insideRecord(k, list.Index(i), indent+"  ", usual)
+		if len(record) > 0 {
+			record[0].text = indent + "- " + strings.TrimPrefix(record[0].text, indent+"  ")
+		}
+		lines = append(lines, record...)
 	}
 	return lines
 }
 
-func insideRecord(k *key, structure reflect.Value, indent string) []line {
+func insideRecord(k *key, structure reflect.Value, indent string, usual reflect.Value) []line {
 	var lines []line
 	for _, c := range k.children {
-		s := setting{key: c, value: structure.Field(c.index)}
+		s, common := setting{key: c, value: structure.Field(c.index)}, usual.Field(c.index)
 		var below []line
 		switch {
-		case s.value.IsZero():
+		case isSame(s.value, common):
 			continue
 		case c.kind == kindSection:
-			below = insideRecord(c, s.value, indent+"  ")
+			below = insideRecord(c, s.value, indent+"  ", common)
 		case c.kind == kindTable:
 			for _, name := range tableNames(s.value) {
 				below = append(below, line{text: indent + "  " + scalar(name) + ": " + scalar(s.value.MapIndex(reflect.ValueOf(name)).String())})
 			}
 		case c.kind == kindRecords:
-			for i := range s.value.Len() {
-				below = append(below, recordLines(c, s.value.Index(i), indent+"  ")...)
-			}
+			below = listLines(c, s.value, indent+"  ", reflect.Zero(s.value.Type().Elem()))
 		default:
 			lines = append(lines, line{text: indent + c.name + ": " + s.yaml()})
 			continue
@@ -104,6 +105,12 @@ func insideRecord(k *key, structure reflect.Value, indent string) []line {
 		}
 	}
 	return lines
+}
+
+// isSame reports whether two values of a key mean the same. A list or a table
+// without entries is as one that is not set.
+func isSame(a, b reflect.Value) bool {
+	return a.IsZero() && b.IsZero() || reflect.DeepEqual(a.Interface(), b.Interface())
 }
 
 func tableNames(table reflect.Value) []string {
