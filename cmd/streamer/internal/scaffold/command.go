@@ -3,11 +3,8 @@ package scaffold
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"strings"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
@@ -44,8 +41,10 @@ Examples:
 // Run is the command.
 func (command Command) Run(ctx context.Context, given site.Given, std console.Streams) error {
 	command.Output = cmp.Or(command.Output, given.File, config.DefaultFile)
-	if err := command.checkOutput(); err != nil {
-		return err
+	if !command.Print {
+		if err := console.CheckNew(command.Output, another); err != nil {
+			return err
+		}
 	}
 	s := &scaffold{Command: command, given: given, std: std, asker: newAsker(std), remarks: map[string]string{}}
 	draft, err := s.draft(ctx)
@@ -55,46 +54,15 @@ func (command Command) Run(ctx context.Context, given site.Given, std console.St
 	if command.Print {
 		return draft.Write(std.Out)
 	}
-	if err := command.write(draft); err != nil {
+	if err := console.WriteNew(command.Output, another, draft.Write); err != nil {
 		return err
 	}
 	s.farewell()
 	return nil
 }
 
-func (command Command) checkOutput() error {
-	if command.Print {
-		return nil
-	}
-	if _, err := os.Lstat(command.Output); err == nil {
-		return command.exists()
-	}
-	return nil
-}
-
-func (command Command) exists() error {
-	return failure.Misconfigure(failure.Advise(
-		fmt.Errorf("file %s exists and is not overwritten", command.Output),
-		"name another file with --output, or print it with --print",
-	))
-}
-
-// write leaves no incomplete file behind.
-func (command Command) write(draft config.Draft) (err error) {
-	file, err := os.OpenFile(command.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return command.exists()
-	}
-	if err != nil {
-		return failure.Misconfigure(fmt.Errorf("--output: %w", err))
-	}
-	defer func() {
-		if err = errors.Join(err, file.Close()); err != nil {
-			_ = os.Remove(command.Output) // it is ours, and incomplete
-		}
-	}()
-	return draft.Write(file)
-}
+// another says what to do about a file that exists.
+const another = "name another file with --output, or print it with --print"
 
 // scaffold gathers what goes into the file.
 type scaffold struct {
