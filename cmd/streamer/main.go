@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/importer"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/manual"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/replay"
@@ -45,6 +46,7 @@ type cli struct {
 	Set    []string `short:"s" placeholder:"KEY=VALUE" sep:"none" help:"Set a configuration key, as in --set kafka.brokers=host:9092. Overrides environment and file."`
 
 	Init        scaffold.Command     `cmd:"" help:"Look at a database and write the configuration for its outbox table."`
+	Import      importer.Command     `cmd:"" help:"Translate the configuration of another program, such as Debezium."`
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, with remedies."`

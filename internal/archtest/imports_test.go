@@ -27,6 +27,7 @@ const (
 	replay       = "cmd/streamer/internal/replay"
 	doctor       = "cmd/streamer/internal/doctor"
 	scaffold     = "cmd/streamer/internal/scaffold"
+	importer     = "cmd/streamer/internal/importer"
 	manual       = "cmd/streamer/internal/manual"
 )
 
@@ -54,6 +55,7 @@ var mayImport = map[string][]string{
 		"checkpoint", "router", "router/kafka", "router/wire",
 	},
 	"internal/config":    {"internal/failure", "internal/pgname"},
+	"internal/debezium":  {"internal/failure", "internal/pgname", "internal/config"},
 	"internal/ops":       {"internal/failure", "internal/pipeline", "replication", "router"},
 	"internal/telemetry": {"internal/failure", "router"},
 	// Not the encoder and the decoder, which this package checks.
@@ -86,9 +88,10 @@ var mayImport = map[string][]string{
 		"replication", "decoder", "checkpoint", "router", "router/kafka",
 	},
 	scaffold: {console, site, "internal/failure", "internal/config", "replication"},
+	importer: {console, site, "internal/failure", "internal/config", "internal/debezium"},
 	manual:   {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, manual,
+		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }
@@ -104,6 +107,7 @@ var homes = map[string][]string{
 	"github.com/cloudevents/sdk-go": {"router"},
 	"github.com/alecthomas/kong":    {"cmd/streamer", manual, verification}, // the last uses the defaults of the command line
 	"github.com/knadh/koanf":        {"internal/config"},
+	"github.com/magiconair":         {"internal/debezium"},
 	"github.com/prometheus":         {"internal/ops", "internal/telemetry", status},
 	"go.opentelemetry.io":           {"internal/telemetry"},
 	"github.com/twmb/franz-go":      {},
