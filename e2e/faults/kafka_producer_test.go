@@ -120,9 +120,6 @@ func (r *run) idleFor(d time.Duration) {
 // transactionalIDs returns the transactional ids that Kafka remembers.
 func (r *run) transactionalIDs() []string {
 	r.t.Helper()
-	if !kafkatest.AtLeast(3, 0) {
-		r.unplayable("Kafka %s cannot list transactional ids", kafkatest.Version())
-	}
 	ids, err := r.kafka.TransactionalIDs(r.ctx)
 	require.NoError(r.t, err)
 	return ids

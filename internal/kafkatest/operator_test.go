@@ -202,6 +202,23 @@ func TestOperator(t *testing.T) { //nolint:tparallel // as above
 	})
 }
 
+func TestTransactionalIDs(t *testing.T) {
+	testserver.Long(t)
+	t.Parallel()
+	cluster := kafkatest.New(t, kafkatest.Options{Settings: kafkatest.ForgetfulSettings(3 * time.Second)})
+	for _, id := range []string{"one", "another", "one"} {
+		_, _, err := cluster.TakeOver(t.Context(), id, 1)
+		require.NoError(t, err)
+	}
+	ids, err := cluster.TransactionalIDs(t.Context())
+	require.NoError(t, err)
+	assert.ElementsMatch(t, []string{"one", "another"}, ids)
+	eventually(t, "the brokers have forgotten both", func() bool {
+		ids, err = cluster.TransactionalIDs(t.Context())
+		return err == nil && len(ids) == 0
+	})
+}
+
 // throttled sends 10 kB and reports whether the answer contains a throttle
 // time.
 func throttled(t *testing.T, cluster *kafkatest.Cluster, config *sarama.Config, topic string) bool {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -80,6 +82,9 @@ func takeOver(ctx context.Context, client sarama.Client, transactionalID string)
 	request := &sarama.InitProducerIDRequest{
 		Version: 4, TransactionalID: &transactionalID, TransactionTimeout: 5 * time.Second, ProducerID: -1, ProducerEpoch: -1,
 	}
+	if !AtLeast(2, 7) {
+		request.Version = 2
+	}
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	err = poll(ctx, nil, func() error {
@@ -102,6 +107,9 @@ func takeOver(ctx context.Context, client sarama.Client, transactionalID string)
 
 // TransactionalIDs returns those that the brokers remember.
 func (c *Cluster) TransactionalIDs(ctx context.Context) ([]string, error) {
+	if !AtLeast(3, 0) {
+		return c.storedTransactionalIDs(ctx)
+	}
 	client, err := kgo.NewClient(kgo.SeedBrokers(c.Brokers()...))
 	if err != nil {
 		return nil, fmt.Errorf("transactional ids: %w", err)
@@ -118,4 +126,26 @@ func (c *Cluster) TransactionalIDs(ctx context.Context) ([]string, error) {
 		}
 	}
 	return ids, nil
+}
+
+// storedTransactionalIDs returns what coordinators have stored and not deleted.
+// Before 3.0 they cannot be asked.
+func (c *Cluster) storedTransactionalIDs(ctx context.Context) ([]string, error) {
+	stored, err := c.Consume(ctx, transactionTopic)
+	if err != nil {
+		return nil, fmt.Errorf("transactional ids: %w", err)
+	}
+	remembered := map[string]bool{}
+	for _, m := range stored {
+		const prefix = 4 // version of the key, and length of the ID
+		if len(m.Key) < prefix {
+			return nil, fmt.Errorf("transactional ids: key %q at offset %d is too short", m.Key, m.Offset)
+		}
+		if id := string(m.Key[prefix:]); m.Value == nil {
+			delete(remembered, id)
+		} else {
+			remembered[id] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(remembered)), nil
 }
