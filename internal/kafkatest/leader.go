@@ -148,12 +148,16 @@ func (c *Cluster) prefer(ctx context.Context, topic string, partition, i int) er
 	return c.Reassign(ctx, topic, partition, append([]int{i}, others[:len(replicas)-1]...)...)
 }
 
-// elect requests an election until the answer is final.
+// elect requests an election until the answer is final. A broker of Kafka 2.8
+// may elect a leader and answer only when the request expires, after a minute:
+// asked again, it says at once that there is nothing to do.
 func (c *Cluster) elect(ctx context.Context, how sarama.ElectionType, topic string, partition int) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
+	config := c.Config(Admin)
+	config.Net.ReadTimeout = 5 * time.Second
 	return poll(ctx, nil, func() error {
-		return c.withAdmin(func(admin sarama.ClusterAdmin) error {
+		return c.withAdminOf(config, func(admin sarama.ClusterAdmin) error {
 			results, err := admin.ElectLeaders(how, map[string][]int32{topic: {int32(partition)}})
 			if err != nil {
 				return err

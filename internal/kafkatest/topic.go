@@ -51,8 +51,10 @@ func hasLeaders(broker *sarama.Broker, topic string, partitions int) error {
 
 // Admin returns a client of the administration interface, which the caller
 // closes. On a cluster with users it acts as the user [Admin].
-func (c *Cluster) Admin() (sarama.ClusterAdmin, error) {
-	admin, err := sarama.NewClusterAdmin(c.Brokers(), c.Config(Admin))
+func (c *Cluster) Admin() (sarama.ClusterAdmin, error) { return c.adminOf(c.Config(Admin)) }
+
+func (c *Cluster) adminOf(config *sarama.Config) (sarama.ClusterAdmin, error) {
+	admin, err := sarama.NewClusterAdmin(c.Brokers(), config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Kafka: %w", err)
 	}
@@ -60,7 +62,11 @@ func (c *Cluster) Admin() (sarama.ClusterAdmin, error) {
 }
 
 func (c *Cluster) withAdmin(do func(sarama.ClusterAdmin) error) error {
-	admin, err := c.Admin()
+	return c.withAdminOf(c.Config(Admin), do)
+}
+
+func (c *Cluster) withAdminOf(config *sarama.Config, do func(sarama.ClusterAdmin) error) error {
+	admin, err := c.adminOf(config)
 	if err != nil {
 		return err
 	}
