@@ -387,7 +387,7 @@ func (o *Owner) coordinate(ctx context.Context, what string, ask func(*sarama.Br
 		errors.Is(err, sarama.ErrInvalidProducerIDMapping):
 		err = fmt.Errorf("%w: %w", ErrFenced, err)
 	case errors.Is(err, sarama.ErrConcurrentTransactions):
-		err = fmt.Errorf("%w: the previous transaction does not end while one of its partitions has no leader", err)
+		err = fmt.Errorf("%w: the previous transaction does not end while one of its partitions has no leader or too few replicas in sync", err)
 	default:
 		err = unusable(o.transactional, err)
 	}

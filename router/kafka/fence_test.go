@@ -449,6 +449,7 @@ func TestFenceWaitsForItsMarkers(t *testing.T) {
 	err := o.Fence(ctx, partitionsOf("orders", 1))
 	require.ErrorIs(t, err, sarama.ErrConcurrentTransactions)
 	require.ErrorContains(t, err, `"slot"`)
+	require.ErrorContains(t, err, "has no leader or too few replicas in sync")
 	require.Empty(t, o.partitions, "the topic is not fenced")
 }
 
