@@ -18,8 +18,10 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
+	"github.com/outboxstream/streamer/internal/kafkatest/fake"
 	"github.com/outboxstream/streamer/internal/testserver"
 )
 
@@ -254,4 +256,20 @@ func TestConfiguredCluster(t *testing.T) {
 	require.Error(t, configured.KillBroker(0))
 	require.NoError(t, produce(t, configured, "", message(topic, 0, "still there")))
 	t.Run("deletes the topics of a test", func(t *testing.T) { configured.NewTopic(t, 1, nil) })
+}
+
+// A broker that uses ZooKeeper and has just started knows no topic for a moment.
+func TestReaderMissesATopic(t *testing.T) {
+	brokers := fake.Start(t, kfake.NumBrokers(1), kfake.SeedTopics(1, "orders")).Brokers()
+	t.Setenv("STREAMER_TEST_KAFKA_BROKERS", strings.Join(brokers, ","))
+	cluster, err := kafkatest.Start(t.Context(), kafkatest.Options{})
+	require.NoError(t, err)
+	reader := kafkatest.NewReader(cluster, "orders", "never")
+	t.Cleanup(func() { _ = reader.Close() })
+	read := func() error { return reader.Read(t.Context(), func(*sarama.ConsumerMessage) {}) }
+	require.NoError(t, read(), "a topic that does not exist yet is empty")
+	require.NoError(t, cluster.DeleteTopic(t.Context(), "orders"))
+	require.ErrorIs(t, read(), sarama.ErrUnknownTopicOrPartition, "a topic that was there is not empty")
+	reader.Rewind()
+	require.NoError(t, read())
 }

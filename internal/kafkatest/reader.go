@@ -29,15 +29,16 @@ func NewReader(cluster *Cluster, topics ...string) *Reader {
 // Read calls do for every message between the last Read and the current ends of
 // the partitions: partition after partition, each in order. It includes
 // messages of aborted transactions. A topic that does not exist yet is empty.
-// After an error, Read may be called again: no message is skipped or delivered
-// twice.
+// One that was read before must be there: with ZooKeeper, a broker that has just
+// started knows no topic for a moment. After an error, Read may be called again:
+// no message is skipped or delivered twice.
 func (r *Reader) Read(ctx context.Context, do func(*sarama.ConsumerMessage)) error {
 	if err := r.connect(); err != nil {
 		return err
 	}
 	for _, topic := range r.Topics {
 		partitions, err := r.partitions(topic)
-		if err != nil && !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		if err != nil && (r.next[topic] != nil || !errors.Is(err, sarama.ErrUnknownTopicOrPartition)) {
 			return errors.Join(err, r.Close())
 		}
 		for _, partition := range partitions {
