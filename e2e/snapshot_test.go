@@ -199,7 +199,7 @@ func TestSnapshotOfMillions(t *testing.T) {
 		old = n
 	}
 	r := newSnapshotRig(t, old)
-	snapshotKilled(t, r, old, kills, 1500*time.Millisecond)
+	snapshotKilled(t, r, old, kills, 500*time.Millisecond)
 }
 
 // TestSnapshotWithAFullSlot has more rows in the slot than are remembered, with

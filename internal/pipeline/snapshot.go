@@ -51,7 +51,7 @@ const snapshotRemedy = "or continue without the rest of the table with `streamer
 // first start of the slot. It completes the first checkpoint.
 func (t *tenure) firstSnapshot(ctx context.Context, h *holding, slot replication.Slot, first *checkpoint.Record) error {
 	if !t.config.Snapshot.Initial {
-		t.sayUnpublished(ctx)
+		t.unsaid = true
 		return nil
 	}
 	if others, err := t.control.OtherShards(ctx); err != nil || len(others) > 0 {
@@ -142,9 +142,15 @@ func (t *tenure) planSnapshot(ctx context.Context, slot replication.Slot, from r
 // one for each tenant, and each may be locked.
 const countingPatience = 3 * time.Second
 
-// sayUnpublished logs how many rows will not be published. It is no reason to
-// fail if they cannot be counted.
+// sayUnpublished logs, once, how many rows will not be published. It is no reason
+// to fail if they cannot be counted, and no event waits for it. It is not
+// interrupted, because that would end the session that holds the lock.
 func (t *tenure) sayUnpublished(ctx context.Context) {
+	if !t.unsaid {
+		return
+	}
+	t.unsaid = false
+	ctx = context.WithoutCancel(ctx)
 	ctx, cancel := context.WithTimeout(ctx, 3*answerTimeout) // the server's own limits are below that
 	defer cancel()
 	began := time.Now()

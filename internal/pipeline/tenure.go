@@ -38,6 +38,7 @@ type tenure struct {
 	inspected replication.LSN
 	timeline  int32             // of the checkpoint taken over; 0 without one
 	order     replication.Order // of a snapshot
+	unsaid    bool              // it is the first start, and sayUnpublished is due
 }
 
 // tenure holds the lock and streams, session after session, until something

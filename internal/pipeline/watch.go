@@ -41,6 +41,7 @@ func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Sl
 	ticker := time.NewTicker(pingEvery)
 	defer ticker.Stop()
 	var lastTable time.Time
+	t.sayUnpublished(ctx)
 	for {
 		timed, cancel := context.WithTimeout(ctx, pingTimeout)
 		slot, err := t.control.Slot(timed)
