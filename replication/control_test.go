@@ -58,7 +58,7 @@ func TestIdentify(t *testing.T) {
 	want := Server{
 		SystemID: query[string](f, "SELECT system_identifier::text FROM pg_control_system()"), Timeline: 1, Database: f.config.Slot,
 		Version: f.server.Version(), Encoding: "UTF8", Flushed: server.Flushed, Started: server.Started,
-		WALLevel: "logical", MaxSlotKeepSize: "-1",
+		WALLevel: "logical", MaxSlotKeepSize: "-1", Publication: true,
 	}
 	assert.Equal(t, want, server)
 	assert.NotZero(t, server.Flushed)
