@@ -25,7 +25,7 @@ func TestStreamerConfiguration(t *testing.T) {
 	got := streamerConfiguration(task, "127.0.0.1:9180")
 	assert.Equal(t, map[string]any{"dsn": task.DSN, "slot": "slot", "publication": "streamer"}, got["postgres"])
 	assert.Equal(t, map[string]any{"brokers": task.Brokers, "topic": "run.{aggregate_type}"}, got["kafka"])
-	assert.Equal(t, map[string]any{"listen": "127.0.0.1:9180", "pprof": true}, got["http"])
+	assert.Equal(t, map[string]any{"listen": "127.0.0.1:9180"}, got["http"])
 }
 
 func TestStreamerArguments(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,6 +37,16 @@ type Variant struct {
 // Before is a streamer that is built from an earlier commit, with its defaults.
 func Before(commit string) Variant {
 	return Variant{Name: "before", About: "of commit " + commit, Program: "before"}
+}
+
+// Profiled is the variant with an endpoint for profiles.
+func (v Variant) Profiled() Variant {
+	v.Set = maps.Clone(v.Set)
+	if v.Set == nil {
+		v.Set = map[string]string{}
+	}
+	v.Set["http.pprof"] = "true"
+	return v
 }
 
 func (v Variant) program() string { return cmp.Or(v.Program, "streamer") }
@@ -118,7 +129,7 @@ func streamerConfiguration(t Task, address string) map[string]any {
 		"outbox":      map[string]any{"table": "public.outbox"},
 		"cloudevents": map[string]any{"source": "/bench"},
 		"kafka":       map[string]any{"brokers": t.Brokers, "topic": t.Prefix + "{aggregate_type}"},
-		"http":        map[string]any{"listen": address, "pprof": true}, // costs nothing until a profile is asked for
+		"http":        map[string]any{"listen": address},
 		"log":         map[string]any{"format": "text"},
 	}
 }

@@ -177,6 +177,9 @@ func (r *Rig) findContenders(ctx context.Context, programs contender.Programs) e
 		variants = append(variants, contender.Before(r.options.Before))
 	}
 	for _, variant := range variants {
+		if r.options.Profiles != "" {
+			variant = variant.Profiled()
+		}
 		s, err := contender.NewStreamer(ctx, programs, variant)
 		if err != nil {
 			r.leaveOut(variant.Name, err)
