@@ -7,6 +7,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
 // asDebezium is the record that Debezium's outbox event router makes of a row.
@@ -88,4 +90,23 @@ func TestFirstStartAfterAnotherPublisherWithTopicsOfRows(t *testing.T) {
 	output, code = r.command("run")
 	assert.Equal(t, 3, code, output)
 	assert.Contains(t, output, "it would be published again")
+}
+
+// A streamer that repeats after a crash anyway need not be allowed to read. Then
+// it cannot find out, says so, and starts.
+func TestFirstStartWithoutTheRightToRead(t *testing.T) {
+	t.Parallel()
+	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{principal: passwordCanary}})
+	r := newRig(t, outboxTable, withKafka(cluster), withStore("file"), withConfig(
+		"kafka.sasl.mechanism=PLAIN", "kafka.sasl.username="+principal, "kafka.sasl.password="+passwordCanary, "kafka.sasl.allow_plaintext=true",
+		"kafka.resume=at_least_once", "kafka.topics.create=false",
+	))
+	require.NoError(t, cluster.CreateTopic(t.Context(), r.topic("order"), 1, nil))
+	require.NoError(t, cluster.Allow(t.Context(), principal,
+		sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: r.topic("order"), ResourcePatternType: sarama.AclPatternLiteral},
+		sarama.AclOperationDescribe, sarama.AclOperationWrite))
+	r.put(r.asDebezium(r.insert("order", "o1", "placed", `{"n": 1}`), `{"n": 1}`))
+	p := r.startReady()
+	r.await(p, "order", 2)
+	p.logged("not found out whether another program has published what waits in the slot")
 }

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/decoder"
-	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/internal/wait"
 	"github.com/outboxstream/streamer/replication"
@@ -33,8 +32,8 @@ func (t *tenure) nothingOfOthers(ctx context.Context, h *holding, slot replicati
 	switch {
 	case err == nil:
 		return found.Refusal(slot.Name)
-	case errors.Is(err, replication.ErrSlotActive), failure.ClassOf(err) == failure.Refused:
-		return err
+	case errors.Is(err, replication.ErrSlotActive):
+		return err // as the stream would say
 	}
 	t.log.Warn("not found out whether another program has published what waits in the slot", "err", err, "fix", "see "+predecessor.Guide)
 	return nil
