@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
@@ -68,10 +69,17 @@ func (d *doctor) others(ctx context.Context, client *kafka.Client) error {
 	found, err := predecessor.Find(ctx, predecessor.Outbox{
 		Control: control, Server: *d.server, Mappings: site.LocatedMappings(d.cfg, d.tables, *d.server), Rules: site.Rules(d.cfg), Kafka: client,
 	})
-	if err == nil && found != nil {
-		d.outcome(found.Refusal(d.cfg.Postgres.Slot), "other publisher", "")
+	const what = "other publisher"
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return err
+	case err != nil:
+		d.say(Warned, what, "not found out whether another program has published what waits in the slot: "+failure.Describe(err),
+			"let this user read the topics; if there was another publisher, see "+predecessor.Guide)
+	case found != nil:
+		d.outcome(found.Refusal(d.cfg.Postgres.Slot), what, "")
 	}
-	return err
+	return nil
 }
 
 // readWaiting reads the next rows and says what is wrong with them, or with the
