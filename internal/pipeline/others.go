@@ -35,6 +35,6 @@ func (t *tenure) nothingOfOthers(ctx context.Context, h *holding, slot replicati
 	case errors.Is(err, replication.ErrSlotActive):
 		return err // as the stream would say
 	}
-	t.log.Warn("not found out whether another program has published what waits in the slot", "err", err, "fix", "see "+predecessor.Guide)
+	t.log.Warn("not found out whether another program has published what waits in the slot", "err", err, "see", predecessor.Guide)
 	return nil
 }
