@@ -46,14 +46,23 @@ func (c *Client) Remembers() time.Duration {
 // an idle transactional id. It asks one broker, and falls back to Kafka's
 // defaults where the settings are not visible.
 func (c *Client) memory() (producer, transactional time.Duration) {
-	seen := c.brokerSettings(producerExpiry, transactionalExpiry)
+	return memoryOf(c.brokerSettings(producerExpiry, transactionalExpiry))
+}
+
+// memoryOf is what the settings mean. Before Kafka 3.4 there is one for both:
+// brokers forget producers after the time of transactional ids (KIP-854).
+func memoryOf(seen map[string]int64) (producer, transactional time.Duration) {
 	duration := func(name string, standard time.Duration) time.Duration {
 		if ms, known := seen[name]; known {
 			return time.Duration(ms) * time.Millisecond
 		}
 		return standard
 	}
-	return duration(producerExpiry, defaultExpiry), duration(transactionalExpiry, defaultTransactionalExpiry)
+	transactional = duration(transactionalExpiry, defaultTransactionalExpiry)
+	if _, known := seen[transactionalExpiry]; known {
+		return duration(producerExpiry, transactional), transactional
+	}
+	return duration(producerExpiry, defaultExpiry), transactional
 }
 
 // brokerSettings returns positive numbers from a broker's configuration, as far
