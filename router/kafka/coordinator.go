@@ -50,7 +50,8 @@ func (c *Client) memory() (producer, transactional time.Duration) {
 }
 
 // memoryOf is what the settings mean. Before Kafka 3.4 there is one for both:
-// brokers forget producers after the time of transactional ids (KIP-854).
+// brokers forget producers after the time of transactional ids (KIP-854). A day is
+// enough to reckon with.
 func memoryOf(seen map[string]int64) (producer, transactional time.Duration) {
 	duration := func(name string, standard time.Duration) time.Duration {
 		if ms, known := seen[name]; known {
@@ -59,10 +60,7 @@ func memoryOf(seen map[string]int64) (producer, transactional time.Duration) {
 		return standard
 	}
 	transactional = duration(transactionalExpiry, defaultTransactionalExpiry)
-	if _, known := seen[transactionalExpiry]; known {
-		return duration(producerExpiry, transactional), transactional
-	}
-	return duration(producerExpiry, defaultExpiry), transactional
+	return duration(producerExpiry, min(defaultExpiry, transactional)), transactional
 }
 
 // brokerSettings returns positive numbers from a broker's configuration, as far

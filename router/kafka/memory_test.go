@@ -18,6 +18,7 @@ func TestMemoryOf(t *testing.T) {
 	}{
 		"Kafka 3.4":          {map[string]int64{producerExpiry: 1000, transactionalExpiry: 5000}, time.Second, 5 * time.Second},
 		"Kafka 3.3":          {map[string]int64{transactionalExpiry: 5000}, 5 * time.Second, 5 * time.Second},
+		"its default":        {map[string]int64{transactionalExpiry: (7 * 24 * time.Hour).Milliseconds()}, defaultExpiry, 7 * 24 * time.Hour},
 		"nothing is visible": {nil, defaultExpiry, defaultTransactionalExpiry},
 	} {
 		t.Run(name, func(t *testing.T) {
