@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
@@ -95,8 +93,7 @@ func (command tailCommand) options(cfg config.Config) (kafka.TailOptions, error)
 		if cfg.Checkpoint.Store == config.StoreKafka && topic == cfg.Checkpoint.Kafka.Topic {
 			return false
 		}
-		return slices.Contains(known, topic) ||
-			slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) })
+		return kafka.IsAmong(topic, known, prefixes)
 	}
 	return o, err
 }

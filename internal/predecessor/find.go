@@ -5,9 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -113,10 +111,7 @@ func (o Outbox) empty(ctx context.Context, routes *router.Router) (bool, error) 
 	if err != nil {
 		return false, err
 	}
-	all = slices.DeleteFunc(all, func(topic string) bool {
-		begins := func(prefix string) bool { return strings.HasPrefix(topic, prefix) }
-		return !slices.Contains(known, topic) && !slices.ContainsFunc(prefixes, begins)
-	})
+	all = slices.DeleteFunc(all, func(topic string) bool { return !kafka.IsAmong(topic, known, prefixes) })
 	if len(all) == 0 {
 		return true, nil
 	}
@@ -125,7 +120,7 @@ func (o Outbox) empty(ctx context.Context, routes *router.Router) (bool, error) 
 		return false, fmt.Errorf("look for events of another publisher: %w", err)
 	}
 	for _, partitions := range ends {
-		for end := range maps.Values(partitions) {
+		for _, end := range partitions {
 			if end > 0 {
 				return false, nil
 			}

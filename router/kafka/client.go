@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -264,6 +265,13 @@ func (c *Client) Topics(prefix string) ([]string, error) {
 	all = slices.DeleteFunc(all, func(name string) bool { return len(name) < len(prefix) || name[:len(prefix)] != prefix })
 	slices.Sort(all)
 	return all, nil
+}
+
+// IsAmong reports whether a topic has one of these names, or begins like one of
+// these.
+func IsAmong(topic string, names, prefixes []string) bool {
+	begins := func(prefix string) bool { return strings.HasPrefix(topic, prefix) }
+	return slices.Contains(names, topic) || slices.ContainsFunc(prefixes, begins)
 }
 
 // TopicSetting reads one setting of a topic.

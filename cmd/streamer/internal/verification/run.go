@@ -158,10 +158,7 @@ func (v *verification) findTopics() error {
 		return err
 	}
 	for _, topic := range all {
-		if !readable(v.cfg, topic) {
-			continue
-		}
-		if slices.Contains(known, topic) || slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(topic, prefix) }) {
+		if readable(v.cfg, topic) && kafka.IsAmong(topic, known, prefixes) {
 			v.matched = append(v.matched, topic)
 		}
 	}
