@@ -56,7 +56,6 @@ var (
 	errBothData  = errors.New("the event has data as well" + remedy)
 	errNoJSON    = errors.New("value is not a string, although datacontenttype is not JSON" + remedy)
 	errMissing   = errors.New("member is missing, every CloudEvent has it" + remedy)
-	errNoSource  = errors.New("value is empty or blank, a CloudEvent needs it" + remedy)
 	errNoType    = errors.New("member is missing: write the extension, or set outbox.defaults.aggregate_type")
 	errNoSubject = errors.New("member is missing: write it, because it is the key of the record, or set outbox.defaults.aggregate_id")
 )
@@ -83,17 +82,9 @@ func (d *Decoder) readEvent() error {
 	}
 	s.skip()
 	var problem error // the first one is reported at the end, when the event's ID is known
-	for s.peek() == '"' {
-		key := s.value()
-		s.peek()
-		s.skip() // the colon
-		s.peek()
-		member := s.value()
-		if err := r.member(key[1:len(key)-1], member); err != nil && problem == nil {
+	for key, member := s.next(); key != nil; key, member = s.next() {
+		if err := r.member(key, member); err != nil && problem == nil {
 			problem = err
-		}
-		if s.peek() == ',' {
-			s.skip()
 		}
 	}
 	d.row.extensions = d.event.Extensions // so that their memory is used again
@@ -107,13 +98,10 @@ func (d *Decoder) readEvent() error {
 }
 
 // member takes a member of the document.
-func (r *eventReader) member(name, raw []byte) (err error) {
-	if bytes.IndexByte(name, '\\') >= 0 {
-		start := len(r.scratch)
-		if r.scratch, err = appendUnescaped(r.scratch, name); err != nil {
-			return errName
-		}
-		name = r.scratch[start:]
+func (r *eventReader) member(key, raw []byte) (err error) {
+	var name []byte
+	if name, r.scratch, err = unquoted(key, r.scratch); err != nil {
+		return errName
 	}
 	switch string(name) {
 	case memberVersion:
@@ -188,13 +176,8 @@ func (r *eventReader) text(raw []byte) (text []byte, err error) {
 	if raw[0] != '"' {
 		return nil, errNoText
 	}
-	inside := raw[1 : len(raw)-1]
-	if bytes.IndexByte(inside, '\\') < 0 {
-		return inside, nil
-	}
-	start := len(r.scratch)
-	r.scratch, err = appendUnescaped(r.scratch, inside)
-	return r.scratch[start:], err
+	text, r.scratch, err = unquoted(raw, r.scratch)
+	return text, err
 }
 
 // extension takes an attribute that CloudEvents does not define.
@@ -266,8 +249,8 @@ func (r *eventReader) complete() error {
 	} {
 		switch {
 		case r.event.attributes[needed.a] != nil:
-		case r.seen[needed.a] && needed.a != AggregateType && needed.a != AggregateID:
-			return fmt.Errorf("member %q: %w", needed.member, errNoSource)
+		case r.seen[needed.a] && needed.missing == errMissing: //nolint:errorlint // it is never wrapped
+			return fmt.Errorf("member %q: %w", needed.member, errEmpty)
 		default:
 			return fmt.Errorf("member %q: %w", needed.member, needed.missing)
 		}

@@ -7,6 +7,18 @@ import (
 	"unicode/utf8"
 )
 
+// unquoted is the text that a JSON string with its quotes stands for: a view of
+// it, or the end of scratch.
+func unquoted(raw, scratch []byte) (text, grown []byte, err error) {
+	inside := raw[1 : len(raw)-1]
+	if bytes.IndexByte(inside, '\\') < 0 {
+		return inside, scratch, nil
+	}
+	start := len(scratch)
+	scratch, err = appendUnescaped(scratch, inside)
+	return scratch[start:], scratch, err
+}
+
 // appendUnescaped appends the text that the inside of a JSON string stands for.
 // Half of a surrogate pair stands for no character.
 func appendUnescaped(scratch, text []byte) ([]byte, error) {
@@ -79,11 +91,7 @@ func sameKey(key []byte, name string) bool {
 	if len(key) < 2 {
 		return false
 	}
-	inside := key[1 : len(key)-1]
-	if bytes.IndexByte(inside, '\\') < 0 {
-		return string(inside) == name
-	}
 	var small [64]byte
-	unescaped, err := appendUnescaped(small[:0], inside)
-	return err == nil && string(unescaped) == name
+	text, _, err := unquoted(key, small[:0])
+	return err == nil && string(text) == name
 }

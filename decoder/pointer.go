@@ -1,7 +1,6 @@
 package decoder
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"strconv"
@@ -89,15 +88,11 @@ func (p *pointer) resolve(v *value, payload bool, scratch []byte, checked *[]byt
 	case 't', 'f':
 		return value{bytes: raw[:1], typeOID: oidBool}, scratch, nil
 	case '"':
-		start := len(scratch)
-		text := raw[1 : len(raw)-1]
-		if bytes.IndexByte(text, '\\') < 0 {
-			return value{bytes: text, typeOID: oidText}, scratch, nil
-		}
-		if scratch, err = appendUnescaped(scratch, text); err != nil {
+		text, scratch, err := unquoted(raw, scratch)
+		if err != nil {
 			return found, scratch, err
 		}
-		return value{bytes: scratch[start:], typeOID: oidText}, scratch, nil
+		return value{bytes: text, typeOID: oidText}, scratch, nil
 	}
 	return value{bytes: raw, typeOID: numberType(raw)}, scratch, nil
 }
@@ -162,21 +157,30 @@ func (s *scan) peek() byte {
 // member returns the text of the object's last member with that name.
 func (s *scan) member(name string) (found []byte) {
 	s.skip() // {
-	for s.peek() == '"' {
-		key := s.value()
-		if s.peek() == ':' {
-			s.skip()
-		}
-		s.peek()
-		member := s.value()
+	for key, member := s.next(); key != nil; key, member = s.next() {
 		if sameKey(key, name) {
 			found = member
 		}
-		if s.peek() == ',' {
-			s.skip()
-		}
 	}
 	return found
+}
+
+// next takes a member of an object: its name, with the quotes, and its text. The
+// name is nil at the end.
+func (s *scan) next() (key, member []byte) {
+	if s.peek() != '"' {
+		return nil, nil
+	}
+	key = s.value()
+	if s.peek() == ':' {
+		s.skip()
+	}
+	s.peek()
+	member = s.value()
+	if s.peek() == ',' {
+		s.skip()
+	}
+	return key, member
 }
 
 // element returns the text of an element of the array. RFC 6901 knows indexes
