@@ -23,7 +23,7 @@ const settlePatience = time.Minute
 // tables publishes whole tables, or their missing rows, one after the other. Two
 // such replays at the same time would publish everything twice.
 func (r *replay) tables(ctx context.Context) error {
-	if !site.HasTables(r.cfg) {
+	if len(site.WithTables(r.cfg)) == 0 {
 		return failure.Misconfigure(failure.Advise(
 			errors.New("there is no table to read: all events are messages (outbox.messages)"),
 			"replay them from the WAL, as far as rewind.keep reaches: leave out --from-table and --missing",
@@ -69,11 +69,11 @@ func (r *replay) tables(ctx context.Context) error {
 
 // configured are the tables, and patterns of tables, of the configuration.
 func (r *replay) configured() []replication.Outbox {
-	outboxes := site.ReplicationConfig(r.cfg).Outboxes
 	var tables []replication.Outbox
-	for _, i := range site.TableEntries(r.cfg) {
-		outboxes[i].Entry = i
-		tables = append(tables, outboxes[i])
+	for i, o := range site.ReplicationConfig(r.cfg).Outboxes {
+		if o.Entry = i; o.Messages == "" {
+			tables = append(tables, o)
+		}
 	}
 	return tables
 }

@@ -154,7 +154,7 @@ func grantTableSQL(table, allowed string) string {
 // that setup would create.
 func writePublications(b *strings.Builder, cfg config.Config) error {
 	owner := "-- As the owner of the table, who also needs CREATE on the database.\n"
-	if !site.HasTables(cfg) {
+	if len(site.WithTables(cfg)) == 0 {
 		owner = "-- PostgreSQL wants a publication for every stream, also for one without tables.\n-- As a role with CREATE on the database.\n"
 	}
 	b.WriteString(owner)

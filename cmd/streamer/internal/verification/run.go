@@ -210,22 +210,14 @@ func (v *verification) timeColumn(o config.Outbox) string {
 	return cmp.Or(v.command.TimeColumn, o.CleanupColumn())
 }
 
-// outboxes are the entries with a table. Messages are not in any.
-func (v *verification) outboxes() (list []config.Outbox) {
-	for _, i := range site.TableEntries(v.cfg) {
-		list = append(list, v.cfg.Tables()[i])
-	}
-	return list
-}
-
 // timed reports whether all tables say when their rows were inserted.
 func (v *verification) timed() bool {
-	return !slices.ContainsFunc(v.outboxes(), func(o config.Outbox) bool { return v.timeColumn(o) == "" })
+	return !slices.ContainsFunc(site.WithTables(v.cfg), func(o config.Outbox) bool { return v.timeColumn(o) == "" })
 }
 
 // attributeNames are the extensions that any table maps.
 func (v *verification) attributeNames() (names []string) {
-	for _, o := range v.outboxes() {
+	for _, o := range site.WithTables(v.cfg) {
 		names = append(names, expectedRules(v.cfg, o, v.server.Database, nil).AttributeNames()...)
 	}
 	slices.Sort(names)
@@ -235,7 +227,7 @@ func (v *verification) attributeNames() (names []string) {
 // tableNames names the tables.
 func (v *verification) tableNames() string {
 	var names []string
-	for _, o := range v.outboxes() {
+	for _, o := range site.WithTables(v.cfg) {
 		names = append(names, o.Table)
 	}
 	return strings.Join(names, ", ")
@@ -262,7 +254,7 @@ func (v *verification) readTable(ctx context.Context) error {
 
 // comparable says which events cannot be verified, or that none can.
 func (v *verification) comparable() error {
-	if !site.HasTables(v.cfg) {
+	if len(site.WithTables(v.cfg)) == 0 {
 		return failure.Misconfigure(failure.Advise(
 			errors.New("there is nothing to verify against: all events are messages (outbox.messages), which are in no table"),
 			"keep your own record of what was written, and compare with --truth",
