@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/outboxstream/streamer/internal/pgname"
 	"github.com/outboxstream/streamer/internal/wait"
 )
 
@@ -114,7 +115,7 @@ func (s *Snapshot) unsettled(ctx context.Context, ids []string) ([]unsettled, er
 // before is on disk then, too.
 func (s *Snapshot) emit(ctx context.Context, content string) (LSN, error) {
 	conn := s.control.conn
-	_, err := conn.Exec(ctx, "select pg_logical_emit_message(true, 'streamer', $1)", content)
+	_, err := conn.Exec(ctx, "select pg_logical_emit_message(true, $1, $2)", pgname.OwnMessages, content)
 	if err != nil {
 		return 0, fmt.Errorf("message in the WAL: %w", err)
 	}

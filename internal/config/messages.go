@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/outboxstream/streamer/internal/pgname"
@@ -9,9 +10,6 @@ import (
 
 // messagesPrefix bounds the prefix to what is the same in every encoding.
 var messagesPrefix = regexp.MustCompile(`^[A-Za-z0-9_.:/-]{1,63}$`)
-
-// OwnPrefix is the prefix of the messages that the streamer writes itself.
-const OwnPrefix = "streamer"
 
 // foreignPrefixes begin the prefixes of messages that others write.
 var foreignPrefixes = []string{"sequin", "_sequin", "debezium", "wal2json", "pglogical", "citus", "peerdb"}
@@ -50,9 +48,9 @@ func (k *checker) messages(i int, o Outbox) {
 	switch lower := strings.ToLower(o.Messages); {
 	case !messagesPrefix.MatchString(o.Messages):
 		k.add(at, o.Messages, "use 1 to 63 letters, digits and the characters _ . : / - for the prefix")
-	case lower == OwnPrefix:
+	case lower == pgname.OwnMessages:
 		k.add(at, o.Messages, "the streamer writes messages with this prefix itself: choose another")
-	case startsWithAny(lower, foreignPrefixes):
+	case slices.ContainsFunc(foreignPrefixes, func(prefix string) bool { return strings.HasPrefix(lower, prefix) }):
 		k.add(at, o.Messages, "other programs write messages with such a prefix: choose one that is only yours, such as orders")
 	}
 	for _, unfit := range []struct {
@@ -69,19 +67,9 @@ func (k *checker) messages(i int, o Outbox) {
 			k.addHidden(k.below(i, unfit.key), "is for a table, and "+at+" says that there is none: remove one of the two")
 		}
 	}
-	for _, s := range settingsOf(root.child("outbox").child("defaults"), valueOf(o.Defaults), k.below(i, "defaults.")) {
-		k.constant(s.at, s.value.String())
+	for _, s := range k.constants(i, o) {
 		if (s.name == "type" || s.name == "datacontenttype") && s.value.String() != "" {
 			k.addHidden(s.at, "every message says it, as a CloudEvent does: remove it")
 		}
 	}
-}
-
-func startsWithAny(text string, prefixes []string) bool {
-	for _, prefix := range prefixes {
-		if strings.HasPrefix(text, prefix) {
-			return true
-		}
-	}
-	return false
 }

@@ -24,15 +24,22 @@ func (k *checker) columns(i int, o Outbox) {
 			k.addHidden(s.at, "every event needs it: name its column")
 		}
 	}
-	for _, s := range settingsOf(root.child("outbox").child("defaults"), valueOf(o.Defaults), k.below(i, "defaults.")) {
-		k.constant(s.at, s.value.String())
-	}
+	k.constants(i, o)
 	if k.Shard.Count > 1 && wholeColumn(o.Columns.AggregateID) == "" {
 		k.addHidden(
 			"shard.count", "PostgreSQL shares rows out by a hash of the column of the aggregate ID, "+
 				"and "+k.below(i, "columns.aggregate_id")+" names none: map a column without a JSON pointer, or use one shard",
 		)
 	}
+}
+
+// constants checks the constants of the i-th table, and returns them.
+func (k *checker) constants(i int, o Outbox) []setting {
+	all := settingsOf(root.child("outbox").child("defaults"), valueOf(o.Defaults), k.below(i, "defaults."))
+	for _, s := range all {
+		k.constant(s.at, s.value.String())
+	}
+	return all
 }
 
 // of returns the constant for a column by its key, and whether there can be one.

@@ -88,6 +88,10 @@ func matches(pattern, name string) bool {
 	return ok
 }
 
+// OwnMessages is the prefix of the messages that the streamer writes into the WAL
+// itself.
+const OwnMessages = "streamer"
+
 // OfMessages stands for the name of a table where events are messages with this
 // prefix: in metrics, dead letters and reports. No table is called that, because
 // tables are named with their schema.
