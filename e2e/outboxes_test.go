@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"os/exec"
 	"slices"
 	"strings"
@@ -88,15 +87,7 @@ func TestSeveralTables(t *testing.T) {
 	assert.Equal(t, "1", header(messages[0], "ce_id"))
 	assert.Equal(t, "1", header(messages[2], "ce_id"), "ids are unique within their source only")
 	r.verify("--strict").clean(t)
-	p.eventually("the metrics name the tables", func() bool {
-		response, err := get(t, "http://"+r.address+"/metrics")
-		if err != nil {
-			return false
-		}
-		defer response.Body.Close()
-		text, err := io.ReadAll(response.Body)
-		return err == nil && strings.Contains(string(text), `streamer_rows_read_total{table="stock.Events"}`)
-	})
+	p.metric(r.address, `streamer_rows_read_total{table="stock.Events"}`)
 	assert.Equal(t, 0, p.stop())
 
 	preview := func() string {
