@@ -30,8 +30,7 @@ func readJSON(content []byte) (contents, error) {
 		if err != nil {
 			return contents{}, err
 		}
-		found.connectors = append(found.connectors, one.connectors...)
-		found.ignored = append(found.ignored, one.ignored...)
+		found.add(one)
 	}
 	return found, nil
 }
@@ -94,7 +93,7 @@ func readExpanded(object map[string]any) (contents, error) {
 		if err != nil {
 			return contents{}, err
 		}
-		found.connectors = append(found.connectors, one.connectors...)
+		found.add(one)
 	}
 	if len(found.connectors) == 0 {
 		return contents{}, errForeign

@@ -31,8 +31,7 @@ func readManifests(content []byte) (contents, error) {
 		if err != nil {
 			return contents{}, err
 		}
-		found.connectors = append(found.connectors, one.connectors...)
-		found.ignored = append(found.ignored, one.ignored...)
+		found.add(one)
 	}
 	if len(found.connectors) == 0 {
 		return contents{}, failure.Advise(errors.New("no manifest of kind KafkaConnector"), "%s", failure.Fix(errForeign))
@@ -56,8 +55,7 @@ func readManifest(object map[string]any) (contents, error) {
 			if err != nil {
 				return contents{}, err
 			}
-			found.connectors = append(found.connectors, one.connectors...)
-			found.ignored = append(found.ignored, one.ignored...)
+			found.add(one)
 		}
 		return found, nil
 	case "KafkaConnector":

@@ -26,6 +26,12 @@ type contents struct {
 	ignored    []Entry
 }
 
+// add adds what is in another part of the file.
+func (c *contents) add(other contents) {
+	c.connectors = append(c.connectors, other.connectors...)
+	c.ignored = append(c.ignored, other.ignored...)
+}
+
 // isManifest tells a manifest of Kubernetes from properties.
 var isManifest = regexp.MustCompile(`(?m)^apiVersion:\s`)
 

@@ -13,24 +13,9 @@ const longestIdentifier = 63
 // slot translates the replication slot and the publication. Where the file does
 // not name them, they have Debezium's default names.
 func (t *translator) slot() {
-	const slotKey, publicationKey = "postgres.slot", "postgres.publication"
-	if slot, ok := t.literal("slot.name", slotKey); ok || !t.has("slot.name") {
-		if slot == "" {
-			slot = "debezium"
-			t.remark(slotKey, "Debezium's default.")
-		}
-		t.set(slotKey, slot)
-		t.same("slot.name", "", slotKey)
-	}
+	t.named("slot.name", "postgres.slot", "debezium")
 	t.plugin()
-	if publication, ok := t.literal("publication.name", publicationKey); ok || !t.has("publication.name") {
-		if publication == "" {
-			publication = "dbz_publication"
-			t.remark(publicationKey, "Debezium's default.")
-		}
-		t.set(publicationKey, publication)
-		t.same("publication.name", "", publicationKey)
-	}
+	t.named("publication.name", "postgres.publication", "dbz_publication")
 	t.publication()
 	t.copied("status.update.interval.ms", "postgres.status_interval", milliseconds)
 	switch {
@@ -39,6 +24,20 @@ func (t *translator) slot() {
 	default:
 		t.same("slot.drop.on.stop", "the streamer never drops its slot")
 	}
+}
+
+// named takes over a name, or Debezium's default.
+func (t *translator) named(option, key, fallback string) {
+	name, ok := t.literal(option, key)
+	if !ok && t.has(option) {
+		return
+	}
+	if name == "" {
+		name = fallback
+		t.remark(key, "Debezium's default.")
+	}
+	t.set(key, name)
+	t.same(option, "", key)
 }
 
 // plugin notes what becomes of a slot with another plugin, which the streamer
