@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 )
 
@@ -34,6 +35,15 @@ func WriteNew(name, remedy string, write func(io.Writer) error) (err error) {
 		}
 	}()
 	return write(file)
+}
+
+// ConfigFlag is how a command is told to read this configuration file, with a
+// space before it; empty if it does so by itself.
+func ConfigFlag(file string) string {
+	if file == config.DefaultFile {
+		return ""
+	}
+	return " --config " + file
 }
 
 func existing(name, remedy string) error {

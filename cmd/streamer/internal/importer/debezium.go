@@ -115,12 +115,8 @@ func (command Debezium) write(draft config.Draft, std console.Streams) error {
 	if err := console.WriteNew(command.Output, another, draft.Write); err != nil {
 		return err
 	}
-	option := ""
-	if command.Output != config.DefaultFile {
-		option = " --config " + command.Output
-	}
 	fmt.Fprintf(std.Out, "wrote %s\nnext: read the report, then streamer config%[2]s, streamer doctor%[2]s, streamer preview%[2]s\n",
-		command.Output, option)
+		command.Output, console.ConfigFlag(command.Output))
 	return nil
 }
 

@@ -202,9 +202,5 @@ func (s *scaffold) farewell() {
 	if s.secret != "" {
 		fmt.Fprintln(s.std.Out, "before you go on:", s.secret)
 	}
-	option := ""
-	if s.Output != config.DefaultFile {
-		option = " --config " + s.Output
-	}
-	fmt.Fprintf(s.std.Out, "next: streamer setup%[1]s, streamer doctor%[1]s, streamer run%[1]s\n", option)
+	fmt.Fprintf(s.std.Out, "next: streamer setup%[1]s, streamer doctor%[1]s, streamer run%[1]s\n", console.ConfigFlag(s.Output))
 }
