@@ -94,11 +94,10 @@ type snapshotMark struct {
 
 func newSnapshotting(t *tenure, f *flow, source oldRows) (*snapshotting, error) {
 	saved := f.saver.lastSaved()
-	mapping := t.config.Mappings[0]
-	mapping.RelationID, mapping.Charset = t.tables[0].OID, t.tables[0].Charset()
+	mapping := decoder.Located(t.config.Mappings, t.tables, t.server.Encoding)[0]
 	s := &snapshotting{
 		ground: t.ground, flow: f, source: source, order: t.order, seam: f.seam, from: saved.LSN,
-		messages: newTableMessages(mapping), columns: t.config.Mappings[0].ColumnNames(), keyColumns: t.order.Columns(),
+		messages: newTableMessages(mapping), columns: mapping.ColumnNames(), keyColumns: t.order.Columns(),
 		newIDs:   t.streamedDecoder,
 		streamed: streamedIDs{most: mostStreamed}, condemned: t.pipeline.condemned, asked: t.pipeline.stopping,
 		limit: t.config.Snapshot.Query.ChunkRows, ordinal: f.seam.ordinal, progress: *saved.Snapshot,
