@@ -94,7 +94,7 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 	}
 	size := len(e.Data) + recordMemory
 	if p.inFlight > 0 && p.inFlight+size > p.config.MaxInFlightBytes {
-		p.sealAll()
+		p.makeRoom()
 		return p.block(waitingForBroker)
 	}
 	if part.open != nil && part.open.size+size > p.config.MaxBatchBytes {

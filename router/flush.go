@@ -1,10 +1,17 @@
 package router
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
-// Flush seals every open batch whose broker has nothing else to do, so that it
-// is sent at once. The others grow until a request returns. This is Nagle's
-// rule and needs no clock.
+// Flush seals open batches whose broker has nothing else to do, so that they are
+// sent at once. The others grow until a request returns. This is Nagle's rule
+// and needs no clock.
+//
+// It seals the oldest ones, up to a request that is worth its cost. The others
+// continue to grow: if all were sealed together, those of a thousand partitions
+// would be half as large in the same memory.
 //
 // While the stream is flowing, more is sure to come. Then nothing is sent
 // before it is worth a request, and Flush reports that it holds batches back.
@@ -17,24 +24,9 @@ func (p *Producer) Flush(flowing bool) (held bool) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	idle := func(part *partition) bool {
+	p.sealOldestLocked(worthwhile, func(part *partition) bool {
 		return part.broker != nil && part.broker.idleLocked() && p.lingered(part.open)
-	}
-	// All are chosen before the first is sealed, because sealing makes the
-	// broker busy.
-	p.chosen = p.chosen[:0]
-	rest := p.open[:0]
-	for _, part := range p.open {
-		if idle(part) {
-			p.chosen = append(p.chosen, part)
-		} else {
-			rest = append(rest, part)
-		}
-	}
-	p.open = rest
-	for _, part := range p.chosen {
-		p.sealLocked(part)
-	}
+	})
 	return false
 }
 
@@ -49,10 +41,37 @@ func (p *Producer) Seal() { p.sealAll() }
 func (p *Producer) sealAll() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sealOldestLocked(math.MaxInt, func(*partition) bool { return true })
+}
+
+// makeRoom seals open batches when no more memory may be in flight. A quarter
+// of it on its way keeps the brokers busy.
+func (p *Producer) makeRoom() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	onTheirWay := p.inFlight - p.opened
+	p.sealOldestLocked(p.config.MaxInFlightBytes/4-onTheirWay, func(*partition) bool { return true })
+}
+
+// sealOldestLocked seals the oldest of the open batches that are wanted, until
+// they have as many bytes.
+func (p *Producer) sealOldestLocked(bytes int, wanted func(*partition) bool) {
+	// All are chosen before the first is sealed, because sealing makes the
+	// broker busy.
+	p.chosen = p.chosen[:0]
+	rest := p.open[:0]
 	for _, part := range p.open {
+		if bytes > 0 && wanted(part) {
+			p.chosen = append(p.chosen, part)
+			bytes -= part.open.memory
+		} else {
+			rest = append(rest, part)
+		}
+	}
+	p.open = rest
+	for _, part := range p.chosen {
 		p.sealLocked(part)
 	}
-	p.open = p.open[:0]
 }
 
 // seal seals the open batch of one partition.

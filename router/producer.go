@@ -114,8 +114,8 @@ type Producer struct {
 
 	// The reading goroutine's own.
 	topics   map[string]*topic
-	open     []*partition // partitions with an open batch
-	chosen   []*partition // scratch of Flush
+	open     []*partition // partitions with an open batch, the oldest batch first
+	chosen   []*partition // scratch of sealOldestLocked
 	inFlight int          // bytes
 	opened   int          // bytes of those in open batches
 	events   int          // appended and not yet collected

@@ -587,6 +587,47 @@ func TestProducerSelfClocking(t *testing.T) {
 	})
 }
 
+// Batches of many partitions grow beyond an equal share of the memory in flight,
+// because not all are sealed at once.
+func TestProducerSealsTheOldestFirst(t *testing.T) {
+	t.Parallel()
+	const partitions = 200
+	manyRig := func(t *testing.T) (*rig, *observed) {
+		m := newOrders(1, partitions)
+		m.Latency = func(int) time.Duration { return 50 * time.Millisecond }
+		config := someConfig()
+		config.MaxBatchBytes, config.MaxInFlightBytes = 1<<20, 4<<20
+		r, o := newRig(t, m, config), &observed{}
+		require.NoError(t, r.feed(2000, 2000)) // every partition remembers the producer
+		require.NoError(t, r.settle())
+		r.producer.observe = o
+		return r, o
+	}
+	inBubble(t, "when a broker is idle", func(t *testing.T) {
+		r, _ := manyRig(t)
+		for r.producer.opened < 5*worthwhile/2 {
+			require.NoError(t, r.feed(1, 2000))
+		}
+		order := slices.Clone(r.producer.open)
+		r.producer.Flush(true)
+		left := r.producer.open
+		assert.Equal(t, order[len(order)-len(left):], left)
+		assert.InDelta(t, worthwhile, r.producer.inFlight-r.producer.opened, worthwhile/50)
+		require.NoError(t, r.settle())
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+	inBubble(t, "when memory is full", func(t *testing.T) {
+		r, o := manyRig(t)
+		require.NoError(t, r.feed(40_000, 2000))
+		share := float64(r.config.MaxInFlightBytes) / partitions
+		assert.Greater(t, float64(o.bytes)/float64(o.batches), 1.2*share, "bytes of a batch")
+		require.NoError(t, r.settle())
+		r.requireComplete()
+		r.requirePrefixes()
+	})
+}
+
 func TestProducerBoundsMemory(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -1170,9 +1211,9 @@ func TestProducerClose(t *testing.T) {
 
 // observed counts the calls of the observer.
 type observed struct {
-	events, batches int
-	oldest          time.Time
-	failed          atomic.Int32
+	events, batches, bytes int
+	oldest                 time.Time
+	failed                 atomic.Int32
 }
 
 func (o *observed) Failed(topic string) {
@@ -1187,6 +1228,7 @@ func (o *observed) Published(p Publication) {
 	}
 	o.events += p.Events
 	o.batches++
+	o.bytes += p.Bytes
 	if o.oldest.IsZero() {
 		o.oldest = p.OldestCommit
 	}
