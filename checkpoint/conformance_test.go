@@ -231,7 +231,7 @@ func damaged(t *testing.T) map[string]struct {
 		"no position":      {sealed(`{"version":1}`), checkpoint.ErrTorn},
 		"wrong types":      {sealed(`{"version":1,"slot":7,"lsn":"0/1"}`), checkpoint.ErrTorn},
 		"not an object":    {sealed(`null`), checkpoint.ErrTorn},
-		"future":           {sealed(`{"version":3,"position":{"lsn":1}}`), checkpoint.ErrFuture},
+		"future":           {sealed(`{"version":4,"position":{"lsn":1}}`), checkpoint.ErrFuture},
 		"far future":       {`{"checkpoint":{"version":99},"sha512":"…"}`, checkpoint.ErrFuture},
 		"other cluster":    foreign(func(r *checkpoint.Record) { r.SystemID = "7300000000000000002" }),
 		"other database":   foreign(func(r *checkpoint.Record) { r.Database = "shop2" }),

@@ -109,6 +109,8 @@ type Record struct {
 	// Snapshot is how far the rows from before the slot have been published. It is
 	// nil if they are not to be published.
 	Snapshot *Snapshot `json:"snapshot,omitempty"`
+	// Predecessor is the program from which the stream was taken over; nil: none.
+	Predecessor *Predecessor `json:"predecessor,omitempty"`
 	// NextTransaction is roughly the transaction ID that the server had reached at
 	// LSN, 0 if unknown. It is for the operator; nothing depends on it.
 	NextTransaction int64 `json:"next_transaction,omitempty"`
@@ -163,9 +165,25 @@ func (r Record) Missing() (topics []string) {
 	return topics
 }
 
-// recordVersion is the format written here, except for snapshotVersion. A reader
-// refuses a newer one.
-const recordVersion = 1
+// The formats of a record. One that an older version would misunderstand has a
+// newer format, which that version refuses.
+const (
+	recordVersion      = 1
+	snapshotVersion    = 2 // the snapshot is not finished: the rest of the table would be left out
+	predecessorVersion = 3 // a predecessor may have published rows above LSN: they would be repeated
+	newestVersion      = predecessorVersion
+)
+
+// version returns the oldest format that says everything about the record.
+func (r Record) version() int {
+	switch {
+	case r.Predecessor.Above(r.LSN):
+		return predecessorVersion
+	case r.Snapshot.Pending():
+		return snapshotVersion
+	}
+	return recordVersion
+}
 
 // Store keeps one record per identity. Save returns only once the record would
 // survive a crash. A later Load, by any process, returns it or a later one.
@@ -227,10 +245,7 @@ type storedRecord struct {
 // Encode returns the form in which every store keeps a record: human-readable
 // JSON with a checksum.
 func Encode(r Record) ([]byte, error) {
-	r.Version = recordVersion
-	if r.Snapshot.Pending() {
-		r.Version = snapshotVersion
-	}
+	r.Version = r.version()
 	body, err := json.Marshal(storedRecord{recordFields(r), r.LSN.String()})
 	if err != nil {
 		return nil, fmt.Errorf("encode checkpoint: %w", err)
@@ -265,10 +280,10 @@ func parse(stored []byte, where string) (Record, error) {
 		Version int `json:"version"`
 	}
 	_ = json.Unmarshal(e.Record, &version) // the checksum below detects any damage
-	if version.Version > snapshotVersion {
+	if version.Version > newestVersion {
 		return Record{}, refuse(
 			ErrFuture, where,
-			fmt.Sprintf("format %d, but this streamer reads up to %d", version.Version, snapshotVersion), "run the newer version",
+			fmt.Sprintf("format %d, but this streamer reads up to %d", version.Version, newestVersion), "run the newer version",
 		)
 	}
 	if e.Checksum != checksum(e.Record) {
@@ -282,6 +297,11 @@ func parse(stored []byte, where string) (Record, error) {
 	var err error
 	if r.LSN, err = pglogrepl.ParseLSN(s.LSN); err != nil {
 		return Record{}, torn(where, "the position is not an LSN")
+	}
+	if p := r.Predecessor; p != nil {
+		if _, err := pglogrepl.ParseLSN(p.Until); err != nil {
+			return Record{}, torn(where, "the position of the predecessor is not an LSN")
+		}
 	}
 	return r, nil
 }

@@ -32,8 +32,3 @@ type Snapshot struct {
 // Pending reports whether the snapshot has to be finished before the stream
 // begins. A record without a snapshot has none.
 func (s *Snapshot) Pending() bool { return s != nil && s.Finished.IsZero() }
-
-// snapshotVersion is the format of a record whose snapshot is not finished.
-// Older versions would begin to stream and leave out the rest of the table, so
-// they must refuse it.
-const snapshotVersion = 2

@@ -65,7 +65,7 @@ func (p *Producer) Append(e *decoder.Event) (Result, error) {
 		return p.block(waitingForDeadLetter)
 	}
 	// A published event is skipped even if it could not be published now.
-	if p.config.Passage.Alone(e.Position) {
+	if p.config.Passage.Alone(e.Position) || p.config.Foreign.has(e, p.router.Source) {
 		return Skipped, nil
 	}
 	d, err := p.router.Route(e)
@@ -130,6 +130,7 @@ func (p *Producer) add(part *partition, e *decoder.Event, d *Destination) (Resul
 		b = p.take()
 	}
 	before := b.memory
+	p.encoder.late = p.config.Foreign.late(e)
 	if err := p.encoder.encode(b, e, d); err != nil {
 		if fresh {
 			p.recycle(b)

@@ -39,6 +39,9 @@ var (
 	plainTraceState  = headerKey("tracestate")
 	keySnapshotKey   = headerKey(wire.SnapshotKeyHeader)
 
+	// lateHeader marks what a former publisher has left out, for consumers only: it
+	// is in its place in the stream of this one.
+	lateHeader     = constantHeader(headerKey("ce_"+wire.ReplayExtension), replayTakeOver)
 	specVersion    = constantHeader(keySpecVersion, "1.0")
 	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
 )
@@ -73,6 +76,7 @@ type encoder struct {
 	tables []tableHeaders
 	stream wireHeader
 	replay []wireHeader // the attribute and the header that mark a replay; none otherwise
+	late   bool         // the next event comes after later ones of its key
 	// snapshot is the attribute that marks a row from before the stream; nil
 	// otherwise.
 	snapshot wireHeader
@@ -233,6 +237,9 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 	for _, mark := range enc.replay {
 		h.constant(mark)
 	}
+	if enc.late {
+		h.constant(lateHeader)
+	}
 	if enc.snapshot != nil {
 		h.constant(enc.snapshot)
 		h.add(keySnapshotKey, e.SnapshotKey)
@@ -307,7 +314,7 @@ func (enc *encoder) structured(
 	for _, x := range e.Extensions {
 		j = appendExtension(j, x)
 	}
-	j = appendMember(j, wire.ReplayExtension, []byte(enc.router.rules.Replay))
+	j = appendMember(j, wire.ReplayExtension, []byte(enc.replayMark()))
 	j = appendMember(j, wire.SnapshotExtension, []byte(enc.router.rules.Snapshot))
 	if present {
 		j = append(j, `,"datacontenttype":`...)
@@ -335,6 +342,15 @@ func (enc *encoder) structured(
 	b.addEvent(e, d.Key, j, h)
 	enc.scratch = h.buf
 	return nil
+}
+
+// replayMark is why an event is published after later ones of its key; empty: it
+// is not.
+func (enc *encoder) replayMark() string {
+	if enc.late {
+		return replayTakeOver
+	}
+	return enc.router.rules.Replay
 }
 
 // appendData writes the data member: the JSON value itself for JSON content,

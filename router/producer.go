@@ -71,6 +71,8 @@ type ProducerConfig struct {
 	Found Found
 	// Passage knows which events were published before. nil means none.
 	Passage *Passage
+	// Foreign are the events that another program has published; nil: none.
+	Foreign *Foreign
 	// Held reports whether a partition already has the event that is being
 	// appended, where positions do not say so. nil means never.
 	Held func(topic string, partition int32) bool

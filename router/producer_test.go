@@ -593,6 +593,7 @@ func TestProducerSealsTheOldestFirst(t *testing.T) {
 	t.Parallel()
 	const partitions = 200
 	manyRig := func(t *testing.T) (*rig, *observed) {
+		t.Helper()
 		m := newOrders(1, partitions)
 		m.Latency = func(int) time.Duration { return 50 * time.Millisecond }
 		config := someConfig()

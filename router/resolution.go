@@ -42,6 +42,9 @@ const (
 // The values of ReplayHeader.
 const (
 	replayDeadLetter = "dead-letter"
+	// replayTakeOver is the ReplayExtension of an event that the publisher before
+	// the streamer has left out, and later ones of its key not.
+	replayTakeOver   = "take-over"
 	replayResolution = "resolution"
 )
 

@@ -29,6 +29,27 @@ type Decision struct {
 // can be running. approve sees the decision before anything is stored. If
 // approve returns an error, nothing is stored.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
+	return p.decide(ctx, position, nil, approve)
+}
+
+// TakeOver stores a checkpoint at the slot's confirmed position, for a streamer
+// that goes on with what another program has published. Nothing is stored if the
+// slot is no longer at from.
+func (p *Pipeline) TakeOver(ctx context.Context, from replication.LSN, predecessor checkpoint.Predecessor) error {
+	return p.decide(ctx, "slot", &predecessor, func(d Decision) error {
+		if d.After.LSN == from {
+			return nil
+		}
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf("slot %q has moved from %s to %s meanwhile", d.After.Slot, from, d.After.LSN),
+			"make sure that the former publisher is stopped, and does not start again by itself",
+		))
+	})
+}
+
+func (p *Pipeline) decide(
+	ctx context.Context, position string, predecessor *checkpoint.Predecessor, approve func(Decision) error,
+) error {
 	source, err := p.replication(ctx)
 	if err != nil {
 		return err
@@ -63,6 +84,7 @@ func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Dec
 	}
 	after := checkpoint.Record{
 		Identity: Identity(t.server, slot.Name), Timeline: t.server.Timeline, LSN: lsn, Routing: p.config.Rules.Fingerprint(),
+		Predecessor: predecessor,
 	}
 	if p.flow, err = p.newFlow(h, resumeAt(after), router.Found{}, nil); err != nil {
 		h.close()
@@ -88,7 +110,7 @@ func (t *tenure) decide(
 	after.Former = formerStreams(ctx, h.store, after.Identity, before, err)
 	if err != nil || before.Timeline != after.Timeline || before.Disputed || before.LSN > slot.Flushed {
 		after.History++
-	} else if after.LSN >= before.LSN {
+	} else if after.LSN >= before.LSN && after.Predecessor == nil {
 		// Going back means publishing again. Going forward does not, so the marks
 		// stay. They are about partitions as rows were routed then.
 		after.Topics, after.Routing = before.Topics, before.Routing

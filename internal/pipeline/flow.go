@@ -100,6 +100,7 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 		config.MaxInFlightBytes = max(config.MaxBatchBytes, config.MaxInFlightBytes/2) // the IDs of the stream take the rest
 	}
 	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
+	config.Foreign = h.foreign
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
 		h.topic.WriteWith(f.producer.Write, p.log)
@@ -113,6 +114,10 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 func (p *Pipeline) begin(ctx context.Context, h *holding, in history, r resumePoint, left *heir) (*flow, error) {
 	found, err := p.readBack(ctx, h, r)
 	if err != nil {
+		h.close()
+		return nil, err
+	}
+	if h.foreign, err = p.readForeign(ctx, h, r.Predecessor, r.LSN); err != nil {
 		h.close()
 		return nil, err
 	}

@@ -130,6 +130,11 @@ func (k *modelKafka) Ends(ctx context.Context, topics []string) (map[string]map[
 	return ends, errors.Join(err, k.ask(ctx))
 }
 
+// ReadForeign finds nothing: the model has no other publishers.
+func (k *modelKafka) ReadForeign(ctx context.Context, _ router.ForeignLog) (*router.Foreign, error) {
+	return &router.Foreign{}, k.ask(ctx)
+}
+
 // ReadBack does what the real one does, in the simplest way.
 func (k *modelKafka) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
 	if err := k.ask(ctx); err != nil {

@@ -70,6 +70,7 @@ type cluster interface {
 	Exist(ctx context.Context, topics ...string) ([]string, error)
 	Ends(ctx context.Context, topics []string) (map[string]map[int32]int64, error)
 	ReadBack(context.Context, router.ReadBack) (router.Found, error)
+	ReadForeign(context.Context, router.ForeignLog) (*router.Foreign, error)
 	Compacted(topic string) compacted
 	Close()
 }
@@ -200,6 +201,10 @@ func owned(o *kafka.Owner, err error) (owner, error) {
 
 func (k connected) ReadBack(ctx context.Context, r router.ReadBack) (router.Found, error) {
 	return r.Read(ctx, k.Client)
+}
+
+func (k connected) ReadForeign(ctx context.Context, l router.ForeignLog) (*router.Foreign, error) {
+	return l.Read(ctx, k.Client)
 }
 
 func (k connected) Compacted(topic string) compacted { return kafka.NewCompactedTopic(k.Client, topic) }

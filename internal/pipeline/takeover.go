@@ -46,7 +46,8 @@ type holding struct {
 	found       bool // something is stored
 	generation  int  // of the transactional ID
 	atLeastOnce string
-	gaps        []string // what Kafka has lost
+	gaps        []string        // what Kafka has lost
+	foreign     *router.Foreign // what a former publisher has published; nil: nothing that matters
 }
 
 func (h *holding) close() {
