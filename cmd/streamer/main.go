@@ -24,6 +24,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/setup"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/status"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/takeover"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/verification"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -47,6 +48,7 @@ type cli struct {
 
 	Init        scaffold.Command     `cmd:"" help:"Look at a database and write the configuration for its outbox table."`
 	Import      importer.Command     `cmd:"" help:"Translate the configuration of another program, such as Debezium."`
+	TakeOver    takeover.Command     `cmd:"" name:"take-over" help:"Go on where another publisher of the outbox has stopped."`
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, with remedies."`

@@ -28,6 +28,7 @@ const (
 	doctor       = "cmd/streamer/internal/doctor"
 	scaffold     = "cmd/streamer/internal/scaffold"
 	importer     = "cmd/streamer/internal/importer"
+	takeover     = "cmd/streamer/internal/takeover"
 	manual       = "cmd/streamer/internal/manual"
 )
 
@@ -49,7 +50,7 @@ var mayImport = map[string][]string{
 	"router": {
 		"internal/failure", "internal/mutation", "internal/pgname", "replication", "decoder", "router/kafka", "router/wire",
 	},
-	"internal/predecessor": {"internal/failure", "replication", "decoder", "router", "router/kafka", "router/wire"},
+	"internal/predecessor": {"internal/failure", "checkpoint", "replication", "decoder", "router", "router/kafka"},
 	"internal/pipeline": {
 		"internal/failure", "internal/mutation", "internal/pgsession", "internal/wait", "internal/predecessor", "replication", "decoder",
 		"checkpoint", "router", "router/kafka", "router/wire",
@@ -89,9 +90,13 @@ var mayImport = map[string][]string{
 	},
 	scaffold: {console, site, "internal/failure", "internal/config", "replication"},
 	importer: {console, site, "internal/failure", "internal/config", "internal/debezium"},
-	manual:   {console, "internal/config"},
+	takeover: {
+		console, site, "internal/failure", "internal/config", "internal/debezium", "internal/ops", "internal/pipeline", "internal/predecessor",
+		"replication", "decoder", "checkpoint", "router", "router/kafka",
+	},
+	manual: {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, manual,
+		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, takeover, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }

@@ -1,7 +1,6 @@
 package predecessor
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,6 @@ import (
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router"
 	"github.com/outboxstream/streamer/router/kafka"
-	"github.com/outboxstream/streamer/router/wire"
 )
 
 // Guide is the page about this.
@@ -61,7 +59,7 @@ func (p *Published) Refusal(slot string) error {
 				"it would be published again",
 			slot, p.ID, p.Position, p.Topic, p.Partition, p.Offset, p.Program,
 		),
-		"take over without repeating anything (%s), or accept the repeats with `streamer checkpoint set slot --yes`", Guide,
+		"`streamer take-over debezium` repeats nothing (%s), or accept the repeats with `streamer checkpoint set slot --yes`", Guide,
 	))
 }
 
@@ -198,27 +196,17 @@ func (o Outbox) search(ctx context.Context, w waiting) (found *Published, err er
 // match returns the row that a record of another program is about, or nil.
 // Without a source only the ID says which row it is.
 func (w waiting) match(r *kafka.LogRecord) *Published {
-	var id, own, source []byte
+	e, foreign := router.ReadForeign(r.Headers, "")
+	if !foreign {
+		return nil
+	}
 	program := "another program"
-	for _, h := range r.Headers {
-		switch string(h.Key) {
-		case wire.StreamHeader:
-			return nil // a streamer knows its own events, and those of others are not these
-		case "ce_id":
-			id = h.Value
-		case "ce_source":
-			source = h.Value
-		case "id":
-			own = bytes.Trim(h.Value, `"`) // the JsonConverter of Connect quotes headers
-			program = "a program that writes the header id, as Debezium does"
-		}
+	if e.Debezium {
+		program = "a program that writes the header id, as Debezium does"
 	}
-	if id == nil {
-		id, source = own, nil
-	}
-	for _, row := range w.rows[string(id)] {
-		if source == nil || string(source) == row.source {
-			return &Published{ID: string(id), Position: row.position, Program: program}
+	for _, row := range w.rows[string(e.ID)] {
+		if e.Source == nil || string(e.Source) == row.source {
+			return &Published{ID: string(e.ID), Position: row.position, Program: program}
 		}
 	}
 	return nil

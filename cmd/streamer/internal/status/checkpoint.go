@@ -40,7 +40,8 @@ type Checkpoint struct {
 	Last  *checkpoint.Event `json:"last,omitempty"`
 	Exact bool              `json:"exact"`
 
-	Past []Moment `json:"past,omitempty"` // oldest first
+	TakenOver *TakenOver `json:"taken_over,omitempty"` // from another program
+	Past      []Moment   `json:"past,omitempty"`       // oldest first
 }
 
 // ShowCheckpoint converts a record and names the place where it is kept.
@@ -48,8 +49,25 @@ func ShowCheckpoint(r checkpoint.Record, place string) Checkpoint {
 	return Checkpoint{
 		LSN: r.LSN.String(), SavedAt: r.SavedAt, Store: place,
 		SystemID: r.SystemID, Timeline: r.Timeline, Database: r.Database, Slot: r.Slot,
-		History: r.History, Routing: r.Routing, Last: r.Last, Exact: r.Exact,
+		History: r.History, Routing: r.Routing, Last: r.Last, Exact: r.Exact, TakenOver: takenOver(r),
 	}
+}
+
+// TakenOver says from where on the streamer publishes alone.
+type TakenOver struct {
+	At    time.Time `json:"at"`
+	Until string    `json:"until"` // LSN below which rows may have been published by another program
+	Holes int       `json:"holes"`
+	// Pending reports that such rows are above the checkpoint.
+	Pending bool `json:"pending"`
+}
+
+func takenOver(r checkpoint.Record) *TakenOver {
+	p := r.Predecessor
+	if p == nil {
+		return nil
+	}
+	return &TakenOver{At: p.Begun, Until: p.Until, Holes: len(p.Holes), Pending: p.Above(r.LSN)}
 }
 
 // Rows returns the rows of the printed table.
@@ -62,6 +80,9 @@ func (s Checkpoint) Rows() [][2]string {
 	}
 	if s.Last != nil {
 		rows = append(rows, [2]string{"last event", fmt.Sprintf("%s, sequence %s", s.Last.ID, s.Last.Sequence)})
+	}
+	if t := s.TakenOver; t != nil {
+		rows = append(rows, [2]string{"taken over", fmt.Sprintf("at %s, up to %s", t.At.Format(time.RFC3339), t.Until)})
 	}
 	return rows
 }

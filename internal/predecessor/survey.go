@@ -1,0 +1,276 @@
+package predecessor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/outboxstream/streamer/decoder"
+	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/replication"
+	"github.com/outboxstream/streamer/router"
+	"github.com/outboxstream/streamer/router/kafka"
+)
+
+// Survey compares the rows that wait in a slot with what the publisher before
+// the streamer has written to Kafka. It changes nothing. Its memory is some 32
+// bytes for each row that waits.
+type Survey struct {
+	Outbox
+	// Margin is how far before the first waiting commit topics are searched.
+	Margin time.Duration
+	// Header is the header with the event ID, see router.ReadForeign.
+	Header string
+
+	rows     rows
+	from     replication.LSN // the slot's confirmed position
+	until    replication.LSN
+	topics   map[string]*surveyed
+	names    []string // of topics, by number
+	since    time.Time
+	findings []replication.Finding
+	counts   counts
+}
+
+// surveyed is what is known about a topic of waiting rows.
+type surveyed struct {
+	number      uint16
+	partitioner *kafka.Partitioner
+	partitions  int
+	first       []int64 // offsets of the first events of the former publisher; -1: none yet
+	read        []int64 // everything before them has been read
+}
+
+type counts struct{ records, repeated, elsewhere, rekeyed, nameless, untold int64 }
+
+// errEnd ends the reading of what waits.
+var errEnd = errors.New("end")
+
+// Rows reads the rows that wait in the slot. Meanwhile, nobody may stream from
+// the slot.
+func (s *Survey) Rows(ctx context.Context) error {
+	s.Rules.Database = s.Server.Database
+	routes, err := router.NewRouter(s.Rules)
+	if err != nil {
+		return err
+	}
+	slot, err := s.idleSlot(ctx)
+	if err != nil {
+		return err
+	}
+	s.from, s.until, s.topics = slot.Confirmed, slot.Flushed, map[string]*surveyed{}
+	d := decoder.New(s.Mappings...)
+	err = s.Control.PeekWaiting(ctx, s.Server, func(_ replication.LSN, data []byte) error {
+		kind, err := d.Decode(data)
+		if _, poison := errors.AsType[*decoder.PoisonError](err); poison {
+			s.counts.untold++
+			return nil
+		}
+		switch e := d.Event(); {
+		case err != nil:
+			return err
+		case kind == decoder.Begin && e.Position.Commit >= s.until:
+			return errEnd
+		case kind == decoder.Row:
+			return s.row(ctx, routes, e)
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errEnd) {
+		return fmt.Errorf("read what waits in slot %q: %w", s.Control.Config().Slot, err)
+	}
+	s.rows.index()
+	s.checkRows()
+	return s.begin(ctx)
+}
+
+// Unused makes sure that nobody has used the slot since Rows.
+func (s *Survey) Unused(ctx context.Context) error {
+	slot, err := s.idleSlot(ctx)
+	if err == nil && slot.Confirmed != s.from {
+		err = failure.Refuse(failure.Advise(
+			fmt.Errorf("slot %q has moved from %s to %s meanwhile", slot.Name, s.from, slot.Confirmed),
+			"make sure that the former publisher is stopped, and does not start again by itself"))
+	}
+	return err
+}
+
+// OutputTopics returns the topics to which the rules can lead: the known names,
+// and the prefixes of all others.
+func OutputTopics(rules router.Rules) (known, prefixes []string, err error) {
+	rules.Database = "database" // in no topic's name
+	routes, err := router.NewRouter(rules)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, prefixes = routes.Topics()
+	return known, prefixes, nil
+}
+
+// idleSlot returns the slot if nobody streams from it.
+func (s *Survey) idleSlot(ctx context.Context) (replication.Slot, error) {
+	slot, err := s.Control.Slot(ctx)
+	if err != nil {
+		return slot, err
+	}
+	if slot.Active {
+		return slot, failure.Refuse(failure.Advise(
+			fmt.Errorf("slot %q is in use by another client (process %d of the server)", slot.Name, slot.ActivePID),
+			"stop the former publisher for good: delete or stop its connector, or its service",
+		))
+	}
+	return slot, replication.Refusal(replication.CheckSlot(slot, s.Server))
+}
+
+// row notes a row that waits.
+func (s *Survey) row(ctx context.Context, routes *router.Router, e *decoder.Event) error {
+	destination, err := routes.Route(e)
+	if err != nil {
+		s.counts.untold++
+		return nil //nolint:nilerr // a row that cannot be routed is not published by the streamer, either
+	}
+	topic, err := s.topic(ctx, string(destination.Topic))
+	if err != nil {
+		return err
+	}
+	partition := int32(-1)
+	if topic.partitions > 0 {
+		partition = topic.partitioner.Of(destination.Key, topic.partitions)
+	}
+	if s.since.IsZero() {
+		s.since = time.UnixMicro(e.CommitTime)
+	}
+	s.rows.add(waitingRow{
+		event:     router.DigestOf(e.Attribute(decoder.ID), nil)[0],
+		key:       router.DigestOf(destination.Key, destination.Topic)[0],
+		partition: partition, topic: topic.number,
+	})
+	return nil
+}
+
+func (s *Survey) topic(ctx context.Context, name string) (*surveyed, error) {
+	if t := s.topics[name]; t != nil {
+		return t, nil
+	}
+	const most = 1 << 16
+	if len(s.names) == most {
+		return nil, failure.Refuse(fmt.Errorf("rows that wait go to more than %d topics", most))
+	}
+	logs, err := s.Kafka.Logs(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	t := &surveyed{
+		number: uint16(len(s.names)), partitioner: kafka.NewPartitioner(s.Rules.Partitioner, name), partitions: len(logs),
+		first: slices.Repeat([]int64{-1}, len(logs)), read: make([]int64, len(logs)),
+	}
+	s.topics[name], s.names = t, append(s.names, name)
+	return t, nil
+}
+
+// begin finds the offsets from which to read, and makes sure that nothing that
+// matters is gone.
+func (s *Survey) begin(ctx context.Context) error {
+	at := s.since.Add(-s.Margin)
+	for name, t := range s.topics {
+		if t.partitions == 0 {
+			continue // it does not exist yet
+		}
+		logs, err := s.Kafka.Logs(ctx, name)
+		if err != nil {
+			return err
+		}
+		for i, log := range logs {
+			if err := s.Kafka.Seek(ctx, &log, at); err != nil {
+				return err
+			}
+			t.read[i] = log.From
+			if log.From == log.Start && log.Start > 0 && log.Start < log.End {
+				if err := s.checkRetention(ctx, log, at); err != nil {
+					return err
+				}
+			}
+		}
+		if err := s.checkCompaction(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Read reads what the topics have got since the last time. It returns how many
+// records of the former publisher were among it.
+func (s *Survey) Read(ctx context.Context) (found int64, err error) {
+	for name, t := range s.topics {
+		logs, err := s.Kafka.Logs(ctx, name)
+		if err != nil {
+			return found, err
+		}
+		for i, log := range logs {
+			if i >= t.partitions {
+				return found, failure.Refuse(failure.Advise(
+					fmt.Errorf("topic %q has got more partitions meanwhile", name), "run the command again"))
+			}
+			log.From = t.read[i]
+			err := s.Kafka.Scan(ctx, log, func(r *kafka.LogRecord) error {
+				if r.AfterGap {
+					s.find("topic %q partition %d lost records while they were read", "raise retention.ms of the topic", name, log.Partition)
+				}
+				if s.record(t, log, r) {
+					found++
+				}
+				return nil
+			})
+			if err != nil {
+				return found, err
+			}
+			t.read[i] = log.End
+		}
+	}
+	return found, nil
+}
+
+// record notes a record, and reports whether it is an event of the former
+// publisher.
+func (s *Survey) record(t *surveyed, log kafka.Log, r *kafka.LogRecord) bool {
+	s.counts.records++
+	e, foreign := router.ReadForeign(r.Headers, s.Header)
+	if !foreign {
+		if !router.IsOwn(r.Headers) {
+			s.counts.nameless++
+		}
+		return false
+	}
+	waiting := s.rows.find(router.DigestOf(e.ID, nil)[0])
+	if waiting == nil {
+		return false
+	}
+	if t.first[log.Partition] < 0 {
+		t.first[log.Partition] = r.Offset
+	}
+	switch {
+	case waiting.published:
+		s.counts.repeated++
+		return true
+	case waiting.topic != t.number || waiting.partition != log.Partition:
+		if s.counts.elsewhere++; s.counts.elsewhere == 1 {
+			s.find("event %q is in topic %q partition %d, but the streamer would publish it to topic %q partition %d",
+				"correct kafka.topic, kafka.key, kafka.partitioner or outbox.routes: `streamer import debezium` takes them from the connector",
+				e.ID, log.Topic, log.Partition, s.names[waiting.topic], waiting.partition)
+		}
+	case waiting.key != router.DigestOf(r.Key, []byte(log.Topic))[0]:
+		if s.counts.rekeyed++; s.counts.rekeyed == 1 {
+			s.find("event %q in topic %q (partition %d, offset %d) has another key than the streamer would give it",
+				"correct kafka.key or outbox.columns.aggregate_id", e.ID, log.Topic, log.Partition, r.Offset)
+		}
+	}
+	waiting.published = true
+	return true
+}
+
+// find adds a finding that prevents a take-over.
+func (s *Survey) find(problem, remedy string, arguments ...any) {
+	s.findings = append(s.findings, replication.Finding{Fatal: true, Problem: fmt.Sprintf(problem, arguments...), Remedy: remedy})
+}
