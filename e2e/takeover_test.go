@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/kafkatest"
 )
 
 // taken is an outbox of which Debezium has published a part.
@@ -30,9 +32,9 @@ const keysTaken = 5
 
 // newTaken inserts rows for five keys, and publishes those that wanted chooses
 // as Debezium does.
-func newTaken(t *testing.T, rows int, wanted func(n int) bool) *taken {
+func newTaken(t *testing.T, rows int, wanted func(n int) bool, options ...option) *taken {
 	t.Helper()
-	r := &taken{rig: newRig(t, outboxTable, withConfig("kafka.topics.partitions=3"))}
+	r := &taken{rig: newRig(t, outboxTable, append(options, withConfig("kafka.topics.partitions=3"))...)}
 	require.NoError(t, r.kafka.CreateTopic(t.Context(), r.topic("order"), 3, nil))
 	for n := range rows {
 		r.ids = append(r.ids, r.insert("order", fmt.Sprintf("o%d", n%keysTaken), "placed", fmt.Sprintf(`{"n": %d}`, n)))
@@ -327,4 +329,68 @@ func TestTakeOverBesideOthers(t *testing.T) {
 	require.Zero(t, code, output)
 	assert.Equal(t, int64(6), p.Published)
 	assert.Len(t, r.records("order"), 14)
+}
+
+// A transaction of the former publisher that is open when the take-over begins is
+// aborted by the fence: its records do not count as published, and it can write
+// nothing any more.
+func TestTakeOverFencesTransactionalID(t *testing.T) {
+	t.Parallel()
+	r := newTaken(t, 20, func(n int) bool { return n < 10 })
+	config := r.kafka.Config(kafkatest.Admin)
+	config.Producer.Return.Successes = true
+	config.Producer.Partitioner = sarama.NewManualPartitioner
+	config.Producer.Idempotent, config.Producer.RequiredAcks, config.Net.MaxOpenRequests = true, sarama.WaitForAll, 1
+	config.Producer.Transaction.ID = r.prefix + "-outbox-0"
+	debezium, err := sarama.NewSyncProducer(r.kafka.Brokers(), config)
+	require.NoError(t, err)
+	defer debezium.Close()
+	require.NoError(t, debezium.BeginTxn())
+	for n := 10; n < 12; n++ {
+		_, _, err = debezium.SendMessage(r.byDebezium(n))
+		require.NoError(t, err)
+	}
+	output, code := r.command("take-over", "debezium", "--json", "--fence-transactional-id", r.prefix+"-outbox-0")
+	require.Zero(t, code, output)
+	assert.Contains(t, output, `"published": 10`)
+	_, _, err = debezium.SendMessage(r.byDebezium(13))
+	require.Error(t, err)
+
+	committed, err := r.kafka.Consume(t.Context(), r.topic("order"))
+	require.NoError(t, err)
+	seen := map[string]int{}
+	for _, m := range committed {
+		if header(m, "ce_id") != "" || !slices.Contains(r.ids[10:12], header(m, "id")) { // the aborted ones are there, and no consumer gets them
+			seen[idOf(m)]++
+		}
+	}
+	for n, id := range r.ids {
+		assert.Equal(t, 1, seen[id], "row %d", n)
+	}
+}
+
+// A principal that may not write any more cannot write late.
+func TestTakeOverFencesPrincipal(t *testing.T) {
+	t.Parallel()
+	const connect = "connect"
+	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{connect: passwordCanary}})
+	r := newTaken(t, 20, func(n int) bool { return n < 10 }, withKafka(cluster), withConfig("kafka.sasl.mechanism=PLAIN",
+		"kafka.sasl.username="+kafkatest.Admin, "kafka.sasl.password="+cluster.Config(kafkatest.Admin).Net.SASL.Password, "kafka.sasl.allow_plaintext=true"))
+	require.NoError(t, cluster.Allow(t.Context(), connect, sarama.Resource{
+		ResourceType: sarama.AclResourceTopic, ResourceName: r.topic("order"), ResourcePatternType: sarama.AclPatternLiteral,
+	}, sarama.AclOperationDescribe, sarama.AclOperationWrite))
+	config := cluster.Config(connect)
+	config.Producer.Return.Successes, config.Producer.Partitioner, config.Producer.Retry.Max = true, sarama.NewManualPartitioner, 0
+	debezium, err := sarama.NewSyncProducer(cluster.Brokers(), config)
+	require.NoError(t, err)
+	defer debezium.Close()
+	_, _, err = debezium.SendMessage(r.byDebezium(10))
+	require.NoError(t, err)
+
+	output, code := r.command("take-over", "debezium", "--fence-principal", "User:"+connect)
+	require.Zero(t, code, output)
+	assert.Contains(t, output, "fenced: User:connect")
+	_, _, err = debezium.SendMessage(r.byDebezium(11))
+	require.ErrorIs(t, err, sarama.ErrTopicAuthorizationFailed)
+	r.eachOnce()
 }

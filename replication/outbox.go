@@ -304,8 +304,9 @@ func arrayOf(charset *Charset, values []string) []byte {
 	return append(text, '}')
 }
 
-// errNoCopy explains why the slot could not be copied.
-var errNoCopy = errors.New("temporary copy of the slot")
+// ErrNoCopy means that a slot could not be copied, for example because the server
+// has none to spare.
+var ErrNoCopy = errors.New("temporary copy of the slot")
 
 // PeekWaiting hands the pgoutput messages that the configured slot has not
 // confirmed to visit. It reads a temporary copy of the slot, so a client that
@@ -315,13 +316,13 @@ var errNoCopy = errors.New("temporary copy of the slot")
 func (c *Control) PeekWaiting(ctx context.Context, s Server, visit func(at LSN, data []byte) error) error {
 	name := suffixed(c.config.Slot, "_verify_"+strconv.FormatUint(uint64(c.conn.PgConn().PID()), 10))
 	if _, err := c.conn.Exec(ctx, "select pg_copy_logical_replication_slot($1, $2, true)", c.config.Slot, name); err != nil {
-		return fmt.Errorf("%w %q: %w", errNoCopy, c.config.Slot, err)
+		return fmt.Errorf("%w %q: %w", ErrNoCopy, c.config.Slot, err)
 	}
 	if _, err := c.Of(name).Peek(ctx, s, 0, visit); err != nil {
 		return err // a temporary slot ends with its connection
 	}
 	if _, err := c.conn.Exec(ctx, "select pg_drop_replication_slot($1)", name); err != nil {
-		return fmt.Errorf("drop %w %q: %w", errNoCopy, name, err)
+		return fmt.Errorf("drop %w %q: %w", ErrNoCopy, name, err)
 	}
 	return nil
 }

@@ -17,13 +17,14 @@ import (
 // The names of headers that the streamer reads back.
 const (
 	headerID       = "ce_id"
+	headerSource   = "ce_source"
 	headerSequence = "ce_sequence"
 )
 
 var (
 	keySpecVersion   = headerKey("ce_specversion")
 	keyID            = headerKey(headerID)
-	keySource        = headerKey("ce_source")
+	keySource        = headerKey(headerSource)
 	keyType          = headerKey("ce_type")
 	keyTime          = headerKey("ce_time")
 	keySubject       = headerKey("ce_subject")

@@ -41,7 +41,7 @@ func ReadForeign(headers []kafka.LogHeader, header string) (e ForeignEvent, fore
 			theirs = h.Value
 		case headerID:
 			cloud = h.Value
-		case "ce_source":
+		case headerSource:
 			e.Source = h.Value
 		case "id":
 			own = bytes.Trim(h.Value, `"`) // the JsonConverter of Connect quotes headers
@@ -164,6 +164,7 @@ func (l ForeignLog) logs(ctx context.Context, c *kafka.Client) (all []kafka.Log,
 			if i < len(from) {
 				log.From = from[i]
 			}
+			log.Committed = true
 			if log.From < log.Start || log.From > log.End {
 				return nil, lostForeign(log)
 			}
@@ -220,19 +221,23 @@ func (f *Foreign) Published(id, source []byte) bool {
 	return found
 }
 
-// OwnID returns the event ID of a record that a streamer has written, or nil.
-func OwnID(r *kafka.LogRecord) []byte {
+// ReadOwn returns the event ID and the source of a record that a streamer has
+// written. The ID is nil for other records.
+func ReadOwn(r *kafka.LogRecord) (id, source []byte) {
 	if !IsOwn(r.Headers) {
-		return nil
+		return nil, nil
 	}
 	for _, h := range r.Headers {
-		if string(h.Key) == headerID {
-			return h.Value
+		switch string(h.Key) {
+		case headerID:
+			id = h.Value
+		case headerSource:
+			source = h.Value
 		}
 	}
-	var structured struct{ ID string }
-	if json.Unmarshal(r.Value, &structured) != nil || structured.ID == "" {
-		return nil
+	var structured struct{ ID, Source string }
+	if id != nil || json.Unmarshal(r.Value, &structured) != nil || structured.ID == "" {
+		return id, source
 	}
-	return []byte(structured.ID)
+	return []byte(structured.ID), []byte(structured.Source)
 }

@@ -170,6 +170,7 @@ func (o Outbox) search(ctx context.Context, w waiting) (found *Published, err er
 			if err := o.Kafka.Seek(ctx, &log, w.since.Add(-margin)); err != nil {
 				return nil, err
 			}
+			log.Committed = true
 			logs = append(logs, log)
 		}
 	}

@@ -24,7 +24,7 @@ func FindLate(ctx context.Context, c *kafka.Client, l router.ForeignLog) ([]Late
 	}
 	twice := map[router.Digest]struct{}{}
 	err = l.Scan(ctx, c, func(_ kafka.Log, r *kafka.LogRecord) {
-		if id := router.OwnID(r); id != nil && foreign.Published(id, nil) {
+		if id, source := router.ReadOwn(r); id != nil && (foreign.Published(id, nil) || foreign.Published(id, source)) {
 			twice[router.DigestOf(id, nil)] = struct{}{}
 		}
 	})

@@ -107,7 +107,7 @@ func (s *Survey) describe(ctx context.Context, numbers []uint32) (holes []Hole, 
 		return nil, err
 	}
 	d, n := decoder.New(s.Mappings...), uint32(0)
-	err = s.Control.PeekWaiting(ctx, s.Server, func(_ replication.LSN, data []byte) error {
+	err = s.peek(ctx, func(_ replication.LSN, data []byte) error {
 		if len(holes) == len(numbers) {
 			return errEnd
 		}
@@ -132,9 +132,6 @@ func (s *Survey) describe(ctx context.Context, numbers []uint32) (holes []Hole, 
 		})
 		return nil
 	})
-	if errors.Is(err, errEnd) {
-		err = nil
-	}
 	if err == nil && len(holes) < len(numbers) {
 		err = errors.New("what waits in the slot is not what it was: the former publisher has moved it")
 	}

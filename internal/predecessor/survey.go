@@ -19,6 +19,9 @@ import (
 // bytes for each row that waits.
 type Survey struct {
 	Outbox
+	// Connect opens a connection for reading what waits. Ending early ends the
+	// connection.
+	Connect func(context.Context) (*replication.Control, error)
 	// Margin is how far before the first waiting commit topics are searched.
 	Margin time.Duration
 	// Header is the header with the event ID, see router.ReadForeign.
@@ -62,7 +65,7 @@ func (s *Survey) Rows(ctx context.Context) error {
 	}
 	s.from, s.until, s.topics = slot.Confirmed, slot.Flushed, map[string]*surveyed{}
 	d := decoder.New(s.Mappings...)
-	err = s.Control.PeekWaiting(ctx, s.Server, func(_ replication.LSN, data []byte) error {
+	err = s.peek(ctx, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if _, poison := errors.AsType[*decoder.PoisonError](err); poison {
 			s.counts.untold++
@@ -78,12 +81,29 @@ func (s *Survey) Rows(ctx context.Context) error {
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, errEnd) {
-		return fmt.Errorf("read what waits in slot %q: %w", s.Control.Config().Slot, err)
+	if err != nil {
+		return err
 	}
 	s.rows.index()
 	s.checkRows()
 	return s.begin(ctx)
+}
+
+// peek passes what waits in the slot to visit, which may return errEnd.
+func (s *Survey) peek(ctx context.Context, visit func(replication.LSN, []byte) error) error {
+	control, err := s.Connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	err = control.PeekWaiting(ctx, s.Server, visit)
+	if errors.Is(err, replication.ErrNoCopy) { // nobody else uses the slot itself
+		_, err = control.Peek(ctx, s.Server, 0, visit)
+	}
+	if err != nil && !errors.Is(err, errEnd) {
+		return fmt.Errorf("read what waits in slot %q: %w", control.Config().Slot, err)
+	}
+	return nil
 }
 
 // Unused makes sure that nobody has used the slot since Rows.
@@ -213,7 +233,7 @@ func (s *Survey) Read(ctx context.Context) (found int64, err error) {
 				return found, failure.Refuse(failure.Advise(
 					fmt.Errorf("topic %q has got more partitions meanwhile", name), "run the command again"))
 			}
-			log.From = t.read[i]
+			log.From, log.Committed = t.read[i], true
 			err := s.Kafka.Scan(ctx, log, func(r *kafka.LogRecord) error {
 				if r.AfterGap {
 					s.find("topic %q partition %d lost records while they were read", "raise retention.ms of the topic", name, log.Partition)

@@ -1,6 +1,8 @@
 package kafka
 
 import (
+	"cmp"
+	"slices"
 	"sync"
 	"time"
 
@@ -58,18 +60,22 @@ func visitBatch(batch *sarama.RecordBatch, from int64, visit func(int64, *sarama
 	return nil
 }
 
-func (c *Client) fetch(topic string, partition int32, offset int64) ([]*sarama.RecordBatch, error) {
-	broker, err := c.client.Leader(topic, partition)
+// fetch returns the batches of a log from an offset on.
+func (c *Client) fetch(log Log, offset int64) ([]*sarama.RecordBatch, error) {
+	broker, err := c.client.Leader(log.Topic, log.Partition)
 	if err != nil {
 		return nil, err
 	}
 	request := fetchRequest(500*time.Millisecond, fetchBytes)
-	request.AddBlock(topic, partition, offset, fetchBytes, -1)
+	if log.Committed {
+		request.Isolation = sarama.ReadCommitted
+	}
+	request.AddBlock(log.Topic, log.Partition, offset, fetchBytes, -1)
 	response, err := broker.Fetch(request)
 	if err != nil {
 		return nil, err
 	}
-	block := response.GetBlock(topic, partition)
+	block := response.GetBlock(log.Topic, log.Partition)
 	if block == nil {
 		return nil, sarama.ErrIncompleteResponse
 	}
@@ -82,5 +88,29 @@ func (c *Client) fetch(topic string, partition int32, offset int64) ([]*sarama.R
 			batches = append(batches, set.RecordBatch)
 		}
 	}
+	if log.Committed {
+		dropAborted(batches, block.AbortedTransactions)
+	}
 	return batches, nil
+}
+
+// dropAborted empties the batches of aborted transactions. The broker names those
+// that have records at or after the offset of the fetch. Each ends with the
+// marker of its producer.
+func dropAborted(batches []*sarama.RecordBatch, aborted []*sarama.AbortedTransaction) {
+	aborted = slices.Clone(aborted)
+	slices.SortFunc(aborted, func(a, b *sarama.AbortedTransaction) int { return cmp.Compare(a.FirstOffset, b.FirstOffset) })
+	producers := map[int64]bool{}
+	for _, batch := range batches {
+		for len(aborted) > 0 && aborted[0].FirstOffset <= batch.LastOffset() {
+			producers[aborted[0].ProducerID] = true
+			aborted = aborted[1:]
+		}
+		switch {
+		case batch.Control:
+			delete(producers, batch.ProducerID)
+		case batch.IsTransactional && producers[batch.ProducerID]:
+			batch.Records = nil // LastOffset remains
+		}
+	}
 }

@@ -23,6 +23,10 @@ type Log struct {
 	Start, End int64
 	// From is where Scan begins. Logs sets it to Start.
 	From int64
+	// Committed leaves out records of transactions that were aborted, and waits for
+	// the end of those that are open. A streamer itself writes no records in
+	// transactions.
+	Committed bool
 }
 
 // LogRecord is a record as Scan passes it to visit. Its byte slices are valid
@@ -178,7 +182,7 @@ type scan struct {
 }
 
 func (s *scan) step(ctx context.Context) error {
-	batches, err := s.client.fetch(s.log.Topic, s.log.Partition, s.next)
+	batches, err := s.client.fetch(s.log, s.next)
 	if errors.Is(err, sarama.ErrOffsetOutOfRange) {
 		return s.jump(ctx)
 	}
@@ -196,10 +200,20 @@ func (s *scan) step(ctx context.Context) error {
 		s.next = max(s.next, batch.LastOffset()+1)
 	}
 	if s.next == before {
-		return s.wait(ctx, errors.New("the broker returns no records"))
+		return s.wait(ctx, s.nothing())
 	}
 	s.progress = time.Now()
 	return nil
+}
+
+// nothing is why a broker returns no records.
+func (s *scan) nothing() error {
+	if s.log.Committed {
+		return failure.Advise(
+			errors.New("the broker returns no records: a transaction may be open there"),
+			"end it, or wait for its timeout: `kafka-transactions.sh list` and `describe` name the producer")
+	}
+	return errors.New("the broker returns no records")
 }
 
 func (s *scan) batch(batch *sarama.RecordBatch) error {

@@ -44,7 +44,7 @@ func TestScan(t *testing.T) {
 	fillTopic(t, cluster, topic, 100, second)
 	logs, err := client.Logs(t.Context(), topic)
 	require.NoError(t, err)
-	require.Equal(t, []Log{{topic, 0, 0, 100, 0}, {topic, 1, 0, 0, 0}}, logs)
+	require.Equal(t, []Log{{Topic: topic, Partition: 0, End: 100}, {Topic: topic, Partition: 1}}, logs)
 	fillTopic(t, cluster, topic, 10, second) // after the end that was requested
 
 	numbers := func(log Log) (all []int) {

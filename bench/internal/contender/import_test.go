@@ -310,7 +310,7 @@ func (r *importRig) streamer(t *testing.T, i imported) {
 }
 
 // start runs a process until the end of the test.
-func (r *importRig) start(t *testing.T, name string, cmd *exec.Cmd) {
+func (r *importRig) start(t *testing.T, name string, cmd *exec.Cmd) *testserver.Process {
 	t.Helper()
 	log, err := os.Create(filepath.Join(r.folder, name+".log"))
 	require.NoError(t, err)
@@ -324,6 +324,7 @@ func (r *importRig) start(t *testing.T, name string, cmd *exec.Cmd) {
 			t.Logf("log of %s:\n%s", name, text[max(0, len(text)-20_000):])
 		}
 	})
+	return process
 }
 
 // await returns the records of both, as text, once there are enough.

@@ -156,7 +156,13 @@ func (t *takeOver) plan(ctx context.Context) (*checkpoint.Predecessor, error) {
 		return nil, err
 	}
 	defer client.Close()
-	s := &predecessor.Survey{Outbox: predecessor.Outbox{Control: control, Kafka: client, Rules: site.Rules(t.cfg)}, Margin: t.Margin}
+	s := &predecessor.Survey{
+		Outbox: predecessor.Outbox{Control: control, Kafka: client, Rules: site.Rules(t.cfg)}, Margin: t.Margin,
+		Connect: func(ctx context.Context) (*replication.Control, error) {
+			own, _, err := site.ConnectPostgres(ctx, t.cfg)
+			return own, err
+		},
+	}
 	if s.Server, s.Mappings, err = t.checkServer(ctx, control); err != nil {
 		return nil, err
 	}
