@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -88,10 +89,7 @@ func (r *taken) takeOver(arguments ...string) (p plan, output string, code int) 
 // idOf is the ID of an event, for one who knows only Debezium's format or only
 // the streamer's.
 func idOf(m *sarama.ConsumerMessage) string {
-	if id := header(m, "ce_id"); id != "" {
-		return id
-	}
-	return header(m, "id")
+	return cmp.Or(header(m, "ce_id"), header(m, "id"), header(m, "event-id"))
 }
 
 // eachOnce makes sure that every row is in Kafka once, in the order of its key,
@@ -375,7 +373,8 @@ func TestTakeOverFencesPrincipal(t *testing.T) {
 	const connect = "connect"
 	cluster := kafkatest.New(t, kafkatest.Options{Authorizer: true, Users: map[string]string{connect: passwordCanary}})
 	r := newTaken(t, 20, func(n int) bool { return n < 10 }, withKafka(cluster), withConfig("kafka.sasl.mechanism=PLAIN",
-		"kafka.sasl.username="+kafkatest.Admin, "kafka.sasl.password="+cluster.Config(kafkatest.Admin).Net.SASL.Password, "kafka.sasl.allow_plaintext=true"))
+		"kafka.sasl.username="+kafkatest.Admin,
+		"kafka.sasl.password="+cluster.Config(kafkatest.Admin).Net.SASL.Password, "kafka.sasl.allow_plaintext=true"))
 	require.NoError(t, cluster.Allow(t.Context(), connect, sarama.Resource{
 		ResourceType: sarama.AclResourceTopic, ResourceName: r.topic("order"), ResourcePatternType: sarama.AclPatternLiteral,
 	}, sarama.AclOperationDescribe, sarama.AclOperationWrite))

@@ -46,6 +46,30 @@ func (c *Control) CountRows(ctx context.Context, t Table, q SnapshotQuery) (RowC
 	return count, nil
 }
 
+// Selected returns which of these event IDs belong to rows that the query
+// selects.
+func (c *Control) Selected(ctx context.Context, t Table, q SnapshotQuery, ids []string) (map[string]struct{}, error) {
+	condition, err := q.condition(c.config, t)
+	if err != nil {
+		return nil, err
+	}
+	id := quoteIdentifier(q.ID)
+	rows, err := c.conn.Query(ctx, fmt.Sprintf(
+		"select id from (select %s::text as id from %s%s) selected where id = any($1::text[])", id, t.source(), condition), ids)
+	if err != nil {
+		return nil, c.explainOutbox(t, err)
+	}
+	selected := map[string]struct{}{}
+	var one string
+	if _, err := pgx.ForEachRow(rows, []any{&one}, func() error {
+		selected[one] = struct{}{}
+		return nil
+	}); err != nil {
+		return nil, c.explainOutbox(t, err)
+	}
+	return selected, nil
+}
+
 // SurelyOld reports whether the table has a row that the slot does not deliver.
 // If not, there may be one all the same. The server does not say when a slot was
 // created, only the oldest transaction of which it keeps the catalog for it, and

@@ -115,6 +115,11 @@ func (t *tenure) decide(
 		// stay. They are about partitions as rows were routed then.
 		after.Topics, after.Routing = before.Topics, before.Routing
 	}
+	if after.Predecessor != nil && t.config.Snapshot.Initial {
+		if err := t.firstSnapshot(ctx, h, slot, &after); err != nil {
+			return err
+		}
+	}
 	after.SavedAt = time.Now().UTC()
 	if err := approve(Decision{Before: before, Unknown: err, After: after}); err != nil {
 		return err

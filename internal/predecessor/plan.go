@@ -54,7 +54,8 @@ func (p Plan) Missing() int64 { return p.Rows - p.Published }
 
 // Predecessor is what a checkpoint has to say about the former publisher.
 func (p Plan) Predecessor(header string, leaveOut bool, now time.Time) checkpoint.Predecessor {
-	before := checkpoint.Predecessor{Until: p.Until.String(), Topics: p.Topics, Header: header, LeaveOut: leaveOut, Begun: now}
+	until := max(p.Until, p.From+1) // it has to be above the checkpoint
+	before := checkpoint.Predecessor{Until: until.String(), Topics: p.Topics, Header: header, LeaveOut: leaveOut, Begun: now}
 	for _, h := range p.Holes {
 		before.Holes = append(before.Holes, h.ID)
 	}
@@ -70,7 +71,10 @@ func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 	for name, t := range s.topics {
 		begin := make([]int64, t.partitions)
 		for i := range begin {
-			if begin[i] = t.first[i]; begin[i] < 0 {
+			switch begin[i] = t.first[i]; {
+			case s.Table != nil:
+				begin[i] = t.begin[i]
+			case begin[i] < 0:
 				begin[i] = t.read[i] // what comes late is behind it
 			}
 		}
@@ -78,7 +82,11 @@ func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 			p.Topics[name] = begin
 		}
 	}
-	if p.Published == 0 && p.Rows > 0 {
+	if s.Table != nil {
+		if err := s.checkMarked(ctx, &p); err != nil {
+			return p, err
+		}
+	} else if p.Published == 0 && p.Rows > 0 {
 		if err := s.checkElsewhere(ctx, &p); err != nil {
 			return p, err
 		}
@@ -102,15 +110,33 @@ func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 
 // describe reads the rows with these numbers again.
 func (s *Survey) describe(ctx context.Context, numbers []uint32) (holes []Hole, err error) {
-	routes, err := router.NewRouter(s.Rules)
-	if err != nil {
-		return nil, err
-	}
-	d, n := decoder.New(s.Mappings...), uint32(0)
-	err = s.peek(ctx, func(_ replication.LSN, data []byte) error {
+	err = s.visit(ctx, func(n uint32, e *decoder.Event, d router.Destination) error {
+		if n != numbers[len(holes)] {
+			return nil
+		}
+		holes = append(holes, Hole{
+			ID: string(e.Attribute(decoder.ID)), Position: e.Position, Committed: time.UnixMicro(e.CommitTime).UTC(),
+			Topic: string(d.Topic), Partition: s.rows.at(n).partition,
+		})
 		if len(holes) == len(numbers) {
 			return errEnd
 		}
+		return nil
+	})
+	if err == nil && len(holes) < len(numbers) {
+		err = errors.New("what waits in the slot is not what it was: the former publisher has moved it")
+	}
+	return holes, err
+}
+
+// visit passes the rows that wait, with their numbers, once more.
+func (s *Survey) visit(ctx context.Context, row func(n uint32, e *decoder.Event, d router.Destination) error) error {
+	routes, err := router.NewRouter(s.Rules)
+	if err != nil {
+		return err
+	}
+	d, n := decoder.New(s.Mappings...), uint32(0)
+	return s.peek(ctx, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
 		if _, poison := errors.AsType[*decoder.PoisonError](err); poison {
 			return nil
@@ -118,22 +144,13 @@ func (s *Survey) describe(ctx context.Context, numbers []uint32) (holes []Hole, 
 		if err != nil || kind != decoder.Row {
 			return err
 		}
-		e := d.Event()
-		destination, err := routes.Route(e)
+		destination, err := routes.Route(d.Event())
 		if err != nil {
 			return nil //nolint:nilerr // such rows have no number
 		}
-		if n++; n-1 != numbers[len(holes)] {
-			return nil
+		if n++; int(n) > s.rows.count {
+			return errEnd // committed since
 		}
-		holes = append(holes, Hole{
-			ID: string(e.Attribute(decoder.ID)), Position: e.Position, Committed: time.UnixMicro(e.CommitTime).UTC(),
-			Topic: string(destination.Topic), Partition: s.rows.at(n - 1).partition,
-		})
-		return nil
+		return row(n-1, d.Event(), destination)
 	})
-	if err == nil && len(holes) < len(numbers) {
-		err = errors.New("what waits in the slot is not what it was: the former publisher has moved it")
-	}
-	return holes, err
 }

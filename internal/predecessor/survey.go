@@ -24,6 +24,10 @@ type Survey struct {
 	Connect func(context.Context) (*replication.Control, error)
 	// Margin is how far before the first waiting commit topics are searched.
 	Margin time.Duration
+	// Table has rows from before the slot that the former publisher may have
+	// published as well. Then all topics are searched, from Margin before now on.
+	Table *replication.Table
+	Query replication.SnapshotQuery // selects those that it has not published
 	// Header is the header with the event ID, see router.ReadForeign.
 	Header string
 
@@ -42,6 +46,7 @@ type surveyed struct {
 	number      uint16
 	partitioner *kafka.Partitioner
 	partitions  int
+	begin       []int64 // where to begin to read
 	first       []int64 // offsets of the first events of the former publisher; -1: none yet
 	read        []int64 // everything before them has been read
 }
@@ -86,6 +91,11 @@ func (s *Survey) Rows(ctx context.Context) error {
 	}
 	s.rows.index()
 	s.checkRows()
+	if s.Table != nil {
+		if err := s.allTopics(ctx, routes); err != nil {
+			return err
+		}
+	}
 	return s.begin(ctx)
 }
 
@@ -184,16 +194,36 @@ func (s *Survey) topic(ctx context.Context, name string) (*surveyed, error) {
 	}
 	t := &surveyed{
 		number: uint16(len(s.names)), partitioner: kafka.NewPartitioner(s.Rules.Partitioner, name), partitions: len(logs),
-		first: slices.Repeat([]int64{-1}, len(logs)), read: make([]int64, len(logs)),
+		first: slices.Repeat([]int64{-1}, len(logs)), begin: make([]int64, len(logs)), read: make([]int64, len(logs)),
 	}
 	s.topics[name], s.names = t, append(s.names, name)
 	return t, nil
+}
+
+// allTopics adds those to which rows from before the slot may go.
+func (s *Survey) allTopics(ctx context.Context, routes *router.Router) error {
+	known, prefixes := routes.Topics()
+	all, err := s.Kafka.Topics("")
+	if err != nil {
+		return err
+	}
+	for _, topic := range all {
+		if kafka.IsAmong(topic, known, prefixes) {
+			if _, err := s.topic(ctx, topic); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // begin finds the offsets from which to read, and makes sure that nothing that
 // matters is gone.
 func (s *Survey) begin(ctx context.Context) error {
 	at := s.since.Add(-s.Margin)
+	if s.Table != nil {
+		at = time.Now().Add(-s.Margin)
+	}
 	for name, t := range s.topics {
 		if t.partitions == 0 {
 			continue // it does not exist yet
@@ -206,7 +236,7 @@ func (s *Survey) begin(ctx context.Context) error {
 			if err := s.Kafka.Seek(ctx, &log, at); err != nil {
 				return err
 			}
-			t.read[i] = log.From
+			t.begin[i], t.read[i] = log.From, log.From
 			if log.From == log.Start && log.Start > 0 && log.Start < log.End {
 				if err := s.checkRetention(ctx, log, at); err != nil {
 					return err
@@ -265,7 +295,7 @@ func (s *Survey) record(t *surveyed, log kafka.Log, r *kafka.LogRecord) bool {
 	}
 	waiting := s.rows.find(router.DigestOf(e.ID, nil)[0])
 	if waiting == nil {
-		return false
+		return s.Table != nil // it may be about a row from before the slot
 	}
 	if t.first[log.Partition] < 0 {
 		t.first[log.Partition] = r.Offset

@@ -348,12 +348,12 @@ func (o *outbox) takeOver() (sum tally) {
 		HoleCount       int64 `json:"hole_count"`
 		Arrived         int64 `json:"arrived_while_waiting"`
 	}
-	assert.NoError(t, json.Unmarshal(out, &report), "%s", out)
+	assert.NoError(t, json.Unmarshal(out, &report), "%s", out) //nolint:testifylint // on a goroutine
 	sum.waiting, sum.published, sum.holes, sum.arrived = report.Rows, report.Published, report.HoleCount, report.Arrived
 	close(o.stop)
-	assert.NoError(t, <-o.done)
+	assert.NoError(t, <-o.done) //nolint:testifylint // likewise
 	end, err := o.end()
-	assert.NoError(t, err)
+	assert.NoError(t, err) //nolint:testifylint // likewise
 	_, code = o.streamer(0, "run", "--until", end)
 	assert.Zero(t, code, o.name)
 	o.audit(&sum)
@@ -385,7 +385,7 @@ func (o *outbox) end() (lsn string, err error) {
 func (o *outbox) audit(sum *tally) {
 	t := o.rig.t
 	records, err := o.rig.kafka.Consume(t.Context(), o.topic())
-	assert.NoError(t, err)
+	assert.NoError(t, err) //nolint:testifylint // on a goroutine
 	place := map[string]int{}
 	for n, id := range o.ids {
 		place[id] = n

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
-	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/debezium"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -17,23 +16,30 @@ import (
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
-// checkServer makes sure that a streamer could run.
-func (t *takeOver) checkServer(ctx context.Context, control *replication.Control) (replication.Server, []decoder.Mapping, error) {
+// checkServer makes sure that a streamer could run, and completes the survey.
+func (t *takeOver) checkServer(ctx context.Context, s *predecessor.Survey) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, site.AskTimeout)
 	defer cancel()
-	server, err := control.Identify(ctx)
-	if err != nil {
-		return server, nil, err
+	c := s.Control.Config()
+	if s.Server, err = s.Control.Identify(ctx); err != nil {
+		return err
 	}
-	tables, err := control.DescribeTables(ctx)
+	tables, err := s.Control.DescribeTables(ctx)
 	if err != nil {
-		return server, nil, err
+		return err
 	}
-	findings := slices.Concat(
-		replication.CheckServer(server, control.Config()), replication.CheckPublication(server, control.Config()),
-		replication.CheckTables(tables, control.Config()),
-	)
-	return server, site.LocatedMappings(t.cfg, tables, server), replication.Refusal(findings)
+	s.Mappings = site.LocatedMappings(t.cfg, tables, s.Server)
+	if err := replication.Refusal(slices.Concat(
+		replication.CheckServer(s.Server, c), replication.CheckPublication(s.Server, c), replication.CheckTables(tables, c),
+	)); err != nil || !t.poller {
+		return err
+	}
+	s.Table, s.Query = &tables[0], site.SnapshotQuery(t.cfg)
+	_, findings, err := s.Control.PlanSnapshot(ctx, *s.Table, s.Query)
+	if err != nil {
+		return err
+	}
+	return replication.Refusal(findings)
 }
 
 // checkConnector compares the connector's configuration with the streamer's. It

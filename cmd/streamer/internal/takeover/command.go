@@ -22,6 +22,7 @@ import (
 // Command is streamer take-over.
 type Command struct {
 	Debezium Debezium `cmd:"" help:"Go on where a Debezium connector has stopped, and repeat nothing."`
+	Poller   Poller   `cmd:"" help:"Go on where a program has stopped that reads the outbox table itself."`
 }
 
 // Help is shown by streamer take-over --help.
@@ -36,7 +37,6 @@ Example:
 type Options struct {
 	DryRun    bool           `help:"Only show what would happen. Changes nothing, and waits for nothing."`
 	Wait      *time.Duration `placeholder:"DURATION" help:"For how long nothing of the former publisher must have arrived. Default: 1m, or 2s with a fence."`
-	Margin    time.Duration  `default:"5m" help:"How far before the first waiting commit topics are searched: more than the clocks of the database and the publisher are apart."`
 	Holes     string         `enum:"ask,publish,leave" default:"ask" help:"What becomes of events that were left out although later ones of their key were published: publish (late, and marked) or leave."`
 	FenceWith string         `name:"fence-transactional-id" placeholder:"ID" help:"Fence the former publisher by its transactional ID, which Connect with exactly.once.source.support=enabled has."`
 	FenceWhom string         `name:"fence-principal" placeholder:"PRINCIPAL" help:"Fence the former publisher by denying its principal to write, as in User:connect."`
@@ -46,7 +46,8 @@ type Options struct {
 // Debezium is streamer take-over debezium.
 type Debezium struct {
 	Options
-	Connector string `placeholder:"FILE" help:"Configuration of the connector, to be checked as well."`
+	Margin    time.Duration `default:"5m" help:"How far before the first waiting commit topics are searched: more than the clocks of the database and the publisher are apart."`
+	Connector string        `placeholder:"FILE" help:"Configuration of the connector, to be checked as well."`
 }
 
 // Help is shown by streamer take-over debezium --help.
@@ -75,36 +76,39 @@ func (command Debezium) Run(ctx context.Context, load site.Configuration, std co
 	if err != nil {
 		return err
 	}
-	return command.run(ctx, loaded.Config, std, remarks)
+	t := takeOver{Options: command.Options, margin: command.Margin, cfg: loaded.Config, std: std, report: report{Remarks: remarks}}
+	return t.run(ctx)
 }
 
 // takeOver is a take-over under way.
 type takeOver struct {
 	Options
+	margin time.Duration
+	header string // that of the event ID
+	poller bool   // rows from before the slot are taken over, too
 	cfg    config.Config
 	std    console.Streams
 	report report
 }
 
-func (o Options) run(ctx context.Context, cfg config.Config, std console.Streams, remarks []string) error {
-	t := takeOver{Options: o, cfg: cfg, std: std, report: report{Remarks: remarks}}
+func (t *takeOver) run(ctx context.Context) error {
 	before, err := t.stored(ctx)
 	if err != nil {
 		return err
 	}
-	if before == nil {
+	if t.report.Continued = before != nil; !t.report.Continued {
 		if before, err = t.plan(ctx); err != nil {
 			return err
 		}
-		if o.DryRun {
-			return t.say("nothing was changed")
-		}
+	}
+	if t.DryRun {
+		return t.say("nothing was changed")
+	}
+	if !t.report.Continued {
 		fmt.Fprintln(t.std.Err, "taking over")
 		if err := t.store(ctx, *before); err != nil {
 			return err
 		}
-	} else if t.report.Continued = true; o.DryRun {
-		return t.say("nothing was changed")
 	}
 	if err := t.publish(ctx, *before); err != nil {
 		return err
@@ -157,13 +161,13 @@ func (t *takeOver) plan(ctx context.Context) (*checkpoint.Predecessor, error) {
 	}
 	defer client.Close()
 	s := &predecessor.Survey{
-		Outbox: predecessor.Outbox{Control: control, Kafka: client, Rules: site.Rules(t.cfg)}, Margin: t.Margin,
+		Outbox: predecessor.Outbox{Control: control, Kafka: client, Rules: site.Rules(t.cfg)}, Margin: t.margin, Header: t.header,
 		Connect: func(ctx context.Context) (*replication.Control, error) {
 			own, _, err := site.ConnectPostgres(ctx, t.cfg)
 			return own, err
 		},
 	}
-	if s.Server, s.Mappings, err = t.checkServer(ctx, control); err != nil {
+	if err := t.checkServer(ctx, s); err != nil {
 		return nil, err
 	}
 	if !t.DryRun {
@@ -193,7 +197,7 @@ func (t *takeOver) plan(ctx context.Context) (*checkpoint.Predecessor, error) {
 	if !t.DryRun && !t.JSON {
 		t.report.text(t.std.Out)
 	}
-	before := plan.Predecessor("", t.Holes == "leave", time.Now().UTC())
+	before := plan.Predecessor(t.header, t.Holes == "leave", time.Now().UTC())
 	return &before, nil
 }
 
@@ -229,7 +233,7 @@ func (t *takeOver) store(ctx context.Context, before checkpoint.Predecessor) err
 
 func (t *takeOver) pipeline(until replication.LSN, log *slog.Logger) (*pipeline.Pipeline, error) {
 	c := site.PipelineConfig(t.cfg, log, ops.NewMetrics(console.Version()))
-	c.Until, c.Snapshot.Initial = until, false
+	c.Until, c.Snapshot.Initial = until, t.poller
 	return pipeline.New(c)
 }
 
@@ -239,9 +243,12 @@ func (t *takeOver) publish(ctx context.Context, before checkpoint.Predecessor) e
 	if err != nil {
 		return err
 	}
-	record, err := t.position(ctx)
-	if err != nil || !before.Above(record) {
+	at, err := t.position(ctx)
+	if err != nil || !before.Above(at) {
 		return err // everything is published
+	}
+	if until == at+1 {
+		until = at // nothing was in the slot: on an idle server its end would never come
 	}
 	fmt.Fprintf(t.std.Err, "publishing what is missing up to %s\n", until)
 	p, err := t.pipeline(until, console.NewLogger(t.std.Err, t.cfg.Log))
