@@ -208,7 +208,7 @@ func TestNoFieldIsForgotten(t *testing.T) {
 	assert.Equal(t, []string{
 		"Checkpoint.Login", "Client.SASL.Advice", "Client.SASL.Token", // for identities that issue tokens
 		"Mappings[0].Charset", "Mappings[0].Messages", "Mappings[0].RelationID", "Mappings[0].RelationSince", // of a table, not of messages
-		"Producer.Found", "Producer.Held", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
+		"Producer.Foreign", "Producer.Found", "Producer.Held", "Producer.Passage", "Replay", "Replication.DSN", "Replication.Login",
 		"Replication.Outboxes[0].Entry", "Replication.Outboxes[0].Messages", "Replication.Outboxes[0].Pattern",
 		"Rules.Database", "Rules.Replay", "Rules.Snapshot", "Rules.StreamID", "Rules.Tables[0].Entry", "Rules.Tables[0].Messages",
 		"Rules.Unsequenced", "Until",
