@@ -85,6 +85,13 @@ type Extension struct {
 	Kind  ExtensionKind
 }
 
+// Header is the value of a column that becomes a record header of its own.
+type Header struct {
+	Value []byte // nil means NULL
+	// Bare is a number or a boolean, which JSON writes without quotes.
+	Bare bool
+}
+
 // Names are the names of a row's table.
 type Names struct {
 	Schema []byte
@@ -120,6 +127,9 @@ type Event struct {
 	// Extensions are sorted by name, and the set is the same for all rows of a
 	// table. Those of a message are what it has, in its order.
 	Extensions []Extension
+
+	// Headers are in the order of Mapping.Headers. Messages have none.
+	Headers []Header
 
 	// SnapshotKey is the row's place in the order in which the table was read, nil
 	// for rows from the stream. The decoder does not set it.

@@ -11,7 +11,7 @@ import (
 // error is a *PoisonError.
 func (d *Decoder) fill() error {
 	e, t := &d.event, d.row
-	e.Table, e.Extensions = t.index, t.extensions
+	e.Table, e.Extensions, e.Headers = t.index, t.extensions, t.headers
 	if e.attributes = [attributeCount][]byte{}; t.defaults != nil {
 		e.attributes = *t.defaults
 	}
@@ -44,6 +44,12 @@ func (d *Decoder) fillRow() (problem error) {
 	for i := range e.Extensions {
 		if err := d.fillExtension(len(t.attributes)+i, &e.Extensions[i]); err != nil && problem == nil {
 			problem = fmt.Errorf("column %q: %w", t.mapping.Extensions[e.Extensions[i].Name], err)
+		}
+	}
+	for i := range e.Headers {
+		target := len(t.attributes) + len(e.Extensions) + i
+		if err := d.fillHeader(target, &e.Headers[i]); err != nil && problem == nil {
+			problem = fmt.Errorf("column %q: %w", t.mapping.Headers[i], err)
 		}
 	}
 	return problem
@@ -141,6 +147,36 @@ func (d *Decoder) fillExtension(target int, x *Extension) (err error) {
 		return err
 	}
 	x.Value = text
+	return nil
+}
+
+// fillHeader takes any text, also one that no attribute could have.
+func (d *Decoder) fillHeader(target int, h *Header) (err error) {
+	v := &d.row.values[target]
+	if d.row.pointers != nil {
+		if v, err = d.source(target); err != nil {
+			return err
+		}
+	}
+	*h = Header{Bare: v.isBare()}
+	if v.null {
+		return nil
+	}
+	var text []byte
+	if d.row.mapping.AsDebezium {
+		text, d.scratch, err = v.appendDebezium(d.scratch)
+	} else {
+		text, d.scratch, err = v.appendText(d.scratch)
+	}
+	switch {
+	case err != nil:
+		return err
+	case !utf8.Valid(text):
+		return errEncoding
+	case text == nil:
+		text = []byte{} // empty, but not NULL
+	}
+	h.Value = text
 	return nil
 }
 

@@ -29,6 +29,11 @@ type Mapping struct {
 	Columns map[Attribute]string
 	// Extensions maps CloudEvents extension names to columns, or the same.
 	Extensions map[string]string
+	// Headers are the columns, or the same, of record headers of their own. With
+	// AsDebezium their values are what Debezium makes of them; otherwise they are
+	// in the canonical string form of CloudEvents.
+	Headers    []string
+	AsDebezium bool
 	// Defaults are the values of text attributes where no column is mapped, or
 	// where it has none.
 	Defaults map[Attribute]string
@@ -81,7 +86,7 @@ func (m Mapping) Documents() []string {
 }
 
 func (m Mapping) references() []string {
-	return slices.Concat(slices.Collect(maps.Values(m.Columns)), slices.Collect(maps.Values(m.Extensions)))
+	return slices.Concat(slices.Collect(maps.Values(m.Columns)), slices.Collect(maps.Values(m.Extensions)), m.Headers)
 }
 
 // relation is the outbox table as the last Relation message described it.

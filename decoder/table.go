@@ -19,6 +19,7 @@ type table struct {
 	unit       int64                   // of a time that is a number, in microseconds
 	attributes []Attribute
 	extensions []Extension // sorted by name; their values follow the attributes'
+	headers    []Header    // their values follow the extensions'
 	values     []value     // of the last row
 }
 
@@ -42,6 +43,12 @@ func newTable(index int, m Mapping) *table {
 	for _, name := range slices.Sorted(maps.Keys(m.Extensions)) {
 		t.extensions = append(t.extensions, Extension{Name: name})
 		t.target(m.Extensions[name])
+	}
+	for _, reference := range m.Headers {
+		t.target(reference)
+	}
+	if len(m.Headers) > 0 {
+		t.headers = make([]Header, len(m.Headers))
 	}
 	if !slices.ContainsFunc(t.pointers, func(p *pointer) bool { return p != nil }) {
 		t.pointers = nil

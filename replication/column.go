@@ -98,7 +98,7 @@ func checkColumns(t Table, c Config) []Finding {
 			found = append(found, checkGenerated(t, c, column))
 		}
 	}
-	return append(found, checkTime(t)...)
+	return append(append(found, checkTime(t)...), checkCompatible(t)...)
 }
 
 // binaryTypes are the types whose binary form the decoder reads.

@@ -75,6 +75,8 @@ type Outbox struct {
 	// of them that must be able to hold JSON.
 	Columns   []string
 	Documents []string
+	// Compatible are those of them that are written as Debezium writes them.
+	Compatible Compatible
 	// TimeColumn is the member of Columns that holds the time of an event, if any.
 	// TimeUnit is the unit of times that are numbers, in microseconds; 0: a
 	// millisecond.

@@ -86,12 +86,14 @@ type encoder struct {
 	extensions map[string]wireHeader
 	json       []byte // scratch for structured mode
 	scratch    []byte // for headers
+	quoted     []byte // for the value of a header
 	media      map[string]mediaType
 }
 
 // tableHeaders are what is the same for all rows of a table.
 type tableHeaders struct {
 	extensions []wireHeader // names, in the order of Event.Extensions
+	headers    []wireHeader // names, in the order of Event.Headers
 	source     wireHeader   // nil unless constant
 	sourceText []byte       // likewise
 }
@@ -112,6 +114,9 @@ func newEncoder(r *Router) *encoder {
 		for _, name := range t.Extensions {
 			same.extensions = append(same.extensions, headerKey("ce_"+name))
 		}
+		for _, name := range t.Headers {
+			same.headers = append(same.headers, headerKey(name))
+		}
 		if source, ok := t.source.constant(); ok && t.Columns[decoder.Source] == "" {
 			same.source, same.sourceText = constantHeader(keySource, source), []byte(source)
 		}
@@ -123,7 +128,7 @@ func newEncoder(r *Router) *encoder {
 // data applies the rules for NULL and empty payloads. present is false if there
 // is no data at all.
 func (enc *encoder) data(e *decoder.Event, d *Destination, media mediaType) (value []byte, present bool, err error) {
-	if e.HasData {
+	if e.HasData && (d.NullPayload != NullOrBlankTombstone || !isBlankText(e)) {
 		if len(e.Data) == 0 && media.json {
 			return nil, false, errEmptyJSON
 		}
@@ -135,7 +140,7 @@ func (enc *encoder) data(e *decoder.Event, d *Destination, media mediaType) (val
 	switch d.NullPayload {
 	case NullObject:
 		return []byte("{}"), true, nil
-	case NullTombstone:
+	case NullTombstone, NullOrBlankTombstone:
 		return nil, false, nil
 	case NullJSON:
 		if d.Mode == Structured {
@@ -245,6 +250,7 @@ func (enc *encoder) binary(b *Batch, e *decoder.Event, d *Destination, contentTy
 		h.constant(enc.snapshot)
 		h.add(keySnapshotKey, e.SnapshotKey)
 	}
+	enc.ownHeaders(&h, e)
 	b.addEvent(e, d.Key, value, h)
 	enc.scratch = h.buf
 }
@@ -324,7 +330,7 @@ func (enc *encoder) structured(
 	}
 	j = append(j, '}')
 	enc.json = j[:0]
-	tombstone := !present && d.NullPayload == NullTombstone
+	tombstone := !present && (d.NullPayload == NullTombstone || d.NullPayload == NullOrBlankTombstone)
 
 	h := headers{buf: enc.scratch[:0]}
 	h.constant(structuredType)
@@ -340,6 +346,7 @@ func (enc *encoder) structured(
 		h.constant(enc.replay[1])
 	}
 	h.add(keySnapshotKey, e.SnapshotKey)
+	enc.ownHeaders(&h, e)
 	b.addEvent(e, d.Key, j, h)
 	enc.scratch = h.buf
 	return nil

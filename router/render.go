@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -31,6 +32,8 @@ type Rendering struct {
 	KeyBase64 []byte  `json:"key_base64,omitempty"`
 
 	Event json.RawMessage `json:"event,omitempty"`
+	// Headers are those that belong neither to the event nor to the streamer.
+	Headers []PlainHeader `json:"headers,omitempty"`
 	// NotACloudEvent is set, and Event is not, if the SDK does not accept the
 	// record as a CloudEvent.
 	NotACloudEvent *RawRecord `json:"not_a_cloudevent,omitempty"`
@@ -54,6 +57,12 @@ type RawHeader struct {
 	Value []byte `json:"value_base64"`
 }
 
+// PlainHeader is a header as text. A nil Value is Kafka's null.
+type PlainHeader struct {
+	Name  string  `json:"name"`
+	Value *string `json:"value"`
+}
+
 // Tail follows topics like kafka.Client.Tail and renders each record.
 func Tail(ctx context.Context, c *kafka.Client, o kafka.TailOptions, visit func(Rendering) error) error {
 	return c.Tail(ctx, o, func(topic string, partition int32, offset int64, at time.Time, r *sarama.Record) error {
@@ -74,7 +83,7 @@ func render(topic string, at time.Time, key, value []byte, headers []*sarama.Rec
 	}
 	event, text, err := readEvent(value, headers)
 	if err == nil {
-		r.Event, r.Type = text, event.Type()
+		r.Event, r.Type, r.Headers = text, event.Type(), plainHeaders(headers)
 		return r
 	}
 	r.NotACloudEvent = &RawRecord{Reason: err.Error(), Value: bytes.Clone(value)}
@@ -82,6 +91,24 @@ func render(topic string, at time.Time, key, value []byte, headers []*sarama.Rec
 		r.NotACloudEvent.Headers = append(r.NotACloudEvent.Headers, RawHeader{Name: string(h.Key), Value: bytes.Clone(h.Value)})
 	}
 	return r
+}
+
+// plainHeaders leaves out what the event shows, and what only the streamer reads.
+func plainHeaders(headers []*sarama.RecordHeader) (plain []PlainHeader) {
+	for _, h := range headers {
+		switch name := strings.ToLower(string(h.Key)); {
+		case name == "content-type", name == "traceparent", name == "tracestate", strings.HasPrefix(name, "ce_"),
+			strings.HasPrefix(name, "streamer-"):
+			continue
+		}
+		shown := PlainHeader{Name: strings.ToValidUTF8(string(h.Key), "�")}
+		if h.Value != nil {
+			text := strings.ToValidUTF8(string(h.Value), "�")
+			shown.Value = &text
+		}
+		plain = append(plain, shown)
+	}
+	return plain
 }
 
 // readEvent reads a record with the SDK. The text is the event's JSON format.

@@ -46,6 +46,24 @@ const (
 	NullTombstone NullPayload = "tombstone"
 	// NullReject treats the row as poison.
 	NullReject NullPayload = "reject"
+	// NullOrBlankTombstone is NullTombstone, and a text that is empty or blank
+	// counts as NULL, as with Debezium's route.tombstone.on.empty.payload.
+	NullOrBlankTombstone NullPayload = "tombstone_if_blank"
+)
+
+// Compatibility says whose consumers can read a record's own headers besides
+// those of CloudEvents.
+type Compatibility string
+
+// The ways in which Debezium writes headers.
+const (
+	// NotCompatible leaves out a header without a value.
+	NotCompatible Compatibility = ""
+	// DebeziumConnect is SimpleHeaderConverter, the default of Kafka Connect: text,
+	// and a null value for NULL.
+	DebeziumConnect Compatibility = "debezium-connect"
+	// DebeziumServer is JsonConverter without schemas: JSON.
+	DebeziumServer Compatibility = "debezium-server"
 )
 
 // Rules define how the events of a stream become CloudEvents and where they go.
@@ -74,6 +92,8 @@ type Rules struct {
 	// DeadLetterTopic is where rows go that can never be published, empty if none
 	// does.
 	DeadLetterTopic string
+	// Compatibility is how the headers of TableRules.Headers are written.
+	Compatibility Compatibility
 }
 
 // TableRules are the rules for the rows of one outbox table. Source, Type,
@@ -96,6 +116,8 @@ type TableRules struct {
 	Columns    map[decoder.Attribute]string
 	Defaults   map[decoder.Attribute]string
 	Extensions []string // sorted
+	// Headers are the names of the headers that Event.Headers have the values of.
+	Headers []string
 	// Entry is the table's own part of the configuration in error texts, as in
 	// "outboxes[1]"; empty where there is only one.
 	Entry string

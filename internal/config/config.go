@@ -86,8 +86,9 @@ type Outbox struct {
 	Columns     Columns           `koanf:"columns" doc:"Which column holds what. An optional column whose key is empty is not read. column#/json/pointer is a value inside JSON that a json, jsonb, text or bytea column holds, by a JSON pointer (RFC 6901); a member that is missing or null is as a NULL. The payload at a pointer is JSON, as it stands there."`
 	Defaults    Defaults          `koanf:"defaults" doc:"Constants for what the table has no column for, and for rows that have NULL or nothing in it. To have no column at all, leave its key under outbox.columns empty."`
 	Extensions  map[string]string `koanf:"extensions" doc:"Additional CloudEvents extensions: the name of the extension and the column, or column#/json/pointer, that holds its value."`
+	Headers     map[string]string `koanf:"headers" doc:"Record headers besides those of CloudEvents: the name of the header and the column, or column#/json/pointer, that holds its value. The names are case-sensitive, also in the environment. A header is left out where its column is NULL or empty, unless cloudevents.compatibility says otherwise."`
 	TimeUnit    string            `koanf:"time_unit" enum:"seconds,milliseconds,microseconds" doc:"What a time counts that is a number since 1970: outbox.columns.time and outbox.cleanup.time_column."`
-	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value."`
+	NullPayload string            `koanf:"null_payload" enum:"reject,json_null,empty_object,tombstone,tombstone_if_blank" doc:"What a NULL payload becomes: an error, the JSON text null, the JSON text {}, or a record without a value. With tombstone_if_blank, a text that is empty or blank becomes one, too."`
 	Cleanup     Cleanup           `koanf:"cleanup" doc:"What happens to rows that have been published."`
 	MaxRowBytes Size              `koanf:"max_row_bytes" min:"1KiB" max:"1GiB" doc:"Largest outbox row that is accepted."`
 	Source      string            `koanf:"source" doc:"Template of the attribute source; empty: cloudevents.source."`
@@ -143,6 +144,7 @@ type CloudEvents struct {
 	Mode            string `koanf:"mode" enum:"binary,structured" doc:"Kafka content mode of CloudEvents."`
 	DataContentType string `koanf:"datacontenttype" doc:"Media type of the payload; empty: depends on the type of its column."`
 	DataSchema      string `koanf:"dataschema" doc:"Template of the attribute dataschema, an absolute URI; empty: no such attribute."`
+	Compatibility   string `koanf:"compatibility" enum:",debezium-connect,debezium-server" doc:"Also write the header id, and those of outbox.headers, as Debezium's outbox event router does, so that its consumers can be moved one by one: as Kafka Connect writes them with SimpleHeaderConverter, or as JSON without schemas, as Debezium Server does. What cannot be exact is refused at the start. See docs/wire-format.md#for-consumers-of-debezium."`
 }
 
 // Route is an exception to the general rules for some aggregate types.
@@ -151,7 +153,7 @@ type Route struct {
 	Topic         string `koanf:"topic" doc:"Template of the topic; empty: kafka.topic."`
 	Key           string `koanf:"key" doc:"Template of the partition key; empty: kafka.key."`
 	Mode          string `koanf:"mode" enum:",binary,structured" doc:"Content mode; empty: cloudevents.mode."`
-	NullPayload   string `koanf:"null_payload" enum:",reject,json_null,empty_object,tombstone" doc:"What a NULL payload becomes; empty: outbox.null_payload."`
+	NullPayload   string `koanf:"null_payload" enum:",reject,json_null,empty_object,tombstone,tombstone_if_blank" doc:"What a NULL payload becomes; empty: outbox.null_payload."`
 	Poison        string `koanf:"poison" enum:",stop,dead-letter" doc:"What happens to rows that can never be published; empty: poison.policy."`
 }
 
@@ -357,6 +359,10 @@ const (
 	NullPayloadJSONNull    = "json_null"
 	NullPayloadEmptyObject = "empty_object"
 	NullPayloadTombstone   = "tombstone"
+	NullPayloadBlank       = "tombstone_if_blank"
+
+	DebeziumConnect = "debezium-connect"
+	DebeziumServer  = "debezium-server"
 
 	ModeBinary     = "binary"
 	ModeStructured = "structured"

@@ -2,6 +2,7 @@ package config
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -25,17 +26,19 @@ func lookup(variable string) (*key, []string) {
 	return nil, nil
 }
 
-// saslExtensions is the table whose names are case-sensitive, as logicalCluster
-// is.
+// saslExtensions has names such as logicalCluster.
 const saslExtensions = "kafka.sasl.extensions"
+
+// caseSensitive are the tables whose names are.
+var caseSensitive = []string{saslExtensions, "outbox.headers"}
 
 // entryName returns the name of a table's entry, from the end of the variable
 // that sets it.
 func entryName(table *key, end string) string {
-	switch table.path {
-	case saslExtensions:
+	switch {
+	case slices.Contains(caseSensitive, table.path):
 		return end
-	case "kafka.topics.configs":
+	case table.path == "kafka.topics.configs":
 		return strings.ReplaceAll(strings.ToLower(end), "_", ".")
 	default:
 		return strings.ToLower(end)

@@ -142,7 +142,7 @@ func (l *loader) flags(flags map[string]string) error {
 			l.problems = append(l.problems, &Problem{Key: "--set " + name, Remedy: "unknown key" + suggestFlag(name)})
 			continue
 		}
-		if entry := len(path) - 1; k.path == saslExtensions {
+		if entry := len(path) - 1; slices.Contains(caseSensitive, k.path) {
 			path[entry] = name[len(name)-len(path[entry]):]
 		}
 		set := "--set " + name

@@ -61,6 +61,7 @@ func (k *checker) messages(i int, o Outbox) {
 		{o.Preset != "", "preset"},
 		{o.Columns != messageColumns, "columns"},
 		{len(o.Extensions) > 0, "extensions"},
+		{len(o.Headers) > 0, "headers"},
 		{o.Cleanup.Mode != CleanupNone, "cleanup.mode"},
 	} {
 		if unfit.set {

@@ -28,6 +28,7 @@ func (c Config) problems() []*Problem {
 	k.outboxes()
 	k.snapshot()
 	k.cloudEvents()
+	k.compatibility()
 	k.generalRoutes()
 	k.brokers()
 	k.producer()

@@ -105,6 +105,7 @@ func (k *checker) outbox(i int, o Outbox) {
 		)
 	}
 	k.extensions(k.below(i, "extensions."), o.Extensions)
+	k.headers(k.below(i, "headers."), o.Headers)
 	k.tableTemplates(i, o)
 }
 
@@ -202,7 +203,7 @@ func (k *checker) cloudEvents() {
 // tombstone refuses what the structured mode cannot express: its records always
 // have a value.
 func (k *checker) tombstone(at, mode, nullPayload string) {
-	if mode == ModeStructured && nullPayload == NullPayloadTombstone {
+	if mode == ModeStructured && isTombstone(nullPayload) {
 		k.add(at, nullPayload, "a record in structured mode always has a value: use mode binary, or json_null, empty_object or reject")
 	}
 }

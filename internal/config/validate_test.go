@@ -59,7 +59,7 @@ func TestValidate(t *testing.T) {
 		"long optional column": {func(c *Config) { c.Outbox.Columns.Time = long }, []string{"outbox.columns.time", "1 to 63 bytes"}},
 		"null payload": {
 			func(c *Config) { c.Outbox.NullPayload = "skip" },
-			[]string{"outbox.null_payload", `"skip"`, "reject, json_null, empty_object or tombstone"},
+			[]string{"outbox.null_payload", `"skip"`, "reject, json_null, empty_object, tombstone or tombstone_if_blank"},
 		},
 		"small rows": {func(c *Config) { c.Outbox.MaxRowBytes = 0 }, []string{"outbox.max_row_bytes", `"0"`, "at least 1KiB"}},
 

@@ -295,6 +295,10 @@ func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
 	json := e.isJSON(r.ContentType)
 	var data []byte
 	present := true
+	isTombstone := route.nullPayload == "tombstone" || route.nullPayload == tombstoneIfBlank
+	if route.nullPayload == tombstoneIfBlank && typ != typeBytea && isTrimmed(content) {
+		content = nil
+	}
 	switch {
 	case content != nil:
 		data = content
@@ -303,7 +307,7 @@ func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
 		}
 	case route.nullPayload == "empty_object":
 		data = []byte("{}")
-	case route.nullPayload == "tombstone":
+	case isTombstone:
 		present = false
 		r.Unreadable = route.structured
 	case route.structured:
@@ -316,6 +320,20 @@ func (e *Expectation) data(r *Row, route *expectedRoute, values [][]byte) {
 	}
 	e.payload = HashPayload(data, present)
 	r.Payload = &e.payload
+}
+
+// tombstoneIfBlank is the value of outbox.null_payload with which a blank text
+// counts as NULL.
+const tombstoneIfBlank = "tombstone_if_blank"
+
+// isTrimmed reports whether Java's trim leaves nothing of a text.
+func isTrimmed(text []byte) bool {
+	for _, c := range text {
+		if c > ' ' {
+			return false
+		}
+	}
+	return true
 }
 
 func (e *Expectation) isJSON(contentType []byte) bool {

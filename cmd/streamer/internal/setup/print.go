@@ -42,6 +42,9 @@ func outboxColumns(o config.Outbox) []replication.Column {
 	for _, extension := range slices.Sorted(maps.Keys(m.Extensions)) {
 		add(m.Extensions[extension], "text")
 	}
+	for _, header := range m.Headers {
+		add(header, "text")
+	}
 	return columns
 }
 

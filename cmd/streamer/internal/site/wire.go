@@ -75,7 +75,9 @@ func ReplicationConfig(c config.Config) replication.Config {
 		Binary: c.Postgres.Binary, BulkReads: c.Replication.BulkReads, Login: login(c, c.Postgres.Auth),
 	}
 	for _, o := range c.Tables() {
-		r.Outboxes = append(r.Outboxes, Outbox(o))
+		outbox := Outbox(o)
+		outbox.Compatible = compatible(c, o)
+		r.Outboxes = append(r.Outboxes, outbox)
 		r.MaxRow = max(r.MaxRow, int(o.MaxRowBytes))
 	}
 	return r
@@ -133,6 +135,7 @@ func Mapping(o config.Outbox) decoder.Mapping {
 	maps.DeleteFunc(columns, func(_ decoder.Attribute, column string) bool { return column == "" })
 	return decoder.Mapping{
 		Schema: schema, Table: table, Columns: columns, Extensions: o.Extensions, Defaults: defaults(o.Defaults), TimeUnit: timeUnits[o.TimeUnit],
+		Headers: headerColumns(o),
 	}
 }
 
@@ -151,7 +154,7 @@ func defaults(d config.Defaults) map[decoder.Attribute]string {
 // Mappings are those of all outbox tables.
 func Mappings(c config.Config) (list []decoder.Mapping) {
 	for _, o := range c.Tables() {
-		list = append(list, Mapping(o))
+		list = append(list, compatibleMapping(c, o))
 	}
 	return list
 }
@@ -164,6 +167,7 @@ func LocatedMappings(c config.Config, tables []replication.Table, server replica
 // Rules returns the rules that say where events go, and in which form.
 func Rules(c config.Config) router.Rules {
 	r := router.Rules{Partitioner: c.Kafka.Partitioner, MaxRecordBytes: int(c.Kafka.MaxRecordBytes)}
+	r.Compatibility = router.Compatibility(c.CloudEvents.Compatibility)
 	if c.HasDeadLetters() {
 		r.DeadLetterTopic = c.Poison.Topic
 	}
@@ -180,7 +184,8 @@ func tableRules(c config.Config, o config.Outbox, entry string) router.TableRule
 	m := Mapping(o)
 	t := router.TableRules{
 		Entry: entry, Name: o.Name(), Schema: m.Schema, Table: m.Table, Messages: m.Messages, Columns: m.Columns, Defaults: m.Defaults,
-		Extensions: slices.Sorted(maps.Keys(m.Extensions)), Source: o.Source, Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
+		Extensions: slices.Sorted(maps.Keys(m.Extensions)), Headers: headerNames(c, o), Source: o.Source,
+		Type: c.CloudEvents.Type, DataSchema: c.CloudEvents.DataSchema,
 		DataContentType: c.CloudEvents.DataContentType, Mode: router.Mode(c.CloudEvents.Mode),
 		Topic: o.Topic, Key: o.Key, NullPayload: router.NullPayload(o.NullPayload), Poison: router.Policy(o.Poison),
 	}

@@ -72,6 +72,7 @@ func whole(t *testing.T) pipeline.Config {
 	c.Kafka.SASL.TokenURL, c.Kafka.SASL.ClientID, c.Kafka.SASL.Scopes = "token", "oauth", []string{"scope"}
 	c.Kafka.SASL.ClientSecret = c.Kafka.SASL.Password
 	c.Kafka.SASL.Extensions = map[string]string{"logicalCluster": "lkc-1"}
+	c.CloudEvents.Compatibility, c.Outbox.Headers = config.DebeziumConnect, map[string]string{"zTenant": "h_tenant", "aType": "h_type"}
 	return PipelineConfig(c, slog.New(slog.DiscardHandler), ops.NewMetrics("test"))
 }
 
@@ -134,6 +135,9 @@ func wantReplication() replication.Config {
 			Table: "events.letters", Columns: wantMapping().ColumnNames(), Documents: []string{"c_document"},
 			TimeColumn: "c_time", TimeUnit: 1_000_000, AggregateID: "c_aggregate_id",
 			ID: "c_id", Source: "events.letters",
+			Compatible: replication.Compatible{
+				Keys: []string{"c_id", "c_aggregate_id", "c_partition_key"}, Payload: "c_payload", Headers: []string{"h_type", "h_tenant"},
+			},
 		}},
 		ConnectTimeout: time.Second, LockTimeout: 15 * time.Second, SenderTimeout: 5 * time.Second,
 		MaxRow: 8 << 10, BulkReads: true, Binary: true,
@@ -143,6 +147,7 @@ func wantReplication() replication.Config {
 func wantMapping() decoder.Mapping {
 	return decoder.Mapping{
 		Schema: "events", Table: "letters", Extensions: map[string]string{"tenant": "c_tenant"}, TimeUnit: 1_000_000,
+		Headers: []string{"c_id", "h_type", "h_tenant"}, AsDebezium: true,
 		Defaults: map[decoder.Attribute]string{
 			decoder.AggregateType: "d_aggregate_type", decoder.AggregateID: "d_aggregate_id", decoder.Type: "d_type",
 			decoder.DataContentType: "d/content",
@@ -159,14 +164,14 @@ func wantMapping() decoder.Mapping {
 
 func wantRules() router.Rules {
 	return router.Rules{
-		Partitioner: "crc32", MaxRecordBytes: 15 << 10, DeadLetterTopic: "dead.letters",
+		Partitioner: "crc32", MaxRecordBytes: 15 << 10, DeadLetterTopic: "dead.letters", Compatibility: router.DebeziumConnect,
 		Reserved: []router.Reserved{
 			{Topic: "checkpoints", Keeps: "the streamer's checkpoints"}, {Topic: "dead.letters", Keeps: "the dead letters"},
 		},
 		Tables: []router.TableRules{{
 			Name: "events.letters", Schema: "events", Table: "letters", Columns: wantMapping().Columns, Defaults: wantMapping().Defaults,
-			Extensions: []string{"tenant"},
-			Source:     "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
+			Extensions: []string{"tenant"}, Headers: []string{"id", "aType", "zTenant"},
+			Source: "/source", Type: "type", DataSchema: "urn:schema", DataContentType: "text/plain", Topic: "topic", Key: "key",
 			Mode: "structured", NullPayload: "reject", Poison: "dead-letter",
 			Routes: []router.Rule{{
 				AggregateType: "r_*", Topic: "r.topic", Key: "r_key", Mode: "binary", NullPayload: "tombstone", Poison: "stop",
