@@ -68,6 +68,10 @@ func (t *translator) headerConverter() {
 	case asText:
 		t.same(name, "")
 	case asJSONText, asEnvelope:
+		if t.flavour != "" {
+			t.same(name, "headers are JSON, apart from those of CloudEvents and the streamer", compatibilityKey)
+			break
+		}
 		t.differs(name, "headers are plain text, and not in quotes", "consumers that read headers as JSON")
 	default:
 		t.differs(name, "headers are plain text", "consumers that read headers in the format of this converter")

@@ -15,6 +15,7 @@ type outbox struct {
 	Columns     map[string]string `json:"columns,omitempty"`
 	Defaults    map[string]string `json:"defaults,omitempty"`
 	Extensions  map[string]string `json:"extensions,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
 	NullPayload string            `json:"null_payload,omitempty"`
 	Topic       string            `json:"topic,omitempty"`
 	Routes      []route           `json:"routes,omitempty"`
@@ -26,7 +27,7 @@ func (t *translator) outboxes() {
 	exact := !t.renamesTopics()
 	tables := t.selectTables()
 	for _, name := range t.routers() {
-		r := &router{translator: t, name: name, outbox: outbox{Columns: map[string]string{}, Extensions: map[string]string{}}}
+		r := t.router(name)
 		r.columns()
 		r.placement()
 		r.route()
@@ -107,6 +108,9 @@ func (t *translator) single(o outbox) {
 	}
 	for key, value := range o.Extensions {
 		t.set("outbox.extensions."+key, value)
+	}
+	for key, value := range o.Headers {
+		t.set("outbox.headers."+key, value)
 	}
 	if o.NullPayload != "" {
 		t.set("outbox.null_payload", o.NullPayload)

@@ -28,9 +28,8 @@ func (r *router) emptyPayload() {
 	const key = "outbox.null_payload"
 	name := r.option("route.tombstone.on.empty.payload")
 	if r.isTrue(name, false) {
-		r.outbox.NullPayload = "tombstone"
-		r.differs(name, "a payload that is NULL becomes a record without a value; a text that is empty or blank is published as it is",
-			"topics with compaction, where rows have an empty text as payload", key)
+		r.outbox.NullPayload = "tombstone_if_blank"
+		r.same(name, "", key)
 		return
 	}
 	r.outbox.NullPayload = "json_null"

@@ -24,12 +24,12 @@ func (r *router) placement() {
 			lost = append(lost, "an entry that is not column:placement:alias")
 			continue
 		}
-		says, key := r.place(p)
-		if key == "" {
+		says, placed := r.place(p)
+		if len(placed) == 0 && says != "" {
 			lost = append(lost, says)
 			continue
 		}
-		keys = append(keys, key)
+		keys = append(keys, placed...)
 		if says != "" {
 			renamed = append(renamed, says)
 		}
@@ -80,24 +80,44 @@ func parsePlaced(field string) (placed, bool) {
 }
 
 // place maps a column. It returns how that differs, empty if it does not, and the
-// key; without a key there is no equivalent.
-func (r *router) place(p placed) (says, key string) {
+// keys; without a key there is no equivalent, if it differs.
+func (r *router) place(p placed) (says string, keys []string) {
 	if p.where == "partition" {
-		return p.column + " (partition): a row cannot choose the number of its partition, which follows from the key", ""
+		if r.isServer {
+			return "", nil // it does not pass it on
+		}
+		return p.column + " (partition): a row cannot choose the number of its partition, which follows from the key", nil
 	}
 	header, key := r.attribute(p)
-	if key == "" {
-		return fmt.Sprintf("%s (%s): the name %s is taken", p.column, p.where, p.alias), ""
+	isHeader := r.flavour != "" && p.where == "header" && isFree(p.alias)
+	if isHeader {
+		r.outbox.Headers[p.alias] = p.column
+		keys = append(keys, "outbox.headers."+p.alias)
+	}
+	if key != "" {
+		keys = append(keys, key)
 	}
 	switch {
-	case p.where == "envelope":
-		return fmt.Sprintf("%s is the header %s, and not a member %s of the value, which is the payload alone", p.column, header, p.alias), key
-	case p.alias == "ce_time":
-		return p.column + " is the header ce_time too, in RFC 3339 and UTC", key
-	case header == p.alias || key == "outbox.columns.traceparent" && p.alias == "traceparent":
-		return "", key
+	case isHeader:
+		return "", keys
+	case key == "":
+		return fmt.Sprintf("%s (%s): the name %s is taken", p.column, p.where, p.alias), nil
 	}
-	return fmt.Sprintf("%s is the header %s, and not %s", p.column, header, p.alias), key
+	return renamed(p, header), keys
+}
+
+// renamed says how the header that a column becomes differs from the one that it
+// was.
+func renamed(p placed, header string) string {
+	switch {
+	case p.where == "envelope":
+		return fmt.Sprintf("%s is the header %s, and not a member %s of the value, which is the payload alone", p.column, header, p.alias)
+	case p.alias == "ce_time":
+		return p.column + " is the header ce_time too, in RFC 3339 and UTC"
+	case header == p.alias || header == "ce_"+p.alias && slices.Contains(plainAttributes, p.alias):
+		return ""
+	}
+	return fmt.Sprintf("%s is the header %s, and not %s", p.column, header, p.alias)
 }
 
 // attribute maps a column and returns the header that it becomes and its key.

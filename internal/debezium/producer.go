@@ -78,17 +78,24 @@ func (t *translator) acknowledgements() {
 	}
 }
 
+// How the producer chooses partitions.
+const (
+	partitionerClass       = producerPrefix + "partitioner.class"
+	partitionerIgnoresKeys = producerPrefix + "partitioner.ignore.keys"
+	defaultPartitioner     = "DefaultPartitioner"
+)
+
 func (t *translator) partitioner() {
-	const name, key = producerPrefix + "partitioner.class", "kafka.partitioner"
+	const name, key = partitionerClass, "kafka.partitioner"
 	const action = "let consumers finish what the connector has published before the streamer starts: keys go to other partitions"
 	const byKey = "the streamer chooses the partition by a hash of the key"
-	switch class := shortClass(t.value(name, "DefaultPartitioner")); class {
-	case "DefaultPartitioner":
+	switch class := shortClass(t.value(name, defaultPartitioner)); class {
+	case defaultPartitioner:
 		t.same(name, "murmur2 of the key", key)
 	default:
 		t.lacks(name, byKey, action)
 	}
-	const ignore = producerPrefix + "partitioner.ignore.keys"
+	const ignore = partitionerIgnoresKeys
 	if t.isTrue(ignore, false) {
 		t.lacks(ignore, byKey, action)
 	} else {

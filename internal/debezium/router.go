@@ -13,6 +13,12 @@ type router struct {
 	exact  bool // whether the topics are those of Debezium
 }
 
+func (t *translator) router(name string) *router {
+	return &router{translator: t, name: name, outbox: outbox{
+		Columns: map[string]string{}, Extensions: map[string]string{}, Headers: map[string]string{},
+	}}
+}
+
 // option is the full name of an option of the router.
 func (r *router) option(name string) string { return "transforms." + r.name + "." + name }
 
@@ -99,6 +105,21 @@ func (r *router) route() {
 	}
 }
 
+// events says how records differ as a whole.
+func (r *router) events() {
+	const rest = "the timestamp of a record is the time of the commit, and not that of processing. A row whose ID, aggregate type, " +
+		"aggregate ID or type is NULL or empty is not published: poison.policy says what happens to it"
+	if r.flavour != "" {
+		r.differs(r.option("type"), "events are CloudEvents: there are further headers that begin with ce_, and "+rest+". "+
+			compatibilityKey+" keeps all other parts for consumers of the connector", "consumers that read the timestamp; tables with such rows",
+			compatibilityKey)
+		return
+	}
+	r.differs(r.option("type"), "events are CloudEvents: the header id is ce_id, there are further headers that begin with ce_, and "+rest+
+		". "+compatibilityKey+" is not set, because "+r.incompatible,
+		"consumers that read the header id, above all to deduplicate, or the timestamp; tables with such rows")
+}
+
 func (r *router) lacksOrSame(name, why string) {
 	if r.value(name, defaultRegex) == defaultRegex {
 		r.same(name, "", "kafka.topic")
@@ -109,10 +130,7 @@ func (r *router) lacksOrSame(name, why string) {
 
 // behaviour translates what the router does about surprises, and tracing.
 func (r *router) behaviour() {
-	r.differs(r.option("type"), "events are CloudEvents: the header id is ce_id, there are further headers that begin with ce_, and the "+
-		"timestamp of a record is the time of the commit, and not that of processing. A row whose ID, aggregate type, aggregate ID or type is "+
-		"NULL or empty is not published: poison.policy says what happens to it",
-		"consumers that read the header id, above all to deduplicate, or the timestamp; tables with such rows")
+	r.events()
 	if name := r.option("table.op.invalid.behavior"); r.value(name, "warn") == "fatal" {
 		r.lacks(name, "the streamer asks the server for inserts only, so it does not see that a row is updated",
 			"forbid updates in the database, by a trigger or by taking away the right, if they are a mistake")

@@ -37,6 +37,9 @@ type translator struct {
 	findings map[string]finding
 	notes    []Entry // differences that belong to no option of the file
 	refusals []Entry // what belongs to no option and has no equivalent
+	// flavour is the value of cloudevents.compatibility, or incompatible says why
+	// there is none.
+	flavour, incompatible string
 }
 
 // Translate makes a configuration of the streamer. The error is about a mistake
@@ -48,6 +51,7 @@ func (c Connector) Translate() (Result, error) {
 	t.database()
 	t.slot()
 	t.start()
+	t.compatibility()
 	t.outboxes()
 	t.converters()
 	t.failures()
