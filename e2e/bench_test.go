@@ -24,6 +24,8 @@ type benchRig struct {
 	db    *pgx.Conn
 	dsn   string
 	flags []string
+
+	brokers []string
 }
 
 func newBenchRig(b *testing.B, table string, settings ...string) *benchRig {
@@ -31,7 +33,7 @@ func newBenchRig(b *testing.B, table string, settings ...string) *benchRig {
 	server, cluster := pgtest.New(b, pgtest.Options{
 		Settings: map[string]string{"max_wal_size": "8GB", "autovacuum": "off"},
 	}), kafkatest.New(b, kafkatest.Options{})
-	r := &benchRig{b: b, dsn: server.CreateDatabase(b)}
+	r := &benchRig{b: b, dsn: server.CreateDatabase(b), brokers: cluster.Brokers()}
 	r.db = r.connect()
 	r.exec(table)
 	r.exec("create publication streamer for table outbox with (publish = 'insert')")

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"slices"
-	"sync"
 
 	"github.com/outboxstream/streamer/decoder"
 	"github.com/outboxstream/streamer/internal/failure"
@@ -116,6 +115,8 @@ type ForeignLog struct {
 // error is of class Refused if Kafka no longer has all of them.
 func (l ForeignLog) Read(ctx context.Context, c *kafka.Client) (*Foreign, error) {
 	f := &Foreign{}
+	const most = 1 << 20 // so many are expected at most
+	f.events = make([]Digest, 0, min(most, l.span(ctx, c)))
 	err := l.Scan(ctx, c, func(_ kafka.Log, r *kafka.LogRecord) {
 		if e, foreign := ReadForeign(r.Headers, l.Header); foreign {
 			f.events = append(f.events, DigestOf(e.ID, e.Source))
@@ -136,19 +137,30 @@ func (l ForeignLog) Scan(ctx context.Context, c *kafka.Client, visit func(kafka.
 	if err != nil {
 		return err
 	}
-	const parallel = 4
-	var mu sync.Mutex
-	return c.ScanAll(ctx, logs, parallel, func(log kafka.Log) func(*kafka.LogRecord) error {
-		return func(r *kafka.LogRecord) error {
+	for _, log := range logs { // not at the same time: what a fetch returns takes megabytes when it is decoded
+		if err := c.Scan(ctx, log, func(r *kafka.LogRecord) error {
 			if r.AfterGap {
 				return lostForeign(log)
 			}
-			mu.Lock()
-			defer mu.Unlock()
 			visit(log, r)
 			return nil
+		}); err != nil {
+			return err
 		}
-	})
+	}
+	return nil
+}
+
+// span is the number of offsets to be read, 0 if it is not known.
+func (l ForeignLog) span(ctx context.Context, c *kafka.Client) (n int64) {
+	logs, err := l.logs(ctx, c)
+	if err != nil {
+		return 0 // Scan returns the same error
+	}
+	for _, log := range logs {
+		n += log.End - log.From
+	}
+	return n
 }
 
 func (l ForeignLog) logs(ctx context.Context, c *kafka.Client) (all []kafka.Log, err error) {
@@ -164,7 +176,7 @@ func (l ForeignLog) logs(ctx context.Context, c *kafka.Client) (all []kafka.Log,
 			if i < len(from) {
 				log.From = from[i]
 			}
-			log.Committed = true
+			log.Committed, log.Small = true, true
 			if log.From < log.Start || log.From > log.End {
 				return nil, lostForeign(log)
 			}

@@ -27,11 +27,6 @@ Example:
   streamer run --config streamer.yaml`
 }
 
-// memoryLimit is the limit of the garbage collector: the memory that the
-// process is documented to need, in bytes. GOMEMLIMIT overrides it. The bytes
-// in flight come on top.
-const memoryLimit = 31 << 20
-
 // Run is the command.
 func (command runCommand) Run(ctx context.Context, load site.Configuration, std console.Streams) error {
 	loaded, err := load()
@@ -40,7 +35,7 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 	}
 	cfg := loaded.Config
 	log := console.NewLogger(std.Err, cfg.Log)
-	site.LimitMemory(cfg, memoryLimit)
+	site.LimitMemory(cfg, site.StreamMemory)
 	metrics := ops.NewMetrics(console.Version())
 	watching, export, err := exporting(ctx, cfg, log, metrics)
 	if err != nil {

@@ -100,7 +100,9 @@ func (p *Pipeline) newFlow(h *holding, r resumePoint, found router.Found, left *
 		config.MaxInFlightBytes = max(config.MaxBatchBytes, config.MaxInFlightBytes/2) // the IDs of the stream take the rest
 	}
 	config.Found, config.Passage = router.Found{Topics: found.Topics, Missing: found.Missing}, f.passage
-	config.Foreign = h.foreign
+	if config.Foreign = h.foreign; h.foreign.Events() > manyForeign {
+		config.MaxInFlightBytes = max(config.MaxBatchBytes, config.MaxInFlightBytes/2) // their IDs take the rest
+	}
 	f.producer = router.NewProducer(config, h.owner, routes, f.tracker, p.config.Metrics, f.notify)
 	if h.topic != nil {
 		h.topic.WriteWith(f.producer.Write, p.log)

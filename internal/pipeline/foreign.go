@@ -10,6 +10,9 @@ import (
 	"github.com/outboxstream/streamer/router"
 )
 
+// manyForeign events take 2 MiB.
+const manyForeign = 1 << 17
+
 // readForeign finds out what the publisher before the streamer has published of
 // the rows above the checkpoint. Whatever of it has arrived since the last start
 // counts as well.

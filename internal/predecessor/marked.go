@@ -23,7 +23,7 @@ func (s *Survey) checkMarked(ctx context.Context, p *Plan) error {
 		return err
 	}
 	err := s.visit(ctx, func(n uint32, e *decoder.Event, _ router.Destination) error {
-		if !s.rows.at(n).published {
+		if !s.rows.isPublished(n) {
 			ids = append(ids, string(e.Attribute(decoder.ID)))
 		}
 		if len(ids) < atOnce {
@@ -40,7 +40,7 @@ func (s *Survey) checkMarked(ctx context.Context, p *Plan) error {
 	p.Findings = append(p.Findings, replication.Finding{
 		Fatal: true,
 		Problem: fmt.Sprintf(
-			"%d rows that wait in slot %q are published, as snapshot.where says, or gone, but no record has their IDs: they would be published again",
+			"%d rows that wait in slot %q are published (snapshot.where), or gone, but no record has their IDs: they would be published again",
 			marked, s.Control.Config().Slot),
 		Remedy: "create the slot again now that the former publisher has stopped: pg_drop_replication_slot, `streamer setup`, and this command",
 	})

@@ -116,7 +116,7 @@ func (s *Survey) describe(ctx context.Context, numbers []uint32) (holes []Hole, 
 		}
 		holes = append(holes, Hole{
 			ID: string(e.Attribute(decoder.ID)), Position: e.Position, Committed: time.UnixMicro(e.CommitTime).UTC(),
-			Topic: string(d.Topic), Partition: s.rows.at(n).partition,
+			Topic: string(d.Topic), Partition: s.places[s.rows.place(n)].Partition,
 		})
 		if len(holes) == len(numbers) {
 			return errEnd
@@ -148,7 +148,7 @@ func (s *Survey) visit(ctx context.Context, row func(n uint32, e *decoder.Event,
 		if err != nil {
 			return nil //nolint:nilerr // such rows have no number
 		}
-		if n++; int(n) > s.rows.count {
+		if n++; n > s.rows.count {
 			return errEnd // committed since
 		}
 		return row(n-1, d.Event(), destination)

@@ -5,57 +5,67 @@ import (
 	"slices"
 )
 
-// waitingRow is a row that waits, in 24 bytes. event and key are digests.
-type waitingRow struct {
-	event, key uint64
-	partition  int32 // -1: the topic does not exist
-	topic      uint16
-	published  bool
-}
-
-// rows are those that wait, in the order of the stream. They are kept in pieces,
-// which do not move while rows are added.
+// rows are those that wait, in the order of the stream, in some 22 bytes each.
+// They are kept in pieces, which do not move while rows are added.
 type rows struct {
-	pieces [][]waitingRow
-	count  int
+	pieces []*piece
+	count  uint32
 	sorted []uint32 // numbers of rows, by event
 }
 
-const piece = 1 << 14
+const pieceRows = 1 << 14
 
-func (r *rows) add(one waitingRow) {
-	if r.count%piece == 0 {
-		r.pieces = append(r.pieces, make([]waitingRow, 0, piece))
+// piece holds rows. events and keys are digests.
+type piece struct {
+	events, keys [pieceRows]uint64
+	places       [pieceRows]uint16 // numbers of topics and partitions
+	published    [pieceRows / 64]uint64
+}
+
+func (r *rows) add(event, key uint64, place uint16) {
+	n := r.count % pieceRows
+	if n == 0 {
+		r.pieces = append(r.pieces, &piece{})
 	}
-	last := &r.pieces[len(r.pieces)-1]
-	*last = append(*last, one)
+	p := r.pieces[len(r.pieces)-1]
+	p.events[n], p.keys[n], p.places[n] = event, key, place
 	r.count++
 }
 
-func (r *rows) at(i uint32) *waitingRow { return &r.pieces[i/piece][i%piece] }
+func (r *rows) event(n uint32) uint64 { return r.pieces[n/pieceRows].events[n%pieceRows] }
+func (r *rows) key(n uint32) uint64   { return r.pieces[n/pieceRows].keys[n%pieceRows] }
+func (r *rows) place(n uint32) uint16 { return r.pieces[n/pieceRows].places[n%pieceRows] }
+
+func (r *rows) isPublished(n uint32) bool {
+	return r.pieces[n/pieceRows].published[n%pieceRows/64]>>(n%64)&1 == 1
+}
+
+func (r *rows) publish(n uint32) { r.pieces[n/pieceRows].published[n%pieceRows/64] |= 1 << (n % 64) }
 
 // index prepares find. Rows are no longer added.
 func (r *rows) index() {
-	r.sorted = make([]uint32, r.count)
+	if r.sorted == nil {
+		r.sorted = make([]uint32, r.count)
+	}
 	for i := range r.sorted {
 		r.sorted[i] = uint32(i)
 	}
-	slices.SortFunc(r.sorted, func(a, b uint32) int { return cmp.Compare(r.at(a).event, r.at(b).event) })
+	slices.SortFunc(r.sorted, func(a, b uint32) int { return cmp.Compare(r.event(a), r.event(b)) })
 }
 
-// find returns the row of an event, or nil.
-func (r *rows) find(event uint64) *waitingRow {
-	i, found := slices.BinarySearchFunc(r.sorted, event, func(n uint32, event uint64) int { return cmp.Compare(r.at(n).event, event) })
+// find returns the number of the row of an event.
+func (r *rows) find(event uint64) (n uint32, found bool) {
+	i, found := slices.BinarySearchFunc(r.sorted, event, func(n uint32, event uint64) int { return cmp.Compare(r.event(n), event) })
 	if !found {
-		return nil
+		return 0, false
 	}
-	return r.at(r.sorted[i])
+	return r.sorted[i], true
 }
 
 // repeated returns how many rows have the event ID of another row.
 func (r *rows) repeated() (n int) {
 	for i := 1; i < len(r.sorted); i++ {
-		if r.at(r.sorted[i]).event == r.at(r.sorted[i-1]).event {
+		if r.event(r.sorted[i]) == r.event(r.sorted[i-1]) {
 			n++
 		}
 	}
@@ -63,29 +73,26 @@ func (r *rows) repeated() (n int) {
 }
 
 // published returns how many rows are published.
-func (r *rows) published() (n int64) {
-	for _, piece := range r.pieces {
-		for i := range piece {
-			if piece[i].published {
-				n++
-			}
+func (r *rows) published() (count int64) {
+	for n := range r.count {
+		if r.isPublished(n) {
+			count++
 		}
 	}
-	return n
+	return count
 }
 
 // holes returns the numbers of the rows that are not published although a later
-// row of the same key is, in the order of the stream. find needs index again
-// afterwards.
+// row of the same key is, in the order of the stream.
 func (r *rows) holes() (holes []uint32) {
-	byKey := r.sorted
-	slices.SortFunc(byKey, func(a, b uint32) int { return cmp.Or(cmp.Compare(r.at(a).key, r.at(b).key), cmp.Compare(b, a)) })
+	byKey := r.sorted // index puts it in order again
+	slices.SortFunc(byKey, func(a, b uint32) int { return cmp.Or(cmp.Compare(r.key(a), r.key(b)), cmp.Compare(b, a)) })
 	later := false // a row of this key is published
 	for i, n := range byKey {
-		if i == 0 || r.at(n).key != r.at(byKey[i-1]).key {
+		if i == 0 || r.key(n) != r.key(byKey[i-1]) {
 			later = false
 		}
-		if r.at(n).published {
+		if r.isPublished(n) {
 			later = true
 		} else if later {
 			holes = append(holes, n)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -15,7 +16,7 @@ import (
 )
 
 // Survey compares the rows that wait in a slot with what the publisher before
-// the streamer has written to Kafka. It changes nothing. Its memory is some 32
+// the streamer has written to Kafka. It changes nothing. Its memory is some 22
 // bytes for each row that waits.
 type Survey struct {
 	Outbox
@@ -35,7 +36,9 @@ type Survey struct {
 	from     replication.LSN // the slot's confirmed position
 	until    replication.LSN
 	topics   map[string]*surveyed
-	names    []string // of topics, by number
+	names    []string               // of topics, by number
+	places   []kafka.TopicPartition // by number; partition -1: the topic does not exist
+	numbers  map[kafka.TopicPartition]uint16
 	since    time.Time
 	findings []replication.Finding
 	counts   counts
@@ -43,7 +46,7 @@ type Survey struct {
 
 // surveyed is what is known about a topic of waiting rows.
 type surveyed struct {
-	number      uint16
+	name        string
 	partitioner *kafka.Partitioner
 	partitions  int
 	begin       []int64 // where to begin to read
@@ -68,7 +71,7 @@ func (s *Survey) Rows(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.from, s.until, s.topics = slot.Confirmed, slot.Flushed, map[string]*surveyed{}
+	s.from, s.until, s.topics, s.numbers = slot.Confirmed, slot.Flushed, map[string]*surveyed{}, map[kafka.TopicPartition]uint16{}
 	d := decoder.New(s.Mappings...)
 	err = s.peek(ctx, func(_ replication.LSN, data []byte) error {
 		kind, err := d.Decode(data)
@@ -172,28 +175,38 @@ func (s *Survey) row(ctx context.Context, routes *router.Router, e *decoder.Even
 	if s.since.IsZero() {
 		s.since = time.UnixMicro(e.CommitTime)
 	}
-	s.rows.add(waitingRow{
-		event:     router.DigestOf(e.Attribute(decoder.ID), nil)[0],
-		key:       router.DigestOf(destination.Key, destination.Topic)[0],
-		partition: partition, topic: topic.number,
-	})
+	place, err := s.place(kafka.TopicPartition{Topic: topic.name, Partition: partition})
+	if err != nil {
+		return err
+	}
+	s.rows.add(router.DigestOf(e.Attribute(decoder.ID), nil)[0], router.DigestOf(destination.Key, destination.Topic)[0], place)
 	return nil
+}
+
+// place returns the number of a partition.
+func (s *Survey) place(p kafka.TopicPartition) (uint16, error) {
+	n, known := s.numbers[p]
+	if known {
+		return n, nil
+	}
+	if len(s.places) > math.MaxUint16 {
+		return 0, failure.Refuse(fmt.Errorf("rows that wait go to more than %d partitions", math.MaxUint16))
+	}
+	n = uint16(len(s.places))
+	s.numbers[p], s.places = n, append(s.places, p)
+	return n, nil
 }
 
 func (s *Survey) topic(ctx context.Context, name string) (*surveyed, error) {
 	if t := s.topics[name]; t != nil {
 		return t, nil
 	}
-	const most = 1 << 16
-	if len(s.names) == most {
-		return nil, failure.Refuse(fmt.Errorf("rows that wait go to more than %d topics", most))
-	}
 	logs, err := s.Kafka.Logs(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	t := &surveyed{
-		number: uint16(len(s.names)), partitioner: kafka.NewPartitioner(s.Rules.Partitioner, name), partitions: len(logs),
+		name: name, partitioner: kafka.NewPartitioner(s.Rules.Partitioner, name), partitions: len(logs),
 		first: slices.Repeat([]int64{-1}, len(logs)), begin: make([]int64, len(logs)), read: make([]int64, len(logs)),
 	}
 	s.topics[name], s.names = t, append(s.names, name)
@@ -263,7 +276,7 @@ func (s *Survey) Read(ctx context.Context) (found int64, err error) {
 				return found, failure.Refuse(failure.Advise(
 					fmt.Errorf("topic %q has got more partitions meanwhile", name), "run the command again"))
 			}
-			log.From, log.Committed = t.read[i], true
+			log.From, log.Committed, log.Small = t.read[i], true, true
 			err := s.Kafka.Scan(ctx, log, func(r *kafka.LogRecord) error {
 				if r.AfterGap {
 					s.find("topic %q partition %d lost records while they were read", "raise retention.ms of the topic", name, log.Partition)
@@ -293,30 +306,30 @@ func (s *Survey) record(t *surveyed, log kafka.Log, r *kafka.LogRecord) bool {
 		}
 		return false
 	}
-	waiting := s.rows.find(router.DigestOf(e.ID, nil)[0])
-	if waiting == nil {
+	n, waits := s.rows.find(router.DigestOf(e.ID, nil)[0])
+	if !waits {
 		return s.Table != nil // it may be about a row from before the slot
 	}
 	if t.first[log.Partition] < 0 {
 		t.first[log.Partition] = r.Offset
 	}
-	switch {
-	case waiting.published:
+	switch here, ours := (kafka.TopicPartition{Topic: log.Topic, Partition: log.Partition}), s.places[s.rows.place(n)]; {
+	case s.rows.isPublished(n):
 		s.counts.repeated++
 		return true
-	case waiting.topic != t.number || waiting.partition != log.Partition:
+	case here != ours:
 		if s.counts.elsewhere++; s.counts.elsewhere == 1 {
 			s.find("event %q is in topic %q partition %d, but the streamer would publish it to topic %q partition %d",
 				"correct kafka.topic, kafka.key, kafka.partitioner or outbox.routes: `streamer import debezium` takes them from the connector",
-				e.ID, log.Topic, log.Partition, s.names[waiting.topic], waiting.partition)
+				e.ID, log.Topic, log.Partition, ours.Topic, ours.Partition)
 		}
-	case waiting.key != router.DigestOf(r.Key, []byte(log.Topic))[0]:
+	case s.rows.key(n) != router.DigestOf(r.Key, []byte(log.Topic))[0]:
 		if s.counts.rekeyed++; s.counts.rekeyed == 1 {
 			s.find("event %q in topic %q (partition %d, offset %d) has another key than the streamer would give it",
 				"correct kafka.key or outbox.columns.aggregate_id", e.ID, log.Topic, log.Partition, r.Offset)
 		}
 	}
-	waiting.published = true
+	s.rows.publish(n)
 	return true
 }
 

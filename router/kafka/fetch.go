@@ -66,11 +66,15 @@ func (c *Client) fetch(log Log, offset int64) ([]*sarama.RecordBatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := fetchRequest(500*time.Millisecond, fetchBytes)
+	size := int32(fetchBytes)
+	if log.Small {
+		size /= 8
+	}
+	request := fetchRequest(500*time.Millisecond, size)
 	if log.Committed {
 		request.Isolation = sarama.ReadCommitted
 	}
-	request.AddBlock(log.Topic, log.Partition, offset, fetchBytes, -1)
+	request.AddBlock(log.Topic, log.Partition, offset, size, -1)
 	response, err := broker.Fetch(request)
 	if err != nil {
 		return nil, err

@@ -27,6 +27,9 @@ type Log struct {
 	// the end of those that are open. A streamer itself writes no records in
 	// transactions.
 	Committed bool
+	// Small makes fetches small: what one returns can take twenty times as much
+	// memory when it is decoded.
+	Small bool
 }
 
 // LogRecord is a record as Scan passes it to visit. Its byte slices are valid

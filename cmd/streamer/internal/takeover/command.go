@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -80,6 +81,9 @@ func (command Debezium) Run(ctx context.Context, load site.Configuration, std co
 	return t.run(ctx)
 }
 
+// memoryLimit is below that of a stream: more of the program is in use.
+const memoryLimit = site.StreamMemory - 5<<20
+
 // takeOver is a take-over under way.
 type takeOver struct {
 	Options
@@ -92,6 +96,7 @@ type takeOver struct {
 }
 
 func (t *takeOver) run(ctx context.Context) error {
+	site.LimitMemory(t.cfg, memoryLimit)
 	before, err := t.stored(ctx)
 	if err != nil {
 		return err
@@ -250,6 +255,7 @@ func (t *takeOver) publish(ctx context.Context, before checkpoint.Predecessor) e
 	if until == at+1 {
 		until = at // nothing was in the slot: on an idle server its end would never come
 	}
+	debug.FreeOSMemory() // what the plan has needed
 	fmt.Fprintf(t.std.Err, "publishing what is missing up to %s\n", until)
 	p, err := t.pipeline(until, console.NewLogger(t.std.Err, t.cfg.Log))
 	if err != nil {
@@ -277,6 +283,7 @@ func (t *takeOver) position(ctx context.Context) (replication.LSN, error) {
 
 // finish looks for what has come late.
 func (t *takeOver) finish(ctx context.Context, before checkpoint.Predecessor) error {
+	debug.FreeOSMemory() // what the stream has needed
 	client, err := site.ConnectKafka(ctx, t.cfg)
 	if err != nil {
 		return err
