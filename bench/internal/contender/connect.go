@@ -35,6 +35,10 @@ type Connect struct {
 
 // InstallConnect downloads both once. Errors wrap [ErrMissing].
 func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error) {
+	return installConnect(ctx, DebeziumVersion, progress)
+}
+
+func installConnect(ctx context.Context, version string, progress func(string)) (*Connect, error) {
 	java := "java"
 	if home := os.Getenv("JAVA_HOME"); home != "" {
 		java = filepath.Join(home, "bin", "java")
@@ -42,12 +46,12 @@ func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error
 	if err := run(exec.CommandContext(ctx, java, "-version")); err != nil {
 		return nil, fmt.Errorf("%w: Java: %w", ErrMissing, err)
 	}
-	folder, err := testserver.Cached(ctx, "debezium-"+DebeziumVersion+"-connect-"+kafkatest.Version(), progress, func(folder string) error {
+	folder, err := testserver.Cached(ctx, "debezium-"+version+"-connect-"+kafkatest.Version(), progress, func(folder string) error {
 		testserver.Report(
 			progress, "downloading Debezium %s and Kafka Connect %s from Maven Central (about 80 MB)",
-			DebeziumVersion, kafkatest.Version(),
+			version, kafkatest.Version(),
 		)
-		return download(ctx, folder)
+		return download(ctx, version, folder)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrMissing, err)
@@ -55,7 +59,7 @@ func InstallConnect(ctx context.Context, progress func(string)) (*Connect, error
 	return &Connect{java: java, folder: folder}, nil
 }
 
-func download(ctx context.Context, folder string) (err error) {
+func download(ctx context.Context, version, folder string) (err error) {
 	project, err := os.MkdirTemp(folder, "pom")
 	if err != nil {
 		return fmt.Errorf("create folder for Maven: %w", err)
@@ -70,7 +74,7 @@ func download(ctx context.Context, folder string) (err error) {
 		{"dependency:unpack-dependencies", "-DincludeTypes=tar.gz", "-DoutputDirectory=" + filepath.Join(folder, "plugins")},
 	} {
 		arguments := append(
-			[]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version(), "-Ddebezium.version=" + DebeziumVersion},
+			[]string{"-q", "-B", "-f", file, "-Dkafka.version=" + kafkatest.Version(), "-Ddebezium.version=" + version},
 			goal...)
 		if err := run(exec.CommandContext(ctx, cmp.Or(os.Getenv("MVN"), "mvn"), arguments...)); err != nil {
 			return fmt.Errorf("download Debezium: mvn: %w", err)

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,7 +34,9 @@ type imported struct {
 	options map[string]string // on top of those that all have
 	topics  []string
 	rows    int
-	headers []string // that both write
+	headers []string // of CloudEvents that the connector writes, too
+	server  bool     // it runs in Debezium Server
+	odd     bool     // it places texts that no attribute of CloudEvents can be
 }
 
 // Rows of a script come in separate transactions, as a shop writes them.
@@ -149,7 +153,7 @@ const onlyID = "d5f4a1a8-8f0e-4f5e-9d4e-0c6f1d2f3a4b"
 
 // allConnectors are those of both lists.
 func allConnectors() []imported {
-	all := importedConnectors
+	all := append(slices.Clone(importedConnectors), placedConnectors()...)
 	for _, d := range differentConnectors {
 		all = append(all, d.imported())
 	}
@@ -181,26 +185,24 @@ func (i imported) connector(dsn *url.URL) map[string]string {
 }
 
 // TestImport lets Debezium and a streamer, whose configuration is imported from
-// Debezium's files, publish the same rows. Keys, values, partitions and the
-// order in each partition have to be the same, or differ as the report says.
-func TestImport(t *testing.T) { //nolint:tparallel // each case uses what the parent has started
+// Debezium's files, publish the same rows. Keys, values, partitions, headers and
+// the order in each partition have to be the same, or differ as the report says.
+func TestImport(t *testing.T) { //nolint:tparallel // one version after the other
 	testserver.Long(t)
 	t.Parallel()
-	connect, err := InstallConnect(t.Context(), func(line string) { t.Log(line) })
-	require.NoError(t, err)
-	r := importRig{
-		t: t, folder: t.TempDir(), kafka: kafkatest.New(t, kafkatest.Options{Progress: func(line string) { t.Log(line) }}),
-		pg: pgtest.New(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical"}}),
+	for _, version := range debeziumVersions() {
+		t.Run(version, func(t *testing.T) { compareImports(t, version) })
 	}
-	r.prepare()
-	r.debezium(connect)
-	for _, i := range importedConnectors {
-		t.Run(i.name, func(t *testing.T) {
-			r.streamer(t, i)
-			theirs, ours := r.await(t, i)
-			assert.Len(t, theirs, i.rows)
-			assert.Equal(t, theirs, ours)
-		})
+}
+
+func compareImports(t *testing.T, version string) { //nolint:thelper // it is the test
+	connect, err := installConnect(t.Context(), version, func(line string) { t.Log(line) })
+	require.NoError(t, err)
+	r := newImportRig(t)
+	r.prepare(allConnectors())
+	r.debezium(connect, allConnectors())
+	for _, i := range append(slices.Clone(importedConnectors), placedConnectors()...) {
+		t.Run(i.name, func(t *testing.T) { r.same(t, i) })
 	}
 	for _, d := range differentConnectors {
 		t.Run(d.name, func(t *testing.T) {
@@ -214,6 +216,7 @@ func TestImport(t *testing.T) { //nolint:tparallel // each case uses what the pa
 				key, value := d.key, d.value
 				if headerOf(m, "ce_id") != "" {
 					key, value = "42", `{"total": 2.50}`
+					assert.Empty(t, headerOf(m, "id"), "it is not claimed to be the same")
 				} else {
 					assert.Equal(t, fmt.Sprintf(d.header, onlyID), headerOf(m, "id"))
 				}
@@ -233,8 +236,27 @@ type importRig struct {
 	dsn    *url.URL
 }
 
+func newImportRig(t *testing.T) *importRig {
+	t.Helper()
+	return &importRig{
+		t: t, folder: t.TempDir(), kafka: kafkatest.New(t, kafkatest.Options{Progress: func(line string) { t.Log(line) }}),
+		pg: pgtest.New(t, pgtest.Options{Settings: map[string]string{
+			"wal_level": "logical", "max_replication_slots": "40", "max_wal_senders": "40",
+		}}),
+	}
+}
+
+// same compares the records of both.
+func (r *importRig) same(t *testing.T, i imported) {
+	t.Helper()
+	r.streamer(t, i)
+	theirs, ours := r.await(t, i)
+	assert.Len(t, theirs, i.rows)
+	assert.Equal(t, theirs, ours)
+}
+
 // prepare makes tables, slots for both, rows and topics, and writes the files.
-func (r *importRig) prepare() {
+func (r *importRig) prepare(connectors []imported) {
 	text := r.pg.CreateDatabase(r.t)
 	dsn, err := url.Parse(text)
 	require.NoError(r.t, err)
@@ -242,7 +264,7 @@ func (r *importRig) prepare() {
 	conn, err := pgx.Connect(r.t.Context(), text)
 	require.NoError(r.t, err)
 	defer conn.Close(r.t.Context())
-	for _, i := range allConnectors() {
+	for _, i := range connectors {
 		tables, rows, _ := strings.Cut(i.script, "insert")
 		for _, statement := range append(strings.Split(tables, ";"),
 			fmt.Sprintf("create publication %s for table %s", i.name, i.tables),
@@ -256,7 +278,11 @@ func (r *importRig) prepare() {
 		for _, topic := range i.topics {
 			require.NoError(r.t, r.kafka.CreateTopic(r.t.Context(), topic, 3, nil))
 		}
-		r.write(i.name+".properties", i.connector(dsn))
+		options := i.connector(dsn)
+		if i.server {
+			options = i.application(options, r.kafka.Brokers())
+		}
+		r.write(i.name+".properties", options)
 	}
 	r.write("worker.properties", map[string]string{
 		"bootstrap.servers":            strings.Join(r.kafka.Brokers(), ","),
@@ -275,7 +301,7 @@ func (r *importRig) write(name string, properties map[string]string) {
 
 // debezium starts one worker with all connectors. What only a running worker
 // needs is in a file of its own.
-func (r *importRig) debezium(connect *Connect) {
+func (r *importRig) debezium(connect *Connect, connectors []imported) {
 	ports, err := testserver.FreePorts(1)
 	require.NoError(r.t, err)
 	worker, err := os.ReadFile(filepath.Join(r.folder, "worker.properties"))
@@ -286,7 +312,7 @@ func (r *importRig) debezium(connect *Connect) {
 		"plugin.path": filepath.Join(connect.folder, "plugins"),
 	})...), 0o600))
 	files := []string{running}
-	for _, i := range allConnectors() {
+	for _, i := range connectors {
 		files = append(files, filepath.Join(r.folder, i.name+".properties"))
 	}
 	cmd := connect.command(r.t.Context(), Task{Folder: r.folder}, "ConnectStandalone", files...)
@@ -299,14 +325,27 @@ func (r *importRig) streamer(t *testing.T, i imported) {
 	t.Helper()
 	binary, made := filepath.Join(r.folder, "streamer"), filepath.Join(r.folder, i.name+".yaml")
 	require.NoError(t, run(exec.CommandContext(t.Context(), "go", "build", "-o", binary, module+"cmd/streamer")))
-	said, err := output(exec.CommandContext(t.Context(), binary, "import", "debezium",
-		filepath.Join(r.folder, i.name+".properties"), filepath.Join(r.folder, "worker.properties"), "-o", made))
+	files := []string{filepath.Join(r.folder, i.name+".properties"), filepath.Join(r.folder, "worker.properties")}
+	if i.server {
+		files = files[:1]
+	}
+	said, err := output(exec.CommandContext(t.Context(), binary, append([]string{"import", "debezium", "-o", made}, files...)...))
 	require.NoError(t, err)
 	assert.NotContains(t, said, "hunter2")
-	cmd := exec.CommandContext(t.Context(), binary, "run", "--config", made, "--set", "postgres.slot="+i.name+"_streamer",
-		"--set", "http.listen=")
-	cmd.Env = append(environment(), "PGHOST="+r.dsn.Hostname(), "PGPASSWORD=hunter2", "PGSSLMODE=disable")
-	r.start(t, i.name, cmd)
+	if i.odd {
+		text, err := os.ReadFile(made)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(made, regexp.MustCompile(`(?m)^  extensions:\n(?:    .+\n)+`).ReplaceAll(text, nil), 0o600))
+	}
+	command := func(words ...string) *exec.Cmd {
+		cmd := exec.CommandContext(t.Context(), binary, append(words, "--config", made, "--set", "postgres.slot="+i.name+"_streamer",
+			"--set", "http.listen=")...)
+		cmd.Env = append(environment(), "PGHOST="+r.dsn.Hostname(), "PGPASSWORD=hunter2", "PGSSLMODE=disable")
+		return cmd
+	}
+	// The same events are meant to be there twice.
+	require.NoError(t, run(command("checkpoint", "set", "slot", "--yes")))
+	r.start(t, i.name, command("run"))
 }
 
 // start runs a process until the end of the test.
@@ -351,13 +390,27 @@ func (r *importRig) await(t *testing.T, i imported) (theirs, ours []string) {
 	return theirs, ours
 }
 
-// text is what has to be the same. The header with the id has two names.
+// text is what has to be the same. The ID, which is the header of another name
+// as well, makes a difference readable.
 func (i imported) text(m *sarama.ConsumerMessage, id string) string {
-	parts := []string{fmt.Sprintf("%s/%d %s %q %q null=%t", m.Topic, m.Partition, headerOf(m, id), m.Key, m.Value, m.Value == nil)}
-	for _, name := range i.headers {
-		parts = append(parts, fmt.Sprintf("%s=%q", name, headerOf(m, name)))
+	name := strings.Trim(headerOf(m, id), `"`)
+	record := fmt.Sprintf("%s/%d %s %q %q null=%t", m.Topic, m.Partition, name, m.Key, m.Value, m.Value == nil)
+	return strings.Join(append([]string{record}, i.placed(m)...), " ")
+}
+
+// placed are the headers that Debezium writes, sorted, without those that name
+// the connector.
+func (i imported) placed(m *sarama.ConsumerMessage) (all []string) {
+	for _, h := range m.Headers {
+		name := string(h.Key)
+		isOurs := name == "content-type" || strings.HasPrefix(name, "ce_") || strings.HasPrefix(name, "streamer-")
+		if isOurs && !slices.Contains(i.headers, name) || strings.HasPrefix(name, "__debezium.context.") {
+			continue
+		}
+		all = append(all, fmt.Sprintf("%s=%q null=%t", name, h.Value, h.Value == nil))
 	}
-	return strings.Join(parts, " ")
+	slices.Sort(all)
+	return all
 }
 
 func headerOf(m *sarama.ConsumerMessage, name string) string {
