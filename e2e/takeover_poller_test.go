@@ -90,3 +90,15 @@ func TestTakeOverFromPollerRefuses(t *testing.T) {
 	assert.Equal(t, 2, code, output)
 	assert.Contains(t, output, "processed_at IS NULL")
 }
+
+// A first start that would publish what a poller has published refuses.
+func TestSnapshotAfterPoller(t *testing.T) {
+	t.Parallel()
+	r := newPolled(t, 10, withConfig("cloudevents.source=/shop"))
+	r.slotAgain()
+	r.put(cloudEventOf(r.rig, r.ids[12])) // as one that writes CloudEvents, and has not marked it
+	p := r.start()
+	p.refused(exitRefused, r.ids[12], "from before slot", "take-over poller")
+	output, code := r.command("take-over", "poller", "--wait=0s", "--id-header=event-id")
+	require.Zero(t, code, output)
+}

@@ -27,6 +27,14 @@ type ForeignEvent struct {
 	Debezium bool
 }
 
+// Program says what has published the event, as far as its headers tell.
+func (e ForeignEvent) Program() string {
+	if e.Debezium {
+		return "a program that writes the header id, as Debezium does"
+	}
+	return "another program"
+}
+
 // ReadForeign reads the headers of a record. header names the one with the event
 // ID, if it is another than ce_id and Debezium's id. The result is false for
 // records of a streamer, and for those without an ID.

@@ -21,12 +21,16 @@ const othersTimeout = 30 * time.Second
 func (t *tenure) nothingOfOthers(ctx context.Context, h *holding, slot replication.Slot) error {
 	ctx, cancel := context.WithTimeout(ctx, othersTimeout)
 	defer cancel()
+	outbox := predecessor.Outbox{
+		Server: t.server, Rules: t.config.Rules, Mappings: decoder.Located(t.config.Mappings, t.tables, t.server.Encoding),
+	}
+	if t.config.Snapshot.Initial {
+		outbox.Table, outbox.Query = &t.tables[0], t.config.Snapshot.Query
+	}
 	found, err := wait.TalkWhile(
 		ctx, pingEvery, t.control.Ping,
 		func(ctx context.Context) (*predecessor.Published, error) {
-			return t.pipeline.servers.others(ctx, h.cluster, t.source, predecessor.Outbox{
-				Server: t.server, Rules: t.config.Rules, Mappings: decoder.Located(t.config.Mappings, t.tables, t.server.Encoding),
-			})
+			return t.pipeline.servers.others(ctx, h.cluster, t.source, outbox)
 		}, nil,
 	)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,7 +17,10 @@ import (
 )
 
 // Guide is the page about this.
-const Guide = "docs/how-to/from-debezium.md"
+const (
+	Guide       = "docs/how-to/from-debezium.md"
+	pollerGuide = "docs/how-to/from-a-poller.md"
+)
 
 const (
 	// messages is how many messages of the slot are looked at: some thousand rows.
@@ -36,12 +40,16 @@ type Outbox struct {
 	Mappings []decoder.Mapping
 	Rules    router.Rules
 	Kafka    *kafka.Client
+	// Table has rows from before the slot, which Query selects, to be published as
+	// well; nil: none.
+	Table *replication.Table
+	Query replication.SnapshotQuery
 }
 
 // Published is a row that waits in the slot and is in Kafka already.
 type Published struct {
 	ID        string
-	Position  replication.Position
+	Position  replication.Position // zero: it is from before the slot
 	Topic     string
 	Partition int32
 	Offset    int64
@@ -52,6 +60,15 @@ type Published struct {
 func (p *Published) Refusal(slot string) error {
 	if p == nil {
 		return nil
+	}
+	if p.Position == (replication.Position{}) {
+		return failure.Refuse(failure.Advise(
+			fmt.Errorf(
+				"event %q, of a row from before slot %q that the snapshot would publish, is in topic %q already (partition %d, offset %d), published by %s",
+				p.ID, slot, p.Topic, p.Partition, p.Offset, p.Program,
+			),
+			"`streamer take-over poller` leaves out what is in the topics (%s); or select fewer rows with snapshot.where", pollerGuide,
+		))
 	}
 	return failure.Refuse(failure.Advise(
 		fmt.Errorf(
@@ -90,10 +107,57 @@ func Find(ctx context.Context, o Outbox) (*Published, error) {
 		return nil, err
 	}
 	w, err := o.waiting(ctx, routes)
-	if err != nil || len(w.rows) == 0 {
+	if err != nil {
 		return nil, err
 	}
-	return o.search(ctx, w)
+	var found *Published
+	if len(w.rows) > 0 {
+		found, err = o.search(ctx, w)
+	}
+	if found == nil && err == nil && o.Table != nil {
+		found, err = o.amongOld(ctx, routes)
+	}
+	return found, err
+}
+
+// amongOld looks whether the last records of the topics are of rows from before
+// the slot.
+func (o Outbox) amongOld(ctx context.Context, routes *router.Router) (*Published, error) {
+	const last = 200 // records of each partition
+	known, prefixes := routes.Topics()
+	topics, err := o.Kafka.Topics("")
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]Published{}
+	for _, topic := range topics {
+		if !kafka.IsAmong(topic, known, prefixes) {
+			continue
+		}
+		logs, err := o.Kafka.Logs(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		for _, log := range logs {
+			log.From, log.Committed, log.Small = max(log.Start, log.End-last), true, true
+			if err := o.Kafka.Scan(ctx, log, func(r *kafka.LogRecord) error {
+				if e, foreign := router.ReadForeign(r.Headers, ""); foreign {
+					found[string(e.ID)] = Published{
+						ID: string(e.ID), Topic: log.Topic, Partition: log.Partition, Offset: r.Offset, Program: e.Program(),
+					}
+				}
+				return nil
+			}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	selected, err := o.Control.Selected(ctx, *o.Table, o.Query, slices.Collect(maps.Keys(found)))
+	for id := range selected {
+		p := found[id]
+		return &p, nil
+	}
+	return nil, err
 }
 
 // empty reports whether there is nothing in the topics to which rows can go, so
@@ -201,13 +265,9 @@ func (w waiting) match(r *kafka.LogRecord) *Published {
 	if !foreign {
 		return nil
 	}
-	program := "another program"
-	if e.Debezium {
-		program = "a program that writes the header id, as Debezium does"
-	}
 	for _, row := range w.rows[string(e.ID)] {
 		if e.Source == nil || string(e.Source) == row.source {
-			return &Published{ID: string(e.ID), Position: row.position, Program: program}
+			return &Published{ID: string(e.ID), Position: row.position, Program: e.Program()}
 		}
 	}
 	return nil

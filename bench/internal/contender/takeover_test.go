@@ -230,6 +230,8 @@ func (o *outbox) prepare() {
 	r.write(o.name+".properties", imported{name: o.name, options: map[string]string{
 		"table.include.list":                        "public." + o.name,
 		"database.password":                         passwordOf(r.dsn),
+		"key.converter":                             "org.apache.kafka.connect.storage.StringConverter",
+		"value.converter":                           "org.apache.kafka.connect.storage.StringConverter",
 		"transforms.outbox.route.topic.replacement": "taken." + o.name + ".${routedByValue}",
 	}}.connector(r.dsn))
 	said, err := output(exec.CommandContext(r.t.Context(), filepath.Join(r.folder, "streamer"), "import", "debezium",

@@ -10,6 +10,7 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
+	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/predecessor"
 	"github.com/outboxstream/streamer/replication"
@@ -66,9 +67,13 @@ func (d *doctor) others(ctx context.Context, client *kafka.Client) error {
 		return err
 	}
 	defer control.Close()
-	found, err := predecessor.Find(ctx, predecessor.Outbox{
+	o := predecessor.Outbox{
 		Control: control, Server: *d.server, Mappings: site.LocatedMappings(d.cfg, d.tables, *d.server), Rules: site.Rules(d.cfg), Kafka: client,
-	})
+	}
+	if d.cfg.Snapshot.Mode == config.SnapshotInitial {
+		o.Table, o.Query = &d.tables[0], site.SnapshotQuery(d.cfg)
+	}
+	found, err := predecessor.Find(ctx, o)
 	const what = "other publisher"
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
