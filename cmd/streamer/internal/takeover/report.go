@@ -61,7 +61,7 @@ func (r *report) text(w io.Writer) {
 	fmt.Fprintf(w, "waiting in the slot, from %s up to %s: %s rows\n", r.From, r.Until, console.Grouped(p.Rows))
 	fmt.Fprintf(w, "  published by the former publisher: %s\n", console.Grouped(p.Published))
 	fmt.Fprintf(w, "  left for the streamer:             %s\n", console.Grouped(p.Missing()))
-	fmt.Fprintf(w, "records read: %s in %d topics\n", console.Grouped(p.Records), len(p.Topics))
+	fmt.Fprintf(w, "records read: %s in %s\n", console.Grouped(p.Records), console.Counted(len(p.Topics), "topic"))
 	if r.ArrivedLate > 0 {
 		fmt.Fprintf(w, "records that arrived while waiting: %s\n", console.Grouped(r.ArrivedLate))
 	}
@@ -82,6 +82,9 @@ func (r *report) text(w io.Writer) {
 		}
 		fmt.Fprintf(w, "  event %s, committed %s, topic %s, partition %d\n",
 			console.Printable(h.ID), h.Committed.Format(time.RFC3339), h.Topic, h.Partition)
+	}
+	if p.HoleCount > 0 {
+		fmt.Fprintln(w, "  decide with --holes publish (late, and marked) or --holes leave")
 	}
 	for i, remark := range r.Remarks {
 		if i == 0 {
