@@ -116,3 +116,23 @@ func TestHeadersThatDebeziumWritesOtherwise(t *testing.T) {
 	r.exec("insert into outbox (aggregatetype, aggregateid, type, price) values ('order', 'o1', 't', 2.50)")
 	assert.Equal(t, []string{"price=2.50"}, ownHeaders(r.await(p, "order", 1)[0]))
 }
+
+// Rows from before the stream are written as those of the stream, the ordering
+// column among them.
+func TestSnapshotForConsumersOfDebezium(t *testing.T) {
+	t.Parallel()
+	r := newSnapshotRig(t, 3, withConfig("cloudevents.compatibility=debezium-server", "outbox.null_payload=tombstone",
+		"outbox.headers.eventType=type", "outbox.headers.at=created_at"))
+	p := r.startReady()
+	r.insert("order", "o1", "t", `{"n": 3}`)
+	for _, m := range r.await(p, "order", 4) {
+		own := ownHeaders(m)
+		require.Len(t, own, 3)
+		assert.Equal(t, `id="`+header(m, "ce_id")+`"`, own[0])
+		assert.Regexp(t, `^at="\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"$`, own[1])
+		assert.Equal(t, `eventType="t"`, own[2])
+	}
+	r.confirmed(p)
+	output, code := r.command("verify")
+	assert.Zero(t, code, output)
+}
