@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 	"time"
@@ -71,11 +70,9 @@ const lockClass = 0x7374726d
 // lock; if not, another instance holds it. The lock belongs to the connection
 // and ends with it.
 func (c *Control) TryLock(ctx context.Context) (bool, error) {
-	hash := fnv.New32a()
-	hash.Write([]byte(c.config.Slot))
 	var locked bool
 	err := c.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)",
-		int32(lockClass), int32(hash.Sum32())).Scan(&locked)
+		int32(lockClass), int32(lockKey(c.config.Slot))).Scan(&locked)
 	if err != nil {
 		return false, explainShared(fmt.Errorf("lock of slot %q: %w", c.config.Slot, err))
 	}
