@@ -29,14 +29,14 @@ type Decision struct {
 // can be running. approve sees the decision before anything is stored. If
 // approve returns an error, nothing is stored.
 func (p *Pipeline) Decide(ctx context.Context, position string, approve func(Decision) error) error {
-	return p.decide(ctx, position, nil, approve)
+	return p.decide(ctx, func(slot replication.Slot) (replication.LSN, error) { return choose(position, slot) }, nil, approve)
 }
 
 // TakeOver stores a checkpoint at the slot's confirmed position, for a streamer
 // that goes on with what another program has published. Nothing is stored if the
 // slot is no longer at from.
 func (p *Pipeline) TakeOver(ctx context.Context, from replication.LSN, predecessor checkpoint.Predecessor) error {
-	return p.decide(ctx, "slot", &predecessor, func(d Decision) error {
+	return p.decide(ctx, confirmed, &predecessor, func(d Decision) error {
 		if d.After.LSN == from {
 			return nil
 		}
@@ -47,8 +47,25 @@ func (p *Pipeline) TakeOver(ctx context.Context, from replication.LSN, predecess
 	})
 }
 
+// GiveBack leaves the slot to another program. The checkpoint that it stores is
+// just below the slot's confirmed position, so that no streamer goes on by
+// itself: what the other program publishes, it does not know. before is the
+// checkpoint that was stored: what is published is below it.
+func (p *Pipeline) GiveBack(ctx context.Context) (before replication.LSN, err error) {
+	err = p.decide(ctx, func(slot replication.Slot) (replication.LSN, error) { return slot.Confirmed - 1, nil }, nil,
+		func(d Decision) error {
+			before = d.Before.LSN
+			return d.Unknown
+		})
+	return before, err
+}
+
+// confirmed chooses the slot's confirmed position.
+func confirmed(slot replication.Slot) (replication.LSN, error) { return slot.Confirmed, nil }
+
 func (p *Pipeline) decide(
-	ctx context.Context, position string, predecessor *checkpoint.Predecessor, approve func(Decision) error,
+	ctx context.Context, position func(replication.Slot) (replication.LSN, error), predecessor *checkpoint.Predecessor,
+	approve func(Decision) error,
 ) error {
 	source, err := p.replication(ctx)
 	if err != nil {
@@ -71,7 +88,7 @@ func (p *Pipeline) decide(
 	if err != nil {
 		return err
 	}
-	lsn, err := choose(position, slot)
+	lsn, err := position(slot)
 	if err != nil {
 		return err
 	}
@@ -155,7 +172,7 @@ func formerStreams(
 func choose(position string, slot replication.Slot) (replication.LSN, error) {
 	switch position {
 	case "slot":
-		return slot.Confirmed, nil
+		return confirmed(slot)
 	case "end":
 		return slot.Flushed, nil
 	}
