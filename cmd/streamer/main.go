@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/giveback"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/importer"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/manual"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/preview"
@@ -49,6 +50,7 @@ type cli struct {
 	Init        scaffold.Command     `cmd:"" help:"Look at a database and write the configuration for its outbox table."`
 	Import      importer.Command     `cmd:"" help:"Translate the configuration of another program, such as Debezium."`
 	TakeOver    takeover.Command     `cmd:"" name:"take-over" help:"Go on where another publisher of the outbox has stopped."`
+	GiveBack    giveback.Command     `cmd:"" name:"give-back" help:"Let another publisher of the outbox go on where the streamer has stopped."`
 	Run         runCommand           `cmd:"" help:"Stream until stopped."`
 	Setup       setup.Command        `cmd:"" help:"Create what is missing: publication, slot, topics."`
 	Doctor      doctor.Command       `cmd:"" help:"Check everything that can be wrong, with remedies."`

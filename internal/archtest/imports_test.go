@@ -29,6 +29,7 @@ const (
 	scaffold     = "cmd/streamer/internal/scaffold"
 	importer     = "cmd/streamer/internal/importer"
 	takeover     = "cmd/streamer/internal/takeover"
+	giveback     = "cmd/streamer/internal/giveback"
 	manual       = "cmd/streamer/internal/manual"
 )
 
@@ -94,9 +95,13 @@ var mayImport = map[string][]string{
 		console, site, "internal/failure", "internal/config", "internal/debezium", "internal/ops", "internal/pipeline", "internal/predecessor",
 		"replication", "decoder", "checkpoint", "router", "router/kafka",
 	},
+	giveback: {
+		console, site, "internal/failure", "internal/config", "internal/debezium", "internal/ops", "internal/pipeline", "internal/wait",
+		"replication", "decoder", "checkpoint", "router",
+	},
 	manual: {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, takeover, manual,
+		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, takeover, giveback, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }
