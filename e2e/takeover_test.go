@@ -253,7 +253,11 @@ func TestTakeOverRefuses(t *testing.T) {
 		}, "hold no event of another program", 3},
 		"another key": {func(*testing.T, *taken) []string {
 			return []string{"--set", "kafka.key={type}"}
-		}, "import debezium", 3},
+		}, "has another key", 3},
+		"another partitioner": {func(_ *testing.T, r *taken) []string {
+			r.lines = append(r.lines, "kafka.partitioner=fnv1a")
+			return nil
+		}, "in other partitions", 3},
 		"a compacted topic": {func(_ *testing.T, r *taken) []string {
 			r.setTopic("order", "cleanup.policy", "compact")
 			return nil
@@ -299,6 +303,29 @@ func (r *taken) holdSlot() {
 	r.t.Cleanup(func() { assert.NoError(r.t, conn.Close(context.WithoutCancel(r.t.Context()))) })
 	require.NoError(r.t, pglogrepl.StartReplication(r.t.Context(), conn, r.slot, 0,
 		pglogrepl.StartReplicationOptions{PluginArgs: []string{"proto_version '1'", "publication_names 'streamer'"}}))
+}
+
+// Where a topic has got more partitions, the keys that have moved are found all
+// the same.
+func TestTakeOverWithMorePartitions(t *testing.T) {
+	t.Parallel()
+	r := newTaken(t, 40, func(n int) bool { return n < 10 })
+	require.NoError(t, r.kafka.AddPartitions(t.Context(), r.topic("order"), 6))
+	for n := 10; n < 30; n++ {
+		m := r.byDebezium(n)
+		m.Partition = r.partition(fmt.Sprintf("o%d", n%keysTaken), 6)
+		r.put(m)
+	}
+	output, code := r.command("take-over", "debezium", "--wait=0s")
+	require.Zero(t, code, output)
+	assert.Contains(t, output, "in another partition than the streamer would choose now")
+	seen := map[string]int{}
+	for _, m := range r.records("order") {
+		seen[idOf(m)]++
+	}
+	for n, id := range r.ids {
+		assert.Equal(t, 1, seen[id], "row %d", n)
+	}
 }
 
 // What waits in the slot of a running streamer is the streamer's.

@@ -16,11 +16,11 @@ import (
 // Finding is one result of a check.
 type Finding struct {
 	// Fatal findings stop the streamer: to go on would lose or invent events.
-	Fatal bool
+	Fatal bool `json:"fatal"`
 	// Problem is a sentence that names the object concerned.
-	Problem string
+	Problem string `json:"problem"`
 	// Remedy is what to do, if possible something to paste.
-	Remedy string
+	Remedy string `json:"remedy"`
 }
 
 func (f Finding) Error() string { return f.Problem }

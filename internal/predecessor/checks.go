@@ -20,6 +20,21 @@ func (s *Survey) checkRows() {
 	}
 }
 
+// checkPartitions makes sure that keys go to the same partitions. While a topic
+// has got more partitions, some of the events are in those of before, and what
+// they are does not matter. Another partitioner moves at least half of them.
+func (s *Survey) checkPartitions(p *Plan) {
+	const few = 3 // of those that are published, one in so many may be elsewhere
+	if p.Elsewhere*few <= p.Published {
+		return
+	}
+	p.Findings = append(p.Findings, replication.Finding{
+		Fatal: true, Problem: fmt.Sprintf("%d of %d published events are in other partitions than the streamer would choose", p.Elsewhere, p.Published),
+		Remedy: "correct kafka.key or kafka.partitioner; if the topic has just got more partitions, nothing but repeats is left: " +
+			"`streamer checkpoint set slot --yes`",
+	})
+}
+
 // checkCompaction makes sure that the topic keeps every record.
 func (s *Survey) checkCompaction(topic string) error {
 	policy, err := s.Kafka.TopicSetting(topic, "cleanup.policy")

@@ -22,6 +22,9 @@ type Plan struct {
 	Published int64 `json:"published"`
 	// Repeated is how many records the former publisher has written again.
 	Repeated int64 `json:"repeated"`
+	// Elsewhere is how many of them are in another partition than the streamer would
+	// choose now, because the topic has got more since.
+	Elsewhere int64 `json:"elsewhere"`
 	// Untold are rows of which no one can say where they would go: they are
 	// poison for the streamer.
 	Untold int64 `json:"untold"`
@@ -66,7 +69,7 @@ func (p Plan) Predecessor(header string, leaveOut bool, now time.Time) checkpoin
 func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 	p := Plan{
 		From: s.from, Until: s.until, Rows: int64(s.rows.count), Published: s.rows.published(), Repeated: s.counts.repeated,
-		Untold: s.counts.untold, Records: s.counts.records, Findings: s.findings, Topics: map[string][]int64{},
+		Untold: s.counts.untold, Elsewhere: s.counts.elsewhere, Records: s.counts.records, Findings: s.findings, Topics: map[string][]int64{},
 	}
 	for name, t := range s.topics {
 		begin := make([]int64, t.partitions)
@@ -82,6 +85,7 @@ func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 			p.Topics[name] = begin
 		}
 	}
+	s.checkPartitions(&p)
 	if s.Table != nil {
 		if err := s.checkMarked(ctx, &p); err != nil {
 			return p, err

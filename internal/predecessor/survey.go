@@ -54,7 +54,7 @@ type surveyed struct {
 	read        []int64 // everything before them has been read
 }
 
-type counts struct{ records, repeated, elsewhere, rekeyed, nameless, untold int64 }
+type counts struct{ records, repeated, astray, elsewhere, rekeyed, nameless, untold int64 }
 
 // errEnd ends the reading of what waits.
 var errEnd = errors.New("end")
@@ -317,17 +317,18 @@ func (s *Survey) record(t *surveyed, log kafka.Log, r *kafka.LogRecord) bool {
 	case s.rows.isPublished(n):
 		s.counts.repeated++
 		return true
-	case here != ours:
-		if s.counts.elsewhere++; s.counts.elsewhere == 1 {
-			s.find("event %q is in topic %q partition %d, but the streamer would publish it to topic %q partition %d",
-				"correct kafka.topic, kafka.key, kafka.partitioner or outbox.routes: `streamer import debezium` takes them from the connector",
-				e.ID, log.Topic, log.Partition, ours.Topic, ours.Partition)
+	case here.Topic != ours.Topic:
+		if s.counts.astray++; s.counts.astray == 1 {
+			s.find("event %q is in topic %q, but the streamer would publish it to topic %q",
+				"correct kafka.topic or outbox.routes: `streamer import debezium` takes them from the connector", e.ID, here.Topic, ours.Topic)
 		}
 	case s.rows.key(n) != router.DigestOf(r.Key, []byte(log.Topic))[0]:
 		if s.counts.rekeyed++; s.counts.rekeyed == 1 {
 			s.find("event %q in topic %q (partition %d, offset %d) has another key than the streamer would give it",
 				"correct kafka.key or outbox.columns.aggregate_id", e.ID, log.Topic, log.Partition, r.Offset)
 		}
+	case here.Partition != ours.Partition:
+		s.counts.elsewhere++
 	}
 	s.rows.publish(n)
 	return true

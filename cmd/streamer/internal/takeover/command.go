@@ -123,22 +123,7 @@ func (t *takeOver) run(ctx context.Context) error {
 
 // stored returns what an earlier take-over has stored, or nil if there was none.
 func (t *takeOver) stored(ctx context.Context) (*checkpoint.Predecessor, error) {
-	control, _, err := site.ConnectPostgres(ctx, t.cfg)
-	if err != nil {
-		return nil, err
-	}
-	defer control.Close()
-	asking, cancel := context.WithTimeout(ctx, site.AskTimeout)
-	defer cancel()
-	server, err := control.Identify(asking)
-	if err != nil {
-		return nil, err
-	}
-	slot, err := control.Slot(asking)
-	if err != nil {
-		return nil, err
-	}
-	record, err := site.LoadCheckpoint(ctx, t.cfg, site.IdentityOf(server, t.cfg))
+	slot, record, err := t.look(ctx)
 	switch {
 	case errors.Is(err, checkpoint.ErrNone):
 		return nil, nil
@@ -151,6 +136,26 @@ func (t *takeOver) stored(ctx context.Context) (*checkpoint.Predecessor, error) 
 			fmt.Errorf("slot %q is the streamer's already: its checkpoint is %s", slot.Name, record.LSN), "`streamer run` goes on from there"))
 	}
 	return record.Predecessor, nil
+}
+
+// look returns the slot and the stored checkpoint.
+func (t *takeOver) look(ctx context.Context) (slot replication.Slot, record checkpoint.Record, err error) {
+	control, _, err := site.ConnectPostgres(ctx, t.cfg)
+	if err != nil {
+		return slot, record, err
+	}
+	defer control.Close()
+	asking, cancel := context.WithTimeout(ctx, site.AskTimeout)
+	defer cancel()
+	server, err := control.Identify(asking)
+	if err != nil {
+		return slot, record, err
+	}
+	if slot, err = control.Slot(asking); err != nil {
+		return slot, record, err
+	}
+	record, err = site.LoadCheckpoint(ctx, t.cfg, site.IdentityOf(server, t.cfg))
+	return slot, record, err
 }
 
 // plan finds out what is to be done.
@@ -248,12 +253,12 @@ func (t *takeOver) publish(ctx context.Context, before checkpoint.Predecessor) e
 	if err != nil {
 		return err
 	}
-	at, err := t.position(ctx)
-	if err != nil || !before.Above(at) {
+	_, record, err := t.look(ctx)
+	if err != nil || !before.Above(record.LSN) {
 		return err // everything is published
 	}
-	if until == at+1 {
-		until = at // nothing was in the slot: on an idle server its end would never come
+	if until == record.LSN+1 {
+		until = record.LSN // nothing was in the slot: on an idle server its end would never come
 	}
 	debug.FreeOSMemory() // what the plan has needed
 	fmt.Fprintf(t.std.Err, "publishing what is missing up to %s\n", until)
@@ -262,23 +267,6 @@ func (t *takeOver) publish(ctx context.Context, before checkpoint.Predecessor) e
 		return err
 	}
 	return p.Run(ctx)
-}
-
-// position returns the stored checkpoint.
-func (t *takeOver) position(ctx context.Context) (replication.LSN, error) {
-	control, _, err := site.ConnectPostgres(ctx, t.cfg)
-	if err != nil {
-		return 0, err
-	}
-	defer control.Close()
-	asking, cancel := context.WithTimeout(ctx, site.AskTimeout)
-	defer cancel()
-	server, err := control.Identify(asking)
-	if err != nil {
-		return 0, err
-	}
-	record, err := site.LoadCheckpoint(ctx, t.cfg, site.IdentityOf(server, t.cfg))
-	return record.LSN, err
 }
 
 // finish looks for what has come late.

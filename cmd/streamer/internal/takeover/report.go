@@ -68,6 +68,9 @@ func (r *report) text(w io.Writer) {
 	if p.Repeated > 0 {
 		fmt.Fprintf(w, "records that the former publisher has written again: %s\n", console.Grouped(p.Repeated))
 	}
+	if p.Elsewhere > 0 {
+		fmt.Fprintf(w, "in another partition than the streamer would choose now: %s\n", console.Grouped(p.Elsewhere))
+	}
 	if p.Untold > 0 {
 		fmt.Fprintf(w, "rows that cannot be published as they are (see streamer preview): %s\n", console.Grouped(p.Untold))
 	}
