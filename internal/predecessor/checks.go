@@ -29,7 +29,8 @@ func (s *Survey) checkPartitions(p *Plan) {
 		return
 	}
 	p.Findings = append(p.Findings, replication.Finding{
-		Fatal: true, Problem: fmt.Sprintf("%d of %d published events are in other partitions than the streamer would choose", p.Elsewhere, p.Published),
+		Fatal:   true,
+		Problem: fmt.Sprintf("%d of %d published events are in other partitions than the streamer would choose", p.Elsewhere, p.Published),
 		Remedy: "correct kafka.key or kafka.partitioner; if the topic has just got more partitions, nothing but repeats is left: " +
 			"`streamer checkpoint set slot --yes`",
 	})

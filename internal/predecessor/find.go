@@ -64,7 +64,8 @@ func (p *Published) Refusal(slot string) error {
 	if p.Position == (replication.Position{}) {
 		return failure.Refuse(failure.Advise(
 			fmt.Errorf(
-				"event %q, of a row from before slot %q that the snapshot would publish, is in topic %q already (partition %d, offset %d), published by %s",
+				"event %q, of a row from before slot %q, is in topic %q already (partition %d, offset %d), published by %s: "+
+					"the snapshot would publish it again",
 				p.ID, slot, p.Topic, p.Partition, p.Offset, p.Program,
 			),
 			"`streamer take-over poller` leaves out what is in the topics (%s); or select fewer rows with snapshot.where", pollerGuide,
