@@ -11,6 +11,8 @@ import (
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/pgtest"
 )
 
 // givenBack is what streamer give-back --json prints.
@@ -113,7 +115,7 @@ func TestGiveBack(t *testing.T) {
 
 	r.insert("order", "Debezium's", "placed", "{}")
 	assert.Equal(t, 1, r.waiting())
-	r.start().refused(exitRefused, "after the checkpoint")
+	r.start().refused(exitRefused, "after the checkpoint", "streamer take-over debezium")
 	assert.Len(t, r.records("order"), 12)
 	assert.Equal(t, 1, r.waiting())
 
@@ -164,6 +166,67 @@ func TestGiveBackAfterKill(t *testing.T) {
 	}
 }
 
+// A server that crashes forgets what was confirmed last, so that Debezium would
+// repeat it. The command is run again.
+func TestGiveBackAndServerCrash(t *testing.T) {
+	t.Parallel()
+	server := pgtest.New(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical"}})
+	r := newRig(t, outboxTable, withServer(server))
+	s := r.startReady()
+	const rows = 20
+	for n := range rows {
+		r.insert("order", strconv.Itoa(n), "placed", "{}")
+	}
+	r.await(s, "order", rows)
+	require.Zero(t, s.stop())
+	before, output, code := r.giveBack()
+	require.Zero(t, code, output)
+
+	require.NoError(t, server.StopImmediate())
+	require.NoError(t, server.StartAgain(t.Context()))
+	r.db = r.open()
+	t.Logf("given back at %s, and after the crash %d rows wait", before.Position, r.waiting())
+	r.insert("order", "later", "placed", "{}")
+	after, output, code := r.giveBack()
+	require.Zero(t, code, output)
+	assert.Zero(t, after.Repeats.Events)
+	assert.Len(t, r.records("order"), rows+1-*after.Waiting)
+	assert.Equal(t, *after.Waiting, r.waiting())
+}
+
+// A slot is not needed to give another one back, only to count what waits.
+func TestGiveBackWithoutAFreeSlot(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable, withServer(pgtest.New(t, pgtest.Options{
+		Settings: map[string]string{"wal_level": "logical", "max_replication_slots": "1"},
+	})))
+	r.servedBefore()
+	r.insert("order", "left", "placed", "{}")
+	busy, ended, written := r.open(), make(chan struct{}), make(chan error, 1)
+	go func() { // so that there is always something to count
+		var err error
+		for err == nil {
+			select {
+			case <-ended:
+				written <- nil
+				return
+			default:
+				_, err = busy.Exec(t.Context(), "select pg_logical_emit_message(true, 'other', 'x')")
+			}
+		}
+		written <- err
+	}()
+	g, output, code := r.giveBack()
+	close(ended)
+	require.NoError(t, <-written)
+	require.Zero(t, code, output)
+	assert.Equal(t, resultGivenBack, g.Result)
+	assert.Zero(t, g.Repeats.Events)
+	assert.Nil(t, g.Waiting)
+	assert.Contains(t, strings.Join(g.Notes, "\n"), "was not counted")
+	assert.Len(t, r.records("order"), 2)
+}
+
 // An instance that stands by takes the slot when the other one stops, or is kept
 // out of it.
 func TestGiveBackWithAStandby(t *testing.T) {
@@ -176,7 +239,7 @@ func TestGiveBackWithAStandby(t *testing.T) {
 	command.logged("waiting for 2s")
 	require.Zero(t, first.stop())
 	if command.code() == 0 { // it was faster
-		second.refused(exitRefused, "after the checkpoint")
+		second.refused(exitRefused, "after the checkpoint", "streamer take-over debezium")
 		return
 	}
 	assert.Equal(t, exitRefused, command.code())

@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/IBM/sarama"
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -102,31 +101,4 @@ func TestSnapshotAfterPoller(t *testing.T) {
 	p.refused(exitRefused, r.ids[12], "from before slot", "take-over poller")
 	output, code := r.command("take-over", "poller", "--wait=0s", "--id-header=event-id")
 	require.Zero(t, code, output)
-}
-
-// A take-over that is killed while it publishes rows from before the slot goes
-// on, by itself or with the first start.
-func TestTakeOverFromPollerKilled(t *testing.T) {
-	t.Parallel()
-	for name, again := range map[string][]string{"by take-over": {"take-over", "poller"}, "by run": {"run"}} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := newPolled(t, 30, withConfig("snapshot.chunk_rows=500"))
-			rows, err := r.db.Query(t.Context(), "insert into outbox (aggregatetype, aggregateid, type, payload) "+
-				"select 'order', 'o' || i % 5, 'placed', jsonb_build_object('n', i) from generate_series(60, 30000) i returning id::text")
-			require.NoError(t, err)
-			more, err := pgx.CollectRows(rows, pgx.RowTo[string])
-			require.NoError(t, err)
-			r.ids = append(r.ids, more...)
-			r.slotAgain()
-			for range 3 {
-				p := r.startWith([]string{"take-over", "poller", "--wait=0s", "--id-header=event-id"})
-				p.logged("will be passed over")
-				p.kill()
-			}
-			p := r.startWith(again)
-			r.await(p, "order", len(r.ids))
-			r.eachOnce()
-		})
-	}
 }

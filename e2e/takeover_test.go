@@ -305,36 +305,6 @@ func (r *taken) holdSlot() {
 		pglogrepl.StartReplicationOptions{PluginArgs: []string{"proto_version '1'", "publication_names 'streamer'"}}))
 }
 
-// Whoever has gone back to Debezium can take over again: its slot is ahead of the
-// checkpoint of the first time.
-func TestTakeOverAgain(t *testing.T) {
-	t.Parallel()
-	r := newTaken(t, 20, func(n int) bool { return n < 10 })
-	output, code := r.command("take-over", "debezium", "--wait=0s")
-	require.Zero(t, code, output)
-	s := r.startReady()
-	r.await(s, "order", 20)
-	require.Zero(t, s.stop())
-	for n := 20; n < 40; n++ {
-		r.ids = append(r.ids, r.insert("order", fmt.Sprintf("o%d", n%keysTaken), "placed", fmt.Sprintf(`{"n": %d}`, n)))
-		if n < 35 {
-			r.put(r.byDebezium(n))
-		}
-		if n == 30 {
-			r.exec("select pg_replication_slot_advance($1, pg_current_wal_lsn())", r.slot)
-		}
-	}
-	output, code = r.command("run")
-	assert.Equal(t, 3, code, output)
-	output, code = r.command("take-over", "debezium", "--wait=0s")
-	require.Zero(t, code, output)
-	r.eachOnce()
-	s = r.startReady()
-	r.ids = append(r.ids, r.insert("order", "o0", "placed", `{"n": 40}`))
-	r.await(s, "order", 41)
-	r.eachOnce()
-}
-
 // Where a topic has got more partitions, the keys that have moved are found all
 // the same.
 func TestTakeOverWithMorePartitions(t *testing.T) {

@@ -169,7 +169,8 @@ func CheckPosition(checkpoint LSN, slot Slot) []Finding {
 				slot.Name, slot.Confirmed, checkpoint,
 			),
 			"accept the gap with `streamer checkpoint set slot --yes`, start `streamer run`, " +
-				"and publish what is missing from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md)",
+				"and publish what is missing from the outbox table with `streamer replay --missing` (docs/how-to/slot-lost.md); " +
+				"if it was given back to Debezium, stop Debezium and run `streamer take-over debezium` instead",
 		}}
 	}
 	return nil

@@ -242,6 +242,8 @@ func (r *wayRig) way(n int, kind string, signal syscall.Signal) (w wayBack) {
 		w.Killed = 1
 	}
 	r.ask(http.MethodDelete, "/"+o.name, nil)
+	r.free(o.name)
+	o.exec(fmt.Sprintf("select pg_drop_replication_slot('%s')", o.name))
 	return w
 }
 
@@ -315,22 +317,27 @@ func (o *shop) connector() map[string]string {
 
 func (o *shop) prepare() {
 	r := o.rig
-	conn, err := pgx.Connect(r.t.Context(), r.dsn.String())
-	require.NoError(r.t, err)
-	defer conn.Close(r.t.Context())
 	for _, statement := range []string{
 		"create table " + o.name + " (id uuid primary key, aggregatetype text, aggregateid text, type text, payload jsonb)",
 		fmt.Sprintf("create publication %[1]s for table %[1]s", o.name),
 		fmt.Sprintf("select pg_create_logical_replication_slot('%s', 'pgoutput')", o.name),
 	} {
-		_, err := conn.Exec(r.t.Context(), statement)
-		require.NoError(r.t, err, statement)
+		o.exec(statement)
 	}
 	require.NoError(r.t, r.kafka.CreateTopic(r.t.Context(), o.topic(), 3, nil))
 	r.write(o.name+".properties", o.connector())
 	said, err := output(exec.CommandContext(r.t.Context(), filepath.Join(r.folder, "streamer"), "import", "debezium",
 		filepath.Join(r.folder, o.name+".properties"), "-o", filepath.Join(r.folder, o.name+".yaml")))
 	require.NoError(r.t, err, said)
+}
+
+func (o *shop) exec(statement string) {
+	t := o.rig.t
+	conn, err := pgx.Connect(t.Context(), o.rig.dsn.String())
+	require.NoError(t, err)
+	defer conn.Close(t.Context())
+	_, err = conn.Exec(t.Context(), statement)
+	require.NoError(t, err, statement)
 }
 
 // write commits transactions until it is stopped.
