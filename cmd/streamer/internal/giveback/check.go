@@ -92,10 +92,13 @@ func (g *giveBack) check(ctx context.Context) error {
 		return err
 	}
 	record, err := g.checkRecord(asking)
-	if err != nil {
+	if err == nil {
+		err = g.deadLetters(ctx, record)
+	}
+	if err != nil && failure.ClassOf(err) != failure.Refused {
 		return g.bounded(ctx, err)
 	}
-	return g.deadLetters(ctx, record)
+	return err
 }
 
 // checkConfiguration refuses what Debezium cannot continue.
