@@ -362,3 +362,29 @@ func TestGiveBackNotes(t *testing.T) {
 	assert.Contains(t, notes, "publication.autocreate.mode")
 	r.exec("select pg_drop_replication_slot($1)", r.slot+"_rewind")
 }
+
+// The rest of an unfinished snapshot would never be published.
+func TestGiveBackDuringASnapshot(t *testing.T) {
+	t.Parallel()
+	r := newSnapshotRig(t, 20000, withConfig("snapshot.rate=1000", "snapshot.chunk_rows=300"))
+	s := r.start()
+	s.eventually("a part is published", func() bool { return len(r.records("order")) > 0 })
+	s.kill()
+	_, output, code := r.giveBack()
+	assert.Equal(t, exitRefused, code, output)
+	assert.Contains(t, output, "the snapshot of the rows from before the slot is not finished")
+}
+
+// A replay publishes events again, beside Debezium.
+func TestGiveBackDuringAReplay(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable)
+	r.servedBefore()
+	replay := *r
+	replay.slot += "_replay"
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", replay.slot)
+	(&taken{rig: &replay}).holdSlot()
+	_, output, code := r.giveBack()
+	assert.Equal(t, exitRefused, code, output)
+	assert.Contains(t, output, "a replay is in progress")
+}
