@@ -16,8 +16,19 @@ type Late struct {
 	Offset    int64  `json:"offset"` // of the former publisher's record
 }
 
-// FindLate looks for such events from the given offsets on.
-func FindLate(ctx context.Context, c *kafka.Client, l router.ForeignLog) ([]Late, error) {
+// FindLate looks for such events. ends are the offsets before which everything of
+// the former publisher was known when the streamer began; nil: not known.
+func FindLate(ctx context.Context, c *kafka.Client, l router.ForeignLog, ends map[string][]int64) ([]Late, error) {
+	if ends != nil {
+		since := false // something has come
+		err := router.ForeignLog{Topics: ends}.Scan(ctx, c, func(_ kafka.Log, r *kafka.LogRecord) {
+			_, foreign := router.ReadForeign(r.Headers, l.Header)
+			since = since || foreign
+		})
+		if err != nil || !since {
+			return nil, err
+		}
+	}
 	foreign, err := l.Read(ctx, c)
 	if err != nil || foreign.Events() == 0 {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/checkpoint"
@@ -34,8 +35,10 @@ type Plan struct {
 	HoleCount int64  `json:"hole_count"`
 	// Records is the number of records that were read.
 	Records int64 `json:"records_read"`
-	// Topics are where events of the former publisher begin, by partition.
+	// Topics are where events of the former publisher begin, by partition. Ends are
+	// the offsets before which everything was read.
 	Topics map[string][]int64 `json:"-"`
+	Ends   map[string][]int64 `json:"-"`
 	// Findings are what prevents the take-over.
 	Findings []replication.Finding `json:"findings"`
 }
@@ -69,7 +72,7 @@ func (p Plan) Predecessor(header string, leaveOut bool, now time.Time) checkpoin
 func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 	p := Plan{
 		From: s.from, Until: s.until, Rows: int64(s.rows.count), Published: s.rows.published(), Repeated: s.counts.repeated,
-		Untold: s.counts.untold, Elsewhere: s.counts.elsewhere, Records: s.counts.records, Findings: s.findings, Topics: map[string][]int64{},
+		Untold: s.counts.untold, Elsewhere: s.counts.elsewhere, Records: s.counts.records, Findings: s.findings, Topics: map[string][]int64{}, Ends: map[string][]int64{},
 	}
 	for name, t := range s.topics {
 		begin := make([]int64, t.partitions)
@@ -82,7 +85,7 @@ func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 			}
 		}
 		if len(begin) > 0 {
-			p.Topics[name] = begin
+			p.Topics[name], p.Ends[name] = begin, slices.Clone(t.read)
 		}
 	}
 	s.checkPartitions(&p)

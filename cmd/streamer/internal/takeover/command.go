@@ -277,7 +277,12 @@ func (t *takeOver) finish(ctx context.Context, before checkpoint.Predecessor) er
 		return err
 	}
 	defer client.Close()
-	if t.report.Late, err = predecessor.FindLate(ctx, client, router.ForeignLog{Topics: before.Topics, Header: before.Header}); err != nil {
+	var ends map[string][]int64
+	if t.report.Plan != nil {
+		ends = t.report.Ends
+	}
+	log := router.ForeignLog{Topics: before.Topics, Header: before.Header}
+	if t.report.Late, err = predecessor.FindLate(ctx, client, log, ends); err != nil {
 		return err
 	}
 	if n := len(t.report.Late); n > 0 {
