@@ -72,7 +72,8 @@ func (p Plan) Predecessor(header string, leaveOut bool, now time.Time) checkpoin
 func (s *Survey) Plan(ctx context.Context) (Plan, error) {
 	p := Plan{
 		From: s.from, Until: s.until, Rows: int64(s.rows.count), Published: s.rows.published(), Repeated: s.counts.repeated,
-		Untold: s.counts.untold, Elsewhere: s.counts.elsewhere, Records: s.counts.records, Findings: s.findings, Topics: map[string][]int64{}, Ends: map[string][]int64{},
+		Untold: s.counts.untold, Elsewhere: s.counts.elsewhere, Records: s.counts.records, Findings: s.findings,
+		Topics: map[string][]int64{}, Ends: map[string][]int64{},
 	}
 	for name, t := range s.topics {
 		begin := make([]int64, t.partitions)
