@@ -102,7 +102,10 @@ func everyField(t *testing.T, p place) {
 	want.Started, want.Exact, want.Disputed = "2026-11-30 08:00:00.123456+00", true, true
 	want.Last.CommitTime = 1_790_000_000_123_456
 	want.Former = []string{"4d2f6c1e00aa55ff"}
-	want.Version = 2 // of an unfinished snapshot
+	want.Version = 3 // of a predecessor whose records are still to come by
+	want.Predecessor = &checkpoint.Predecessor{
+		Until: "0/C8", Topics: map[string][]int64{"orders": {0, 1 << 60}}, Holes: []string{"a", "\u2028"},
+	}
 	want.Snapshot = &checkpoint.Snapshot{
 		Table: "public.outbox", Begun: time.Date(2026, 2, 27, 1, 2, 3, 0, time.UTC),
 		Key: `"created_at" timestamptz`, Last: `["z"]`, After: `["é"]`, Ordinal: 1 << 31, Rows: 1 << 40, Expected: 1 << 41,
