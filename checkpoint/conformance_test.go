@@ -104,7 +104,7 @@ func everyField(t *testing.T, p place) {
 	want.Former = []string{"4d2f6c1e00aa55ff"}
 	want.Version = 3 // of a predecessor whose records are still to come by
 	want.Predecessor = &checkpoint.Predecessor{
-		Until: "0/C8", Topics: map[string][]int64{"orders": {0, 1 << 60}}, Holes: []string{"a", "\u2028"},
+		Until: "FFFFFFFF/FFFFFFFF", Topics: map[string][]int64{"orders": {0, 1 << 60}}, Holes: []string{"a", "\u2028"},
 	}
 	want.Snapshot = &checkpoint.Snapshot{
 		Table: "public.outbox", Begun: time.Date(2026, 2, 27, 1, 2, 3, 0, time.UTC),
