@@ -58,7 +58,7 @@ func TestCheckpointOfANewerFormat(t *testing.T) {
 			require.Zero(t, p.stop())
 			r.editCheckpoint(`"version":1`, `"version":99`)
 			for range 2 {
-				r.start().refused(exitRefused, checkpoint.ErrFuture.Error(), "format 99, but this streamer reads up to 2",
+				r.start().refused(exitRefused, checkpoint.ErrFuture.Error(), "format 99, but this streamer reads up to 3",
 					"fix: run the newer version")
 			}
 			r.notices("FAIL", "checkpoint", "format 99", "run the newer version")
