@@ -1,0 +1,213 @@
+package franzgroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/outboxstream/streamer/consume"
+)
+
+// Run joins the consumer's group and handles events until ctx ends, which is no
+// error, or something is wrong that trying again does not mend. The options are
+// those of the client: brokers, TLS, SASL, balancers, and how soon new partitions
+// are noticed (kgo.MetadataMaxAge). Run adds the group and its topics.
+func Run(ctx context.Context, consumer *consume.Consumer, options ...kgo.Opt) error {
+	r := &run{consumer: consumer, options: options, assigned: map[place]*assignment{}}
+	client, err := kgo.NewClient(append(append([]kgo.Opt{}, options...),
+		kgo.ConsumerGroup(consumer.Group()),
+		kgo.ConsumeTopics(consumer.Topics()...),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // the first events of a new partition count, too
+		kgo.DisableAutoCommit(),
+		kgo.AdjustFetchOffsetsFn(r.assign),
+		kgo.OnPartitionsRevoked(r.revoke),
+		kgo.OnPartitionsLost(r.lose),
+	)...)
+	if err != nil {
+		return fmt.Errorf("consumer group %q: %w", consumer.Group(), err)
+	}
+	r.client = client
+	defer client.Close() // leaves the group, which revokes what is assigned
+	return consumer.Run(ctx, kafka{client: client, options: options}, func(ctx context.Context) error {
+		defer r.revokeAll()
+		return r.poll(ctx)
+	})
+}
+
+type place struct {
+	topic     string
+	partition int32
+}
+
+// run is a consumer with its client.
+type run struct {
+	consumer *consume.Consumer
+	options  []kgo.Opt
+	client   *kgo.Client
+
+	mu       sync.Mutex
+	assigned map[place]*assignment
+}
+
+// assignment is a partition and what has been fetched of it.
+type assignment struct {
+	*consume.Partition
+	records chan []*kgo.Record
+	ended   context.Context
+	end     context.CancelFunc
+	working sync.WaitGroup
+}
+
+// ahead is how many fetches of a partition wait to be delivered before it is paused.
+const ahead = 4
+
+// finish is for how long a revoked partition may finish what it has begun. It is
+// less than the default rebalance timeout.
+const finish = 20 * time.Second
+
+// poll hands over what is fetched.
+func (r *run) poll(ctx context.Context) error {
+	for {
+		fetches := r.client.PollFetches(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if fetches.IsClientClosed() {
+			return errors.New("the client was closed")
+		}
+		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
+			if len(f.Records) > 0 {
+				r.queue(ctx, place{f.Topic, f.Partition}, f)
+			}
+		})
+	}
+}
+
+// queue keeps a fetch for its partition, and stops fetching where there is enough.
+func (r *run) queue(ctx context.Context, at place, f kgo.FetchTopicPartition) {
+	r.mu.Lock()
+	a := r.assigned[at]
+	r.mu.Unlock()
+	if a == nil {
+		return // revoked in the meantime: whoever has it now reads it
+	}
+	a.High(f.HighWatermark)
+	if len(a.records) >= ahead-2 {
+		r.client.PauseFetchPartitions(map[string][]int32{at.topic: {at.partition}})
+	}
+	select {
+	case a.records <- f.Records:
+	case <-a.ended.Done():
+	case <-ctx.Done():
+	}
+}
+
+// deliver hands over what was fetched of one partition.
+func (r *run) deliver(a *assignment, at place) {
+	for {
+		var records []*kgo.Record
+		select {
+		case records = <-a.records:
+		case <-a.ended.Done():
+			return
+		}
+		for _, fetched := range records {
+			if err := a.Deliver(a.ended, record(fetched)); err != nil {
+				return // the consumer has failed, or the partition is revoked
+			}
+		}
+		if len(a.records) == 0 {
+			r.client.ResumeFetchPartitions(map[string][]int32{at.topic: {at.partition}})
+		}
+	}
+}
+
+func record(r *kgo.Record) consume.Record {
+	headers := make([]consume.Header, len(r.Headers))
+	for n, h := range r.Headers {
+		headers[n] = consume.Header{Name: h.Key, Value: h.Value}
+	}
+	return consume.Record{
+		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+		Key: r.Key, Value: r.Value, Headers: headers,
+	}
+}
+
+// assign begins with partitions. It is called before they are fetched.
+func (r *run) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	for topic, partitions := range offsets {
+		for number, committed := range partitions {
+			at := place{topic, number}
+			p, start, err := r.consumer.Assign(ctx, topic, number, committed.EpochOffset().Offset, func(next int64) { r.commit(at, next) })
+			if err != nil {
+				return nil, err
+			}
+			a := &assignment{Partition: p, records: make(chan []*kgo.Record, ahead)}
+			a.ended, a.end = context.WithCancel(context.WithoutCancel(ctx))
+			r.mu.Lock()
+			r.assigned[at] = a
+			r.mu.Unlock()
+			a.working.Go(func() { r.deliver(a, at) })
+			partitions[number] = kgo.NewOffset().At(start)
+		}
+	}
+	return offsets, nil
+}
+
+// commit commits an offset. That it fails is no harm: the database knows what is
+// handled.
+func (r *run) commit(at place, next int64) {
+	ctx, cancel := context.WithTimeout(context.Background(), finish)
+	defer cancel()
+	r.client.CommitOffsetsSync(ctx, map[string]map[int32]kgo.EpochOffset{
+		at.topic: {at.partition: {Epoch: -1, Offset: next}},
+	}, nil)
+}
+
+func (r *run) revoke(ctx context.Context, _ *kgo.Client, lost map[string][]int32) {
+	var closing sync.WaitGroup
+	for topic, partitions := range lost {
+		for _, number := range partitions {
+			closing.Go(func() { r.close(ctx, place{topic, number}, finish) })
+		}
+	}
+	closing.Wait()
+}
+
+// lose ends partitions that somebody else may have already.
+func (r *run) lose(ctx context.Context, _ *kgo.Client, lost map[string][]int32) {
+	for topic, partitions := range lost {
+		for _, number := range partitions {
+			r.close(ctx, place{topic, number}, 0)
+		}
+	}
+}
+
+func (r *run) revokeAll() {
+	r.mu.Lock()
+	all := map[string][]int32{}
+	for at := range r.assigned {
+		all[at.topic] = append(all[at.topic], at.partition)
+	}
+	r.mu.Unlock()
+	r.revoke(context.Background(), nil, all)
+}
+
+func (r *run) close(ctx context.Context, at place, within time.Duration) {
+	r.mu.Lock()
+	a := r.assigned[at]
+	delete(r.assigned, at)
+	r.mu.Unlock()
+	if a == nil {
+		return
+	}
+	a.end()
+	a.working.Wait()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), within)
+	defer cancel()
+	_ = a.Close(ctx) // what was not stored comes again, and is known
+}

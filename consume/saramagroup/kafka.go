@@ -1,0 +1,84 @@
+package saramagroup
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/IBM/sarama"
+
+	"github.com/outboxstream/streamer/consume"
+)
+
+// kafka answers what a consumer asks about partitions.
+type kafka struct{ client sarama.Client }
+
+var _ consume.Client = kafka{}
+
+func (k kafka) Partitions(_ context.Context, topic string) (int32, error) {
+	numbers, err := k.client.Partitions(topic)
+	if err != nil {
+		return 0, fmt.Errorf("partitions of %s: %w", topic, err)
+	}
+	return int32(len(numbers)), nil
+}
+
+func (k kafka) Oldest(_ context.Context, topic string, partition int32) (int64, error) {
+	offset, err := k.client.GetOffset(topic, partition, sarama.OffsetOldest)
+	if err != nil {
+		return 0, fmt.Errorf("oldest offset of %s-%d: %w", topic, partition, err)
+	}
+	return offset, nil
+}
+
+// Behind reads what follows an offset, because only that tells records from the
+// markers that take an offset as well.
+func (k kafka) Behind(ctx context.Context, topic string, partition int32, offset int64) (bool, error) {
+	end, err := k.client.GetOffset(topic, partition, sarama.OffsetNewest)
+	if err != nil {
+		return false, fmt.Errorf("end of %s-%d: %w", topic, partition, err)
+	}
+	for offset < end && ctx.Err() == nil {
+		next, found, err := k.look(topic, partition, offset)
+		if err != nil || found {
+			return found, err
+		}
+		if next <= offset {
+			return true, nil // the broker has not given it yet
+		}
+		offset = next
+	}
+	return false, ctx.Err()
+}
+
+// look reads a few batches, and returns the offset after those that are control
+// records, or that it has found another record.
+func (k kafka) look(topic string, partition int32, offset int64) (next int64, found bool, err error) {
+	broker, err := k.client.Leader(topic, partition)
+	if err != nil {
+		return 0, false, fmt.Errorf("leader of %s-%d: %w", topic, partition, err)
+	}
+	request := &sarama.FetchRequest{Version: 4, MaxWaitTime: 100, MinBytes: 1, MaxBytes: 64 << 10, Isolation: sarama.ReadUncommitted}
+	request.AddBlock(topic, partition, offset, 64<<10, -1)
+	response, err := broker.Fetch(request)
+	if err != nil {
+		return 0, false, fmt.Errorf("read %s-%d: %w", topic, partition, err)
+	}
+	block := response.GetBlock(topic, partition)
+	if block == nil {
+		return 0, false, nil
+	}
+	if block.Err != sarama.ErrNoError {
+		if err := k.client.RefreshMetadata(topic); err != nil {
+			return 0, false, fmt.Errorf("read %s-%d: %w", topic, partition, err)
+		}
+		return 0, false, fmt.Errorf("read %s-%d: %w", topic, partition, block.Err)
+	}
+	for _, records := range block.RecordsSet {
+		batch := records.RecordBatch
+		if batch == nil || !batch.Control && batch.LastOffset() >= offset {
+			return 0, true, nil
+		}
+		next = batch.LastOffset() + 1
+	}
+	return next, false, nil
+}

@@ -1,0 +1,67 @@
+package consume
+
+// window is what is known of the records of a partition that were delivered and
+// are not committed: in the order of their offsets, which of them are done.
+type window struct {
+	open  []*entry
+	ready folded
+}
+
+type entry struct {
+	item *item
+	done bool
+}
+
+// folded is what can be committed: everything below next is done.
+type folded struct {
+	next    int64 // 0: nothing new
+	streams map[string]string
+	sources []string
+	ids     []string
+}
+
+func (w *window) add(i *item) *entry {
+	e := &entry{item: i}
+	w.open = append(w.open, e)
+	return e
+}
+
+// advance moves what is done without a gap to what can be committed, and returns
+// how many records that were.
+func (w *window) advance(keep bool) (passed int) {
+	for passed < len(w.open) && w.open[passed].done {
+		w.ready.take(w.open[passed].item, keep)
+		w.open[passed] = nil
+		passed++
+	}
+	w.open = w.open[passed:]
+	return passed
+}
+
+func (f *folded) take(i *item, keep bool) {
+	f.next = i.Offset + 1
+	if i.skip || !i.position.ordered {
+		return
+	}
+	if f.streams == nil {
+		f.streams = map[string]string{}
+	}
+	f.streams[i.position.stream] = max(f.streams[i.position.stream], i.position.sequence)
+	if !keep {
+		f.sources, f.ids = append(f.sources, i.source), append(f.ids, i.id)
+	}
+}
+
+// merge puts back what could not be committed, before what came later.
+func (f *folded) merge(earlier folded) {
+	if f.next == 0 {
+		f.next = earlier.next
+	}
+	for stream, sequence := range earlier.streams {
+		if f.streams == nil {
+			f.streams = map[string]string{}
+		}
+		f.streams[stream] = max(f.streams[stream], sequence)
+	}
+	f.sources, f.ids = append(earlier.sources, f.sources...), append(earlier.ids, f.ids...)
+}
