@@ -37,7 +37,10 @@ type transaction interface {
 }
 
 // errHandlerEnded is what a handler gets that tries to end the transaction.
-var errHandlerEnded = errors.New("the transaction belongs to the inbox: return nil to commit it, or an error to roll it back")
+var errHandlerEnded error = &Advice{
+	Err:    errors.New("the handler has ended the transaction of the inbox"),
+	Remedy: "leave COMMIT and ROLLBACK to the inbox: return nil to commit, or an error to roll back; savepoints are allowed",
+}
 
 // PGX lets a handler change a database through pgx. What it writes with tx is
 // committed together with the note that the event is handled. It must not keep tx.

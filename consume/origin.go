@@ -45,7 +45,7 @@ func positionOf(r *Record, e *event.Event, partitions int32) position {
 		return position{}
 	case again:
 		return position{stream: stream, sequence: sequence}
-	case partitions <= 0, home(r.Key, partitions) != r.Partition:
+	case partitions <= 0, Home(r.Key, partitions) != r.Partition:
 		return position{}
 	}
 	return position{stream: stream, sequence: sequence, ordered: true}
@@ -56,8 +56,8 @@ func isLate(replay string) bool {
 	return replay == "dead-letter" || replay == "take-over" || strings.HasPrefix(replay, "missing")
 }
 
-// home returns the partition to which the streamer and Java's clients send a key.
-func home(key []byte, partitions int32) int32 {
+// Home returns the partition to which the streamer and Java's clients send a key.
+func Home(key []byte, partitions int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % partitions
 }
 
@@ -66,7 +66,7 @@ func home(key []byte, partitions int32) int32 {
 func homes(r *Record, counts []int32) []int32 {
 	all := []int32{r.Partition}
 	for i := len(counts) - 1; i >= 0; i-- {
-		if former := home(r.Key, counts[i]); former != all[len(all)-1] {
+		if former := Home(r.Key, counts[i]); former != all[len(all)-1] {
 			all = append(all, former)
 		}
 	}

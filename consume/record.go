@@ -58,7 +58,7 @@ func (r *Record) Event() (event.Event, error) {
 	}
 	decoded, err := binding.ToEvent(context.Background(), m)
 	if err != nil {
-		return event.Event{}, fmt.Errorf("record %s is no CloudEvent: %w", r, err)
+		return event.Event{}, fmt.Errorf("record %s is no valid CloudEvent: %w", r, err)
 	}
 	if err := decoded.Validate(); err != nil {
 		return event.Event{}, fmt.Errorf("record %s is no valid CloudEvent: %w", r, err)
