@@ -42,7 +42,7 @@ var (
 
 	// lateHeader marks what a former publisher has left out, for consumers only: it
 	// is in its place in the stream of this one.
-	lateHeader     = constantHeader(headerKey("ce_"+wire.ReplayExtension), replayTakeOver)
+	lateHeader     = constantHeader(headerKey("ce_"+wire.ReplayExtension), wire.ReplayTakeOver)
 	specVersion    = constantHeader(keySpecVersion, "1.0")
 	structuredType = constantHeader(keyContentType, "application/cloudevents+json; charset=UTF-8")
 )
@@ -356,7 +356,7 @@ func (enc *encoder) structured(
 // is not.
 func (enc *encoder) replayMark() string {
 	if enc.late {
-		return replayTakeOver
+		return wire.ReplayTakeOver
 	}
 	return enc.router.rules.Replay
 }

@@ -39,15 +39,6 @@ const (
 	resolutionAt       = "streamer-resolved-at"
 )
 
-// The values of ReplayHeader.
-const (
-	replayDeadLetter = "dead-letter"
-	// replayTakeOver is the ReplayExtension of an event that the publisher before
-	// the streamer has left out, and later ones of its key not.
-	replayTakeOver   = "take-over"
-	replayResolution = "resolution"
-)
-
 // record returns the record of the resolution of a letter with this key.
 func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 	header := func(name, value string) *sarama.RecordHeader {
@@ -60,7 +51,7 @@ func (r Resolution) record(l Letter, key []byte) *sarama.Record {
 		header(resolutionOffset, strconv.FormatInt(l.Offset, 10)),
 		header(resolutionBy, r.By),
 		header(resolutionAt, r.At.UTC().Format(time.RFC3339)),
-		header(wire.ReplayHeader, replayResolution),
+		header(wire.ReplayHeader, wire.ReplayResolution),
 	}}
 }
 

@@ -51,7 +51,7 @@ func (r *Router) Revive(d *decoder.Decoder, l *DeadLetter) (Revival, error) {
 		return Revival{}, poison(e, PoisonEvent, err)
 	}
 	record := b.record(0)
-	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(wire.ReplayHeader), Value: []byte(replayDeadLetter)})
+	record.Headers = append(record.Headers, &sarama.RecordHeader{Key: []byte(wire.ReplayHeader), Value: []byte(wire.ReplayDeadLetter)})
 	return Revival{
 		Topic: string(destination.Topic), Key: record.Key, record: record, at: b.baseTime,
 		row: PoisonError{Position: l.Position, EventID: l.EventID},

@@ -10,6 +10,17 @@ const StreamHeader = "streamer-stream"
 // record, the value is that of the ReplayExtension.
 const ReplayHeader = "streamer-replay"
 
+// The values of ReplayHeader that name no replay.
+const (
+	// ReplayDeadLetter marks a dead letter that was published after all.
+	ReplayDeadLetter = "dead-letter"
+	// ReplayTakeOver is also the ReplayExtension of an event that the publisher
+	// before the streamer has left out, and later ones of its key not.
+	ReplayTakeOver = "take-over"
+	// ReplayResolution marks the decision about a dead letter.
+	ReplayResolution = "resolution"
+)
+
 // ReplayExtension is the CloudEvents extension attribute that names the replay
 // that published an event again, for consumers.
 const ReplayExtension = "replay"
