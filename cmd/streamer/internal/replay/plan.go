@@ -54,7 +54,7 @@ func (r *replay) look(ctx context.Context) (err error) {
 	if r.stream, err = site.LoadCheckpoint(ctx, r.cfg, site.IdentityOf(r.server, r.cfg)); err != nil {
 		return fmt.Errorf("checkpoint of the stream: %w", err)
 	}
-	own := replaying(r.cfg)
+	own := site.Replaying(r.cfg)
 	record, err := site.LoadCheckpoint(ctx, own, site.IdentityOf(r.server, own))
 	if errors.Is(err, checkpoint.ErrNone) {
 		return nil
@@ -309,7 +309,7 @@ func (r *replay) endAt(now time.Time) (replication.LSN, error) {
 
 // pipeline returns the streamer that publishes the replay.
 func (r *replay) pipeline(plan *pipeline.Replay, metrics *replayMetrics) (*pipeline.Pipeline, error) {
-	own := replaying(r.cfg)
+	own := site.Replaying(r.cfg)
 	if plan.Rate > 0 {
 		// The server prepares the whole answer to an SQL call and holds back
 		// vacuum until the answer has been read. A slow reader must not use it.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
-	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pipeline"
 	"github.com/outboxstream/streamer/replication"
@@ -105,16 +104,6 @@ func (command Command) request() string {
 		}
 	}
 	return text.String()
-}
-
-// replaying returns the configuration of the streamer that publishes a replay.
-// It differs from the stream's in its slot and its checkpoint.
-func replaying(cfg config.Config) config.Config {
-	cfg.Postgres.Slot = replication.ReplaySlot(cfg.Postgres.Slot)
-	cfg.Checkpoint.File.Path += ".replay"
-	cfg.Rewind.Keep = 0
-	cfg.OTLP.Endpoint = ""
-	return cfg
 }
 
 // Run is the command.
