@@ -63,6 +63,8 @@ var mayImport = map[string][]string{
 	// Not the encoder and the decoder, which this package checks.
 	"internal/verify": {"internal/failure", "internal/pgname", "replication", "router/kafka", "router/wire"},
 
+	"internal/locate": {"internal/verify", "replication", "router/kafka"},
+
 	console: {"internal/failure", "internal/config", "internal/ops", "replication"},
 	site: {
 		"internal/failure", "internal/awsauth", "internal/pgsession", "internal/wait", "internal/pipeline", "internal/config",
@@ -78,7 +80,7 @@ var mayImport = map[string][]string{
 	setup:      {console, site, "internal/failure", "internal/pipeline", "internal/config", "replication", "decoder", "router/kafka"},
 	deadletter: {console, site, "internal/failure", "internal/config", "replication", "decoder", "checkpoint", "router", "router/kafka"},
 	verification: {
-		console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/verify", "replication",
+		console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/locate", "internal/verify", "replication",
 		"decoder", "checkpoint", "router/kafka",
 	},
 	replay: {

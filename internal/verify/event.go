@@ -24,6 +24,8 @@ type event struct {
 	stream, replay, deadLetter bool // whether the headers are present
 
 	streamID         []byte
+	replayID         []byte
+	snapshot         bool
 	rowID, rowSource []byte // of a dead letter
 
 	id, typ, source, subject, time, contentType, sequence []byte
@@ -70,13 +72,15 @@ func (e *event) readHeaders(headers []kafka.LogHeader, others *attributeSet) {
 			e.time = h.Value
 		case "ce_sequence":
 			e.sequence = h.Value
-		case "ce_" + wire.ReplayExtension, "ce_" + wire.SnapshotExtension: // what the event is does not depend on them
+		case "ce_" + wire.ReplayExtension: // what the event is does not depend on these two
+		case "ce_" + wire.SnapshotExtension:
+			e.snapshot = true
 		case "content-type":
 			e.contentType = h.Value
 		case wire.StreamHeader:
 			e.stream, e.streamID = true, h.Value
 		case wire.ReplayHeader:
-			e.replay = true
+			e.replay, e.replayID = true, h.Value
 		case wire.DeadLetterHeader:
 			e.deadLetter = true
 		case deadLetterID:
@@ -131,7 +135,10 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 			into = &e.sequence
 		case "datacontenttype":
 			into = &e.contentType
-		case "data", "data_base64", wire.ReplayExtension, wire.SnapshotExtension:
+		case wire.SnapshotExtension:
+			e.snapshot = true
+			continue
+		case "data", "data_base64", wire.ReplayExtension:
 			continue
 		default:
 			others.add(name, plain(raw))

@@ -14,6 +14,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/site"
 	"github.com/outboxstream/streamer/internal/config"
 	"github.com/outboxstream/streamer/internal/failure"
+	"github.com/outboxstream/streamer/internal/locate"
 	"github.com/outboxstream/streamer/internal/verify"
 	"github.com/outboxstream/streamer/replication"
 	"github.com/outboxstream/streamer/router/kafka"
@@ -184,7 +185,7 @@ func (v *verification) countRecords(ctx context.Context) (total int64, err error
 func (v *verification) translateSpan(ctx context.Context) error {
 	v.written = verify.Span{FromTime: v.span.FromTime, ToTime: v.span.ToTime}
 	if v.span.From != 0 {
-		below, _, err := verify.Around(ctx, v.kafka, v.logs, v.streams, v.span.From)
+		below, _, err := locate.Around(ctx, v.kafka, v.logs, v.streams, v.span.From)
 		if err != nil {
 			return err
 		}
@@ -195,7 +196,7 @@ func (v *verification) translateSpan(ctx context.Context) error {
 		}
 	}
 	if v.span.To != 0 {
-		_, above, err := verify.Around(ctx, v.kafka, v.logs, v.streams, v.span.To)
+		_, above, err := locate.Around(ctx, v.kafka, v.logs, v.streams, v.span.To)
 		if err != nil {
 			return err
 		}
