@@ -28,6 +28,7 @@ type Letter struct {
 	Position      replication.Position
 	CommitTime    time.Time
 	EventID       string
+	Key           string // the aggregate ID; it is row data, for comparisons only
 	AggregateType string
 	Class         PoisonClass
 	Reason        string
@@ -93,7 +94,7 @@ func Letters(ctx context.Context, c *kafka.Client, topic string, rules Rules) ([
 func summarize(d *DeadLetter, rules Rules) Letter {
 	l := Letter{
 		StreamID: d.StreamID, Table: d.Table, Position: d.Position, CommitTime: time.UnixMicro(d.CommitTime).UTC(),
-		EventID: d.EventID, Class: d.Class, Reason: d.Reason, Copies: 1,
+		EventID: d.EventID, Key: string(d.Key), Class: d.Class, Reason: d.Reason, Copies: 1,
 	}
 	table, err := rules.table(d.Table)
 	if err != nil { // it was an outbox table once
