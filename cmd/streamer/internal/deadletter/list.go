@@ -55,7 +55,7 @@ func (command listCommand) Run(ctx context.Context, load site.Configuration, std
 	}
 	if command.JSON {
 		for _, l := range shown {
-			if err := std.Line(describeLetter(l)); err != nil {
+			if err := std.Line(Describe(l)); err != nil {
 				return err
 			}
 		}
@@ -109,7 +109,8 @@ type Letter struct {
 
 const waiting router.Verb = "open"
 
-func describeLetter(l router.Letter) Letter {
+// Describe describes a dead letter for scripts.
+func Describe(l router.Letter) Letter {
 	s := Letter{
 		ID: letterID(l), Topic: l.Topic, Partition: l.Partition, Offset: l.Offset, State: waiting,
 		Class: string(l.Class), Reason: l.Reason, Table: l.Table, AggregateType: l.AggregateType, EventID: l.EventID,

@@ -46,7 +46,7 @@ func TestDescribeLetter(t *testing.T) {
 	var out bytes.Buffer
 	for _, l := range oddLetters() {
 		l.CommitTime = time.Date(2026, 11, 20, 9, 0, 0, 0, time.UTC)
-		require.NoError(t, console.Streams{Out: &out}.JSON(describeLetter(l)))
+		require.NoError(t, console.Streams{Out: &out}.JSON(Describe(l)))
 	}
 	goldentest.Equal(t, "json", out.String())
 }

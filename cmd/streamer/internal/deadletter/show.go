@@ -71,7 +71,7 @@ type shownValue struct {
 }
 
 func openLetter(l router.Letter, d router.DeadLetter, headers []router.RawHeader) openedLetter {
-	o := openedLetter{Letter: describeLetter(l), Key: showBytes(d.Key), Payload: showPayload(d.Payload)}
+	o := openedLetter{Letter: Describe(l), Key: showBytes(d.Key), Payload: showPayload(d.Payload)}
 	for _, h := range headers {
 		o.Headers = append(o.Headers, shownHeader{h.Name, *showBytes(append([]byte{}, h.Value...))})
 	}
