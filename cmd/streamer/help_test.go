@@ -14,7 +14,7 @@ func TestHelp(t *testing.T) {
 	commands := []string{
 		"", "init", "import", "import debezium", "take-over", "take-over debezium", "take-over poller",
 		"give-back", "give-back debezium",
-		"run", "setup", "doctor", "status", "preview", "tail", "verify", "replay",
+		"run", "setup", "doctor", "status", "preview", "tail", "find", "verify", "replay",
 		"dead-letters", "dead-letters list", "dead-letters show", "dead-letters retry", "dead-letters drop",
 		"checkpoint", "checkpoint show", "checkpoint set", "config", "health", "completion", "complete", "man", "version",
 	}

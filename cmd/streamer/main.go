@@ -16,6 +16,7 @@ import (
 	"github.com/outboxstream/streamer/cmd/streamer/internal/console"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/doctor"
+	"github.com/outboxstream/streamer/cmd/streamer/internal/find"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/giveback"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/importer"
 	"github.com/outboxstream/streamer/cmd/streamer/internal/manual"
@@ -57,6 +58,7 @@ type cli struct {
 	Status      status.Command       `cmd:"" help:"Show the slot, the checkpoint and what a running streamer is doing."`
 	Preview     preview.Command      `cmd:"" help:"Show the rows that wait in the slot as they would be published, without consuming them."`
 	Tail        tailCommand          `cmd:"" help:"Follow the CloudEvents in Kafka."`
+	Find        find.Command         `cmd:"" help:"Say where an event is: in the table, the slot, Kafka, the dead letters, and for each consumer group."`
 	Verify      verification.Command `cmd:"" help:"Compare the outbox table with Kafka: missing, repeated, altered, out of order."`
 	Replay      replay.Command       `cmd:"" help:"Publish part of the past again, alongside the running streamer."`
 	DeadLetters deadletter.Command   `cmd:"" name:"dead-letters" help:"Show rows that could not be published, and retry or drop them."`

@@ -23,6 +23,7 @@ const (
 	status       = "cmd/streamer/internal/status"
 	setup        = "cmd/streamer/internal/setup"
 	deadletter   = "cmd/streamer/internal/deadletter"
+	find         = "cmd/streamer/internal/find"
 	verification = "cmd/streamer/internal/verification"
 	replay       = "cmd/streamer/internal/replay"
 	doctor       = "cmd/streamer/internal/doctor"
@@ -83,6 +84,10 @@ var mayImport = map[string][]string{
 		console, site, "internal/failure", "internal/pipeline", "internal/config", "internal/locate", "internal/verify", "replication",
 		"decoder", "checkpoint", "router/kafka",
 	},
+	find: {
+		console, site, deadletter, status, "internal/failure", "internal/config", "internal/locate", "internal/verify", "replication",
+		"decoder", "checkpoint", "router", "router/kafka", "router/wire",
+	},
 	replay: {
 		console, site, verification, "internal/failure", "internal/wait", "internal/pipeline", "internal/config",
 		"internal/ops", "replication", "checkpoint", "router",
@@ -103,7 +108,7 @@ var mayImport = map[string][]string{
 	},
 	manual: {console, "internal/config"},
 	"cmd/streamer": {
-		console, site, preview, status, setup, deadletter, verification, replay, doctor, scaffold, importer, takeover, giveback, manual,
+		console, site, preview, status, setup, deadletter, find, verification, replay, doctor, scaffold, importer, takeover, giveback, manual,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }
