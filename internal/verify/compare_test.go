@@ -464,6 +464,25 @@ func TestMalformed(t *testing.T) {
 	assert.Len(t, b.findings, keptMalformed)
 }
 
+// A replay from the table knows no positions, in neither mode.
+func TestReplayWithoutPosition(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	b.row(1, nil)
+	r := sampleRecord(1, "x")
+	r.Headers = headers("content-type", "application/cloudevents+json; charset=UTF-8", wire.StreamHeader, "s", wire.ReplayHeader, "1")
+	r.Value = fmt.Appendf(nil, `{"id":%q,"source":"/s","type":"t"}`, sampleID(1))
+	head, ok := ReadHead(r)
+	require.True(t, ok)
+	assert.Equal(t, sampleID(1), string(head.ID))
+	assert.Equal(t, "1", string(head.Replay))
+	assert.Zero(t, head.Position)
+	require.NoError(t, b.c.OpenLog(kafka.Log{Topic: sampleTopic}, false).Add(r))
+	counts := b.compare()
+	assert.EqualValues(t, 1, counts.Replays)
+	assert.Zero(t, counts.Findings[Malformed])
+}
+
 // In structured mode the same event must yield the same facts.
 func TestStructured(t *testing.T) {
 	t.Parallel()

@@ -146,7 +146,7 @@ func (e *event) readDocument(value []byte, others *attributeSet) error {
 		}
 		*into = plain(raw)
 	}
-	if len(e.id) == 0 || len(e.sequence) == 0 {
+	if len(e.id) == 0 || len(e.sequence) == 0 && !e.replay {
 		return errNoEvent
 	}
 	return e.readData(members)
