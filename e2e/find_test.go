@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/stretchr/testify/assert"
@@ -323,4 +324,85 @@ func TestFindWithoutPermission(t *testing.T) {
 	require.Len(t, w.Events[0].Groups, 1)
 	assert.Equal(t, "hidden", w.Events[0].Groups[0].Group)
 	assert.Equal(t, 0, p.stop())
+}
+
+// IDs are unique within a source: an ID that two tables have is two events.
+func TestFindInSeveralTables(t *testing.T) {
+	t.Parallel()
+	r := newTablesRig(t)
+	p := r.startReady()
+	r.both(1)
+	r.await(p, "order", 3)
+	r.confirmed(p)
+	w := r.find(0, "1")
+	require.Len(t, w.Events, 2)
+	assert.ElementsMatch(t, []string{"/stock", "/returns"}, []string{w.Events[0].Source, w.Events[1].Source})
+	for _, e := range w.Events {
+		assert.Equal(t, "published", e.State)
+		require.NotNil(t, e.Row)
+		assert.Equal(t, []string{"published"}, e.kinds())
+	}
+	assert.NotEqual(t, w.Events[0].Row.Table, w.Events[1].Row.Table)
+	assert.Len(t, r.find(0, "--key", "o1").Events, 3)
+	assert.Len(t, r.find(0, "--lsn", strings.Split(w.Events[0].Position, "+")[0]).Events, 3, "one transaction")
+	assert.Equal(t, 0, p.stop())
+}
+
+// Events from before the slot, and those of other programs, are told apart.
+func TestFindOfOtherOrigin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, "", withConfig("outbox.columns.time=created_at", "snapshot.mode=initial", "snapshot.order_by=n"))
+	r.exec(strings.Replace(outboxTable, "payload jsonb)",
+		"payload jsonb, n bigint generated always as identity unique, created_at timestamptz default clock_timestamp())", 1))
+	old := r.insert("order", "o1", "t", "{}")
+	r.exec("create publication streamer for table outbox with (publish = 'insert', publish_via_partition_root = true)")
+	r.exec("select pg_create_logical_replication_slot($1, 'pgoutput')", r.slot)
+	p := r.startReady()
+	r.await(p, "order", 1)
+	assert.Equal(t, []string{"snapshot"}, r.findOne("published", old).kinds())
+
+	config := r.kafka.Config(kafkatest.Admin)
+	config.Producer.Return.Successes = true
+	producer, err := sarama.NewSyncProducer(r.kafka.Brokers(), config)
+	require.NoError(t, err)
+	defer producer.Close()
+	const theirs = "00000000-0000-0000-0000-00000000000b"
+	_, _, err = producer.SendMessage(&sarama.ProducerMessage{
+		Topic: r.topic("order"), Key: sarama.StringEncoder("o1"), Value: sarama.StringEncoder(payloadCanary),
+		Headers: []sarama.RecordHeader{{Key: []byte("id"), Value: []byte(theirs)}},
+	})
+	require.NoError(t, err)
+	e := r.findOne("published", theirs)
+	assert.Equal(t, []string{"foreign"}, e.kinds())
+	assert.Contains(t, e.Answer, "by another program")
+	assert.Equal(t, 0, p.stop())
+}
+
+// A large table without an index is not read for long, and an ID that holds a time
+// says where to look without it.
+func TestFindWithoutIndex(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, strings.Replace(outboxTable, "id uuid primary key", "id uuid", 1))
+	p := r.startReady()
+	id := fmt.Sprintf("%012x", time.Now().UnixMilli())
+	id = id[:8] + "-" + id[8:] + "-7000-8000-000000000001"
+	r.exec("insert into outbox values ($1, 'order', 'o1', 't', '{}')", id)
+	r.await(p, "order", 1)
+	r.confirmed(p)
+	assert.Equal(t, 0, p.stop())
+	r.exec("insert into outbox select gen_random_uuid(), 'order', 'o' || n, 't', jsonb_build_object('pad', repeat('x', 500)) " +
+		"from generate_series(1, 100000) n")
+	w := r.find(0, id, "--timeout", "1ms")
+	require.Len(t, w.Events, 1)
+	assert.Equal(t, "published", w.Events[0].State)
+	assert.Nil(t, w.Events[0].Row)
+	require.Len(t, w.NotLookedAt, 1)
+	assert.Contains(t, w.NotLookedAt[0], "it has no index on id, and the search was given up after 1ms")
+
+	// Of what was not looked at, nothing is claimed.
+	unknown := "00000000-0000-0000-0000-000000000001"
+	w = r.find(1, unknown, "--timeout", "1ms")
+	assert.Len(t, w.NotLookedAt, 2, "nor was the slot read to its end")
+	assert.Contains(t, strings.Join(w.NotLookedAt, "\n"), "what waits in it was read")
+	assert.Empty(t, r.find(1, unknown, "--scan").NotLookedAt)
 }

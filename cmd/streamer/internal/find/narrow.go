@@ -31,6 +31,11 @@ func (s *search) lookAtTopics(ctx context.Context) error {
 		home, _ := s.homes(ctx, s.askedKey(), topics)
 		s.look(ctx, home, atTime(at))
 	}
+	if !s.settled() {
+		if err := s.lookAhead(ctx, topics); err != nil {
+			return err
+		}
+	}
 	exact := s.asked.id == "" && s.asked.at.Commit != 0 // there is one place for it
 	if s.command.Scan || !exact && !s.settled() {
 		s.lookBackwards(ctx, topics)
@@ -41,6 +46,41 @@ func (s *search) lookAtTopics(ctx context.Context) error {
 		e.sortRecords()
 	}
 	return nil
+}
+
+// lookAhead looks into the slots first where that takes little time. What waits
+// there has a position, and if it is in Kafka all the same, because that was not
+// confirmed yet, the position says where.
+func (s *search) lookAhead(ctx context.Context, topics []string) error {
+	const little = 32 << 20 // bytes of WAL
+	for _, m := range s.members {
+		if s.asked.id == "" || m.lost != "" || int64(m.slot.Flushed-m.confirmed()) > little {
+			return nil
+		}
+	}
+	if err := s.lookAtSlots(ctx); err != nil {
+		return err
+	}
+	for _, e := range slices.Clone(s.events) {
+		if e.Waits == nil {
+			continue
+		}
+		home, _ := s.homes(ctx, e.key, topicsOf(e, topics))
+		complete, _ := s.look(ctx, home, atPosition(e.at, nil))
+		e.complete = e.complete || complete
+	}
+	return nil
+}
+
+// topicsOf are the topics in which an event should be.
+func topicsOf(e *Event, topics []string) []string {
+	switch {
+	case e.Row != nil && e.Row.Topic != "":
+		return []string{e.Row.Topic}
+	case e.Waits != nil && e.Waits.Topic != "":
+		return []string{e.Waits.Topic}
+	}
+	return topics
 }
 
 func (s *search) askedKey() []byte {
@@ -104,9 +144,7 @@ func (s *search) lookFor(ctx context.Context, e *Event, topics []string) {
 	if e.own() {
 		return
 	}
-	if e.Row != nil && e.Row.Topic != "" {
-		topics = []string{e.Row.Topic}
-	}
+	topics = topicsOf(e, topics)
 	key := e.key
 	if key == nil {
 		key = s.askedKey()
@@ -179,16 +217,30 @@ func (s *search) enough() bool {
 }
 
 // lookBackwards reads the partitions from their ends, because what is looked for
-// is most often recent.
+// is most often recent. Without a limit of time, it goes on in the partitions of
+// the topics in which the key was before they had grown.
 func (s *search) lookBackwards(ctx context.Context, topics []string) {
 	key := s.askedKey()
 	if key == nil && len(s.events) == 1 {
 		key = s.events[0].key
 	}
-	logs, others := s.homes(ctx, key, topics)
-	if s.command.Scan {
-		logs = append(logs, others...)
+	home, others := s.homes(ctx, key, topics)
+	read := s.readBackwards(ctx, home)
+	if s.command.Scan && !s.inKafka() {
+		read = append(read, s.readBackwards(ctx, others)...)
 	}
+	if !s.enough() {
+		s.noteUnread(ctx, topics, read, key != nil)
+	}
+}
+
+// inKafka reports whether a record was found.
+func (s *search) inKafka() bool {
+	return slices.ContainsFunc(s.events, func(e *Event) bool { return len(e.Records) > 0 })
+}
+
+// readBackwards returns what it has read.
+func (s *search) readBackwards(ctx context.Context, logs []kafka.Log) []kafka.Log {
 	for i := range logs {
 		logs[i] = s.limits(ctx, logs[i])
 	}
@@ -198,15 +250,12 @@ func (s *search) lookBackwards(ctx context.Context, topics []string) {
 	if err != nil {
 		s.note("topics: %s", failure.Describe(err))
 	}
-	for i, part := range read {
+	for _, part := range read {
 		whole := part
 		whole.Start = s.startOf(part)
 		s.part(whole).add(part.From, part.End)
-		logs[i].From = max(logs[i].From, part.From)
 	}
-	if !s.enough() {
-		s.noteUnread(ctx, topics, read, key != nil)
-	}
+	return read
 }
 
 func (s *search) startOf(log kafka.Log) int64 {

@@ -20,7 +20,7 @@ const (
 	// commits is only roughly that of times.
 	margin = 256
 	// tail is how far after a record its repeats are looked for, in offsets.
-	tail = 5000
+	tail = 2000
 	// early is how much later than its commit a row may say that it was written,
 	// because clocks differ.
 	early = time.Minute

@@ -219,7 +219,7 @@ func (r Result) rest() (rows [][2]string) {
 			console.Grouped(min(r.Records, all)), console.Grouped(all), console.Counted(len(r.Read), "partition"), took)})
 	}
 	for _, topic := range r.Missing {
-		rows = append(rows, [2]string{"topic", topic + " does not exist"})
+		rows = append(rows, [2]string{"topic", topic + " does not exist, or is hidden from the streamer's principal"})
 	}
 	for _, note := range r.NotLookedAt {
 		rows = append(rows, [2]string{"not looked at", note})

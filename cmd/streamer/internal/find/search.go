@@ -39,11 +39,11 @@ type search struct {
 	read    map[kafka.TopicPartition]*readPart
 	records int64
 
-	mu       sync.Mutex // guards events and records while partitions are read
-	events   []*Event
-	slotRead bool // the slots were read to their ends
-	more     bool // there are more events than are shown
-	notes    []string
+	mu                   sync.Mutex // guards events and records while partitions are read
+	events               []*Event
+	slotsAsked, slotRead bool // whether the slots were looked at, and read to their ends
+	more                 bool // there are more events than are shown
+	notes                []string
 }
 
 // member is one of the streams that publish the outbox.
@@ -85,6 +85,7 @@ func (s *search) run(ctx context.Context) error {
 			return fmt.Errorf("find: not finished: %w", context.Cause(ctx))
 		}
 	}
+	s.latest()
 	s.conclude()
 	return nil
 }

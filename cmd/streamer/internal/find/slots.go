@@ -17,10 +17,10 @@ import (
 
 // lookAtSlots looks whether the event waits in a slot, unless it is in Kafka.
 func (s *search) lookAtSlots(ctx context.Context) error {
-	if s.control == nil || s.done() {
+	if s.control == nil || s.slotsAsked || s.done() {
 		return nil
 	}
-	s.slotRead = true
+	s.slotsAsked, s.slotRead = true, true
 	for _, m := range s.members {
 		if err := s.lookAtSlot(ctx, m); err != nil {
 			return err
@@ -146,9 +146,8 @@ func (p *peek) row(e *decoder.Event, err error) {
 // found notes an event that was asked for.
 func (p *peek) found(e *decoder.Event, shown router.Rendering, problem error) {
 	s := p.search
-	if s.asked.id == "" && len(s.events) >= int(s.command.Limit) {
-		s.more = true
-		return
+	if s.asked.id == "" && len(s.events) >= 4*int(s.command.Limit) {
+		s.latest()
 	}
 	found := s.event(string(e.Attribute(decoder.ID)), string(s.routes.Source(e)))
 	if found.Waits != nil {
