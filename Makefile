@@ -11,12 +11,14 @@ KILLS    ?= 100
 # For make kafka: the packages whose tests run on each version, and which tests of them.
 SUITES   ?= ./internal/kafkatest ./router/... ./checkpoint/... ./e2e
 RUN      ?=
+# For make example: which one.
+NAME    ?=
 LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 # For make release: the version that is to be released. Empty: a snapshot.
 VERSION    ?=
 GORELEASER := $(GO) tool -modfile=tools/release/go.mod goreleaser
 
-.PHONY: help build demo test short long writers model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
+.PHONY: help build demo example patterns test short long writers model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,12 +31,19 @@ demo: ## watch it work: PostgreSQL, Kafka, a shop, the streamer killed halfway, 
 	@CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=false -o $(BIN)/demo ./examples/demo
 	@$(BIN)/demo $(DEMO_FLAGS)
 
+example: ## run one worked example of examples/patterns and kill its processes (NAME=choreography)
+	cd examples/patterns && $(GO) test -count=1 -timeout=30m -v -run '(?i)^Test$(NAME)' ./e2e
+
+patterns: ## run every worked example for longer, with hundreds of kills
+	cd examples/patterns && STREAMER_LONG=1 $(GO) test -count=1 -timeout=2h -v ./e2e
+
 test: ## run every test: unit, conformance and end to end, with real PostgreSQL and Kafka
 	$(GO) vet ./...
 	GOOS=darwin $(GO) build -o /dev/null ./cmd/streamer
 	$(GO) test -race -shuffle=on -timeout=30m ./...
 	cd consume && $(GO) vet ./... && $(GO) test -race -shuffle=on -timeout=10m ./...
 	cd consume/e2e && $(GO) vet ./... && $(GO) test -race -shuffle=on -timeout=20m ./...
+	cd examples/patterns && $(GO) vet ./... && $(GO) test -shuffle=on -timeout=15m ./...
 	cd deploy/check && $(GO) test -shuffle=on -timeout=10m ./...
 	cd tools/release && $(GO) test -shuffle=on -timeout=10m ./...
 
