@@ -121,7 +121,7 @@ func TestLetters(t *testing.T) {
 	require.Len(t, letters, 3)
 	assert.Equal(t, Letter{
 		Topic: letterTopic, Partition: 1, Offset: 1, StreamID: first.StreamID, Position: first.Position,
-		CommitTime: time.UnixMicro(first.CommitTime).UTC(), EventID: "event-1", AggregateType: "order",
+		CommitTime: time.UnixMicro(first.CommitTime).UTC(), EventID: "event-1", Key: "a", AggregateType: "order",
 		Class: PoisonSize, Reason: "is too large", Copies: 2,
 	}, letters[0])
 	assert.Equal(t, "event-2", letters[1].EventID)
