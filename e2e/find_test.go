@@ -406,3 +406,19 @@ func TestFindWithoutIndex(t *testing.T) {
 	assert.Contains(t, strings.Join(w.NotLookedAt, "\n"), "what waits in it was read")
 	assert.Empty(t, r.find(1, unknown, "--scan").NotLookedAt)
 }
+
+// What is in Kafka is published, also where a crash has kept the slot from being
+// told.
+func TestFindBeforeItIsConfirmed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, outboxTable, withConfig("checkpoint.interval=1h"))
+	p := r.startReady()
+	id := r.insert("order", "o1", "t", "{}")
+	record := r.await(p, "order", 1)[0]
+	p.kill()
+	e := r.findOne("published", id)
+	require.NotNil(t, e.Waiting, "the slot has it as well")
+	assert.Equal(t, []string{"published"}, e.kinds())
+	assert.Equal(t, record.Offset, e.Records[0].Offset)
+	assert.Equal(t, header(record, "ce_sequence"), e.Sequence)
+}

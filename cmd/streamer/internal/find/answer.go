@@ -13,7 +13,8 @@ import (
 // conclude says of each event where it has got to.
 func (s *search) conclude() {
 	for _, e := range s.events {
-		e.State = e.state(s.snapshotPending(), s.slotRead && s.kafka != nil)
+		e.State = e.state(s.snapshotPending(), s.slotRead && s.wholeRead)
+		e.slotRead = s.slotRead
 		e.Answer = e.answer()
 	}
 }
@@ -23,8 +24,9 @@ func (s *search) snapshotPending() bool {
 	return slices.ContainsFunc(s.members, func(m *member) bool { return m.stored.Snapshot.Pending() })
 }
 
-// state is where the event has got to, as far as was looked.
-func (e *Event) state(snapshot, slotRead bool) State {
+// state is where the event has got to, as far as was looked. all reports that the
+// slot and the partitions of the event were read as a whole.
+func (e *Event) state(snapshot, all bool) State {
 	switch l := e.DeadLetter; {
 	case len(e.Records) > 0, isRetried(l):
 		return Published
@@ -36,7 +38,7 @@ func (e *Event) state(snapshot, slotRead bool) State {
 		return Waiting
 	case e.Row != nil && snapshot:
 		return Snapshot
-	case e.Row != nil && e.complete && e.gone == "" && slotRead:
+	case e.Row != nil && e.gone == "" && all:
 		return NotPublished
 	}
 	return Unknown
@@ -58,6 +60,9 @@ func (e *Event) answer() string {
 	case Snapshot:
 		return "not published yet: the rows from before the slot are being published (`streamer status`)"
 	case NotPublished:
+		if e.Row.Problem != "" {
+			return "not published, and not waiting: its row can never be published: " + e.Row.Problem
+		}
 		return "not published, and not waiting: its row was committed before the slot began, or did not get into the stream; " +
 			"`streamer verify` says how many there are, `streamer replay --missing` publishes them"
 	case Unknown:
@@ -71,6 +76,11 @@ func (e *Event) unknown() string {
 		return "its row is there, and can never be published: " + e.Row.Problem
 	case e.Row != nil && e.gone != "":
 		return "its row is there, and neither a record nor a place in the slot was found, but the record may have expired: " + e.gone
+	case e.Row != nil && e.complete && e.slotRead:
+		return "not where its row says, and not waiting: it was probably committed before the slot began, or did not get into the stream; " +
+			"--scan reads the rest, `streamer verify` compares everything"
+	case e.Row != nil && e.complete:
+		return "not where its row says, and more waits in the slot than could be read: it probably waits there"
 	case e.Row != nil:
 		return "its row is there; whether it was published is not known, because not everything was looked at"
 	}

@@ -1,6 +1,7 @@
 package find
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outboxstream/streamer/cmd/streamer/internal/deadletter"
@@ -43,7 +44,8 @@ type Event struct {
 
 	at       replication.Position
 	key      []byte // of its record, nil if not known
-	complete bool   // the place of its record was read as a whole
+	complete bool   // the place where its record should be was read
+	slotRead bool   // to its end, and the event is not in it
 	gone     string // why its record may have been there and is no longer
 }
 
@@ -73,6 +75,8 @@ type Wait struct {
 	Problem string `json:"problem,omitempty"`
 	// InUse reports whether a streamer reads the slot.
 	InUse bool `json:"slot_in_use"`
+
+	streams []string // identities of the stream
 }
 
 // Kind says why a record is there.
@@ -121,4 +125,9 @@ func (e *Event) own() bool {
 		}
 	}
 	return false
+}
+
+// foreign reports whether another program has published the event.
+func (e *Event) foreign() bool {
+	return slices.ContainsFunc(e.Records, func(r Record) bool { return r.Kind == Foreign })
 }

@@ -256,15 +256,20 @@ func TestAnswers(t *testing.T) {
 			e:    Event{Row: row, complete: true},
 			read: true, state: NotPublished, says: []string{"before the slot began", "replay --missing"},
 		},
-		"the slot was not read": {
-			e:     Event{Row: row, complete: true},
-			state: Unknown, says: []string{"not everything was looked at"},
-		},
-		"the topic was not read": {e: Event{Row: row}, read: true, state: Unknown, says: []string{"not everything was looked at"}},
+		"the topic was not read": {e: Event{Row: row}, state: Unknown, says: []string{"not everything was looked at"}},
 		"its row is poison": {
-			e:    Event{Row: &Row{Problem: "value is NULL"}},
-			read: true, state: Unknown, says: []string{"can never be published: value is NULL"},
+			e:     Event{Row: &Row{Problem: "value is NULL"}},
+			state: Unknown, says: []string{"can never be published: value is NULL"},
 		},
+		"its row was poison": {
+			e:    Event{Row: &Row{Problem: "value is NULL"}},
+			read: true, state: NotPublished, says: []string{"not waiting", "value is NULL"},
+		},
+		"not where it should be": {
+			e:     Event{Row: row, complete: true, slotRead: true},
+			state: Unknown, says: []string{"not where its row says, and not waiting"},
+		},
+		"far back in the slot": {e: Event{Row: row, complete: true}, state: Unknown, says: []string{"it probably waits there"}},
 		"the record may have gone": {
 			e:    Event{Row: row, complete: true, gone: "it begins at 5"},
 			read: true, state: Unknown, says: []string{"may have expired", "begins at 5"},

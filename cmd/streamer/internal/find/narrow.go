@@ -31,7 +31,7 @@ func (s *search) lookAtTopics(ctx context.Context) error {
 		home, _ := s.homes(ctx, s.askedKey(), topics)
 		s.look(ctx, home, atTime(at))
 	}
-	if !s.settled() {
+	if s.asked.id != "" && !s.settled() {
 		if err := s.lookAhead(ctx, topics); err != nil {
 			return err
 		}
@@ -48,13 +48,15 @@ func (s *search) lookAtTopics(ctx context.Context) error {
 	return nil
 }
 
-// lookAhead looks into the slots first where that takes little time. What waits
-// there has a position, and if it is in Kafka all the same, because that was not
-// confirmed yet, the position says where.
+// lookAhead looks into the slots before topics are read backwards, where that
+// takes little time, or where the event is not where its row says that it should
+// be. What waits there has a position, and if it is in Kafka all the same, because
+// that was not confirmed yet, the position says where.
 func (s *search) lookAhead(ctx context.Context, topics []string) error {
 	const little = 32 << 20 // bytes of WAL
+	missed := len(s.events) > 0 && !slices.ContainsFunc(s.events, func(e *Event) bool { return !e.complete })
 	for _, m := range s.members {
-		if s.asked.id == "" || m.lost != "" || int64(m.slot.Flushed-m.confirmed()) > little {
+		if m.lost != "" || int64(m.slot.Flushed-m.confirmed()) > little && !missed {
 			return nil
 		}
 	}
@@ -66,8 +68,7 @@ func (s *search) lookAhead(ctx context.Context, topics []string) error {
 			continue
 		}
 		home, _ := s.homes(ctx, e.key, topicsOf(e, topics))
-		complete, _ := s.look(ctx, home, atPosition(e.at, nil))
-		e.complete = e.complete || complete
+		s.look(ctx, home, atPosition(e.at, e.Waits.streams))
 	}
 	return nil
 }
@@ -182,7 +183,8 @@ func (e *Event) times() (times []time.Time) {
 }
 
 // settled reports whether nothing more has to be looked for in the topics: every
-// event was found there, or was looked for where it should be.
+// event was found there, or in a slot, or among the dead letters. One that is not
+// where its row says may be elsewhere, unless more waits than could be read.
 func (s *search) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +192,8 @@ func (s *search) settled() bool {
 		return false // there may be more events of the key
 	}
 	for _, e := range s.events {
-		if !e.own() && !e.complete && e.DeadLetter == nil {
+		late := e.complete && s.slotsAsked && !s.slotRead
+		if !e.own() && e.Waits == nil && e.DeadLetter == nil && !late {
 			return false
 		}
 	}
@@ -206,7 +209,7 @@ func (s *search) enough() bool {
 	defer s.mu.Unlock()
 	found := 0
 	for _, e := range s.events {
-		if e.own() {
+		if e.own() || e.foreign() {
 			found++
 		}
 	}
@@ -269,13 +272,14 @@ func (s *search) startOf(log kafka.Log) int64 {
 
 // noteUnread says how far partitions were read, and how to read more.
 func (s *search) noteUnread(ctx context.Context, topics []string, read []kafka.Log, keyed bool) {
-	var unread, all int64
+	var unread, all, deleted int64
 	since := time.Time{}
 	const most = 8 // partitions that are asked for a time
 	for i, part := range read {
 		start := s.startOf(part)
 		all += part.End - start
 		unread += part.From - start
+		deleted += start
 		if part.From == start || part.From == part.End || i >= most {
 			continue
 		}
@@ -284,6 +288,12 @@ func (s *search) noteUnread(ctx context.Context, topics []string, read []kafka.L
 		}
 	}
 	if unread == 0 {
+		s.wholeRead = !s.unreadable
+		for _, e := range s.events {
+			if deleted > 0 && !e.complete {
+				e.gone = "not all partitions begin at offset 0: earlier records have been deleted"
+			}
+		}
 		return
 	}
 	where := fmt.Sprintf("%d topics", len(topics))
@@ -293,6 +303,10 @@ func (s *search) noteUnread(ctx context.Context, topics []string, read []kafka.L
 	text := fmt.Sprintf("%s of %s records of %s", console.Grouped(unread), console.Grouped(all), where)
 	if !since.IsZero() {
 		text += ", those from before about " + since.UTC().Format(time.RFC3339)
+	}
+	if s.asked.id == "" {
+		s.note("%s, in which older events may be: give --since and --until, or --scan, which reads them all", text)
+		return
 	}
 	remedy := "give --since and --until, or --lsn; or --scan, which reads them all"
 	if !keyed {

@@ -140,7 +140,7 @@ func (s *search) lookInto(ctx context.Context, log kafka.Log, p place) (gone str
 // approach finds where to begin. before reports whether the partition still has
 // events from before the place.
 func (s *search) approach(ctx context.Context, log kafka.Log, p place) (part kafka.Log, before bool, err error) {
-	timed, cancel := context.WithTimeout(ctx, bisecting)
+	timed, cancel := context.WithTimeout(ctx, max(bisecting, s.timeout()-s.command.Timeout)) // none with --scan
 	defer cancel()
 	part = log
 	b, err := locate.Of(timed, s.scanner(), log, locate.Question{Counts: p.counts, Below: p.below, Fine: margin})

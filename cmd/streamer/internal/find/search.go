@@ -42,6 +42,8 @@ type search struct {
 	mu                   sync.Mutex // guards events and records while partitions are read
 	events               []*Event
 	slotsAsked, slotRead bool // whether the slots were looked at, and read to their ends
+	unreadable           bool // a topic could not be read
+	wholeRead            bool // the partitions were read to their beginnings
 	more                 bool // there are more events than are shown
 	notes                []string
 }

@@ -158,6 +158,7 @@ func (p *peek) found(e *decoder.Event, shown router.Rendering, problem error) {
 	found.Waits = &Wait{
 		Slot: p.member.cfg.Postgres.Slot, Topic: shown.Topic, Before: p.events, Behind: p.behind,
 		Bytes: int64(e.Position.Commit - p.member.confirmed()), InUse: p.member.slot.InUse(),
+		streams: p.member.streams,
 	}
 	if problem != nil {
 		found.Waits.Problem = router.Reason(problem)

@@ -49,11 +49,12 @@ func (s *search) partitions(ctx context.Context, topic string) []kafka.Log {
 	}
 	s.logs[topic] = nil
 	if !slices.Contains(s.names, topic) {
-		s.missing = append(s.missing, topic)
+		s.missing, s.unreadable = append(s.missing, topic), true
 		return nil
 	}
 	logs, err := s.kafka.Logs(ctx, topic)
 	if err != nil && ctx.Err() == nil {
+		s.unreadable = true
 		s.note("topic %q: %s", topic, failure.Describe(err))
 	}
 	for i := range logs {
