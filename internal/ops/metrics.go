@@ -43,6 +43,8 @@ type Metrics struct {
 	loose      prometheus.Counter
 	snapshot   prometheus.Gauge
 	expected   prometheus.Gauge
+
+	last last
 }
 
 // NewMetrics registers all metrics.
@@ -155,12 +157,13 @@ func (m *Metrics) CatchingUp(yes bool) {
 	}
 }
 
-// Resuming records whether a crash would repeat anything.
-func (m *Metrics) Resuming(exactlyOnce bool) {
+// Resuming records why a crash would repeat anything, if it would.
+func (m *Metrics) Resuming(atLeastOnce string) {
 	m.exactly.Set(0)
-	if exactlyOnce {
+	if atLeastOnce == "" {
 		m.exactly.Set(1)
 	}
+	m.last.resume.Store(&atLeastOnce)
 }
 
 // Failed counts a batch that a partition did not take.
@@ -186,6 +189,7 @@ func (m *Metrics) Position(saved time.Time, inFlightBytes, inFlightEvents int) {
 
 // Slot records the slot as the server sees it.
 func (m *Metrics) Slot(s replication.Slot) {
+	m.last.slot.Store(&s)
 	m.lag.WithLabelValues(s.Name).Set(float64(s.Lag))
 	m.retained.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
 	m.seen.WithLabelValues(s.Name).Set(float64(s.At.UnixMilli()) / 1000)
@@ -218,5 +222,6 @@ func (m *Metrics) Removed(rows int) { m.removed.Add(float64(rows)) }
 
 // Rewind records the rewind slot as the server sees it.
 func (m *Metrics) Rewind(s replication.Slot) {
+	m.last.rewind.Store(&s)
 	m.rewind.WithLabelValues(s.Name).Set(float64(s.RetainedWAL))
 }

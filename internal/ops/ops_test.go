@@ -106,10 +106,10 @@ func TestExactlyOnceMetric(t *testing.T) {
 	m := NewMetrics("v1")
 	address := serve(t, m, pipeline.Status{})
 	for _, test := range []struct {
-		exactlyOnce bool
-		want        string
-	}{{true, "1"}, {false, "0"}, {true, "1"}} {
-		m.Resuming(test.exactlyOnce)
+		reason string
+		want   string
+	}{{"", "1"}, {"not allowed", "0"}, {"", "1"}} {
+		m.Resuming(test.reason)
 		_, text := get(t, address+"/metrics")
 		assert.Contains(t, text, "\nstreamer_exactly_once "+test.want+"\n")
 	}

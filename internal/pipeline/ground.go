@@ -10,8 +10,9 @@ type ground struct {
 	log     *slog.Logger
 	state   *state
 	lag     *lag
+	company *company
 }
 
 func newGround(c Config) ground {
-	return ground{config: &c, purpose: purposeOf(c), log: c.Log, state: &state{changed: c.Metrics.Phase}, lag: &lag{}}
+	return ground{config: &c, purpose: purposeOf(c), log: c.Log, state: &state{changed: c.Metrics.Phase}, lag: &lag{}, company: &company{}}
 }

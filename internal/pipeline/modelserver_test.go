@@ -25,6 +25,7 @@ type modelServer struct {
 	end      replication.LSN
 	slots    map[string]*modelSlot
 	locks    map[string]*modelControl
+	standbys []*modelControl
 	table    replication.Table
 	entry    int // number of the table's current entry in the publication
 	up       bool
@@ -241,6 +242,34 @@ func (c *modelControl) TryLock(ctx context.Context) (locked bool, err error) {
 		return nil
 	})
 	return locked, err
+}
+
+// StandBy, Company and Holders decide nothing, and take no time.
+func (c *modelControl) StandBy(context.Context) error {
+	c.server.world.mu.Lock()
+	defer c.server.world.mu.Unlock()
+	c.server.standbys = append(c.server.standbys, c)
+	return nil
+}
+
+func (c *modelControl) Company(context.Context) (found replication.Company, err error) {
+	c.server.world.mu.Lock()
+	defer c.server.world.mu.Unlock()
+	for _, other := range c.server.standbys {
+		if other != c && !other.cut {
+			found.Standbys = append(found.Standbys, replication.Holder{PID: other.process.number})
+		}
+	}
+	return found, nil
+}
+
+func (c *modelControl) Holders(context.Context) (found []replication.Holder, err error) {
+	c.server.world.mu.Lock()
+	defer c.server.world.mu.Unlock()
+	if holder := c.server.locks[modelSlotName]; holder != nil && holder.process != nil {
+		found = append(found, replication.Holder{PID: holder.process.number, Lock: true})
+	}
+	return found, nil
 }
 
 func (c *modelControl) Ping(ctx context.Context) error {

@@ -84,9 +84,9 @@ type Metrics interface {
 	Position(saved time.Time, inFlightBytes, inFlightEvents int)
 	// DeadLetter reports a row that became a dead letter.
 	DeadLetter(class string)
-	// Resuming reports whether predecessors are kept out, so that nothing is
-	// repeated after a crash.
-	Resuming(exactlyOnce bool)
+	// Resuming reports why a crash may repeat events. The reason is empty if
+	// predecessors are kept out, so that nothing is repeated.
+	Resuming(atLeastOnce string)
 	// CatchingUp reports whether the WAL is read by SQL.
 	CatchingUp(yes bool)
 	// Slot reports the slot as the server sees it.

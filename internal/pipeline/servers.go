@@ -42,6 +42,11 @@ type database interface {
 	gap(before string, now []replication.Table) []replication.Finding
 	observe([]replication.Table) observer
 	Slot(context.Context) (replication.Slot, error)
+	// StandBy makes the instance visible to the one it waits for. Company sees
+	// such instances, and Holders the one that works.
+	StandBy(context.Context) error
+	Company(context.Context) (replication.Company, error)
+	Holders(context.Context) ([]replication.Holder, error)
 	SwitchPoint(ctx context.Context, s replication.Server, timeline int32) (replication.LSN, bool, error)
 	databases
 	CheckFormerSlots(context.Context, replication.Succession) ([]replication.Finding, error)

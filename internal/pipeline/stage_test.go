@@ -623,10 +623,10 @@ func (m stageMetrics) Phase(p Phase) {
 	m.stage.phases = append(m.stage.phases, phased{time.Now(), p})
 }
 
-func (m stageMetrics) Resuming(exactlyOnce bool) {
+func (m stageMetrics) Resuming(atLeastOnce string) {
 	m.stage.world.mu.Lock()
 	defer m.stage.world.mu.Unlock()
-	m.stage.resuming = append(m.stage.resuming, exactlyOnce)
+	m.stage.resuming = append(m.stage.resuming, atLeastOnce == "")
 }
 
 // Published is called by the goroutine that owns the producer.

@@ -233,7 +233,7 @@ func (p *Pipeline) noteOwner(h *holding) {
 			"producer_id_before", h.stored.Producer.ID, "producer_id", id,
 		)
 	}
-	p.config.Metrics.Resuming(h.atLeastOnce == "")
+	p.config.Metrics.Resuming(h.atLeastOnce)
 }
 
 // forgotten reports whether Kafka gave the transactional ID another producer

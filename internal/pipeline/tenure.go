@@ -144,12 +144,19 @@ func (t *tenure) unblock(ctx context.Context) error {
 func (t *tenure) lock(ctx context.Context) error {
 	ticker := time.NewTicker(lockPoll)
 	defer ticker.Stop()
-	for {
+	const lookEvery = int(pingEvery / lockPoll)
+	for attempt := 0; ; attempt++ {
 		locked, err := t.control.TryLock(ctx)
 		if err != nil || locked {
 			return err
 		}
 		t.standBy("another instance holds the lock of slot " + t.source.Slot)
+		if attempt == 1 { // a predecessor that is just ending is not waited for
+			_ = t.control.StandBy(ctx) // only shows; whether the connection works, the next attempt tells
+		}
+		if attempt%lookEvery == 0 {
+			t.lookForHolders(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)

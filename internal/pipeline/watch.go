@@ -49,6 +49,9 @@ func (t *tenure) watch(ctx context.Context, o observer, seen func(replication.Sl
 			lastTable = time.Now()
 			err = t.inspect(timed, o, slot)
 		}
+		if err == nil {
+			t.lookForStandbys(timed)
+		}
 		cancel()
 		if ctx.Err() != nil {
 			return nil

@@ -123,7 +123,7 @@ func (quiet) Skipped()                     {}
 func (quiet) Phase(Phase)                  {}
 func (quiet) Position(time.Time, int, int) {}
 func (quiet) DeadLetter(string)            {}
-func (quiet) Resuming(bool)                {}
+func (quiet) Resuming(string)              {}
 func (quiet) CatchingUp(bool)              {}
 func (quiet) Slot(replication.Slot)        {}
 func (quiet) Read(string, int64)           {}
