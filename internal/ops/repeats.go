@@ -50,7 +50,7 @@ func (h *repeats) Handle(ctx context.Context, r slog.Record) error {
 	if r.Level < slog.LevelWarn {
 		return h.next.Handle(ctx, r)
 	}
-	held, write := h.seen.note(h.key(r), r.Time)
+	held, write := h.seen.note(sameness(r, h.about), r.Time)
 	if !write {
 		return nil
 	}
@@ -92,11 +92,11 @@ func (s *sightings) forget(now time.Time) {
 	}
 }
 
-// key identifies equal records. It leaves out times and numbers, which grow
-// from one record to the next.
-func (h *repeats) key(r slog.Record) string {
+// sameness identifies equal records of loggers with equal attributes. It leaves
+// out times and numbers, which grow from one record to the next.
+func sameness(r slog.Record, about string) string {
 	var key strings.Builder
-	fmt.Fprintf(&key, "%d %s %s", r.Level, h.about, r.Message)
+	fmt.Fprintf(&key, "%d %s %s", r.Level, about, r.Message)
 	r.Attrs(func(a slog.Attr) bool {
 		switch v := a.Value.Resolve(); {
 		case v.Kind() == slog.KindString && a.Key != pause, v.Kind() == slog.KindAny:

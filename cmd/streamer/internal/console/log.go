@@ -10,8 +10,9 @@ import (
 )
 
 // NewLogger writes text to a terminal and JSON elsewhere, unless the
-// configuration says otherwise.
-func NewLogger(w io.Writer, c config.Log) *slog.Logger {
+// configuration says otherwise. What it writes, and does not write because it
+// repeats itself, is also given to other handlers.
+func NewLogger(w io.Writer, c config.Log, also ...slog.Handler) *slog.Logger {
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(c.Level)) // validated by the configuration
 	options := &slog.HandlerOptions{Level: level}
@@ -19,7 +20,8 @@ func NewLogger(w io.Writer, c config.Log) *slog.Logger {
 	if LogsJSON(w, c) {
 		written = slog.NewJSONHandler(w, options)
 	}
-	return slog.New(ops.AddFixes(ops.CountRepeats(written)))
+	all := append([]slog.Handler{ops.CountRepeats(written)}, also...)
+	return slog.New(ops.AddFixes(slog.NewMultiHandler(all...)))
 }
 
 // LogsJSON reports whether the logger writes JSON.
