@@ -20,7 +20,7 @@ func (s *Report) outlook(before *Report) string {
 		return ""
 	}
 	if before != nil && before.Slot != nil && s.At.After(before.At) {
-		return s.Slot.trend(before.Slot, s.At.Sub(before.At))
+		return s.Slot.Trend(*before.Slot, s.At.Sub(before.At)).Text
 	}
 	if s.Slot.Lag < keepsUp {
 		return ""
@@ -38,35 +38,53 @@ func (s *Report) outlook(before *Report) string {
 	if idle < working && (s.Slot.Active || s.Slot.Copies > 0) {
 		return "a streamer is at work; `streamer status --watch` shows whether it catches up"
 	}
-	return s.Slot.growing(float64(flushed-saved) / idle.Seconds())
+	return s.Slot.growing(float64(flushed-saved) / idle.Seconds()).Text
 }
 
-// trend compares two looks.
-func (s *Slot) trend(before *Slot, took time.Duration) string {
+// Outlook is what becomes of a slot if nothing changes.
+type Outlook struct {
+	Text string
+	// Behind reports that there is something to catch up with, and Growing that it
+	// becomes more.
+	Behind, Growing bool
+	// LostIn is when the slot is lost; nil: it is not, as far as is known.
+	LostIn *time.Duration
+}
+
+// Trend compares two looks.
+func (s *Slot) Trend(before Slot, took time.Duration) Outlook {
 	lag := float64(s.Lag-before.Lag) / took.Seconds()
 	switch {
 	case s.Lag < keepsUp:
-		return "keeps up"
+		return Outlook{Text: "keeps up"}
 	case lag < 0:
 		left := time.Duration(float64(s.Lag) / -lag * float64(time.Second))
-		return fmt.Sprintf("catching up by %s/s, done in %s", console.Size(int64(-lag)), console.About(left))
+		return Outlook{Text: fmt.Sprintf("catching up by %s/s, done in %s", console.Size(int64(-lag)), console.About(left)), Behind: true}
 	}
 	return s.growing(float64(s.RetainedWAL-before.RetainedWAL) / took.Seconds())
 }
 
 // growing says where a growth of so many bytes per second leads.
-func (s *Slot) growing(rate float64) string {
+func (s *Slot) growing(rate float64) Outlook {
 	if s.SafeWALSize != nil && *s.SafeWALSize <= 0 {
-		return "over the limit: lost at the server's next checkpoint, unless it is read now"
+		return Outlook{
+			Text: "over the limit: lost at the server's next checkpoint, unless it is read now", Behind: true, Growing: true, LostIn: new(time.Duration),
+		}
 	}
 	if rate < 1 {
-		return "stands still"
+		return Outlook{Text: "stands still", Behind: true}
 	}
 	if s.SafeWALSize == nil {
-		return fmt.Sprintf("keeps %s/s more until the disk is full: max_slot_wal_keep_size sets no limit", console.Size(int64(rate)))
+		return Outlook{
+			Text:   fmt.Sprintf("keeps %s/s more until the disk is full: max_slot_wal_keep_size sets no limit", console.Size(int64(rate))),
+			Behind: true, Growing: true,
+		}
 	}
 	left := time.Duration(float64(*s.SafeWALSize) / rate * float64(time.Second))
-	return fmt.Sprintf("keeps %s/s more: lost in %s", console.Size(int64(rate)), console.About(left))
+	return Outlook{
+		Text:   fmt.Sprintf("keeps %s/s more: lost in %s", console.Size(int64(rate)), console.About(left)),
+		Behind: true, Growing: true, LostIn: &left,
+	}
 }
 
 // rate returns how many events per second were published since an earlier look.

@@ -29,6 +29,16 @@ type Slot struct {
 	nextTransaction int64 // of the server
 }
 
+// ShowSlot converts the state of a slot.
+func ShowSlot(s replication.Slot) Slot {
+	return Slot{
+		Name: s.Name, Confirmed: s.Confirmed.String(), Flushed: s.Flushed.String(), Lag: s.Lag, RetainedWAL: s.RetainedWAL,
+		WALStatus: s.WALStatus, SafeWALSize: s.SafeWALSize, Active: s.Active,
+		ActivePID: s.ActivePID, Copies: s.Copies, Lost: s.Lost(),
+		nextTransaction: s.NextTransaction,
+	}
+}
+
 // countTransactions computes the lag in transactions from the checkpoint that
 // confirmed the slot.
 func (s *Slot) countTransactions(record checkpoint.Record) {
@@ -41,14 +51,18 @@ func (s *Slot) countTransactions(record checkpoint.Record) {
 	s.LagTransactions = &behind
 }
 
+// Left says how much more WAL the slot may keep.
+func (s *Slot) Left() string {
+	switch {
+	case s.Lost:
+		return "WAL that the slot needs is gone: see docs/how-to/slot-lost.md"
+	case s.SafeWALSize != nil:
+		return "lost after " + console.Size(max(0, *s.SafeWALSize)) + " more"
+	}
+	return "without limit"
+}
+
 func (s *Slot) rows() [][2]string {
-	left := "without limit"
-	if s.SafeWALSize != nil {
-		left = "lost after " + console.Size(max(0, *s.SafeWALSize)) + " more"
-	}
-	if s.Lost {
-		left = "WAL that the slot needs is gone: see docs/how-to/slot-lost.md"
-	}
 	lag := console.Size(s.Lag)
 	if s.LagTransactions != nil {
 		lag += ", some " + console.Counted(*s.LagTransactions, "transaction")
@@ -57,7 +71,7 @@ func (s *Slot) rows() [][2]string {
 		{"slot", s.Name + ", " + UsedBy(replication.Slot{Active: s.Active, ActivePID: s.ActivePID, Copies: s.Copies})},
 		{"confirmed", s.Confirmed + " of " + s.Flushed},
 		{"lag", lag},
-		{"retained WAL", fmt.Sprintf("%s (%s), %s", console.Size(s.RetainedWAL), s.WALStatus, left)},
+		{"retained WAL", fmt.Sprintf("%s (%s), %s", console.Size(s.RetainedWAL), s.WALStatus, s.Left())},
 	}
 	if s.Outlook != "" {
 		rows = append(rows, [2]string{"outlook", s.Outlook})

@@ -182,12 +182,8 @@ func (s *Report) readPostgres(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	s.Slot = &Slot{
-		Name: slot.Name, Confirmed: slot.Confirmed.String(), Flushed: slot.Flushed.String(), Lag: slot.Lag, RetainedWAL: slot.RetainedWAL,
-		WALStatus: slot.WALStatus, SafeWALSize: slot.SafeWALSize, Active: slot.Active,
-		ActivePID: slot.ActivePID, Copies: slot.Copies, Lost: slot.Lost(),
-		nextTransaction: slot.NextTransaction,
-	}
+	shown := ShowSlot(slot)
+	s.Slot = &shown
 	if err := s.readPast(ctx, control, slot.Name); err != nil || !slot.Lost() {
 		return err
 	}
