@@ -42,9 +42,10 @@ type stage struct {
 	questions []question
 	readers   []*script
 	phases    []phased
-	resuming  []bool // whether each start keeps other instances out
-	acks      []int  // bytes in flight after each acknowledgement
-	flow      *flow  // the flow of the last acknowledgement
+	resuming  []bool      // whether each start keeps other instances out
+	seen      []time.Time // when the slot was reported
+	acks      []int       // bytes in flight after each acknowledgement
+	flow      *flow       // the flow of the last acknowledgement
 	ended     time.Time
 }
 
@@ -627,6 +628,12 @@ func (m stageMetrics) Resuming(atLeastOnce string) {
 	m.stage.world.mu.Lock()
 	defer m.stage.world.mu.Unlock()
 	m.stage.resuming = append(m.stage.resuming, atLeastOnce == "")
+}
+
+func (m stageMetrics) Slot(replication.Slot) {
+	m.stage.world.mu.Lock()
+	defer m.stage.world.mu.Unlock()
+	m.stage.seen = append(m.stage.seen, time.Now())
 }
 
 // Published is called by the goroutine that owns the producer.

@@ -130,14 +130,26 @@ func (t *tenure) unblock(ctx context.Context) error {
 			return context.Cause(ctx)
 		case <-flow.notified:
 		case <-ticker.C:
-			timed, cancel := context.WithTimeout(ctx, pingTimeout)
-			err := t.control.Ping(timed)
-			cancel()
-			if err != nil && ctx.Err() == nil {
+			if err := t.glance(ctx); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}
 	}
+}
+
+// glance makes sure that the lock is still held, and reports what becomes of the
+// slot while nobody reads it. What is wrong with the slot matters once it is to
+// be read again.
+func (t *tenure) glance(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	if err := t.control.Ping(ctx); err != nil {
+		return err
+	}
+	if slot, err := t.control.Slot(ctx); err == nil {
+		t.config.Metrics.Slot(slot)
+	}
+	return nil
 }
 
 // lock takes the instance lock, or stands by until it is free.
