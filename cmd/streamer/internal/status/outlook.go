@@ -44,9 +44,9 @@ func (s *Report) outlook(before *Report) string {
 // Outlook is what becomes of a slot if nothing changes.
 type Outlook struct {
 	Text string
-	// Behind reports that there is something to catch up with, and Growing that it
-	// becomes more.
-	Behind, Growing bool
+	// Behind reports that there is something to catch up with, and the others
+	// whether it becomes less or more.
+	Behind, CatchingUp, Growing bool
 	// LostIn is when the slot is lost; nil: it is not, as far as is known.
 	LostIn *time.Duration
 }
@@ -59,7 +59,8 @@ func (s *Slot) Trend(before Slot, took time.Duration) Outlook {
 		return Outlook{Text: "keeps up"}
 	case lag < 0:
 		left := time.Duration(float64(s.Lag) / -lag * float64(time.Second))
-		return Outlook{Text: fmt.Sprintf("catching up by %s/s, done in %s", console.Size(int64(-lag)), console.About(left)), Behind: true}
+		text := fmt.Sprintf("catching up by %s/s, done in %s", console.Size(int64(-lag)), console.About(left))
+		return Outlook{Text: text, Behind: true, CatchingUp: true}
 	}
 	return s.growing(float64(s.RetainedWAL-before.RetainedWAL) / took.Seconds())
 }
@@ -68,7 +69,8 @@ func (s *Slot) Trend(before Slot, took time.Duration) Outlook {
 func (s *Slot) growing(rate float64) Outlook {
 	if s.SafeWALSize != nil && *s.SafeWALSize <= 0 {
 		return Outlook{
-			Text: "over the limit: lost at the server's next checkpoint, unless it is read now", Behind: true, Growing: true, LostIn: new(time.Duration),
+			Text:   "over the limit: lost at the server's next checkpoint, unless it is read now",
+			Behind: true, Growing: true, LostIn: new(time.Duration),
 		}
 	}
 	if rate < 1 {
