@@ -59,8 +59,8 @@ checkpoint, publishes what is missing in commit order, and ends. streamer run go
 there. It may be interrupted at any time, and run again.
 
 Nothing changes before it says "taking over", apart from a fence, and nothing at all with
---dry-run. Applications may write all the time. Rows must not be removed from the outbox by a clean-up of the former
-publisher while its events are in doubt.
+--dry-run. Applications may write all the time. Meanwhile no clean-up of the former publisher
+may remove rows from the outbox.
 
 Examples:
   streamer take-over debezium --connector connector.json --dry-run
