@@ -243,13 +243,44 @@ func TestFindDeadLetter(t *testing.T) {
 	assert.Equal(t, 0, p.stop())
 }
 
+// traces are what a command could leave behind on the servers.
+func (r *rig) traces() (all []string) {
+	r.t.Helper()
+	var database string
+	require.NoError(r.t, r.db.QueryRow(r.t.Context(), `select string_agg(s::text, ' ' order by slot_name)
+			|| (select string_agg(relname || n_tup_ins || n_tup_upd || n_tup_del, ' ' order by relname) from pg_stat_user_tables)
+		from (select slot_name, active, restart_lsn, confirmed_flush_lsn from pg_replication_slots where database = current_database()) s`).
+		Scan(&database))
+	all = append(all, database)
+	admin, err := r.kafka.Admin()
+	require.NoError(r.t, err)
+	defer admin.Close()
+	topics, err := admin.ListTopics()
+	require.NoError(r.t, err)
+	for name := range topics {
+		if strings.Contains(name, r.prefix) { // other tests have theirs
+			all = append(all, name)
+		}
+	}
+	groups, err := admin.ListConsumerGroups()
+	require.NoError(r.t, err)
+	for name := range groups {
+		if strings.Contains(name, "streamer") {
+			all = append(all, name)
+		}
+	}
+	return all
+}
+
 // What stops the stream is named, with what waits behind it.
 func TestFindBehindPoison(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, outboxTable)
 	r.exec("insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', '', 't', '{}')")
 	id := r.insert("order", "o1", "t", "{}")
+	before := r.traces()
 	e := r.findOne("waiting", id)
+	assert.Equal(t, before, r.traces(), "it changes nothing")
 	require.NotNil(t, e.Waiting)
 	assert.Contains(t, e.Waiting.Behind, "an event needs it")
 	assert.Contains(t, e.Answer, "behind a row that can never be published")
@@ -421,4 +452,48 @@ func TestFindBeforeItIsConfirmed(t *testing.T) {
 	assert.Equal(t, []string{"published"}, e.kinds())
 	assert.Equal(t, record.Offset, e.Records[0].Offset)
 	assert.Equal(t, header(record, "ce_sequence"), e.Sequence)
+}
+
+// Messages are in no table. Those of a key are found in the slot and in Kafka.
+func TestFindOfMessages(t *testing.T) {
+	t.Parallel()
+	r := newMessagesRig(t)
+	r.emit(0, 6)
+	w := r.find(0, "--key", "o1")
+	require.Len(t, w.Events, 2)
+	for _, e := range w.Events {
+		assert.Equal(t, "waiting", e.State)
+	}
+	assert.Greater(t, w.Events[0].Sequence, w.Events[1].Sequence, "the latest comes first")
+	require.Len(t, w.NotLookedAt, 1)
+	assert.Contains(t, w.NotLookedAt[0], "a message is only in the WAL")
+	waiting := w.Events[0]
+	p := r.startReady()
+	r.await(p, "order", 6)
+	r.confirmed(p)
+	w = r.find(0, waiting.ID)
+	require.Len(t, w.Events, 1)
+	assert.Equal(t, "published", w.Events[0].State)
+	assert.Equal(t, waiting.Position, w.Events[0].Position)
+	assert.Equal(t, waiting.Source, w.Events[0].Source)
+	assert.Equal(t, 0, p.stop())
+}
+
+// Each shard has a slot of its own.
+func TestFindInShards(t *testing.T) {
+	t.Parallel()
+	r := newShardRig(t)
+	r.setUp(2)
+	r.lines = append(r.lines, "shard.count=2", "shard.index=0")
+	ids := map[string]string{}
+	for n := range 8 {
+		key := fmt.Sprintf("o%d", n)
+		ids[key] = r.insert("order", key, "t", "{}")
+	}
+	slots := map[string]int{}
+	for _, id := range ids {
+		e := r.findOne("waiting", id)
+		slots[e.Waiting.Slot]++
+	}
+	assert.Len(t, slots, 2, "%v", slots)
 }
