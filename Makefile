@@ -4,7 +4,8 @@ GO      ?= go
 BIN     := bin
 FUZZTIME ?= 30s
 MODELTIME ?= 30m
-# For make faults: which faults, on which versions of PostgreSQL, how many kills.
+# For make faults: which faults, on which versions of PostgreSQL, how many kills
+# (make consumers takes them as well).
 FAULTS   ?= all
 VERSIONS ?= 14,15,16,17,18
 KILLS    ?= 100
@@ -18,7 +19,7 @@ LINT    := $(GO) tool -modfile=tools/go.mod golangci-lint
 VERSION    ?=
 GORELEASER := $(GO) tool -modfile=tools/release/go.mod goreleaser
 
-.PHONY: help build demo example patterns test short long writers model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
+.PHONY: help build demo example patterns test short long writers consumers model faults kafka faults-selftest lint vulnerabilities sbom reproducible package-files release release-test release-notes formula chart fmt fuzz bench microbench generate clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ long: ## run the slow tests as well: more servers, thousands of partitions
 
 writers: ## let frameworks from the registries (npm, PyPI, Maven Central, Go) write the rows that presets read
 	STREAMER_LONG=1 $(GO) test -count=1 -timeout=30m -run '^TestWriters$$' -v ./cmd/streamer
+
+consumers: ## kill the consumers in Java, Python and JavaScript KILLS times each (default 100)
+	cd consume/e2e && KILLS=$(KILLS) $(GO) test -count=1 -timeout=3h -run '^TestOtherLanguages' -v ./languages
 
 model: ## play histories against a model of the servers for MODELTIME (default 30m); a failure names its seed
 	$(GO) test -count=1 -timeout 24h -run '^TestModel$$' ./internal/pipeline -args -model.for $(MODELTIME) -model.from 0
