@@ -19,7 +19,7 @@ import (
 func serve(t *testing.T, listen string, status pipeline.Status) *ops.Metrics {
 	t.Helper()
 	metrics := ops.NewMetrics("test")
-	server, err := ops.Listen(listen, false, metrics, func() pipeline.Status { return status })
+	server, err := ops.Listen(listen, false, metrics, func() pipeline.Status { return status }, nil)
 	require.NoError(t, err)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve() }()

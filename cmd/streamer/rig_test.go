@@ -121,7 +121,7 @@ func (r *rig) stream() (stop func()) {
 	metrics := ops.NewMetrics("test")
 	p, err := pipeline.New(site.PipelineConfig(loaded.Config, slog.New(slog.DiscardHandler), metrics))
 	require.NoError(r.t, err)
-	server, err := ops.Listen(r.listen, false, metrics, p.Status)
+	server, err := ops.Listen(r.listen, false, metrics, p.Status, nil)
 	require.NoError(r.t, err)
 	served, ran := make(chan error, 1), make(chan error, 1)
 	go func() { served <- server.Serve() }()

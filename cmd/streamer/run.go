@@ -34,7 +34,8 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 		return err
 	}
 	cfg := loaded.Config
-	log := console.NewLogger(std.Err, cfg.Log)
+	journal := ops.NewJournal()
+	log := console.NewLogger(std.Err, cfg.Log, journal)
 	site.LimitMemory(cfg, site.StreamMemory)
 	metrics := ops.NewMetrics(console.Version())
 	watching, export, err := exporting(ctx, cfg, log, metrics)
@@ -53,20 +54,11 @@ func (command runCommand) Run(ctx context.Context, load site.Configuration, std 
 		return err
 	}
 	metrics.WatchLag(p.Lag)
-	if cfg.HTTP.Listen != "" {
-		server, err := ops.Listen(cfg.HTTP.Listen, cfg.HTTP.Pprof, metrics, p.Status)
-		if err != nil {
-			return err
-		}
-		served := make(chan error, 1)
-		go func() { served <- server.Serve() }()
-		defer func() {
-			server.Close()
-			if err := <-served; err != nil {
-				log.Error("HTTP endpoint failed", "err", err)
-			}
-		}()
+	closeEndpoint, err := openEndpoint(ctx, cfg, log, metrics, p, journal)
+	if err != nil {
+		return err
 	}
+	defer closeEndpoint()
 	log.Info("starting", "version", console.Version(), "slot", cfg.Postgres.Slot, "tables", tableNames(cfg),
 		"brokers", cfg.Kafka.Brokers, "topic", cfg.Kafka.Topic, "checkpoint_store", cfg.Checkpoint.Store, "http", cfg.HTTP.Listen)
 	if err := supervised(ctx, p); err != nil {

@@ -32,6 +32,7 @@ const (
 	takeover     = "cmd/streamer/internal/takeover"
 	giveback     = "cmd/streamer/internal/giveback"
 	manual       = "cmd/streamer/internal/manual"
+	page         = "cmd/streamer/internal/page"
 )
 
 // mayImport lists, for each production package, the packages of this module
@@ -107,8 +108,10 @@ var mayImport = map[string][]string{
 		"replication", "decoder", "checkpoint", "router",
 	},
 	manual: {console, "internal/config"},
+	page:   {console, status, "internal/ops", "internal/pipeline", "replication"},
 	"cmd/streamer": {
 		console, site, preview, status, setup, deadletter, find, verification, replay, doctor, scaffold, importer, takeover, giveback, manual,
+		page,
 		"internal/failure", "internal/pipeline", "internal/config", "internal/ops", "internal/telemetry", "replication", "router", "router/kafka",
 	},
 }

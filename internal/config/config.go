@@ -28,7 +28,7 @@ type Config struct {
 	Kafka       Kafka       `koanf:"kafka" doc:"The Kafka brokers, the topics and how records are sent."`
 	AWS         AWS         `koanf:"aws" doc:"The AWS identity for kafka.sasl.mechanism AWS_MSK_IAM and for postgres.auth aws-rds-iam. It comes from AWS's default chain: environment variables, IRSA, a profile, Pod Identity or the instance role."`
 	Checkpoint  Checkpoint  `koanf:"checkpoint" doc:"Where the streamer keeps the position up to which everything is published."`
-	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness and metrics."`
+	HTTP        HTTP        `koanf:"http" doc:"The endpoint for health, readiness, metrics and the status page."`
 	OTLP        OTLP        `koanf:"otlp" doc:"Traces and metrics for an OpenTelemetry collector."`
 	Log         Log         `koanf:"log" doc:"What is logged, and how."`
 	Shutdown    Shutdown    `koanf:"shutdown" doc:"How the process ends."`
@@ -254,7 +254,8 @@ type CheckpointFile struct {
 
 // HTTP describes the operations endpoint.
 type HTTP struct {
-	Listen string `koanf:"listen" doc:"Address as host:port for /healthz, /readyz and /metrics; empty: no endpoint."`
+	Listen string `koanf:"listen" doc:"Address as host:port for /healthz, /readyz, /metrics and the status page at /; empty: no endpoint."`
+	Page   bool   `koanf:"page" doc:"Serve the status page at /. It shows names of topics and tables, addresses and error messages, but no payloads and no keys."`
 	Pprof  bool   `koanf:"pprof" doc:"Serve /debug/pprof there too. Anyone who reaches the address can then inspect and slow down the process."`
 }
 

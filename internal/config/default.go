@@ -67,8 +67,8 @@ func Default() Config {
 			Postgres: CheckpointPostgres{Table: "public.streamer_checkpoint"},
 			File:     CheckpointFile{Path: "streamer.checkpoint"},
 		},
-		HTTP:     HTTP{Listen: "127.0.0.1:9180"},            // reachable from outside only when configured
-		OTLP:     OTLP{Traces: true, Interval: time.Minute}, // metrics are scraped
+		HTTP:     HTTP{Listen: "127.0.0.1:9180", Page: true}, // reachable from outside only when configured
+		OTLP:     OTLP{Traces: true, Interval: time.Minute},  // metrics are scraped
 		Log:      Log{Level: "info", Format: LogFormatAuto},
 		Shutdown: Shutdown{DrainTimeout: 8 * time.Second}, // with the rest of a stop this stays within 10 s
 		Retry:    Retry{Initial: 250 * time.Millisecond, Max: 10 * time.Second},

@@ -25,7 +25,7 @@ func serve(t *testing.T, m *Metrics, status pipeline.Status) (address string) {
 
 func serveProfiles(t *testing.T, profiles bool, m *Metrics, status pipeline.Status) (address string) {
 	t.Helper()
-	s, err := Listen("127.0.0.1:0", profiles, m, func() pipeline.Status { return status })
+	s, err := Listen("127.0.0.1:0", profiles, m, func() pipeline.Status { return status }, nil)
 	require.NoError(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve() }()
@@ -120,7 +120,7 @@ func TestListenOnATakenPort(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer taken.Close()
-	_, err = Listen(taken.Addr().String(), false, NewMetrics("test"), nil)
+	_, err = Listen(taken.Addr().String(), false, NewMetrics("test"), nil, nil)
 	require.ErrorContains(t, err, "http.listen")
 	assert.Equal(t, failure.Misconfigured, failure.ClassOf(err))
 }

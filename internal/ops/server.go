@@ -17,7 +17,7 @@ import (
 )
 
 // Server answers /healthz (the process is alive), /readyz (it streams or is on
-// standby), /metrics, and, if enabled, /debug/pprof.
+// standby), /metrics, and, if enabled, /debug/pprof and the status page at /.
 type Server struct {
 	http     http.Server
 	listener net.Listener
@@ -32,8 +32,8 @@ type Health struct {
 }
 
 // Listen opens the port, so that a port in use is detected before streaming
-// starts.
-func Listen(address string, profiles bool, m *Metrics, status func() pipeline.Status) (*Server, error) {
+// starts. A page of nil means that there is none.
+func Listen(address string, profiles bool, m *Metrics, status func() pipeline.Status, page http.Handler) (*Server, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, failure.Misconfigure(failure.Advise(
@@ -47,6 +47,10 @@ func Listen(address string, profiles bool, m *Metrics, status func() pipeline.St
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 		mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	if page != nil {
+		mux.Handle("GET /{$}", page)
+		mux.Handle("GET /page/", page)
 	}
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
 	return &Server{listener: listener, http: http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, MaxHeaderBytes: 16 << 10}}, nil
