@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,7 +47,11 @@ func BenchmarkObservation(b *testing.B) {
 			if observed == 1 {
 				r.set("http.listen="+address, "otlp.endpoint="+collector.URL, "otlp.metrics=true", "otlp.interval=1s")
 			}
-			took, cpu := r.publishAll(fmt.Sprintf("run_%d_%d", i, observed), address, observed == 1)
+			beside := func(context.Context) {}
+			if observed == 1 {
+				beside = func(ctx context.Context) { askEverySecond(ctx, address) }
+			}
+			took, cpu := r.publishAll(fmt.Sprintf("run_%d_%d", i, observed), beside)
 			rates[observed] = append(rates[observed], events/took.Seconds())
 			work[observed] = append(work[observed], float64(cpu.Nanoseconds())/events)
 		}
@@ -59,18 +64,19 @@ func BenchmarkObservation(b *testing.B) {
 	b.ReportMetric(median(work[1])/median(work[0]), "client-cpu-ratio")
 }
 
-// publishAll publishes what the slot holds, through a copy of the slot.
-func (r *benchRig) publishAll(slot, address string, observed bool) (took, cpu time.Duration) {
+// publishAll publishes what the slot holds, through a copy of the slot. What
+// happens beside it ends with the context.
+func (r *benchRig) publishAll(slot string, beside func(context.Context)) (took, cpu time.Duration) {
 	r.b.Helper()
 	r.exec("select pg_copy_logical_replication_slot('streamer', '" + slot + "')")
 	r.set("postgres.slot="+slot, "checkpoint.file.path="+filepath.Join(r.b.TempDir(), slot))
 	ctx, cancel := context.WithCancel(r.b.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
 	defer cancel()
 	began := time.Now()
 	stop := r.stream()
-	if observed {
-		go askEverySecond(ctx, address)
-	}
+	running.Go(func() { beside(ctx) })
 	r.confirmed(slot)
 	took = time.Since(began)
 	state := stop()

@@ -37,7 +37,7 @@ func (r *rig) output(command ...string) string {
 func (r *rig) everything(p *process) string {
 	r.t.Helper()
 	all := []string{p.log.String()}
-	for _, path := range []string{"/healthz", "/readyz", "/metrics", "/debug/pprof/goroutine?debug=2"} {
+	for _, path := range []string{"/", "/healthz", "/readyz", "/metrics", "/debug/pprof/goroutine?debug=2"} {
 		response, err := get(r.t, "http://"+r.address+path)
 		require.NoError(r.t, err)
 		body, err := io.ReadAll(response.Body)
