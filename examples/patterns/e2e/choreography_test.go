@@ -55,6 +55,9 @@ func TestChoreography(t *testing.T) {
 	w.conserved(allAccounts*money, allShelves*goods)
 	assert.EqualValues(t, orders, w.orders.number("select count(*) from outbox where type in ('order.confirmed', 'order.cancelled')"),
 		"each order has one end")
+	ends := w.orders.texts("select state || ' after ' || reason || ': ' || count(*) from orders group by state, reason order by 1")
+	t.Log(ends)
+	assert.Len(t, ends, 3, "the load has led to each end")
 	t.Logf("%d kills", s.kills())
 }
 
@@ -80,7 +83,4 @@ func (w shop) conserved(money, goods int64) {
 		w.stock.texts(`select order_id || ' ' || item || ' ' || quantity from reservation
 			where state = 'reserved' order by order_id collate "C"`),
 		"what is confirmed is reserved, and nothing else is")
-	ends := w.orders.texts("select state || ' after ' || reason || ': ' || count(*) from orders group by state, reason order by 1")
-	t.Log(ends)
-	assert.Len(t, ends, 3, "the load has led to each end")
 }

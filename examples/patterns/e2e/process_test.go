@@ -102,6 +102,17 @@ func (p *process) tail() string {
 	return strings.Join(lines[max(0, len(lines)-enough):], "\n")
 }
 
+// said returns how often a process has logged something.
+func (s *stage) said(name, what string) (times int) {
+	for _, p := range s.processes {
+		if p.name == name {
+			text, _ := os.ReadFile(p.log)
+			times += strings.Count(string(text), what)
+		}
+	}
+	return times
+}
+
 // run adds a process to the stage and starts it.
 func (s *stage) run(name string, prepare func() *exec.Cmd) *process {
 	s.Helper()

@@ -1,0 +1,4 @@
+create table step (
+  number   bigint primary key,
+  order_id text not null
+);
