@@ -87,7 +87,7 @@ class Inbox {
           throw new Stop(`${place(record)}, event ${event.id}: cannot be handled: ${error.message}`,
             'correct the handler or the data and start again: nothing after this event has been handled')
         }
-        const pause = (0.5 + Math.random() / 2) * Math.min(30_000, 100 * 2 ** pauses)
+        const pause = (0.5 + Math.random() / 2) * Math.min(5_000, 100 * 2 ** pauses) // short enough for heartbeats
         console.error(`${place(record)}: ${error.message}; again in ${Math.round(pause)} ms`)
         await sleep(pause)
         await heartbeat()
@@ -146,7 +146,13 @@ async function run () {
   })
   const kafka = new kafkajs.Kafka({ brokers, logLevel: kafkajs.logLevel.ERROR, retry: { retries: 100, maxRetryTime: 5000 } })
   const sessionTimeout = Number(process.env.SESSION_TIMEOUT_MS || 10_000)
-  const consumer = kafka.consumer({ groupId: group, sessionTimeout, heartbeatInterval: sessionTimeout / 4 })
+  const consumer = kafka.consumer({
+    groupId: group,
+    sessionTimeout,
+    rebalanceTimeout: sessionTimeout,
+    heartbeatInterval: sessionTimeout / 4,
+    maxWaitTimeInMs: sessionTimeout / 4 // kafkajs sends no heartbeat while it waits for records
+  })
   const stopped = new Promise((resolve, reject) => {
     for (const signal of ['SIGTERM', 'SIGINT']) process.once(signal, resolve)
     consumer.on(consumer.events.CRASH, ({ payload }) => payload.restart || reject(payload.error))
