@@ -3,8 +3,6 @@ package consume
 import (
 	"context"
 	"fmt"
-	"slices"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 )
@@ -22,10 +20,7 @@ func (c *Consumer) Assign(ctx context.Context, topic string, number int32, commi
 	p = &Partition{
 		consumer: c, topic: topic, number: number, commit: commit,
 		room: semaphore.NewWeighted(int64(c.config.Window)), lanes: map[string]*lane{},
-		entries: map[*item]*entry{}, ranges: map[string]span{},
-	}
-	if p.partitions, err = c.client.Partitions(ctx, topic); err != nil {
-		return nil, 0, err
+		entries: map[*item]*entry{}, ranges: map[string]string{}, growth: growth{passed: map[arrival]bool{}},
 	}
 	oldest, err := c.client.Oldest(ctx, topic, number)
 	if err != nil {
@@ -81,128 +76,40 @@ func (c *Consumer) startOf(ctx context.Context, topic string, number int32, comm
 func (p *Partition) load(ctx context.Context, gap bool) error {
 	err := p.consumer.database.query(ctx, func(scan scanner) error {
 		var stream, first string
-		var begun bool
-		if err := scan(&stream, &first, &begun); err != nil {
+		if err := scan(&stream, &first); err != nil {
 			return err
 		}
 		if !gap {
-			p.ranges[stream] = span{first: first, begun: begun} // the latest one is the last
+			p.ranges[stream] = first // the latest one is the last
 		}
 		return nil
-	}, `select stream, first, last is not null from inbox.range
-		where consumer = $1 and topic = $2 and partition = $3 order by first`, p.consumer.number, p.topic, p.number)
+	}, "select stream, first from inbox.range where consumer = $1 and topic = $2 and partition = $3 order by first",
+		p.consumer.number, p.topic, p.number)
 	if err != nil {
 		return err
 	}
-	return p.consumer.database.query(ctx, func(scan scanner) error {
-		var count int32
-		if err := scan(&count); err != nil {
-			return err
-		}
-		p.counts = append(p.counts, count)
-		return nil
-	}, `select distinct partitions from inbox.range where consumer = $1 and topic = $2 and partitions < $3 order by 1`,
-		p.consumer.number, p.topic, p.partitions)
+	return p.growth.look(ctx, p)
 }
 
-// begin opens the range of a stream in this partition with the first event that
-// is seen of it, once everything before that event is handled in the others.
-//
-// A topic that gets more partitions moves keys. The streamer writes nothing of a
-// moved key to its new partition before everything old is in the former one. But
-// whoever reads the new one first would handle a later event before an earlier
-// one. So a partition that is new waits until each other one has come as far, or
-// has nothing left. Two new ones do not wait for each other: of two first events
-// one is the earlier.
+// begin notes where the range of a stream begins in this partition.
 func (p *Partition) begin(ctx context.Context, at position) error {
 	p.mu.Lock()
-	s, known := p.ranges[at.stream]
+	_, known := p.ranges[at.stream]
 	p.mu.Unlock()
-	if known && s.begun {
+	if known {
 		return nil
 	}
-	c := p.consumer
-	if !known {
-		s.first = at.sequence
-		err := retry(ctx, c, func() error {
-			return c.database.query(ctx, ignore, `insert into inbox.range (consumer, topic, partition, stream, first, partitions)
-				values ($1, $2, $3, $4, $5, $6) on conflict do nothing`, c.number, p.topic, p.number, at.stream, s.first, p.partitions)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := p.barrier(ctx, at); err != nil {
+	err := retry(ctx, p.consumer, func() error {
+		return p.consumer.database.query(ctx, ignore, `insert into inbox.range (consumer, topic, partition, stream, first)
+			values ($1, $2, $3, $4, $5) on conflict do nothing`, p.consumer.number, p.topic, p.number, at.stream, at.sequence)
+	})
+	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ranges[at.stream] = span{first: s.first, begun: true}
+	p.ranges[at.stream] = at.sequence
 	return nil
-}
-
-const barrierEvery = 200 * time.Millisecond
-
-func (p *Partition) barrier(ctx context.Context, at position) error {
-	said := time.Now()
-	for {
-		var behind []int32
-		err := retry(ctx, p.consumer, func() (err error) {
-			behind, err = p.othersBehind(ctx, at)
-			return err
-		})
-		if err != nil || len(behind) == 0 {
-			return err
-		}
-		if time.Since(said) > 10*time.Second {
-			said = time.Now()
-			p.consumer.log.Info("a new partition waits until the others have come as far",
-				"topic", p.topic, "partition", p.number, "waits_for", behind)
-		}
-		if !pause(ctx, barrierEvery) {
-			return ctx.Err()
-		}
-	}
-}
-
-// othersBehind returns the partitions that may still have events from before.
-func (p *Partition) othersBehind(ctx context.Context, at position) (behind []int32, err error) {
-	c := p.consumer
-	passed, offsets := map[int32]bool{}, map[int32]int64{}
-	err = c.database.query(ctx, func(scan scanner) error {
-		var number int32
-		var offset int64
-		var far bool
-		if err := scan(&number, &offset, &far); err != nil {
-			return err
-		}
-		offsets[number], passed[number] = offset, far
-		return nil
-	}, `select p.partition, p.next_offset, exists (
-			select from inbox.range r where r.consumer = p.consumer and r.topic = p.topic and r.partition = p.partition
-				and r.stream = $3 and (r.last >= $4::text collate "C" or r.first > $4::text collate "C"))
-		from inbox.position p where p.consumer = $1 and p.topic = $2`, c.number, p.topic, at.stream, at.sequence)
-	if err != nil {
-		return nil, err
-	}
-	for number := range p.partitions {
-		offset, known := offsets[number]
-		if number == p.number || passed[number] {
-			continue
-		}
-		if known {
-			more, err := c.client.Behind(ctx, p.topic, number, offset)
-			if err != nil {
-				return nil, err
-			}
-			if !more {
-				continue
-			}
-		}
-		behind = append(behind, number)
-	}
-	slices.Sort(behind)
-	return behind, nil
 }
 
 // retry repeats what only an outage keeps from working.

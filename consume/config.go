@@ -48,6 +48,11 @@ type Config struct {
 	// They have no sequence, so that no range tells whether they were handled.
 	Unsequenced Unsequenced
 
+	// FormerPartitions is how many partitions topics had before they grew, for a
+	// consumer that begins to read such a topic from before then. What happens while
+	// a consumer exists it notices by itself.
+	FormerPartitions map[string][]int32
+
 	// DeadLetters takes records of parked keys, if that is requested. It returns
 	// once they are stored. Nil: such requests stay open.
 	DeadLetters Publisher

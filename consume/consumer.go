@@ -14,13 +14,15 @@ import (
 
 // Client is what a consumer asks a Kafka client for.
 type Client interface {
-	// Partitions returns how many partitions a topic has.
+	// Partitions returns how many partitions a topic has now.
 	Partitions(ctx context.Context, topic string) (int32, error)
 	// Oldest returns the offset of the first record that a partition still has.
 	Oldest(ctx context.Context, topic string, partition int32) (int64, error)
-	// Behind reports whether a partition has a record at or above an offset. Control
-	// records are none.
-	Behind(ctx context.Context, topic string, partition int32, offset int64) (bool, error)
+	// End returns the offset after the last one of a partition.
+	End(ctx context.Context, topic string, partition int32) (int64, error)
+	// Holds reports whether a partition has a record from one offset up to, and
+	// without, another. Control records are none.
+	Holds(ctx context.Context, topic string, partition int32, from, until int64) (bool, error)
 }
 
 // Consumer handles events once. An adapter calls it; nobody else has to.
@@ -174,9 +176,9 @@ func (c *Consumer) prune(ctx context.Context) error {
 	return nil
 }
 
-// prepare finds out what a record is.
-func (c *Consumer) prepare(r *Record, partitions int32, counts []int32) *item {
-	i := &item{Record: r, homes: homes(r, counts)}
+// prepare finds out what a record is, given how many partitions the topic has had.
+func (c *Consumer) prepare(r *Record, counts []int32) *item {
+	i := &item{Record: r, homes: homes{at: []int32{r.Partition}, since: []int32{0}}}
 	e, err := r.Event()
 	if err != nil {
 		i.invalid = err
@@ -184,8 +186,16 @@ func (c *Consumer) prepare(r *Record, partitions int32, counts []int32) *item {
 		return i
 	}
 	i.event, i.source, i.id = e, e.Source(), e.ID()
-	i.position = positionOf(r, &e, partitions)
+	i.position = positionOf(r, &e)
 	i.skip = len(c.types) > 0 && !c.types[e.Type()]
+	if i.position.sequence == "" || r.Key == nil {
+		return i
+	}
+	all, explained := homesOf(r, counts)
+	i.lost = !explained
+	i.former = len(all.at) > 0 && all.at[0] != r.Partition
+	i.homes = all.judges(r, &i.position, explained)
+	i.moved = i.position.ordered && len(i.homes.at) > 1
 	return i
 }
 

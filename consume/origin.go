@@ -2,6 +2,7 @@ package consume
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -30,25 +31,15 @@ var sequences = regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{8}$`)
 //   - those of foreign producers: no header streamer-stream;
 //   - dead letters that were published after all, events that a take-over found
 //     missing, and those of a table that have no sequence: nothing says that they
-//     are there because they were handled;
-//   - those that are not in the partition to which the streamer sends their key
-//     now: they were written when the topic had fewer partitions, or by another
-//     partitioner.
-func positionOf(r *Record, e *event.Event, partitions int32) position {
+//     are there because they were handled.
+func positionOf(r *Record, e *event.Event) position {
 	stream, written := r.Header(headerStream)
 	sequence, _ := e.Extensions()["sequence"].(string)
 	replay, again := r.Header(headerReplay)
-	switch {
-	case !written, stream == "", !sequences.MatchString(sequence):
-		return position{}
-	case again && isLate(replay):
-		return position{}
-	case again:
-		return position{stream: stream, sequence: sequence}
-	case partitions <= 0, Home(r.Key, partitions) != r.Partition:
+	if !written || stream == "" || !sequences.MatchString(sequence) || again && isLate(replay) {
 		return position{}
 	}
-	return position{stream: stream, sequence: sequence, ordered: true}
+	return position{stream: stream, sequence: sequence, ordered: !again}
 }
 
 // isLate reports whether a mark says that the event was not published before.
@@ -61,16 +52,41 @@ func Home(key []byte, partitions int32) int32 {
 	return int32(murmur2(key)&0x7fffffff) % partitions
 }
 
-// homes returns where the events of a key can be, given how many partitions the
-// topic has had: the present partition first, and then backwards in time.
-func homes(r *Record, counts []int32) []int32 {
-	all := []int32{r.Partition}
-	for i := len(counts) - 1; i >= 0; i-- {
-		if former := Home(r.Key, counts[i]); former != all[len(all)-1] {
-			all = append(all, former)
+// homes are the partitions in which the events of a key can be, the latest first,
+// and with which number of partitions each began.
+type homes struct {
+	at, since []int32
+}
+
+// homesOf returns the homes of a key, given how many partitions its topic has had,
+// earliest first. explained reports whether the record is in one of them.
+func homesOf(r *Record, counts []int32) (h homes, explained bool) {
+	for _, count := range slices.Backward(counts) {
+		at := Home(r.Key, count)
+		explained = explained || at == r.Partition
+		if last := len(h.at) - 1; last >= 0 && h.at[last] == at {
+			h.since[last] = count
+			continue
 		}
+		h.at, h.since = append(h.at, at), append(h.since, count)
 	}
-	return all
+	return h, explained
+}
+
+// judges returns in which partitions' ranges an event can be. One of the stream
+// itself is where it is, or, if it is a repeat that follows a growth, in an
+// earlier home. A replayed one was where the streamer had sent its key then.
+func (h homes) judges(r *Record, p *position, explained bool) homes {
+	here := homes{at: []int32{r.Partition}, since: []int32{0}}
+	switch {
+	case p.ordered && (len(h.at) == 0 || h.at[0] != r.Partition):
+		return here
+	case p.ordered, explained:
+		return h
+	case len(h.at) > 1: // of another partitioner, and where it was nobody knows
+		*p = position{}
+	}
+	return here
 }
 
 // murmur2 is the hash of Kafka's default partitioner

@@ -14,13 +14,12 @@ import (
 // Partition is a partition that is assigned to a consumer. Deliver is called by
 // one goroutine at a time.
 type Partition struct {
-	consumer   *Consumer
-	topic      string
-	number     int32
-	partitions int32   // of the topic
-	counts     []int32 // how many it had before, earliest first
-	commit     func(next int64)
-	room       *semaphore.Weighted // what the window takes
+	consumer *Consumer
+	topic    string
+	number   int32
+	commit   func(next int64)
+	room     *semaphore.Weighted // what the window takes
+	growth   growth
 
 	soft, hard context.Context // soft ends when no new transaction may begin, hard ends those that there are
 	end, kill  context.CancelFunc
@@ -29,7 +28,7 @@ type Partition struct {
 	lanes   map[string]*lane
 	window  window
 	entries map[*item]*entry
-	ranges  map[string]span // by stream
+	ranges  map[string]string // by stream: where the range begins that grows now
 	closed  bool
 	running sync.WaitGroup
 
@@ -40,18 +39,13 @@ type Partition struct {
 // High tells the offset after the partition's last record, for the metrics.
 func (p *Partition) High(offset int64) { p.high.Store(offset) }
 
-// span is the range that grows: everything of a stream since first is handled, up
-// to some sequence that only the database needs to know.
-type span struct {
-	first string
-	begun bool // the barrier is passed
-}
-
 // Deliver takes a record, in the order of offsets. It waits while the window is
-// full, and while a partition that the topic has got later has to wait for the
-// others.
+// full, and while the record's key has earlier events in another partition.
 func (p *Partition) Deliver(ctx context.Context, r Record) error {
-	i := p.consumer.prepare(&r, p.partitions, p.counts)
+	i, err := p.place(ctx, &r)
+	if err != nil {
+		return err
+	}
 	if i.invalid == nil && !i.skip {
 		if err := p.consumer.admit(i); err != nil {
 			p.consumer.fail(err)
@@ -60,6 +54,11 @@ func (p *Partition) Deliver(ctx context.Context, r Record) error {
 	}
 	if i.position.ordered {
 		if err := p.begin(ctx, i.position); err != nil {
+			return err
+		}
+	}
+	if i.moved {
+		if err := p.barrier(ctx, i); err != nil {
 			return err
 		}
 	}
@@ -147,7 +146,7 @@ func (p *Partition) fold(ctx context.Context) error {
 	p.window.ready = folded{}
 	var streams, firsts, lasts []string
 	for stream, sequence := range ready.streams {
-		streams, firsts, lasts = append(streams, stream), append(firsts, p.ranges[stream].first), append(lasts, sequence)
+		streams, firsts, lasts = append(streams, stream), append(firsts, p.ranges[stream]), append(lasts, sequence)
 	}
 	p.mu.Unlock()
 	if ready.next == 0 {

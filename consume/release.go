@@ -110,7 +110,7 @@ func (c *Consumer) drainOne(ctx context.Context, topic string, key []byte) (more
 	if w.record.Topic == "" { // none is left
 		return false, t.seal(ctx, w.number, false)
 	}
-	i := c.prepare(&w.record, 0, nil)
+	i := c.prepare(&w.record, nil)
 	switch {
 	case w.request == DeadLetter && c.config.DeadLetters == nil:
 		return false, nil

@@ -33,7 +33,6 @@ create table if not exists inbox.range (
   stream     text collate "C" not null,  -- the header streamer-stream
   first      text collate "C" not null,  -- the attribute sequence
   last       text collate "C",           -- null: not even the first one yet
-  partitions integer not null,           -- of the topic, when the range began
   primary key (consumer, topic, partition, stream, first)
 ) with (fillfactor = 50);
 
@@ -46,6 +45,28 @@ create table if not exists inbox.position (
   updated_at  timestamptz not null default now(),
   primary key (consumer, topic, partition)
 ) with (fillfactor = 50);
+
+-- How many partitions each topic has had, as far as the consumer knows.
+create table if not exists inbox.topic (
+  consumer   integer not null,
+  topic      text not null,
+  partitions integer not null,
+  noticed_at timestamptz not null default now(),
+  primary key (consumer, topic, partitions)
+);
+
+-- Where the events of keys begin that have come to a partition because the topic
+-- has got more partitions. What is before is handled where it was.
+create table if not exists inbox.growth (
+  consumer   integer not null,
+  topic      text not null,
+  partition  integer not null,
+  partitions integer not null, -- of the topic since then
+  stream     text collate "C" not null,
+  first      text collate "C" not null, -- the sequence of the first such event
+  "offset"   bigint not null,           -- and its place
+  primary key (consumer, topic, partition, partitions, stream)
+);
 
 -- Keys whose events wait, because one of them could not be handled.
 create table if not exists inbox.parked_key (
@@ -94,11 +115,11 @@ end $$;
 -- take claims events of one key for this transaction, and says which of them are
 -- to be handled: the others were handled before. The order of the arrays is that
 -- of the events. sequence and stream are null where no range can judge an event.
--- homes are the partitions in which the key's events can be: the one from which
--- they were read, and those of the time when the topic had fewer partitions.
+-- homes are the partitions in which the key's events can be, and counts how many
+-- partitions the topic had then: the present first, and then backwards in time.
 create or replace function inbox.take(
   p_consumer integer, p_topic text, p_homes integer[], p_key bytea,
-  p_source text[], p_id text[], p_stream text[], p_sequence text[], p_guard boolean,
+  p_source text[], p_id text[], p_stream text[], p_sequence text[], p_guard boolean, p_counts integer[] default null,
   out transaction text, out parked boolean, out fresh boolean[])
 language plpgsql as $$
 declare covered boolean[];
@@ -127,7 +148,7 @@ begin
   -- the transaction that moves the range over it. So whoever finds no claim finds
   -- the range.
   if array_position(fresh, true) is not null then
-    select array_agg(inbox.covers(p_consumer, p_topic, p_homes, e.stream, e.sequence) order by e.n) into covered
+    select array_agg(inbox.covers(p_consumer, p_topic, p_homes, p_counts, e.stream, e.sequence) order by e.n) into covered
       from unnest(p_stream, p_sequence) with ordinality as e (stream, sequence, n);
     if array_position(covered, true) is not null then
       delete from inbox.claim c using unnest(p_source, p_id, fresh, covered) as e (source, id, fresh, covered)
@@ -138,28 +159,33 @@ begin
   end if;
 end $$;
 
--- covers reports whether an event is in a range. The first home that has a range
--- from before the event is the one in which the event was, if it was anywhere.
+-- covers reports whether an event is in a range of the partition in which it was,
+-- if it was anywhere. Events of a key were in an earlier home of the key if they
+-- are from before the first event that has come to the later home.
 create or replace function inbox.covers(
-  p_consumer integer, p_topic text, p_homes integer[], p_stream text, p_sequence text) returns boolean
+  p_consumer integer, p_topic text, p_homes integer[], p_counts integer[], p_stream text, p_sequence text) returns boolean
 language plpgsql as $$
 declare
-  home integer;
-  past boolean;
+  chosen integer := cardinality(p_homes);
+  past   boolean;
 begin
   if p_stream is null or p_sequence is null then
     return false;
   end if;
-  foreach home in array p_homes loop
-    select r.last is not null and p_sequence collate "C" <= r.last into past from inbox.range r
-      where r.consumer = p_consumer and r.topic = p_topic and r.partition = home and r.stream = p_stream
-        and r.first <= p_sequence collate "C"
-      order by r.first desc limit 1;
+  for era in 1 .. cardinality(p_homes) - 1 loop
+    perform 1 from inbox.growth g
+      where g.consumer = p_consumer and g.topic = p_topic and g.partition = p_homes[era]
+        and g.partitions = p_counts[era] and g.stream = p_stream and g.first <= p_sequence collate "C";
     if found then
-      return past;
+      chosen := era;
+      exit;
     end if;
   end loop;
-  return false;
+  select r.last is not null and p_sequence collate "C" <= r.last into past from inbox.range r
+    where r.consumer = p_consumer and r.topic = p_topic and r.partition = p_homes[chosen] and r.stream = p_stream
+      and r.first <= p_sequence collate "C"
+    order by r.first desc limit 1;
+  return coalesce(past, false);
 end $$;
 
 -- seal allows the transaction to commit. Without it the commit fails, so that a

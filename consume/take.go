@@ -11,11 +11,14 @@ import (
 // item is one record on its way through a consumer.
 type item struct {
 	*Record
+	moved    bool // the key was in another partition before
+	lost     bool // the record is in no partition that its key can be in
+	former   bool // the record is not in the key's present partition
 	event    event.Event
 	position position
 	source   string // of the claim
 	id       string
-	homes    []int32
+	homes    homes
 	invalid  error // why the record is no event; it is parked
 	skip     bool  // not wanted: passed over
 }
@@ -28,7 +31,8 @@ type taken struct {
 }
 
 const takeStatement = `select transaction, parked, fresh::text from inbox.take($1::integer, $2::text, $3::text::integer[],
-	$4::bytea, $5::text::text[], $6::text::text[], $7::text::text[], $8::text::text[], $9::boolean)`
+	$4::bytea, $5::text::text[], $6::text::text[], $7::text::text[], $8::text::text[], $9::boolean,
+	$10::text::integer[])`
 
 // take claims a batch, in the transaction in which it will be handled.
 func take(ctx context.Context, t transaction, consumer int, batch []*item, guarded bool) (taken, error) {
@@ -45,8 +49,8 @@ func take(ctx context.Context, t transaction, consumer int, batch []*item, guard
 	var result taken
 	var fresh string
 	err := t.row(ctx, takeStatement, []any{
-		consumer, first.Topic, integers(first.homes), laneKey(first.Record),
-		texts(sources), texts(ids), texts(streams), texts(orders), guarded,
+		consumer, first.Topic, integers(first.homes.at), laneKey(first.Record),
+		texts(sources), texts(ids), texts(streams), texts(orders), guarded, integers(first.homes.since),
 	}, []any{&result.number, &result.parked, &fresh})
 	if err != nil {
 		return taken{}, &ownError{err}

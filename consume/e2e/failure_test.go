@@ -335,4 +335,3 @@ func TestDeferredConstraint(t *testing.T) {
 	assert.Equal(t, int64(5), parked[0].Events)
 	assert.Contains(t, parked[0].Reason, "not this one")
 }
-

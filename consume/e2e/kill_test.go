@@ -172,7 +172,7 @@ func (w *shop) write(stop <-chan struct{}, pause time.Duration) {
 			n := max(next[key], then[key]) + 1
 			then[key] = n
 			pad := ""
-			if rand.IntN(200) == 0 {
+			if rand.IntN(1000) == 0 || key == "key-7" && n == 5 {
 				pad = random(40_000)
 			}
 			_, err := tx.Exec(ctx, `insert into outbox (aggregatetype, aggregateid, type, payload) values ('order', $1::text, 'placed',
@@ -301,14 +301,20 @@ func (w *shop) audit(kills int) {
 	late := map[string]bool{}
 	messages, err := w.kafka.Consume(w.Context(), w.topic)
 	require.NoError(w, err)
-	seen := map[string]int{}
+	seen := map[string][]string{} // where its records are
 	for _, m := range messages {
 		for _, h := range m.Headers {
 			if string(h.Key) == "streamer-replay" && string(h.Value) == "dead-letter" {
 				late[idOf(m)] = true
 			}
 		}
-		seen[idOf(m)]++
+		place := fmt.Sprintf("%d@%d", m.Partition, m.Offset)
+		for _, h := range m.Headers {
+			if string(h.Key) == "streamer-replay" {
+				place += " " + string(h.Value)
+			}
+		}
+		seen[idOf(m)] = append(seen[idOf(m)], place)
 	}
 	rows, err := w.outbox.Query(w.Context(), "select id::text from outbox")
 	require.NoError(w, err)
@@ -333,9 +339,11 @@ func (w *shop) audit(kills int) {
 			continue
 		}
 		if e.N <= last[e.Key] {
-			disordered++
+			if disordered++; disordered < 10 {
+				w.Logf("out of order: %s %d after %d: records %s", e.Key, e.N, last[e.Key], seen[e.ID])
+			}
 		}
-		last[e.Key] = e.N
+		last[e.Key] = max(last[e.Key], e.N)
 	}
 	for _, id := range outbox {
 		if times[id] == 0 {

@@ -34,6 +34,7 @@ type world struct {
 	partitions int32
 	oldest     map[int32]int64
 	ends       map[int32]int64 // offsets after the last record; unknown partitions have none
+	markers    map[int32]int64 // how many of the last offsets are markers
 	committed  map[int32]int64
 	break_     func(e event.Event) error // what the handler returns
 }
@@ -41,7 +42,7 @@ type world struct {
 func newWorld(t *testing.T, partitions int32) *world {
 	w := &world{
 		T: t, dsn: pgtest.Shared(t).CreateDatabase(t), partitions: partitions,
-		oldest: map[int32]int64{}, ends: map[int32]int64{}, committed: map[int32]int64{},
+		oldest: map[int32]int64{}, markers: map[int32]int64{}, ends: map[int32]int64{}, committed: map[int32]int64{},
 	}
 	var err error
 	w.pool, err = pgxpool.New(t.Context(), w.dsn)
@@ -113,7 +114,7 @@ func (w *world) sql() consume.Database {
 	})
 }
 
-// Partitions, Oldest and Behind make it a consume.Client.
+// Partitions, Oldest, End and Holds make it a consume.Client.
 func (w *world) Partitions(context.Context, string) (int32, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,10 +127,16 @@ func (w *world) Oldest(_ context.Context, _ string, partition int32) (int64, err
 	return w.oldest[partition], nil
 }
 
-func (w *world) Behind(_ context.Context, _ string, partition int32, offset int64) (bool, error) {
+func (w *world) End(_ context.Context, _ string, partition int32) (int64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return offset < w.ends[partition], nil
+	return w.ends[partition], nil
+}
+
+func (w *world) Holds(_ context.Context, _ string, partition int32, from, until int64) (bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return from < min(until, w.ends[partition]-w.markers[partition]), nil
 }
 
 // run is a running instance of a consumer.

@@ -17,9 +17,9 @@ type kafka struct {
 	options []kgo.Opt
 }
 
-var _ consume.Client = kafka{}
+var _ consume.Client = (*kafka)(nil)
 
-func (k kafka) Partitions(ctx context.Context, topic string) (int32, error) {
+func (k *kafka) Partitions(ctx context.Context, topic string) (int32, error) {
 	request := kmsg.NewPtrMetadataRequest()
 	asked := kmsg.NewMetadataRequestTopic()
 	asked.Topic = kmsg.StringPtr(topic)
@@ -39,11 +39,11 @@ const (
 	earliest = -2
 )
 
-func (k kafka) Oldest(ctx context.Context, topic string, partition int32) (int64, error) {
+func (k *kafka) Oldest(ctx context.Context, topic string, partition int32) (int64, error) {
 	return k.offset(ctx, topic, partition, earliest)
 }
 
-func (k kafka) offset(ctx context.Context, topic string, partition int32, at int64) (int64, error) {
+func (k *kafka) offset(ctx context.Context, topic string, partition int32, at int64) (int64, error) {
 	request := kmsg.NewPtrListOffsetsRequest()
 	request.ReplicaID = -1
 	of := kmsg.NewListOffsetsRequestTopic()
@@ -68,30 +68,33 @@ func (k kafka) offset(ctx context.Context, topic string, partition int32, at int
 	return 0, fmt.Errorf("offset of %s-%d: no answer", topic, partition)
 }
 
-// Behind reads what follows an offset, because only that tells records from the
-// markers that take an offset as well.
-func (k kafka) Behind(ctx context.Context, topic string, partition int32, offset int64) (bool, error) {
-	end, err := k.offset(ctx, topic, partition, latest)
-	if err != nil || offset >= end {
-		return false, err
+func (k *kafka) End(ctx context.Context, topic string, partition int32) (int64, error) {
+	return k.offset(ctx, topic, partition, latest)
+}
+
+// Holds reads, because only that tells records from the markers that take an
+// offset as well.
+func (k *kafka) Holds(ctx context.Context, topic string, partition int32, from, until int64) (bool, error) {
+	if from >= until {
+		return false, nil
 	}
 	reader, err := kgo.NewClient(append(append([]kgo.Opt{}, k.options...), kgo.KeepControlRecords(),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(offset)}}))...)
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(from)}}))...)
 	if err != nil {
 		return false, fmt.Errorf("read %s-%d: %w", topic, partition, err)
 	}
 	defer reader.Close()
-	for offset < end {
+	for from < until {
 		fetches := reader.PollFetches(ctx)
 		if err := fetches.Err0(); err != nil {
 			return false, fmt.Errorf("read %s-%d: %w", topic, partition, err)
 		}
 		for records := fetches.RecordIter(); !records.Done(); {
 			r := records.Next()
-			if !r.Attrs.IsControl() {
+			if r.Offset < until && !r.Attrs.IsControl() {
 				return true, nil
 			}
-			offset = r.Offset + 1
+			from = r.Offset + 1
 		}
 	}
 	return false, nil

@@ -17,22 +17,24 @@ import (
 // those of the client: brokers, TLS, SASL, balancers, and how soon new partitions
 // are noticed (kgo.MetadataMaxAge). Run adds the group and its topics.
 func Run(ctx context.Context, consumer *consume.Consumer, options ...kgo.Opt) error {
-	r := &run{consumer: consumer, options: options, assigned: map[place]*assignment{}}
-	client, err := kgo.NewClient(append(append([]kgo.Opt{}, options...),
-		kgo.ConsumerGroup(consumer.Group()),
-		kgo.ConsumeTopics(consumer.Topics()...),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // the first events of a new partition count, too
-		kgo.DisableAutoCommit(),
-		kgo.AdjustFetchOffsetsFn(r.assign),
-		kgo.OnPartitionsRevoked(r.revoke),
-		kgo.OnPartitionsLost(r.lose),
-	)...)
-	if err != nil {
-		return fmt.Errorf("consumer group %q: %w", consumer.Group(), err)
-	}
-	r.client = client
-	defer client.Close() // leaves the group, which revokes what is assigned
-	return consumer.Run(ctx, kafka{client: client, options: options}, func(ctx context.Context) error {
+	k := &kafka{options: options}
+	return consumer.Run(ctx, k, func(ctx context.Context) error {
+		r := &run{consumer: consumer, assigned: map[place]*assignment{}, ready: make(chan struct{})}
+		client, err := kgo.NewClient(append(append([]kgo.Opt{}, options...),
+			kgo.ConsumerGroup(consumer.Group()),
+			kgo.ConsumeTopics(consumer.Topics()...),
+			kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), // the first events of a new partition count, too
+			kgo.DisableAutoCommit(),
+			kgo.AdjustFetchOffsetsFn(r.assign),
+			kgo.OnPartitionsRevoked(r.revoke),
+			kgo.OnPartitionsLost(r.lose),
+		)...)
+		if err != nil {
+			return fmt.Errorf("consumer group %q: %w", consumer.Group(), err)
+		}
+		r.client, k.client = client, client
+		close(r.ready)       // a new client joins its group at once
+		defer client.Close() // leaves the group
 		defer r.revokeAll()
 		return r.poll(ctx)
 	})
@@ -46,8 +48,8 @@ type place struct {
 // run is a consumer with its client.
 type run struct {
 	consumer *consume.Consumer
-	options  []kgo.Opt
 	client   *kgo.Client
+	ready    chan struct{} // closed once client is set
 
 	mu       sync.Mutex
 	assigned map[place]*assignment
@@ -139,6 +141,7 @@ func record(r *kgo.Record) consume.Record {
 
 // assign begins with partitions. It is called before they are fetched.
 func (r *run) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offset) (map[string]map[int32]kgo.Offset, error) {
+	<-r.ready
 	for topic, partitions := range offsets {
 		for number, committed := range partitions {
 			at := place{topic, number}

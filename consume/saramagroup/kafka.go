@@ -15,6 +15,9 @@ type kafka struct{ client sarama.Client }
 var _ consume.Client = kafka{}
 
 func (k kafka) Partitions(_ context.Context, topic string) (int32, error) {
+	if err := k.client.RefreshMetadata(topic); err != nil {
+		return 0, fmt.Errorf("partitions of %s: %w", topic, err)
+	}
 	numbers, err := k.client.Partitions(topic)
 	if err != nil {
 		return 0, fmt.Errorf("partitions of %s: %w", topic, err)
@@ -30,22 +33,26 @@ func (k kafka) Oldest(_ context.Context, topic string, partition int32) (int64, 
 	return offset, nil
 }
 
-// Behind reads what follows an offset, because only that tells records from the
-// markers that take an offset as well.
-func (k kafka) Behind(ctx context.Context, topic string, partition int32, offset int64) (bool, error) {
-	end, err := k.client.GetOffset(topic, partition, sarama.OffsetNewest)
+func (k kafka) End(_ context.Context, topic string, partition int32) (int64, error) {
+	offset, err := k.client.GetOffset(topic, partition, sarama.OffsetNewest)
 	if err != nil {
-		return false, fmt.Errorf("end of %s-%d: %w", topic, partition, err)
+		return 0, fmt.Errorf("end of %s-%d: %w", topic, partition, err)
 	}
-	for offset < end && ctx.Err() == nil {
-		next, found, err := k.look(topic, partition, offset)
+	return offset, nil
+}
+
+// Holds reads, because only that tells records from the markers that take an
+// offset as well.
+func (k kafka) Holds(ctx context.Context, topic string, partition int32, from, until int64) (bool, error) {
+	for from < until && ctx.Err() == nil {
+		next, found, err := k.look(topic, partition, from)
 		if err != nil || found {
 			return found, err
 		}
-		if next <= offset {
+		if next <= from {
 			return true, nil // the broker has not given it yet
 		}
-		offset = next
+		from = next
 	}
 	return false, ctx.Err()
 }
