@@ -12,11 +12,12 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
 	"github.com/outboxstream/streamer/consume"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/pgtest"
-	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // patience bounds every wait for something that must happen.
@@ -65,12 +66,6 @@ func logFile(t *testing.T, of string) *os.File {
 		}
 	})
 	return file
-}
-
-// sharedKafka starts a broker that lets a test notice killed instances soon.
-func sharedKafka(t *testing.T) *kafkatest.Cluster {
-	t.Helper()
-	return kafkatest.New(t, kafkatest.Options{Settings: map[string]string{"group.min.session.timeout.ms": "1000"}})
 }
 
 func connect(t *testing.T, dsn string) *pgx.Conn {

@@ -13,8 +13,9 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/stretchr/testify/require"
+
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // language is one in which examples/inbox has a program.
