@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -49,7 +50,7 @@ func (s *stage) accountsInKafka(topic string) (all []string) {
 	for _, r := range s.records(topic) {
 		account := string(r.Key)
 		versions[account]++
-		require.Equal(s, fmt.Sprint(versions[account]), headerOf(r, "ce_streamversion"), "version of %s at offset %d", account, r.Offset)
+		require.Equal(s, strconv.FormatInt(versions[account], 10), headerOf(r, "ce_streamversion"), "version of %s at offset %d", account, r.Offset)
 		var data struct{ Cents int64 }
 		require.NoError(s, json.Unmarshal(r.Value, &data))
 		switch headerOf(r, "ce_type") {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +63,7 @@ func (s *stage) startRabbitMQ() string {
 	log, err := os.Create(filepath.Join(s.folder, "rabbitmq.log"))
 	require.NoError(s, err)
 	defer log.Close() // the children have their own descriptors
-	for _, command := range [][]string{{"epmd", "-port", fmt.Sprint(ports[0]), "-address", "127.0.0.1"}, {rabbitBinary}} {
+	for _, command := range [][]string{{"epmd", "-port", strconv.Itoa(ports[0]), "-address", "127.0.0.1"}, {rabbitBinary}} {
 		cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // ends by a signal, after the test's context
 		cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = folder.Path, environment, log, log
 		server, err := testserver.StartProcess(cmd, syscall.SIGKILL)

@@ -42,8 +42,10 @@ type metadata struct {
 
 // appendTo adds the event that follows a state. It reports false if the command
 // has had its effect before.
-func appendTo(ctx context.Context, pool *pgxpool.Pool, stream string, after Account, eventType string, by Amount, m metadata) (bool, error) {
-	_, err := pool.Exec(ctx, "insert into events (stream_id, version, type, data, metadata) values ($1, $2, $3, $4, $5)",
+func appendTo(
+	ctx context.Context, pool *pgxpool.Pool, stream string, after Account, eventType string, by Amount, m metadata,
+) (fresh bool, err error) {
+	_, err = pool.Exec(ctx, "insert into events (stream_id, version, type, data, metadata) values ($1, $2, $3, $4, $5)",
 		stream, after.Version+1, eventType, by, m)
 	const uniqueViolation = "23505"
 	failed, found := errors.AsType[*pgconn.PgError](err)
