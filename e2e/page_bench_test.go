@@ -53,7 +53,9 @@ func BenchmarkPage(b *testing.B) {
 					watchPage(ctx, address, seen)
 				}
 			}
-			took, cpu := r.publishAll(fmt.Sprintf("run_%d_%d", i, watched), beside)
+			run := fmt.Sprintf("run_%d_%d", i, watched)
+			r.set("kafka.topic=" + run + ".{aggregate_type}") // its first start reads what topics hold
+			took, cpu := r.publishAll(run, beside)
 			require.Equal(b, watched == 1, seen.Load() > 0)
 			rate[watched] = events / took.Seconds()
 			rates[watched] = append(rates[watched], rate[watched])
@@ -76,7 +78,7 @@ func BenchmarkPage(b *testing.B) {
 func (r *benchRig) weighPage(address string) {
 	r.b.Helper()
 	r.exec("select pg_create_logical_replication_slot('weighed', 'pgoutput')")
-	r.set("postgres.slot=weighed", "checkpoint.file.path="+filepath.Join(r.b.TempDir(), "weighed"))
+	r.set("postgres.slot=weighed", "kafka.topic=weighed.{aggregate_type}", "checkpoint.file.path="+filepath.Join(r.b.TempDir(), "weighed"))
 	stop := r.stream()
 	defer stop()
 	r.confirmed("weighed")
