@@ -2,6 +2,7 @@ package consume
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 )
@@ -110,7 +111,7 @@ func (p *Partition) barrier(ctx context.Context, i *item) error {
 		if time.Since(said) > 10*time.Second {
 			said = time.Now()
 			c.log.Info("keys have come from other partitions: waiting until those are handled up to here",
-				"topic", p.topic, "partition", p.number, "waits_for", len(ends))
+				"topic", p.topic, "partition", p.number, "waits_for", slices.Sorted(maps.Keys(ends)))
 		}
 		if !pause(ctx, barrierEvery) {
 			err = ctx.Err()
@@ -122,37 +123,41 @@ func (p *Partition) barrier(ctx context.Context, i *item) error {
 	return err
 }
 
-// behind removes the partitions that have come as far.
+// behind removes the partitions that have come as far: to their end, or to where
+// keys have arrived there, too. Markers before that are nobody's to handle.
 func (p *Partition) behind(ctx context.Context, a arrival, ends map[int32]int64) error {
 	c := p.consumer
-	offsets, arrived := map[int32]int64{}, map[int32]bool{}
+	handled := map[int32]int64{}
+	targets := maps.Clone(ends)
 	err := c.database.query(ctx, func(scan scanner) error {
 		var number int32
 		var offset int64
-		var there bool
-		if err := scan(&number, &offset, &there); err != nil {
+		var arrived *int64
+		if err := scan(&number, &offset, &arrived); err != nil {
 			return err
 		}
-		offsets[number], arrived[number] = offset, there
+		handled[number] = offset
+		if end, waited := targets[number]; waited && arrived != nil {
+			targets[number] = min(end, *arrived)
+		}
 		return nil
-	}, `select p.partition, p.next_offset, exists (
-			select from inbox.growth g where g.consumer = p.consumer and g.topic = p.topic and g.partition = p.partition
-				and g.partitions >= $3 and g.stream = $4 and g."offset" <= p.next_offset)
+	}, `select p.partition, p.next_offset, (
+			select min(g."offset") from inbox.growth g where g.consumer = p.consumer and g.topic = p.topic
+				and g.partition = p.partition and g.partitions >= $3 and g.stream = $4)
 		from inbox.position p where p.consumer = $1 and p.topic = $2`, c.number, p.topic, a.since, a.stream)
 	if err != nil {
 		return err
 	}
-	for number, end := range ends {
-		offset, known := offsets[number]
-		far := arrived[number] || known && offset >= end
-		if !far && known {
-			holds, err := c.client.Holds(ctx, p.topic, number, offset, end)
-			if err != nil {
-				return err
-			}
-			far = !holds
+	for number, until := range targets {
+		from, known := handled[number]
+		if !known {
+			continue
 		}
-		if far {
+		holds, err := c.client.Holds(ctx, p.topic, number, from, until)
+		if err != nil {
+			return err
+		}
+		if !holds {
 			delete(ends, number)
 		}
 	}

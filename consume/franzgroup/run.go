@@ -58,14 +58,20 @@ type run struct {
 // assignment is a partition and what has been fetched of it.
 type assignment struct {
 	*consume.Partition
-	records chan []*kgo.Record
 	ended   context.Context
 	end     context.CancelFunc
 	working sync.WaitGroup
+
+	mu      sync.Mutex
+	fetched []*kgo.Record // not yet delivered
+	paused  bool
+	more    chan struct{} // has a value if something was fetched
 }
 
-// ahead is how many fetches of a partition wait to be delivered before it is paused.
-const ahead = 4
+// ahead is how many records of a partition wait to be delivered before it is
+// paused. What is already on its way still comes, so that no partition ever keeps
+// the others from being polled.
+const ahead = 2000
 
 // finish is for how long a revoked partition may finish what it has begun. It is
 // less than the default rebalance timeout.
@@ -82,48 +88,52 @@ func (r *run) poll(ctx context.Context) error {
 			return errors.New("the client was closed")
 		}
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) {
-			if len(f.Records) > 0 {
-				r.queue(ctx, place{f.Topic, f.Partition}, f)
+			r.mu.Lock()
+			a := r.assigned[place{f.Topic, f.Partition}]
+			r.mu.Unlock()
+			if a != nil && len(f.Records) > 0 { // else whoever has it now reads it
+				a.High(f.HighWatermark)
+				r.queue(a, place{f.Topic, f.Partition}, f.Records)
 			}
 		})
 	}
 }
 
-// queue keeps a fetch for its partition, and stops fetching where there is enough.
-func (r *run) queue(ctx context.Context, at place, f kgo.FetchTopicPartition) {
-	r.mu.Lock()
-	a := r.assigned[at]
-	r.mu.Unlock()
-	if a == nil {
-		return // revoked in the meantime: whoever has it now reads it
-	}
-	a.High(f.HighWatermark)
-	if len(a.records) >= ahead-2 {
+// queue keeps records for their partition, and stops fetching where there are enough.
+func (r *run) queue(a *assignment, at place, records []*kgo.Record) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.fetched = append(a.fetched, records...)
+	if len(a.fetched) > ahead && !a.paused {
+		a.paused = true
 		r.client.PauseFetchPartitions(map[string][]int32{at.topic: {at.partition}})
 	}
 	select {
-	case a.records <- f.Records:
-	case <-a.ended.Done():
-	case <-ctx.Done():
+	case a.more <- struct{}{}:
+	default:
 	}
 }
 
 // deliver hands over what was fetched of one partition.
 func (r *run) deliver(a *assignment, at place) {
 	for {
-		var records []*kgo.Record
 		select {
-		case records = <-a.records:
+		case <-a.more:
 		case <-a.ended.Done():
 			return
 		}
+		a.mu.Lock()
+		records := a.fetched
+		a.fetched = nil
+		if a.paused {
+			a.paused = false
+			r.client.ResumeFetchPartitions(map[string][]int32{at.topic: {at.partition}})
+		}
+		a.mu.Unlock()
 		for _, fetched := range records {
 			if err := a.Deliver(a.ended, record(fetched)); err != nil {
 				return // the consumer has failed, or the partition is revoked
 			}
-		}
-		if len(a.records) == 0 {
-			r.client.ResumeFetchPartitions(map[string][]int32{at.topic: {at.partition}})
 		}
 	}
 }
@@ -149,7 +159,7 @@ func (r *run) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 			if err != nil {
 				return nil, err
 			}
-			a := &assignment{Partition: p, records: make(chan []*kgo.Record, ahead)}
+			a := &assignment{Partition: p, more: make(chan struct{}, 1)}
 			a.ended, a.end = context.WithCancel(context.WithoutCancel(ctx))
 			r.mu.Lock()
 			r.assigned[at] = a
