@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/consume"
+	"github.com/outboxstream/streamer/examples/patterns/order"
 	"github.com/outboxstream/streamer/examples/patterns/outbox"
 	"github.com/outboxstream/streamer/examples/patterns/service"
 )
@@ -28,7 +29,7 @@ func Orders(ctx context.Context, s *service.Service) error {
 
 // Place takes an order, and reports whether it is new. A customer who did not get
 // an answer sends the order again, with the same ID: then nothing happens.
-func Place(ctx context.Context, s *service.Service, o Order) (fresh bool, err error) {
+func Place(ctx context.Context, s *service.Service, o order.Order) (fresh bool, err error) {
 	err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 		placed, err := tx.Exec(ctx, `insert into orders (id, customer, amount, item, quantity, state)
 			values ($1, $2, $3, $4, $5, 'placed') on conflict (id) do nothing`, o.ID, o.Customer, o.Amount, o.Item, o.Quantity)
@@ -45,7 +46,7 @@ func Place(ctx context.Context, s *service.Service, o Order) (fresh bool, err er
 
 // finish gives an order its end.
 func finish(ctx context.Context, tx pgx.Tx, e event.Event) error {
-	o, err := orderOf(e)
+	o, err := order.Of(e)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outboxstream/streamer/consume"
 	"github.com/outboxstream/streamer/examples/patterns/accounts"
+	"github.com/outboxstream/streamer/examples/patterns/order"
 	"github.com/outboxstream/streamer/examples/patterns/outbox"
 	"github.com/outboxstream/streamer/examples/patterns/service"
 )
@@ -21,7 +22,7 @@ func Payments(ctx context.Context, s *service.Service) error {
 }
 
 func pay(ctx context.Context, tx pgx.Tx, e event.Event) error {
-	o, err := orderOf(e)
+	o, err := order.Of(e)
 	if err != nil {
 		return err
 	}

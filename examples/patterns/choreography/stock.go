@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/consume"
+	"github.com/outboxstream/streamer/examples/patterns/order"
 	"github.com/outboxstream/streamer/examples/patterns/outbox"
 	"github.com/outboxstream/streamer/examples/patterns/service"
 	"github.com/outboxstream/streamer/examples/patterns/warehouse"
@@ -20,7 +21,7 @@ func Stock(ctx context.Context, s *service.Service) error {
 }
 
 func reserve(ctx context.Context, tx pgx.Tx, e event.Event) error {
-	o, err := orderOf(e)
+	o, err := order.Of(e)
 	if err != nil {
 		return err
 	}

@@ -2,12 +2,12 @@ package orchestration
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/outboxstream/streamer/consume"
+	"github.com/outboxstream/streamer/examples/patterns/order"
+	"github.com/outboxstream/streamer/examples/patterns/service"
 )
 
 // Topics of commands and of replies.
@@ -36,21 +36,12 @@ const (
 	released      = "stock.released"
 )
 
-// Order is what commands and replies carry.
-type Order struct {
-	ID       string `json:"id"`
-	Customer string `json:"customer"`
-	Amount   int64  `json:"amount"` // in cents
-	Item     string `json:"item"`
-	Quantity int64  `json:"quantity"`
-}
-
 // with lets a handler have the order.
-func with(handle func(ctx context.Context, tx pgx.Tx, eventType string, o Order) error) func(context.Context, pgx.Tx, event.Event) error {
+func with(handle func(ctx context.Context, tx pgx.Tx, eventType string, o order.Order) error) service.Handler {
 	return func(ctx context.Context, tx pgx.Tx, e event.Event) error {
-		var o Order
-		if err := e.DataAs(&o); err != nil {
-			return consume.Unhandleable(fmt.Errorf("read the order in event %s: %w", e.ID(), err))
+		o, err := order.Of(e)
+		if err != nil {
+			return err
 		}
 		return handle(ctx, tx, e.Type(), o)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/outboxstream/streamer/consume"
+	"github.com/outboxstream/streamer/examples/patterns/order"
 	"github.com/outboxstream/streamer/examples/patterns/outbox"
 	"github.com/outboxstream/streamer/examples/patterns/service"
 )
@@ -31,7 +32,7 @@ func Orchestrate(ctx context.Context, s *service.Service, patience time.Duration
 	}()
 	err := s.Consume(ctx, consume.Config{
 		Name: "orchestrator", Topics: []string{PaymentReplies, StockReplies},
-	}, with(func(ctx context.Context, tx pgx.Tx, reply string, o Order) error {
+	}, with(func(ctx context.Context, tx pgx.Tx, reply string, o order.Order) error {
 		return hear(ctx, tx, reply, o, patience)
 	}))
 	cancel()
@@ -53,7 +54,7 @@ var transitions = map[[2]string]transition{
 }
 
 // hear takes a reply.
-func hear(ctx context.Context, tx pgx.Tx, reply string, o Order, patience time.Duration) error {
+func hear(ctx context.Context, tx pgx.Tx, reply string, o order.Order, patience time.Duration) error {
 	var step string
 	if err := tx.QueryRow(ctx, "select step from saga where order_id = $1 for update", o.ID).Scan(&step); err != nil {
 		return fmt.Errorf("read saga %s: %w", o.ID, err)
@@ -68,7 +69,7 @@ func hear(ctx context.Context, tx pgx.Tx, reply string, o Order, patience time.D
 
 // move brings a saga to a step, and says what is to be done there. Only the way
 // forward has a deadline: the way back has to be gone to its end.
-func move(ctx context.Context, tx pgx.Tx, o Order, next transition, patience time.Duration) error {
+func move(ctx context.Context, tx pgx.Tx, o order.Order, next transition, patience time.Duration) error {
 	_, err := tx.Exec(ctx, `update saga set step = $2, deadline = case when $2 = 'reserving' then now() + $3::interval end
 		where order_id = $1`, o.ID, next.to, patience)
 	if err != nil {
@@ -94,7 +95,7 @@ func giveUp(ctx context.Context, s *service.Service) error {
 		if err != nil {
 			return fmt.Errorf("look for deadlines: %w", err)
 		}
-		late, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Order])
+		late, err := pgx.CollectRows(rows, pgx.RowToStructByPos[order.Order])
 		if err != nil {
 			return fmt.Errorf("look for deadlines: %w", err)
 		}
@@ -110,10 +111,7 @@ func giveUp(ctx context.Context, s *service.Service) error {
 // Customers is the load: it begins sagas.
 func Customers(ctx context.Context, s *service.Service, n int, rate float64, patience time.Duration) error {
 	return service.Load(ctx, n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
-		o := Order{
-			ID: fmt.Sprintf("order-%d", number), Customer: fmt.Sprintf("customer-%d", number*7%11),
-			Item: fmt.Sprintf("item-%d", number*5%7), Quantity: int64(number%3 + 1), Amount: int64(number%3+1) * 250,
-		}
+		o := order.Number(number)
 		err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 			begun, err := tx.Exec(ctx, `insert into saga (order_id, customer, amount, item, quantity, step, deadline)
 				values ($1, $2, $3, $4, $5, 'charging', now() + $6::interval) on conflict do nothing`,

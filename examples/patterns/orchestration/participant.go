@@ -7,6 +7,7 @@ import (
 
 	"github.com/outboxstream/streamer/consume"
 	"github.com/outboxstream/streamer/examples/patterns/accounts"
+	"github.com/outboxstream/streamer/examples/patterns/order"
 	"github.com/outboxstream/streamer/examples/patterns/outbox"
 	"github.com/outboxstream/streamer/examples/patterns/service"
 	"github.com/outboxstream/streamer/examples/patterns/warehouse"
@@ -18,7 +19,7 @@ func Payments(ctx context.Context, s *service.Service) error {
 	return s.Consume(ctx, consume.Config{Name: "orchestrated-payments", Topics: []string{PaymentCommands}}, with(pay))
 }
 
-func pay(ctx context.Context, tx pgx.Tx, command string, o Order) error {
+func pay(ctx context.Context, tx pgx.Tx, command string, o order.Order) error {
 	reply := refunded
 	if command == refund {
 		if err := accounts.Refund(ctx, tx, o.ID); err != nil {
@@ -41,7 +42,7 @@ func Stock(ctx context.Context, s *service.Service) error {
 	return s.Consume(ctx, consume.Config{Name: "orchestrated-stock", Topics: []string{StockCommands}}, with(store))
 }
 
-func store(ctx context.Context, tx pgx.Tx, command string, o Order) error {
+func store(ctx context.Context, tx pgx.Tx, command string, o order.Order) error {
 	reply := released
 	if command == release {
 		if err := warehouse.Release(ctx, tx, o.ID); err != nil {
