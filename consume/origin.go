@@ -3,7 +3,6 @@ package consume
 import (
 	"regexp"
 	"slices"
-	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 )
@@ -44,7 +43,7 @@ func positionOf(r *Record, e *event.Event) position {
 
 // isLate reports whether a mark says that the event was not published before.
 func isLate(replay string) bool {
-	return replay == "dead-letter" || replay == "take-over" || strings.HasPrefix(replay, "missing")
+	return replay == "dead-letter" || replay == "take-over"
 }
 
 // Home returns the partition to which the streamer and Java's clients send a key.
