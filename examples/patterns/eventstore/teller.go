@@ -11,7 +11,8 @@ import (
 // Teller is the load: somebody who carries out commands on few accounts, so that
 // tellers are in each other's way.
 func Teller(ctx context.Context, s *service.Service, name string, n int, rate float64) error {
-	return service.Load(ctx, n, rate, func(ctx context.Context, number int) (bool, error) {
+	done := fmt.Sprintf("select count(*) from events where metadata ->> 'correlation_id' like '%s/%%'", name)
+	return service.Load(ctx, s, done, n, rate, func(ctx context.Context, number int) (bool, error) {
 		return carryOut(ctx, s, command{
 			id: fmt.Sprintf("%s/%d", name, number), stream: fmt.Sprintf("account-%d", number%3),
 			deposit: number%5 < 2, by: Amount{Cents: int64(number%7+1) * 100},

@@ -110,7 +110,7 @@ func giveUp(ctx context.Context, s *service.Service) error {
 
 // Customers is the load: it begins sagas.
 func Customers(ctx context.Context, s *service.Service, n int, rate float64, patience time.Duration) error {
-	return service.Load(ctx, n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
+	return service.Load(ctx, s, "select count(*) from saga", n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
 		o := order.Number(number)
 		err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 			begun, err := tx.Exec(ctx, `insert into saga (order_id, customer, amount, item, quantity, step, deadline)

@@ -36,7 +36,7 @@ type Movement struct {
 
 // Shop is the load: customers buy and pay.
 func Shop(ctx context.Context, s *service.Service, n int, rate float64) error {
-	return service.Load(ctx, n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
+	return service.Load(ctx, s, "select count(*) from movement", n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
 		customer, m, told := fmt.Sprintf("customer-%d", number*7%13), Movement{Amount: int64(number % 100)}, Paid
 		if number%3 > 0 {
 			m.Item, told = fmt.Sprintf("item-%d", number%50), Bought

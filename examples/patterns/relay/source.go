@@ -27,7 +27,7 @@ type Step struct {
 
 // Source is the load: orders that go on, step by step.
 func Source(ctx context.Context, s *service.Service, n int, rate float64) error {
-	return service.Load(ctx, n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
+	return service.Load(ctx, s, "select count(*) from step", n, rate, func(ctx context.Context, number int) (fresh bool, err error) {
 		order := fmt.Sprintf("order-%d", number%17)
 		err = pgx.BeginFunc(ctx, s.Pool, func(tx pgx.Tx) error {
 			written, err := tx.Exec(ctx, "insert into step values ($1, $2) on conflict do nothing", number, order)
