@@ -40,14 +40,14 @@ func (w *window) advance(keep bool) (passed int) {
 
 func (f *folded) take(i *item, keep bool) {
 	f.next = i.Offset + 1
-	if i.skip || !i.position.ordered {
+	if !i.position.ordered {
 		return
 	}
 	if f.streams == nil {
 		f.streams = map[string]string{}
 	}
 	f.streams[i.position.stream] = max(f.streams[i.position.stream], i.position.sequence)
-	if !keep {
+	if !keep && !i.skip {
 		f.sources, f.ids = append(f.sources, i.source), append(f.ids, i.id)
 	}
 }

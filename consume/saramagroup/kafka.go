@@ -45,7 +45,7 @@ func (k kafka) End(_ context.Context, topic string, partition int32) (int64, err
 // offset as well.
 func (k kafka) Holds(ctx context.Context, topic string, partition int32, from, until int64) (bool, error) {
 	for from < until && ctx.Err() == nil {
-		next, found, err := k.look(topic, partition, from)
+		next, found, err := k.look(topic, partition, from, until)
 		if err != nil || found {
 			return found, err
 		}
@@ -57,9 +57,9 @@ func (k kafka) Holds(ctx context.Context, topic string, partition int32, from, u
 	return false, ctx.Err()
 }
 
-// look reads a few batches, and returns the offset after those that are control
-// records, or that it has found another record.
-func (k kafka) look(topic string, partition int32, offset int64) (next int64, found bool, err error) {
+// look reads a few batches, and returns the offset after them, or that one of their
+// records is none of the control records and below until.
+func (k kafka) look(topic string, partition int32, offset, until int64) (next int64, found bool, err error) {
 	broker, err := k.client.Leader(topic, partition)
 	if err != nil {
 		return 0, false, fmt.Errorf("leader of %s-%d: %w", topic, partition, err)
@@ -82,8 +82,13 @@ func (k kafka) look(topic string, partition int32, offset int64) (next int64, fo
 	}
 	for _, records := range block.RecordsSet {
 		batch := records.RecordBatch
-		if batch == nil || !batch.Control && batch.LastOffset() >= offset {
+		if batch == nil { // of the time before Kafka 0.11
 			return 0, true, nil
+		}
+		for _, r := range batch.Records {
+			if at := batch.FirstOffset + r.OffsetDelta; !batch.Control && at >= offset && at < until {
+				return 0, true, nil
+			}
 		}
 		next = batch.LastOffset() + 1
 	}
