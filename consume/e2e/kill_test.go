@@ -290,9 +290,9 @@ func killedAgainAndAgain(t *testing.T, w *shop, kills int) {
 	w.command("replay", "--from", "beginning", "--rate", "0") // also of keys that have moved
 	rows := w.number(w.outbox, "select count(*) from outbox")
 	begun := time.Now()
-	w.eventually("every row has an effect", func() bool {
+	assert.Eventually(t, func() bool {
 		return w.number(w.effect, "select count(distinct id) from effect") == rows
-	})
+	}, patience, 50*time.Millisecond, "every row has an effect")
 	t.Logf("settled in %s", time.Since(begun).Round(time.Millisecond))
 	w.audit(kills)
 }
@@ -350,7 +350,9 @@ func (w *shop) audit(kills int) {
 	}
 	for _, id := range outbox {
 		if times[id] == 0 {
-			lost++
+			if lost++; lost < 10 {
+				w.Logf("lost: records %s", seen[id])
+			}
 		}
 	}
 	w.Logf("%d kills of %d processes, %d rows, %d records, %d dead letters published late: %d lost, %d doubled, %d out of order",

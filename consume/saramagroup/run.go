@@ -40,7 +40,7 @@ func sessions(ctx context.Context, group sarama.ConsumerGroup, consumer *consume
 	wait := 100 * time.Millisecond
 	for {
 		began := time.Now()
-		err := group.Consume(ctx, consumer.Topics(), &handler{consumer: consumer})
+		err := group.Consume(ctx, consumer.Topics(), &handler{consumer: consumer, group: group})
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -63,7 +63,10 @@ func sessions(ctx context.Context, group sarama.ConsumerGroup, consumer *consume
 }
 
 // handler is what sarama calls for the partitions of a session.
-type handler struct{ consumer *consume.Consumer }
+type handler struct {
+	consumer *consume.Consumer
+	group    sarama.ConsumerGroup
+}
 
 // Setup does nothing; sarama requires it.
 func (*handler) Setup(sarama.ConsumerGroupSession) error { return nil }
@@ -93,39 +96,14 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 		session.ResetOffset(topic, number, start, "")
 		return nil
 	}
-	return deliver(ctx, cancel, claim, p)
+	q := &queue{group: h.group, claim: claim, more: make(chan struct{}, 1)}
+	go q.fill(cancel)
+	return q.deliver(ctx, p)
 }
 
 // finish is for how long a revoked partition may finish what it has begun. It is
 // less than any usual rebalance timeout.
 const finish = 20 * time.Second
-
-// deliver hands over records until the claim is closed. A delivery that waits ends
-// then, too.
-func deliver(ctx context.Context, cancel context.CancelFunc, claim sarama.ConsumerGroupClaim, p *consume.Partition) error {
-	records := make(chan *sarama.ConsumerMessage)
-	go func() {
-		defer cancel()
-		defer close(records)
-		for message := range claim.Messages() {
-			select {
-			case records <- message:
-			case <-ctx.Done():
-				return
-			}
-		}
-	}()
-	for message := range records {
-		p.High(claim.HighWaterMarkOffset())
-		if err := p.Deliver(ctx, record(message)); err != nil {
-			if ctx.Err() != nil {
-				return nil
-			}
-			return err
-		}
-	}
-	return nil
-}
 
 func record(message *sarama.ConsumerMessage) consume.Record {
 	headers := make([]consume.Header, len(message.Headers))
