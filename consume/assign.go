@@ -20,7 +20,7 @@ func (c *Consumer) Assign(ctx context.Context, topic string, number int32, commi
 	p = &Partition{
 		consumer: c, topic: topic, number: number, commit: commit,
 		room: semaphore.NewWeighted(int64(c.config.Window)), lanes: map[string]*lane{},
-		entries: map[*item]*entry{}, ranges: map[string]string{}, growth: growth{passed: map[arrival]bool{}},
+		entries: map[*item]*entry{}, ranges: map[arrival]string{}, growth: growth{passed: map[arrival]bool{}},
 	}
 	oldest, err := c.client.Oldest(ctx, topic, number)
 	if err != nil {
@@ -75,15 +75,16 @@ func (c *Consumer) startOf(ctx context.Context, topic string, number int32, comm
 // load reads the ranges of a partition, and how many partitions the topic has had.
 func (p *Partition) load(ctx context.Context, gap bool) error {
 	err := p.consumer.database.query(ctx, func(scan scanner) error {
-		var stream, first string
-		if err := scan(&stream, &first); err != nil {
+		var a arrival
+		var first string
+		if err := scan(&a.stream, &a.since, &first); err != nil {
 			return err
 		}
 		if !gap {
-			p.ranges[stream] = first // the latest one is the last
+			p.ranges[a] = first // the latest one is the last
 		}
 		return nil
-	}, "select stream, first from inbox.range where consumer = $1 and topic = $2 and partition = $3 order by first",
+	}, "select stream, partitions, first from inbox.range where consumer = $1 and topic = $2 and partition = $3 order by first",
 		p.consumer.number, p.topic, p.number)
 	if err != nil {
 		return err
@@ -91,24 +92,24 @@ func (p *Partition) load(ctx context.Context, gap bool) error {
 	return p.growth.look(ctx, p)
 }
 
-// begin notes where the range of a stream begins in this partition.
-func (p *Partition) begin(ctx context.Context, at position) error {
+// begin notes where a range begins.
+func (p *Partition) begin(ctx context.Context, a arrival, first string) error {
 	p.mu.Lock()
-	_, known := p.ranges[at.stream]
+	_, known := p.ranges[a]
 	p.mu.Unlock()
 	if known {
 		return nil
 	}
 	err := retry(ctx, p.consumer, func() error {
-		return p.consumer.database.query(ctx, ignore, `insert into inbox.range (consumer, topic, partition, stream, first)
-			values ($1, $2, $3, $4, $5) on conflict do nothing`, p.consumer.number, p.topic, p.number, at.stream, at.sequence)
+		return p.consumer.database.query(ctx, ignore, `insert into inbox.range (consumer, topic, partition, stream, partitions, first)
+			values ($1, $2, $3, $4, $5, $6) on conflict do nothing`, p.consumer.number, p.topic, p.number, a.stream, a.since, first)
 	})
 	if err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.ranges[at.stream] = at.sequence
+	p.ranges[a] = first
 	return nil
 }
 

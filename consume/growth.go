@@ -22,7 +22,10 @@ type growth struct {
 	passed map[arrival]bool // whose barrier is passed
 }
 
-// arrival is the coming of keys to a partition.
+// arrival is the coming of keys to a partition. Only those that have come at the
+// same time are in the order of their sequences: what a streamer that crashed had
+// not yet published may be written to a partition that has later events already,
+// of keys that were there before.
 type arrival struct {
 	stream string
 	since  int32 // the number of partitions that brought them
@@ -88,7 +91,7 @@ const barrierEvery = 200 * time.Millisecond
 
 // barrier waits until everything is handled that may be from before an arrival.
 func (p *Partition) barrier(ctx context.Context, i *item) error {
-	a := arrival{i.position.stream, i.homes.since[0]}
+	a := i.arrival()
 	if p.growth.passed[a] {
 		return nil
 	}

@@ -77,6 +77,9 @@ func homesOf(r *Record, counts []int32) (h homes, explained bool) {
 // earlier home. A replayed one was where the streamer had sent its key then.
 func (h homes) judges(r *Record, p *position, explained bool) homes {
 	here := homes{at: []int32{r.Partition}, since: []int32{0}}
+	if i := slices.Index(h.at, r.Partition); i >= 0 {
+		here.since[0] = h.since[i]
+	}
 	switch {
 	case p.ordered && (len(h.at) == 0 || h.at[0] != r.Partition):
 		return here

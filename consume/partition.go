@@ -28,7 +28,7 @@ type Partition struct {
 	lanes   map[string]*lane
 	window  window
 	entries map[*item]*entry
-	ranges  map[string]string // by stream: where the range begins that grows now
+	ranges  map[arrival]string // where the range begins that grows now
 	closed  bool
 	running sync.WaitGroup
 
@@ -53,7 +53,7 @@ func (p *Partition) Deliver(ctx context.Context, r Record) error {
 		}
 	}
 	if i.position.ordered {
-		if err := p.begin(ctx, i.position); err != nil {
+		if err := p.begin(ctx, i.arrival(), i.position.sequence); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ func (p *Partition) abandon(l *lane) {
 }
 
 const foldStatement = `select inbox.fold($1::integer, $2::text, $3::integer, $4::bigint,
-	$5::text::text[], $6::text::text[], $7::text::text[], $8::text::text[], $9::text::text[])`
+	$5::text::text[], $6::text::integer[], $7::text::text[], $8::text::text[], $9::text::text[], $10::text::text[])`
 
 // fold stores what is done without a gap, and then commits its offset.
 func (p *Partition) fold(ctx context.Context) error {
@@ -145,15 +145,17 @@ func (p *Partition) fold(ctx context.Context) error {
 	ready := p.window.ready
 	p.window.ready = folded{}
 	var streams, firsts, lasts []string
-	for stream, sequence := range ready.streams {
-		streams, firsts, lasts = append(streams, stream), append(firsts, p.ranges[stream]), append(lasts, sequence)
+	var since []int32
+	for a, sequence := range ready.streams {
+		streams, since = append(streams, a.stream), append(since, a.since)
+		firsts, lasts = append(firsts, p.ranges[a]), append(lasts, sequence)
 	}
 	p.mu.Unlock()
 	if ready.next == 0 {
 		return nil
 	}
 	err := p.consumer.database.query(ctx, ignore, foldStatement, p.consumer.number, p.topic, p.number, ready.next,
-		texts(streams), texts(firsts), texts(lasts), texts(ready.sources), texts(ready.ids))
+		texts(streams), integers(since), texts(firsts), texts(lasts), texts(ready.sources), texts(ready.ids))
 	if err != nil {
 		p.mu.Lock()
 		p.window.ready.merge(ready)

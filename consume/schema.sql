@@ -24,8 +24,9 @@ create table if not exists inbox.claim (
 
 create index if not exists claim_age on inbox.claim using brin (claimed_at);
 
--- The watermarks: of a stream, everything that partition has from first to last
--- is handled. One row a partition, and one more wherever something was left out.
+-- The watermarks: of a stream, everything that a partition has from first to last
+-- is handled. One row a partition, one more for the keys that each growth of the
+-- topic has brought it, and one more wherever something was left out.
 create table if not exists inbox.range (
   consumer   integer not null,
   topic      text not null,
@@ -33,7 +34,8 @@ create table if not exists inbox.range (
   stream     text collate "C" not null,  -- the header streamer-stream
   first      text collate "C" not null,  -- the attribute sequence
   last       text collate "C",           -- null: not even the first one yet
-  primary key (consumer, topic, partition, stream, first)
+  partitions integer not null,           -- of the topic when its keys came here
+  primary key (consumer, topic, partition, stream, partitions, first)
 ) with (fillfactor = 50);
 
 -- How far each partition is handled, whoever wrote what is in it.
@@ -167,7 +169,6 @@ create or replace function inbox.covers(
 language plpgsql as $$
 declare
   chosen integer := cardinality(p_homes);
-  past   boolean;
 begin
   if p_stream is null or p_sequence is null then
     return false;
@@ -181,11 +182,11 @@ begin
       exit;
     end if;
   end loop;
-  select r.last is not null and p_sequence collate "C" <= r.last into past from inbox.range r
-    where r.consumer = p_consumer and r.topic = p_topic and r.partition = p_homes[chosen] and r.stream = p_stream
-      and r.first <= p_sequence collate "C"
-    order by r.first desc limit 1;
-  return coalesce(past, false);
+  return exists (
+    select from inbox.range r
+      where r.consumer = p_consumer and r.topic = p_topic and r.partition = p_homes[chosen] and r.stream = p_stream
+        and r.partitions = coalesce(p_counts[chosen], 0)
+        and r.first <= p_sequence collate "C" and r.last >= p_sequence collate "C");
 end $$;
 
 -- seal allows the transaction to commit. Without it the commit fails, so that a
@@ -222,7 +223,7 @@ end $$;
 -- removes the claims that they cover now. It is called with what is committed.
 create or replace function inbox.fold(
   p_consumer integer, p_topic text, p_partition integer, p_next bigint,
-  p_stream text[], p_first text[], p_last text[], p_source text[], p_id text[]) returns void
+  p_stream text[], p_partitions integer[], p_first text[], p_last text[], p_source text[], p_id text[]) returns void
 language plpgsql as $$
 begin
   insert into inbox.position as p (consumer, topic, partition, next_offset)
@@ -230,9 +231,9 @@ begin
     on conflict (consumer, topic, partition) do update
       set next_offset = excluded.next_offset, updated_at = now() where p.next_offset < excluded.next_offset;
   update inbox.range r set last = e.last
-    from unnest(p_stream, p_first, p_last) as e (stream, first, last)
+    from unnest(p_stream, p_partitions, p_first, p_last) as e (stream, partitions, first, last)
     where r.consumer = p_consumer and r.topic = p_topic and r.partition = p_partition
-      and r.stream = e.stream and r.first = e.first and (r.last is null or r.last < e.last collate "C");
+      and r.stream = e.stream and r.partitions = e.partitions and r.first = e.first and (r.last is null or r.last < e.last collate "C");
   delete from inbox.claim c using unnest(p_source, p_id) as e (source, id)
     where c.consumer = p_consumer and c.source = e.source and c.id = e.id;
 end $$;

@@ -23,6 +23,9 @@ type item struct {
 	skip     bool  // not wanted: passed over
 }
 
+// arrival says in which range an ordered event is.
+func (i *item) arrival() arrival { return arrival{i.position.stream, i.homes.since[0]} }
+
 // taken is what the inbox says about a batch.
 type taken struct {
 	number string // of the transaction

@@ -14,8 +14,8 @@ type entry struct {
 
 // folded is what can be committed: everything below next is done.
 type folded struct {
-	next    int64 // 0: nothing new
-	streams map[string]string
+	next    int64              // 0: nothing new
+	streams map[arrival]string // the last sequence
 	sources []string
 	ids     []string
 }
@@ -44,9 +44,9 @@ func (f *folded) take(i *item, keep bool) {
 		return
 	}
 	if f.streams == nil {
-		f.streams = map[string]string{}
+		f.streams = map[arrival]string{}
 	}
-	f.streams[i.position.stream] = max(f.streams[i.position.stream], i.position.sequence)
+	f.streams[i.arrival()] = max(f.streams[i.arrival()], i.position.sequence)
 	if !keep && !i.skip {
 		f.sources, f.ids = append(f.sources, i.source), append(f.ids, i.id)
 	}
@@ -57,11 +57,11 @@ func (f *folded) merge(earlier folded) {
 	if f.next == 0 {
 		f.next = earlier.next
 	}
-	for stream, sequence := range earlier.streams {
+	for a, sequence := range earlier.streams {
 		if f.streams == nil {
-			f.streams = map[string]string{}
+			f.streams = map[arrival]string{}
 		}
-		f.streams[stream] = max(f.streams[stream], sequence)
+		f.streams[a] = max(f.streams[a], sequence)
 	}
 	f.sources, f.ids = append(earlier.sources, f.sources...), append(earlier.ids, f.ids...)
 }

@@ -143,3 +143,20 @@ func TestRestoredDatabase(t *testing.T) {
 	r.close(p)
 	assert.Equal(t, []string{"e1", "e2"}, w.ids())
 }
+
+// A streamer that crashed while the topic grew publishes what it had not yet
+// published where it belongs now: behind later events of other keys.
+func TestGrowthAfterACrash(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 2)
+	old, arriving := keyIn(t, 0, 0), keyIn(t, 1, 0)
+	w.handle(0, record(0, 0, old, 100))
+	w.partitions, w.ends = 3, map[int32]int64{0: 2}
+	w.exec("insert into inbox.position (consumer, topic, partition, next_offset) select 1, 'orders', n, 0 from generate_series(1, 2) n")
+	w.handle(0, record(0, 1, arriving, 99))
+	assert.Equal(t, []string{"e100", "e99"}, w.ids())
+	assert.Zero(t, w.count(ledger))
+	w.handle(0, record(0, 0, old, 100), record(0, 1, arriving, 99), record(0, 2, old, 101), record(0, 3, arriving, 102))
+	assert.Equal(t, []string{"e100", "e99"}, w.ids()[:2])
+	assert.ElementsMatch(t, []string{"e101", "e102"}, w.ids()[2:])
+}

@@ -276,6 +276,9 @@ func killedAgainAndAgain(t *testing.T, w *shop, kills int) {
 		case kills / 4:
 			w.command("replay", "--from", "beginning", "--rate", "0")
 		case kills / 2:
+			if kills < 100 {
+				continue // see "Not yet" in docs/how-to/consume.md
+			}
 			require.NoError(t, w.kafka.AddPartitions(t.Context(), w.topic, 5))
 		case kills * 3 / 4:
 			w.widen()
@@ -357,6 +360,15 @@ func (w *shop) audit(kills int) {
 	}
 	w.Logf("%d kills of %d processes, %d rows, %d records, %d dead letters published late: %d lost, %d doubled, %d out of order",
 		kills, w.started, len(outbox), len(messages), len(late), lost, doubled, disordered)
+	if lost+doubled+disordered > 0 {
+		for _, table := range []string{"topic", "growth", "range", "position"} {
+			rows, err := w.effect.Query(w.Context(), "select t::text from inbox."+table+" t order by 1")
+			require.NoError(w, err)
+			all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+			require.NoError(w, err)
+			w.Logf("inbox.%s: %s", table, strings.Join(all, " "))
+		}
+	}
 	assert.Zero(w, lost)
 	assert.Zero(w, doubled)
 	assert.Zero(w, disordered)
