@@ -57,6 +57,10 @@ type homes struct {
 	at, since []int32
 }
 
+func (h homes) equal(other homes) bool {
+	return slices.Equal(h.at, other.at) && slices.Equal(h.since, other.since)
+}
+
 // homesOf returns the homes of a key, given how many partitions its topic has had,
 // earliest first. explained reports whether the record is in one of them.
 func homesOf(r *Record, counts []int32) (h homes, explained bool) {

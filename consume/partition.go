@@ -89,8 +89,8 @@ func (p *Partition) Deliver(ctx context.Context, r Record) error {
 	return nil
 }
 
-// next returns the first events of a lane, none of them twice, or nil if the lane
-// has ended.
+// next returns the first events of a lane, or nil if the lane has ended. None of
+// them is there twice, and the same ranges judge them all.
 func (p *Partition) next(l *lane, most int) []*item {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -100,7 +100,8 @@ func (p *Partition) next(l *lane, most int) []*item {
 	}
 	batch := l.waiting[:min(most, len(l.waiting))]
 	for n, i := range batch {
-		if slices.ContainsFunc(batch[:n], func(before *item) bool { return before.id == i.id && before.source == i.source }) {
+		same := func(before *item) bool { return before.id == i.id && before.source == i.source }
+		if !i.homes.equal(batch[0].homes) || slices.ContainsFunc(batch[:n], same) {
 			batch = batch[:n]
 			break
 		}

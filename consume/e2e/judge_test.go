@@ -57,6 +57,13 @@ func TestJudgement(t *testing.T) {
 			again:   []consume.Record{record(0, 2, "a", 6, replayed("dead-letter")), record(0, 3, "a", 6, replayed("dead-letter"))},
 			handled: []string{"e5", "e7", "e6"}, kept: 1,
 		},
+		"each event of a batch is judged by its own place": {
+			before: []consume.Record{record(0, 0, "a", 5), record(0, 1, "a", 7)},
+			again: []consume.Record{
+				foreign(0, 2, "a", "x"), record(0, 3, "a", 5, replayed("20261201T000000.000Z")), record(0, 4, "a", 7, replayed("20261201T000000.000Z")),
+			},
+			handled: []string{"e5", "e7", "x"}, kept: 1,
+		},
 		"what a take-over found missing is handled": {
 			before:  []consume.Record{record(0, 0, "a", 5)},
 			again:   []consume.Record{record(0, 1, "a", 3, replayed("take-over"))},
