@@ -20,7 +20,7 @@ func (c *Consumer) Assign(ctx context.Context, topic string, number int32, commi
 	p = &Partition{
 		consumer: c, topic: topic, number: number, commit: commit,
 		room: semaphore.NewWeighted(int64(c.config.Window)), lanes: map[string]*lane{},
-		entries: map[*item]*entry{}, ranges: map[arrival]string{}, growth: growth{passed: map[arrival]bool{}},
+		entries: map[*item]*entry{}, ranges: map[arrival]string{}, growth: growth{passed: map[barrier]bool{}, noted: map[boundary]bool{}},
 	}
 	oldest, err := c.client.Oldest(ctx, topic, number)
 	if err != nil {

@@ -178,7 +178,7 @@ func (c *Consumer) prune(ctx context.Context) error {
 
 // prepare finds out what a record is, given how many partitions the topic has had.
 func (c *Consumer) prepare(r *Record, counts []int32) *item {
-	i := &item{Record: r, homes: homes{at: []int32{r.Partition}, since: []int32{0}}}
+	i := &item{Record: r, home: -1, judges: homes{at: []int32{r.Partition}, since: []int32{0}}}
 	e, err := r.Event()
 	if err != nil {
 		i.invalid = err
@@ -191,11 +191,17 @@ func (c *Consumer) prepare(r *Record, counts []int32) *item {
 	if i.position.sequence == "" || r.Key == nil {
 		return i
 	}
-	all, explained := homesOf(r, counts)
-	i.lost = !explained
-	i.former = len(all.at) > 0 && all.at[0] != r.Partition
-	i.homes = all.judges(r, &i.position, explained)
-	i.moved = i.position.ordered && len(i.homes.at) > 1
+	i.homes = homesOf(r.Key, counts)
+	i.home = slices.Index(i.homes.at, r.Partition)
+	switch {
+	case i.position.ordered && i.home >= 0:
+		i.judges.since[0] = i.homes.since[i.home]
+	case i.position.ordered:
+	case i.home >= 0:
+		i.judges = i.homes // a replay publishes where the key belongs now
+	case len(i.homes.at) > 1:
+		i.position = position{} // of another partitioner, and where it was nobody knows
+	}
 	return i
 }
 

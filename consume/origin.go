@@ -62,37 +62,17 @@ func (h homes) equal(other homes) bool {
 }
 
 // homesOf returns the homes of a key, given how many partitions its topic has had,
-// earliest first. explained reports whether the record is in one of them.
-func homesOf(r *Record, counts []int32) (h homes, explained bool) {
+// earliest first.
+func homesOf(key []byte, counts []int32) (h homes) {
 	for _, count := range slices.Backward(counts) {
-		at := Home(r.Key, count)
-		explained = explained || at == r.Partition
+		at := Home(key, count)
 		if last := len(h.at) - 1; last >= 0 && h.at[last] == at {
 			h.since[last] = count
 			continue
 		}
 		h.at, h.since = append(h.at, at), append(h.since, count)
 	}
-	return h, explained
-}
-
-// judges returns in which partitions' ranges an event can be. One of the stream
-// itself is where it is, or, if it is a repeat that follows a growth, in an
-// earlier home. A replayed one was where the streamer had sent its key then.
-func (h homes) judges(r *Record, p *position, explained bool) homes {
-	here := homes{at: []int32{r.Partition}, since: []int32{0}}
-	if i := slices.Index(h.at, r.Partition); i >= 0 {
-		here.since[0] = h.since[i]
-	}
-	switch {
-	case p.ordered && (len(h.at) == 0 || h.at[0] != r.Partition):
-		return here
-	case p.ordered, explained:
-		return h
-	case len(h.at) > 1: // of another partitioner, and where it was nobody knows
-		*p = position{}
-	}
-	return here
+	return h
 }
 
 // murmur2 is the hash of Kafka's default partitioner

@@ -57,8 +57,8 @@ func (p *Partition) Deliver(ctx context.Context, r Record) error {
 			return err
 		}
 	}
-	if i.moved {
-		if err := p.barrier(ctx, i); err != nil {
+	if former, moved := i.moved(); moved {
+		if err := p.arrive(ctx, i, former); err != nil {
 			return err
 		}
 	}
@@ -101,7 +101,7 @@ func (p *Partition) next(l *lane, most int) []*item {
 	batch := l.waiting[:min(most, len(l.waiting))]
 	for n, i := range batch {
 		same := func(before *item) bool { return before.id == i.id && before.source == i.source }
-		if !i.homes.equal(batch[0].homes) || slices.ContainsFunc(batch[:n], same) {
+		if !i.judges.equal(batch[0].judges) || slices.ContainsFunc(batch[:n], same) {
 			batch = batch[:n]
 			break
 		}

@@ -57,17 +57,33 @@ create table if not exists inbox.topic (
   primary key (consumer, topic, partitions)
 );
 
--- Where the events of keys begin that have come to a partition because the topic
--- has got more partitions. What is before is handled where it was.
-create table if not exists inbox.growth (
+-- Where a partition has to wait for others, because keys have come to it when the
+-- topic got more partitions: at the first event of the stream, and, if that was
+-- there before, at the first one that a replay has published.
+create table if not exists inbox.arrival (
   consumer   integer not null,
   topic      text not null,
   partition  integer not null,
   partitions integer not null, -- of the topic since then
   stream     text collate "C" not null,
-  first      text collate "C" not null, -- the sequence of the first such event
-  "offset"   bigint not null,           -- and its place
-  primary key (consumer, topic, partition, partitions, stream)
+  replay     boolean not null,
+  "offset"   bigint not null,
+  waits      boolean not null default true,
+  primary key (consumer, topic, partition, partitions, stream, replay)
+);
+
+-- From which sequence on the keys that a growth has moved are in their new
+-- partition. Each former partition has a boundary of its own: a streamer that
+-- crashed before had written more to one than to another.
+create table if not exists inbox.growth (
+  consumer   integer not null,
+  topic      text not null,
+  partition  integer not null,
+  partitions integer not null, -- of the topic since then
+  former     integer not null,
+  stream     text collate "C" not null,
+  first      text collate "C" not null,
+  primary key (consumer, topic, partition, partitions, former, stream)
 );
 
 -- Keys whose events wait, because one of them could not be handled.
@@ -163,7 +179,7 @@ end $$;
 
 -- covers reports whether an event is in a range of the partition in which it was,
 -- if it was anywhere. Events of a key were in an earlier home of the key if they
--- are from before the first event that has come to the later home.
+-- are from before the first event that has come from there to the later home.
 create or replace function inbox.covers(
   p_consumer integer, p_topic text, p_homes integer[], p_counts integer[], p_stream text, p_sequence text) returns boolean
 language plpgsql as $$
@@ -176,7 +192,8 @@ begin
   for era in 1 .. cardinality(p_homes) - 1 loop
     perform 1 from inbox.growth g
       where g.consumer = p_consumer and g.topic = p_topic and g.partition = p_homes[era]
-        and g.partitions = p_counts[era] and g.stream = p_stream and g.first <= p_sequence collate "C";
+        and g.partitions = p_counts[era] and g.former = p_homes[era + 1] and g.stream = p_stream
+        and g.first <= p_sequence collate "C";
     if found then
       chosen := era;
       exit;

@@ -11,20 +11,39 @@ import (
 // item is one record on its way through a consumer.
 type item struct {
 	*Record
-	moved    bool // the key was in another partition before
-	lost     bool // the record is in no partition that its key can be in
-	former   bool // the record is not in the key's present partition
 	event    event.Event
 	position position
 	source   string // of the claim
 	id       string
-	homes    homes
+	homes    homes // of the key; none if they do not matter
+	home     int   // which of them the record is in; -1: in none
+	judges   homes // in whose ranges the event can be
 	invalid  error // why the record is no event; it is parked
 	skip     bool  // not wanted: passed over
 }
 
-// arrival says in which range an ordered event is.
-func (i *item) arrival() arrival { return arrival{i.position.stream, i.homes.since[0]} }
+// arrival says with what an event's key has come to the partition. It tells the
+// range of an ordered event.
+func (i *item) arrival() arrival {
+	if i.home < 0 {
+		return arrival{stream: i.position.stream}
+	}
+	return arrival{i.position.stream, i.homes.since[i.home]}
+}
+
+// lost reports whether a record is in no partition that its key can be in.
+func (i *item) lost() bool { return len(i.homes.at) > 0 && i.home < 0 }
+
+// stale reports whether a record is not in the key's present partition.
+func (i *item) stale() bool { return len(i.homes.at) > 0 && i.home != 0 }
+
+// moved reports whether the key was in another partition before, and which.
+func (i *item) moved() (former int32, moved bool) {
+	if i.position.sequence == "" || i.home < 0 || i.home+1 >= len(i.homes.at) {
+		return 0, false
+	}
+	return i.homes.at[i.home+1], true
+}
 
 // taken is what the inbox says about a batch.
 type taken struct {
@@ -52,8 +71,8 @@ func take(ctx context.Context, t transaction, consumer int, batch []*item, guard
 	var result taken
 	var fresh string
 	err := t.row(ctx, takeStatement, []any{
-		consumer, first.Topic, integers(first.homes.at), laneKey(first.Record),
-		texts(sources), texts(ids), texts(streams), texts(orders), guarded, integers(first.homes.since),
+		consumer, first.Topic, integers(first.judges.at), laneKey(first.Record),
+		texts(sources), texts(ids), texts(streams), texts(orders), guarded, integers(first.judges.since),
 	}, []any{&result.number, &result.parked, &fresh})
 	if err != nil {
 		return taken{}, &ownError{err}

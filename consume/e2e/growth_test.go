@@ -149,7 +149,7 @@ func TestRestoredDatabase(t *testing.T) {
 func TestGrowthAfterACrash(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, 2)
-	old, arriving := keyIn(t, 0, 0), keyIn(t, 1, 0)
+	old, arriving := keyFrom(t, 0, 0), keyFrom(t, 1, 0)
 	w.handle(0, record(0, 0, old, 100))
 	w.partitions, w.ends = 3, map[int32]int64{0: 2}
 	w.exec("insert into inbox.position (consumer, topic, partition, next_offset) select 1, 'orders', n, 0 from generate_series(1, 2) n")

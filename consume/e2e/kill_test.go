@@ -276,9 +276,6 @@ func killedAgainAndAgain(t *testing.T, w *shop, kills int) {
 		case kills / 4:
 			w.command("replay", "--from", "beginning", "--rate", "0")
 		case kills / 2:
-			if kills < 100 {
-				continue // see "Not yet" in docs/how-to/consume.md
-			}
 			require.NoError(t, w.kafka.AddPartitions(t.Context(), w.topic, 5))
 		case kills * 3 / 4:
 			w.widen()

@@ -16,7 +16,7 @@ import (
 // one, which has begun long ago.
 func TestGrowthMovesKeysBetweenOldPartitions(t *testing.T) {
 	t.Parallel()
-	moves, stays := keyIn(t, 0, 1), keyIn(t, 1, 1)
+	moves, stays := keyFrom(t, 0, 1), keyFrom(t, 1, 1)
 	w := newWorld(t, 2)
 	before := w.start(w.config(), w.pgx())
 	b0, b1 := before.assign(0), before.assign(1)
@@ -44,8 +44,8 @@ func TestGrowthMovesKeysBetweenOldPartitions(t *testing.T) {
 	assert.Equal(t, []string{"e1", "e3", "e10"}, slices.DeleteFunc(w.ids(), func(id string) bool { return id == "e2" }))
 }
 
-// keyIn returns a key that is in the given partitions of 2, and of 3.
-func keyIn(t *testing.T, of2, of3 int32) string {
+// keyFrom returns a key that is in the given partitions of 2, and of 3.
+func keyFrom(t *testing.T, of2, of3 int32) string {
 	t.Helper()
 	for n := range 1000 {
 		key := fmt.Sprint("m", n)
