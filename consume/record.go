@@ -57,14 +57,23 @@ func (r *Record) Event() (event.Event, error) {
 		return event.Event{}, fmt.Errorf("record %s: specversion %q, but this consumer knows 1.0 and 0.3", r, version)
 	}
 	decoded, err := binding.ToEvent(context.Background(), m)
-	if err != nil {
-		return event.Event{}, fmt.Errorf("record %s is no valid CloudEvent: %w", r, err)
+	if err == nil {
+		err = decoded.Validate()
 	}
-	if err := decoded.Validate(); err != nil {
-		return event.Event{}, fmt.Errorf("record %s is no valid CloudEvent: %w", r, err)
+	if err != nil {
+		return event.Event{}, fmt.Errorf("record %s is no valid CloudEvent: %w", r, oneLine{err})
 	}
 	return *decoded, nil
 }
+
+// oneLine is an error of the SDK, which writes a line for each attribute.
+type oneLine struct{ error }
+
+func (o oneLine) Error() string {
+	return strings.ReplaceAll(strings.TrimSpace(o.error.Error()), "\n", "; ")
+}
+
+func (o oneLine) Unwrap() error { return o.error }
 
 var (
 	errNoCloudEvent = errors.New("no CloudEvent: neither the header ce_specversion nor a content-type application/cloudevents+json")
