@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -20,13 +19,10 @@ func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "streamer-e2e-*")
 	if err == nil {
 		binary = filepath.Join(folder, "streamer")
-		var output []byte
-		if output, err = exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../cmd/streamer").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w: %s", err, output)
-		}
+		err = testserver.Build(context.Background(), "..", "./cmd/streamer", binary)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the streamer:", err)
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := testserver.Main(m, pgtest.CloseShared, kafkatest.CloseShared)

@@ -49,8 +49,7 @@ type shop struct {
 func newShop(t *testing.T, s settings) *shop {
 	t.Helper()
 	w := &shop{T: t, kafka: kafkatest.Shared(t), s: s, binary: filepath.Join(t.TempDir(), "streamer")}
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../..", "-o", w.binary, "./cmd/streamer").CombinedOutput()
-	require.NoError(t, err, string(output))
+	require.NoError(t, testserver.Build(t.Context(), "../..", "./cmd/streamer", w.binary))
 	w.dsn = pgtest.Shared(t).CreateDatabase(t)
 	w.s.DSN, w.s.Brokers = pgtest.Shared(t).CreateDatabase(t), w.kafka.Brokers()
 	w.outbox, w.effect = w.connect(w.dsn), w.connect(w.s.DSN)

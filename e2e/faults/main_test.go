@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -21,10 +20,11 @@ var binary = os.Getenv("STREAMER_FAULTS_BINARY")
 func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "streamer-faults-*")
 	if err == nil && binary == "" {
-		err = build(folder)
+		binary = filepath.Join(folder, "streamer")
+		err = testserver.Build(context.Background(), "../..", "./cmd/streamer", binary)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the streamer:", err)
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	code := testserver.Main(m, closeServers, kafkatest.CloseShared)
@@ -34,15 +34,6 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.RemoveAll(folder)
 	os.Exit(code)
-}
-
-func build(folder string) error {
-	binary = filepath.Join(folder, "streamer")
-	output, err := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "../../cmd/streamer").CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, output)
-	}
-	return nil
 }
 
 // Servers that several runs share.

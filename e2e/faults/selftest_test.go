@@ -70,8 +70,7 @@ var blunders = map[mutation.Name]blunder{
 func TestHarnessNotices(t *testing.T) {
 	require.Len(t, blunders, len(mutation.All()), "a way of being wrong is not tried")
 	broken := filepath.Join(t.TempDir(), "streamer-that-can-be-broken")
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-tags", "mutation", "-o", broken, "../../cmd/streamer").CombinedOutput()
-	require.NoError(t, err, string(output))
+	require.NoError(t, testserver.Build(t.Context(), "../..", "./cmd/streamer", broken, "-tags=mutation"))
 	for _, name := range mutation.All() {
 		b := blunders[name]
 		t.Run(string(name), func(t *testing.T) {

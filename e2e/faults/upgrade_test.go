@@ -96,9 +96,6 @@ func buildPrevious(t *testing.T) string {
 	output, err := archive.CombinedOutput()
 	require.NoError(t, err, "commit %s is not in this clone: fetch the whole history, or name another one in STREAMER_PREVIOUS\n%s",
 		previous, output)
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./cmd/streamer")
-	build.Dir = source
-	output, err = build.CombinedOutput()
-	require.NoError(t, err, "build %s: %s", previous, output)
+	require.NoError(t, testserver.Build(t.Context(), source, "./cmd/streamer", program))
 	return program
 }

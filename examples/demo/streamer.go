@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,18 +28,8 @@ func (d *demo) logFile() string       { return filepath.Join(d.folder.Path, "str
 // build builds the binary as users get it.
 func (d *demo) build(ctx context.Context) error {
 	d.screen.progress("go build ./cmd/streamer")
-	// Without VCS information, which git refuses to provide in a folder of another
-	// user.
-	goCommand := cmp.Or(os.Getenv("GO"), "go") // as in the Makefile
-	cmd := exec.CommandContext(
-		ctx, goCommand, "build", "-trimpath", "-buildvcs=false", "-o", d.binary(),
-		"github.com/outboxstream/streamer/cmd/streamer",
-	)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	var output strings.Builder
-	cmd.Stdout, cmd.Stderr = &output, &output
-	if err := testserver.RunProcess(cmd); err != nil {
-		return fmt.Errorf("build the streamer: %w\n%s", err, strings.TrimSpace(output.String()))
+	if err := testserver.Build(ctx, "", "github.com/outboxstream/streamer/cmd/streamer", d.binary()); err != nil {
+		return err
 	}
 	info, err := os.Stat(d.binary())
 	if err != nil {

@@ -15,12 +15,8 @@ const module = "github.com/outboxstream/streamer/"
 // Build builds the programs as their users do.
 func (p Programs) Build(ctx context.Context) error {
 	for name, source := range map[string]string{"streamer": "cmd/streamer", "baseline": "bench/baseline", "raw": "bench/raw"} {
-		// Without VCS information, which git refuses to provide in a folder of
-		// another user.
-		cmd := exec.CommandContext(ctx, p.Go, "build", "-trimpath", "-buildvcs=false", "-o", p.Of(name), module+source)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if err := run(cmd); err != nil {
-			return fmt.Errorf("build %s: %w", source, err)
+		if err := testserver.Build(ctx, "", module+source, p.Of(name)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -33,10 +29,8 @@ func (p Programs) BuildBefore(ctx context.Context, commit string) error {
 	if err := run(exec.CommandContext(ctx, "git", "worktree", "add", "--quiet", "--force", "--detach", folder, commit)); err != nil {
 		return fmt.Errorf("take out commit %s: %w", commit, err)
 	}
-	cmd := exec.CommandContext(ctx, p.Go, "build", "-trimpath", "-buildvcs=false", "-o", p.Of(Before("").program()), "./cmd/streamer")
-	cmd.Env, cmd.Dir = append(os.Environ(), "CGO_ENABLED=0"), folder
-	if err := run(cmd); err != nil {
-		return fmt.Errorf("build the streamer of commit %s: %w", commit, err)
+	if err := testserver.Build(ctx, folder, "./cmd/streamer", p.Of(Before("").program())); err != nil {
+		return fmt.Errorf("commit %s: %w", commit, err)
 	}
 	if err := run(exec.CommandContext(ctx, "git", "worktree", "remove", "--force", folder)); err != nil {
 		return fmt.Errorf("remove the files of commit %s: %w", commit, err)

@@ -90,7 +90,6 @@ type Metered interface {
 // Programs are the binaries built for the run.
 type Programs struct {
 	Folder string
-	Go     string // go command
 }
 
 // Of returns the path of a program by its name.

@@ -71,7 +71,7 @@ func TestWaysBack(t *testing.T) {
 		t: t, folder: t.TempDir(), kafka: kafkatest.New(t, kafkatest.Options{Progress: func(line string) { t.Log(line) }}),
 		pg: pgtest.New(t, pgtest.Options{Settings: map[string]string{"wal_level": "logical"}}),
 	}}
-	require.NoError(t, run(exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(r.folder, "streamer"), module+"cmd/streamer")))
+	require.NoError(t, testserver.Build(t.Context(), "", module+"cmd/streamer", filepath.Join(r.folder, "streamer")))
 	r.write("log4j2.properties", logging)
 	r.worker(connect)
 	sums := map[string]*wayBack{}

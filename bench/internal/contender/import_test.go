@@ -324,7 +324,7 @@ func (r *importRig) debezium(connect *Connect, connectors []imported) {
 func (r *importRig) streamer(t *testing.T, i imported) {
 	t.Helper()
 	binary, made := filepath.Join(r.folder, "streamer"), filepath.Join(r.folder, i.name+".yaml")
-	require.NoError(t, run(exec.CommandContext(t.Context(), "go", "build", "-o", binary, module+"cmd/streamer")))
+	require.NoError(t, testserver.Build(t.Context(), "", module+"cmd/streamer", binary))
 	files := []string{filepath.Join(r.folder, i.name+".properties"), filepath.Join(r.folder, "worker.properties")}
 	if i.server {
 		files = files[:1]

@@ -81,7 +81,7 @@ func TestTakeOvers(t *testing.T) {
 			"wal_level": "logical", "max_replication_slots": "40", "max_wal_senders": "40", "max_connections": "200",
 		}}),
 	}
-	require.NoError(t, run(exec.CommandContext(t.Context(), "go", "build", "-o", filepath.Join(r.folder, "streamer"), module+"cmd/streamer")))
+	require.NoError(t, testserver.Build(t.Context(), "", module+"cmd/streamer", filepath.Join(r.folder, "streamer")))
 	r.write("log4j2.properties", logging)
 	sums := map[string]*tally{}
 	for n := range rounds {

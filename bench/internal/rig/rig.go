@@ -4,7 +4,6 @@
 package rig
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +82,7 @@ func (r *Rig) open(ctx context.Context) (err error) {
 	if err := r.startServers(ctx); err != nil {
 		return err
 	}
-	programs := contender.Programs{Folder: r.folder.Path, Go: cmp.Or(os.Getenv("GO"), "go")}
+	programs := contender.Programs{Folder: r.folder.Path}
 	r.say("building the programs")
 	if err := programs.Build(ctx); err != nil {
 		return err

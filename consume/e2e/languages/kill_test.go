@@ -57,8 +57,7 @@ type source struct {
 func newSource(t *testing.T, l *ledger) *source {
 	t.Helper()
 	s := &source{ledger: l, dsn: pgtest.Shared(t).CreateDatabase(t), binary: filepath.Join(t.TempDir(), "streamer")}
-	output, err := exec.CommandContext(t.Context(), "go", "build", "-C", "../../..", "-o", s.binary, "./cmd/streamer").CombinedOutput()
-	require.NoError(t, err, string(output))
+	require.NoError(t, testserver.Build(t.Context(), "../../..", "./cmd/streamer", s.binary))
 	s.streamed = logFile(t, "the streamer")
 	s.outbox = connect(t, s.dsn)
 	prefix := strings.TrimSuffix(l.topic, ".order")

@@ -25,10 +25,8 @@ var binaries = sync.OnceValues(func() (folder string, err error) {
 		return "", err
 	}
 	for target, at := range map[string]string{"./cmd/streamer": "../../..", "./cmd/patterns": ".."} {
-		build := exec.CommandContext(context.Background(), "go", "build", "-buildvcs=false", "-o", folder, target)
-		build.Dir = at
-		if output, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("build %s: %w\n%s", target, err, output)
+		if err := testserver.Build(context.Background(), at, target, folder); err != nil {
+			return "", err
 		}
 	}
 	return folder, nil

@@ -24,12 +24,7 @@ func TestMain(m *testing.M) {
 	folder, err := os.MkdirTemp("", "streamer-browser-*")
 	if err == nil {
 		binary = filepath.Join(folder, "streamer")
-		build := exec.CommandContext(context.Background(), "go", "build", "-o", binary, "./cmd/streamer")
-		build.Dir = "../../../../.."
-		var output []byte
-		if output, err = build.CombinedOutput(); err != nil {
-			err = fmt.Errorf("build the streamer: %w: %s", err, output)
-		}
+		err = testserver.Build(context.Background(), "../../../../..", "./cmd/streamer", binary)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
