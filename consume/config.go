@@ -53,8 +53,9 @@ type Config struct {
 	// a consumer exists it notices by itself.
 	FormerPartitions map[string][]int32
 
-	// DeadLetters takes records of parked keys, if that is requested. It returns
-	// once they are stored. Nil: such requests stay open.
+	// DeadLetters takes records of parked keys, if that is requested:
+	// saramagroup.DeadLetters or franzgroup.DeadLetters, for example. It returns once
+	// they are stored. Nil: such requests stay open.
 	DeadLetters Publisher
 
 	Logger  *slog.Logger // slog.Default() by default

@@ -73,6 +73,9 @@ func New(config Config, database Database) (*Consumer, error) {
 // Group returns the consumer group.
 func (c *Consumer) Group() string { return c.config.Group }
 
+// Logger returns what adapters log with.
+func (c *Consumer) Logger() *slog.Logger { return c.log }
+
 // Topics returns the topics to read.
 func (c *Consumer) Topics() []string { return slices.Clone(c.config.Topics) }
 
@@ -82,6 +85,9 @@ func (c *Consumer) Run(ctx context.Context, client Client, consume func(ctx cont
 	c.client = client
 	err := c.database.query(ctx, func(scan scanner) error { return scan(&c.number) },
 		"select inbox.register($1::text, $2::text)", c.config.Name, c.config.Group)
+	if ctx.Err() != nil {
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("register consumer %q: %w", c.config.Name, explain(err))
 	}

@@ -3,20 +3,7 @@ package consume
 import (
 	"context"
 	"fmt"
-	"time"
 )
-
-// Publisher stores a record in a dead letter topic. It returns once the brokers
-// have acknowledged it. Cause says why the event could not be handled.
-type Publisher func(ctx context.Context, r Record, cause DeadLetterCause) error
-
-// DeadLetterCause says why a record is a dead letter.
-type DeadLetterCause struct {
-	Consumer string
-	Attempts int
-	Reason   string
-	ParkedAt time.Time
-}
 
 // serveRequests does what was requested for parked keys.
 func (c *Consumer) serveRequests(ctx context.Context) error {
@@ -134,7 +121,7 @@ func (c *Consumer) drainOne(ctx context.Context, topic string, key []byte) (more
 // key, and the record has no topic. found is false if nothing is requested, or if
 // somebody else is at it.
 func (c *Consumer) first(ctx context.Context, t transaction, topic string, key []byte) (w waiting, found bool, err error) {
-	w.cause.Consumer = c.config.Name
+	w.cause.Consumer, w.cause.Group = c.config.Name, c.config.Group
 	var locked int
 	err = t.row(ctx, `with locked as (
 			select request, attempts, reason, parked_at from inbox.parked_key

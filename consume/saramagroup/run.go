@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -28,10 +28,19 @@ func Run(ctx context.Context, client sarama.Client, consumer *consume.Consumer) 
 	if err != nil {
 		return fmt.Errorf("consumer group %q: %w", consumer.Group(), err)
 	}
+	// With Consumer.Return.Errors, whoever does not take the errors blocks the group.
+	var reporting sync.WaitGroup
+	reporting.Go(func() {
+		for err := range group.Errors() {
+			consumer.Logger().Warn("consumer group", "group", consumer.Group(), "error", err)
+		}
+	})
 	err = consumer.Run(ctx, kafka{client}, func(ctx context.Context) error {
 		return sessions(ctx, group, consumer)
 	})
-	return errors.Join(err, group.Close())
+	err = errors.Join(err, group.Close())
+	reporting.Wait()
+	return err
 }
 
 // sessions joins the group again after each rebalance, and after failures.
@@ -51,7 +60,7 @@ func sessions(ctx context.Context, group sarama.ConsumerGroup, consumer *consume
 			wait = 100 * time.Millisecond
 		}
 		if err != nil {
-			slog.Warn("consumer group session ended", "group", consumer.Group(), "again_in", wait, "error", err)
+			consumer.Logger().Warn("consumer group session ended", "group", consumer.Group(), "again_in", wait, "error", err)
 		}
 		select {
 		case <-time.After(wait):
