@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // Every command works with a role and a database whose settings end sessions,
@@ -18,8 +19,8 @@ func TestHostileSettings(t *testing.T) {
 	for _, version := range []string{"14", "15", "17", "18"} {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
-			if testing.Short() {
-				t.Skip("downloads and starts servers")
+			if version != "17" {
+				testserver.Long(t)
 			}
 			r := newRig(t, "", withServer(pgtest.New(t, pgtest.Options{Version: version})), withStore("postgres"),
 				withConfig("outbox.columns.time=created_at", "outbox.cleanup.retention=1h", "outbox.cleanup.interval=100ms", "rewind.keep=1h"))

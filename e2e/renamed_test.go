@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // A database that was renamed after a crash is not a new one. Its stream has
@@ -22,8 +23,8 @@ func TestRenamedDatabase(t *testing.T) {
 		for _, store := range []string{"kafka", "postgres", "file"} {
 			t.Run(version+" "+store, func(t *testing.T) {
 				t.Parallel()
-				if testing.Short() && version != "15" {
-					t.Skip("downloads and starts servers")
+				if version != "15" {
+					testserver.Long(t)
 				}
 				r := newRig(t, outboxTable, withServer(pgtest.New(t, pgtest.Options{Version: version})), withStore(store))
 				p := r.startReady()

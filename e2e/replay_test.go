@@ -448,6 +448,7 @@ func TestReplayOutlivesTheServersRestart(t *testing.T) {
 // Rows that another slot has published are missing unless --former-slot names
 // that slot.
 func TestReplayOfWhatAFormerSlotPublished(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	r := newRig(t, outboxTable)
 	p := r.startReady()

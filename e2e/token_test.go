@@ -21,6 +21,7 @@ import (
 	"github.com/outboxstream/streamer/internal/awstest"
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/fake"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // tokenLife is how long a token, and with it the session of a connection,
@@ -149,6 +150,7 @@ func (k *renewing) stops() {
 
 // Tokens of OAUTHBEARER come from a file that is kept up to date.
 func TestTokensAreRenewedUnderLoad(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	const listener = "listener.name.client.oauthbearer."
 	cluster, proxy := behindProxy(t, kafkatest.Options{

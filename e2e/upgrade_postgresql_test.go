@@ -86,6 +86,7 @@ func (u *upgrading) goOn(total int) {
 
 // pg_upgrade from 17 on takes the slot along.
 func TestMajorUpgradeWithTheSlot(t *testing.T) {
+	testserver.Long(t)
 	t.Parallel()
 	u := newUpgrading(t, "17", "kafka")
 	total := u.drain()

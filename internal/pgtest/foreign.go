@@ -38,6 +38,7 @@ type foreign struct {
 	running  sync.WaitGroup
 	mu       sync.Mutex
 	conns    []net.Conn
+	closed   bool
 }
 
 func (f *foreign) accept() {
@@ -51,9 +52,9 @@ func (f *foreign) accept() {
 			_ = client.Close()
 			continue
 		}
-		f.mu.Lock()
-		f.conns = append(f.conns, client, server)
-		f.mu.Unlock()
+		if !f.keep(client, server) {
+			return
+		}
 		f.running.Go(func() {
 			_, _ = io.Copy(server, client) // either end may close
 			_ = server.Close()
@@ -65,9 +66,23 @@ func (f *foreign) accept() {
 	}
 }
 
+// keep remembers connections, or closes them if the proxy has ended meanwhile.
+func (f *foreign) keep(conns ...net.Conn) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.conns = append(f.conns, conns...)
+	for _, conn := range conns {
+		if f.closed {
+			_ = conn.Close()
+		}
+	}
+	return !f.closed
+}
+
 func (f *foreign) close() {
 	_ = f.listener.Close()
 	f.mu.Lock()
+	f.closed = true
 	for _, conn := range f.conns {
 		_ = conn.Close()
 	}

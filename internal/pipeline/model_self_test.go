@@ -20,7 +20,9 @@ func TestModelNotices(t *testing.T) {
 		t.Skip("compiles the package once more")
 	}
 	binary := filepath.Join(t.TempDir(), "model")
-	built, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "mutation", "-o", binary, ".").CombinedOutput()
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-tags", "mutation", "-o", binary, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as testserver.Build does, so that nothing is compiled twice
+	built, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", built)
 	for _, name := range append(mutation.OfModel(), "") {
 		t.Run(string(name), func(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 
 var (
 	modelSeed      = flag.Uint64("model.seed", 0, "play the history of this seed only, and tell it")
-	modelHistories = flag.Int("model.histories", 300, "how many histories to play")
+	modelHistories = flag.Int("model.histories", 150, "how many histories to play")
 	modelFor       = flag.Duration("model.for", 0, "how long to play, instead of how many")
 	modelReview    = flag.Bool("model.review", false, "play the reviewer's themes")
 	modelFrom      = flag.Uint64("model.from", 1, "seed of the first; 0 chooses one by the clock")
