@@ -31,11 +31,22 @@ func Charge(ctx context.Context, tx pgx.Tx, order, customer string, amount int64
 	return state == "charged", nil
 }
 
-// Refund gives the money for an order back, if it was taken.
+// Refund gives the money for an order back, if it was taken. It is an error if
+// nobody has tried to take it: an event can be here before the transaction that
+// wrote it is visible to other sessions, because PostgreSQL's WAL has it earlier.
+// Then the event comes once more, a moment later.
 func Refund(ctx context.Context, tx pgx.Tx, order string) error {
-	_, err := tx.Exec(ctx, `with refunded as (
-			update charge set state = 'refunded' where order_id = $1 and state = 'charged' returning customer, amount)
-		update account set balance = balance + refunded.amount from refunded where account.customer = refunded.customer`, order)
+	var customer, state string
+	var amount int64
+	err := tx.QueryRow(ctx, "select customer, amount, state from charge where order_id = $1 for update", order).Scan(&customer, &amount, &state)
+	if err != nil {
+		return fmt.Errorf("find the charge for %s: %w", order, err)
+	}
+	if state != "charged" {
+		return nil
+	}
+	_, err = tx.Exec(ctx, `with refunded as (update charge set state = 'refunded' where order_id = $1)
+		update account set balance = balance + $3 where customer = $2`, order, customer, amount)
 	if err != nil {
 		return fmt.Errorf("refund %s: %w", order, err)
 	}

@@ -58,8 +58,8 @@ func finish(ctx context.Context, tx pgx.Tx, e event.Event) error {
 	if err != nil {
 		return fmt.Errorf("finish order %s: %w", o.ID, err)
 	}
-	if changed.RowsAffected() != 1 {
-		return consume.Unhandleable(fmt.Errorf("event %s of order %s, which has ended or was never placed", e.Type(), o.ID))
+	if changed.RowsAffected() != 1 { // or its transaction is not visible yet: see accounts.Refund
+		return fmt.Errorf("event %s of order %s, which has ended or was never placed", e.Type(), o.ID)
 	}
 	return outbox.Write(ctx, tx, "order", o.ID, told, o)
 }
