@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -123,11 +124,11 @@ func (t *CompactedTopic) Find(ctx context.Context, matches func(key []byte) bool
 }
 
 func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool) (value []byte, err error) {
-	floor, err := t.client.client.GetOffset(t.name, 0, sarama.OffsetOldest)
+	floor, err := t.offset(ctx, sarama.OffsetOldest)
 	if err != nil {
 		return nil, fmt.Errorf("first offset of topic %q partition 0: %w", t.name, err)
 	}
-	end, err := t.client.client.GetOffset(t.name, 0, sarama.OffsetNewest)
+	end, err := t.offset(ctx, sarama.OffsetNewest)
 	if err != nil {
 		return nil, fmt.Errorf("end of topic %q partition 0: %w", t.name, err)
 	}
@@ -146,6 +147,22 @@ func (t *CompactedTopic) find(ctx context.Context, matches func(key []byte) bool
 		}
 	}
 	return value, nil
+}
+
+// offset asks the leader where the topic begins or ends. A broker needs a moment to
+// know that it leads a topic that was just created: commands ask once, and should
+// not fail because of that.
+func (t *CompactedTopic) offset(ctx context.Context, at int64) (int64, error) {
+	const patience = 10 * time.Second
+	began := time.Now()
+	for wait := pausesFrom(spanPause); ; {
+		offset, err := t.client.client.GetOffset(t.name, 0, at)
+		elsewhere := errors.Is(err, sarama.ErrNotLeaderForPartition) || errors.Is(err, sarama.ErrLeaderNotAvailable)
+		if !elsewhere || time.Since(began) > patience || !wait.wait(ctx) {
+			return offset, err
+		}
+		_ = t.client.client.RefreshMetadata(t.name)
+	}
 }
 
 // Append writes a value and returns when all in-sync replicas have it. If the
