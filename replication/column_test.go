@@ -8,13 +8,14 @@ import (
 
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // The values of a generated column are not in the WAL's stream, although the
 // column exists and PostgreSQL 15 lists it as published.
 func TestGeneratedColumn(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"14", "15", "17", "18"} {
+	for _, version := range testserver.Ends("14", "15", "17", "18") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			if testing.Short() {

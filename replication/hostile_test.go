@@ -8,13 +8,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // No setting of a role or database ends a session, keeps it from doing what the
 // user of the connection string may do, or hides what the server says.
 func TestHostileSettings(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"14", "15", "17", "18"} {
+	for _, version := range testserver.Ends("14", "15", "17", "18") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			if testing.Short() {

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // change is a change to table and publication, and what the catalog reveals
@@ -278,7 +279,7 @@ var changes = map[string]change{
 // Whether rows may have been left out is judged by what was possible.
 func TestMembership(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"14", "15", "17", "18"} {
+	for _, version := range testserver.Ends("14", "15", "17", "18") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			server := pgtest.Shared(t)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/kafkatest"
 	"github.com/outboxstream/streamer/internal/kafkatest/model"
+	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/router/kafka"
 )
 
@@ -35,7 +36,7 @@ func TestProducerOldEvents(t *testing.T) {
 			for _, limit := range []int{0, 3} {
 				t.Run(fmt.Sprintf("remembered for %s, %s, limit %d", expiry, kind, limit), func(t *testing.T) {
 					t.Parallel()
-					for arrival := range 12 {
+					for arrival := 0; arrival < 12; arrival += testserver.Step(4) {
 						synctest.Test(t, func(t *testing.T) {
 							m := newModel(2)
 							m.Expiry = expiry

@@ -17,6 +17,7 @@ import (
 	"github.com/outboxstream/streamer/internal/failure"
 	"github.com/outboxstream/streamer/internal/pgsession"
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // connect opens and closes a connection, and returns the explained error.
@@ -40,7 +41,7 @@ func connect(t *testing.T, dsn string, walsender bool) error {
 // supported version.
 func TestExplainInAnyLanguage(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"14", "15", "16", "17", "18"} {
+	for _, version := range testserver.Ends("14", "15", "16", "17", "18") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			if testing.Short() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/outboxstream/streamer/internal/pgsession"
 	"github.com/outboxstream/streamer/internal/pgtest"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // either kind and on any server.
 func TestSet(t *testing.T) {
 	t.Parallel()
-	for _, version := range []string{"14", "15", "16", "17", "18"} {
+	for _, version := range testserver.Ends("14", "15", "16", "17", "18") {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			if testing.Short() {

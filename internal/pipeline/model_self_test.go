@@ -10,15 +10,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/outboxstream/streamer/internal/mutation"
+	"github.com/outboxstream/streamer/internal/testserver"
 )
 
 // TestModelNotices reverts one fix at a time, and lets the model look for the
 // bug. A model that does not find it proves nothing.
 func TestModelNotices(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("compiles the package once more")
-	}
+	testserver.Long(t)
 	binary := filepath.Join(t.TempDir(), "model")
 	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-trimpath", "-tags", "mutation", "-o", binary, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as testserver.Build does, so that nothing is compiled twice

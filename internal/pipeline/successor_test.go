@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/outboxstream/streamer/internal/testserver"
 	"github.com/outboxstream/streamer/replication"
 )
 
@@ -15,7 +16,7 @@ import (
 // that for a slot moved by another client.
 func TestSuccessorBearsALateConfirmation(t *testing.T) {
 	t.Parallel()
-	for delay := range 60 {
+	for delay := 0; delay < 60; delay += testserver.Step(7) {
 		t.Run(strconv.Itoa(delay), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
