@@ -237,7 +237,7 @@ func (p *Partition) deadlocked(ctx context.Context, b barrier, seen progress) (b
 	barriers := map[int32]int64{}
 	foreign := false
 	for _, w := range seen.waits {
-		if !w.still {
+		if !w.still || seen.handled[w.partition] > w.offset { // Kafka has removed what it waited with
 			continue
 		}
 		if w.partition < p.number {

@@ -46,9 +46,9 @@ type shop struct {
 	started int
 }
 
-func newShop(t *testing.T, s settings) *shop {
+func newShop(t *testing.T, cluster *kafkatest.Cluster, s settings) *shop {
 	t.Helper()
-	w := &shop{T: t, kafka: kafkatest.Shared(t), s: s, binary: filepath.Join(t.TempDir(), "streamer")}
+	w := &shop{T: t, kafka: cluster, s: s, binary: filepath.Join(t.TempDir(), "streamer")}
 	require.NoError(t, testserver.Build(t.Context(), "../..", "./cmd/streamer", w.binary))
 	w.dsn = pgtest.Shared(t).CreateDatabase(t)
 	w.s.DSN, w.s.Brokers = pgtest.Shared(t).CreateDatabase(t), w.kafka.Brokers()
@@ -206,6 +206,16 @@ func (w *shop) eventually(what string, condition func() bool) {
 	require.Eventually(w, condition, patience, 50*time.Millisecond, what)
 }
 
+// busy waits until something is handled since the last call, and a moment more.
+func (w *shop) busy() {
+	w.Helper()
+	before := w.number(w.effect, "select count(*) from effect")
+	w.eventually("events are handled between two kills", func() bool {
+		return w.number(w.effect, "select count(*) from effect") > before
+	})
+	time.Sleep(rand.N(300 * time.Millisecond))
+}
+
 func (w *shop) widen() {
 	w.Helper()
 	admin, err := w.kafka.Admin()
@@ -222,7 +232,7 @@ func (w *shop) widen() {
 // grows, a replay publishes everything again, and dead letters come late.
 func TestKilledAgainAndAgain(t *testing.T) {
 	t.Parallel()
-	kills := 15
+	kills := 10
 	if os.Getenv("STREAMER_LONG") != "" {
 		kills = 340
 	}
@@ -231,6 +241,8 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		kills, err = strconv.Atoi(text)
 		require.NoError(t, err)
 	}
+	// A member that is killed is missed soon.
+	cluster := kafkatest.New(t, kafkatest.Options{Settings: map[string]string{"group.min.session.timeout.ms": "500"}})
 	for name, s := range map[string]settings{
 		"sarama eager":       {Client: "sarama"},
 		"sarama cooperative": {Client: "sarama cooperative", SQL: true},
@@ -239,7 +251,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s.Failures = 200
-			killedAgainAndAgain(t, newShop(t, s), kills)
+			killedAgainAndAgain(t, newShop(t, cluster, s), kills)
 		})
 	}
 }
@@ -256,7 +268,7 @@ func killedAgainAndAgain(t *testing.T, w *shop, kills int) {
 	instances := []*exec.Cmd{w.instance(), w.instance()}
 	w.eventually("the first effects are there", func() bool { return w.number(w.effect, "select count(*) from effect") > 100 })
 	for kill := range kills {
-		time.Sleep(time.Duration(100+rand.IntN(700)) * time.Millisecond)
+		w.busy()
 		victim := rand.IntN(len(instances))
 		require.NoError(t, instances[victim].Process.Kill())
 		_ = instances[victim].Wait()

@@ -66,13 +66,13 @@ func serve() error {
 	}
 	if s.Client == "franz" {
 		return franzgroup.Run(ctx, consumer, kgo.SeedBrokers(s.Brokers...), kgo.MetadataMinAge(500*time.Millisecond), kgo.MetadataMaxAge(time.Second),
-			kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(500*time.Millisecond))
+			kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(200*time.Millisecond))
 	}
 	config := sarama.NewConfig()
 	config.Version = sarama.V2_8_0_0
 	config.Consumer.Offsets.Initial = sarama.OffsetOldest
-	config.Consumer.Group.Session.Timeout = 6 * time.Second
-	config.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
+	config.Consumer.Group.Session.Timeout = time.Second
+	config.Consumer.Group.Heartbeat.Interval = 200 * time.Millisecond
 	config.Metadata.RefreshFrequency = time.Second
 	if s.Client == "sarama cooperative" {
 		config.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyCooperativeSticky()}

@@ -58,20 +58,11 @@ type run struct {
 // assignment is a partition and what has been fetched of it.
 type assignment struct {
 	*consume.Partition
+	feed    *consume.Feed
 	ended   context.Context
 	end     context.CancelFunc
 	working sync.WaitGroup
-
-	mu      sync.Mutex
-	fetched []*kgo.Record // not yet delivered
-	paused  bool
-	more    chan struct{} // has a value if something was fetched
 }
-
-// ahead is how many records of a partition wait to be delivered before it is
-// paused. What is already on its way still comes, so that no partition ever keeps
-// the others from being polled.
-const ahead = 2000
 
 // finish is for how long a revoked partition may finish what it has begun. It is
 // less than the default rebalance timeout.
@@ -93,60 +84,25 @@ func (r *run) poll(ctx context.Context) error {
 			r.mu.Unlock()
 			if a != nil && len(f.Records) > 0 { // else whoever has it now reads it
 				a.High(f.HighWatermark)
-				r.queue(a, place{f.Topic, f.Partition}, f.Records)
+				a.feed.Add(records(f.Records)...)
 			}
 		})
 	}
 }
 
-// queue keeps records for their partition, and stops fetching where there are enough.
-func (r *run) queue(a *assignment, at place, records []*kgo.Record) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.fetched = append(a.fetched, records...)
-	if len(a.fetched) > ahead && !a.paused {
-		a.paused = true
-		r.client.PauseFetchPartitions(map[string][]int32{at.topic: {at.partition}})
-	}
-	select {
-	case a.more <- struct{}{}:
-	default:
-	}
-}
-
-// deliver hands over what was fetched of one partition.
-func (r *run) deliver(a *assignment, at place) {
-	for {
-		select {
-		case <-a.more:
-		case <-a.ended.Done():
-			return
+func records(fetched []*kgo.Record) []consume.Record {
+	all := make([]consume.Record, 0, len(fetched))
+	for _, r := range fetched {
+		headers := make([]consume.Header, len(r.Headers))
+		for n, h := range r.Headers {
+			headers[n] = consume.Header{Name: h.Key, Value: h.Value}
 		}
-		a.mu.Lock()
-		records := a.fetched
-		a.fetched = nil
-		if a.paused {
-			a.paused = false
-			r.client.ResumeFetchPartitions(map[string][]int32{at.topic: {at.partition}})
-		}
-		a.mu.Unlock()
-		for _, fetched := range records {
-			if err := a.Deliver(a.ended, record(fetched)); err != nil {
-				return // the consumer has failed, or the partition is revoked
-			}
-		}
+		all = append(all, consume.Record{
+			Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
+			Key: r.Key, Value: r.Value, Headers: headers,
+		})
 	}
-}
-
-func record(r *kgo.Record) consume.Record {
-	headers := make([]consume.Header, len(r.Headers))
-	for n, h := range r.Headers {
-		headers[n] = consume.Header{Name: h.Key, Value: h.Value}
-	}
-	return consume.Record{
-		Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, Timestamp: r.Timestamp,
-		Key: r.Key, Value: r.Value, Headers: headers,
-	}
+	return all
 }
 
 // assign begins with partitions. It is called before they are fetched.
@@ -159,12 +115,15 @@ func (r *run) assign(ctx context.Context, offsets map[string]map[int32]kgo.Offse
 			if err != nil {
 				return nil, err
 			}
-			a := &assignment{Partition: p, more: make(chan struct{}, 1)}
+			this := map[string][]int32{topic: {number}}
+			a := &assignment{Partition: p, feed: p.Feed(
+				func() { r.client.PauseFetchPartitions(this) }, func() { r.client.ResumeFetchPartitions(this) },
+			)}
 			a.ended, a.end = context.WithCancel(context.WithoutCancel(ctx))
 			r.mu.Lock()
 			r.assigned[at] = a
 			r.mu.Unlock()
-			a.working.Go(func() { r.deliver(a, at) })
+			a.working.Go(func() { _ = a.feed.Run(a.ended) }) // if the consumer has failed, it says so itself
 			partitions[number] = kgo.NewOffset().At(start)
 		}
 	}

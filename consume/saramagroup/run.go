@@ -105,9 +105,16 @@ func (h *handler) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama
 		session.ResetOffset(topic, number, start, "")
 		return nil
 	}
-	q := &queue{group: h.group, claim: claim, more: make(chan struct{}, 1)}
-	go q.fill(cancel)
-	return q.deliver(ctx, p)
+	this := map[string][]int32{topic: {number}}
+	feed := p.Feed(func() { h.group.Pause(this) }, func() { h.group.Resume(this) })
+	go func() {
+		defer cancel() // nothing but the end of the messages says that a cooperative group has revoked a partition
+		for message := range claim.Messages() {
+			p.High(claim.HighWaterMarkOffset())
+			feed.Add(record(message))
+		}
+	}()
+	return feed.Run(ctx)
 }
 
 // finish is for how long a revoked partition may finish what it has begun. It is
